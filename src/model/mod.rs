@@ -1,0 +1,7 @@
+//! Plain data that every folder may use: ids, names, sizes, times. No I/O.
+
+pub mod ids;
+pub mod size;
+pub mod time;
+
+pub use ids::{BackupId, BlobId, Name, PackId, PackKey, VaultId};

@@ -1,0 +1,182 @@
+//! Reading manifests and segments, through a cache on disk.
+//!
+//! What a store lists is the truth about which backups exist; the cache only saves reading the same bytes
+//! again. Manifests are cached sealed and authenticated on each use; segments are cached by their name, which is
+//! the keyed hash of their body, and compared with it on each use. So a damaged cache costs a download and
+//! nothing else.
+
+use super::layout;
+use super::manifest::Manifest;
+use super::record::{self, RecordKind};
+use super::segment::{Segment, SegmentRef};
+use super::vault::{Vault, parse_record};
+use crate::error::{Error, Kind, Result};
+use crate::model::{BackupId, Name, PackId};
+use futures::{StreamExt, TryStreamExt, stream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// Requests in flight when many small objects are read.
+const PARALLEL: usize = 16;
+/// The greatest size of a segment's body.
+const MAX_SEGMENT: usize = record::MAX_BODY;
+
+/// Reads what backups exist and what is in them.
+#[derive(Clone, Debug)]
+pub struct Catalog {
+    vault: Arc<Vault>,
+    cache: Option<PathBuf>,
+}
+
+impl Catalog {
+    /// A catalog of a vault; without a cache folder everything is read from the store, as `check` wants it.
+    pub fn new(vault: Arc<Vault>, cache: Option<PathBuf>) -> Self {
+        Catalog { vault, cache }
+    }
+
+    /// The vault.
+    pub fn vault(&self) -> &Arc<Vault> {
+        &self.vault
+    }
+
+    /// The backups that exist, oldest first by id, of one plan or of all.
+    pub async fn ids(&self, plan: Option<&Name>) -> Result<Vec<(Name, BackupId)>> {
+        let folder = plan.map_or(layout::BACKUPS.to_owned(), |p| format!("{}{p}/", layout::BACKUPS));
+        let mut ids: Vec<_> =
+            self.vault.list(&folder).await?.iter().filter_map(|o| layout::parse_manifest(&o.key)).collect();
+        ids.sort_by(|a, b| (&a.1, &a.0).cmp(&(&b.1, &b.0)));
+        Ok(ids)
+    }
+
+    /// One manifest.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] when there is none, [`Kind::Damaged`] when it is not authentic.
+    pub async fn manifest(&self, plan: &Name, id: &BackupId) -> Result<Manifest> {
+        let key = layout::manifest(plan, id);
+        let cached = self.cache.as_ref().map(|c| c.join("manifests").join(plan.as_str()).join(id.as_str()));
+        if let Some(sealed) = cached.as_ref().and_then(|p| std::fs::read(p).ok())
+            && let Ok(body) = self.vault.open_record(RecordKind::Manifest, &key, &sealed)
+        {
+            return check_manifest(&key, plan, id, parse_record(&key, &body)?);
+        }
+        let sealed = self.vault.get_raw(&key).await?.ok_or_else(|| {
+            Error::new(Kind::NotFound, format!("there is no backup {id} of plan {plan}"))
+                .at(&key)
+                .hint("`backstay list` shows what is there.")
+        })?;
+        let body = self.vault.open_record(RecordKind::Manifest, &key, &sealed)?;
+        let manifest = check_manifest(&key, plan, id, parse_record(&key, &body)?)?;
+        if let Some(path) = cached {
+            keep(&path, &sealed);
+        }
+        Ok(manifest)
+    }
+
+    /// All manifests of one plan or of all, oldest first, each with its own result: a listing shows the
+    /// readable ones and names the others.
+    pub async fn each(&self, plan: Option<&Name>) -> Result<Vec<(Name, BackupId, Result<Manifest>)>> {
+        let ids = self.ids(plan).await?;
+        let all = stream::iter(ids).map(|(plan, id)| async move {
+            let manifest = self.manifest(&plan, &id).await;
+            (plan, id, manifest)
+        });
+        Ok(all.buffered(PARALLEL).collect().await)
+    }
+
+    /// All manifests of one plan or of all; one that cannot be read fails the whole call.
+    pub async fn all(&self, plan: Option<&Name>) -> Result<Vec<Manifest>> {
+        self.each(plan).await?.into_iter().map(|(_, _, m)| m).collect()
+    }
+
+    /// One segment.
+    pub async fn segment(&self, reference: &SegmentRef) -> Result<Segment> {
+        let key = layout::meta(&reference.object);
+        let body = self.segment_body(reference, &key).await?;
+        Segment::decode(&body, &key)
+    }
+
+    async fn segment_body(&self, reference: &SegmentRef, key: &str) -> Result<Vec<u8>> {
+        let cached = self.cache.as_ref().map(|c| cached_segment(c, &reference.object.id));
+        if let Some(body) =
+            cached.as_ref().and_then(|p| std::fs::read(p).ok()).and_then(|f| record::decompress(&f, MAX_SEGMENT).ok())
+            && self.vault.secret.name_of(&body) == reference.object.id
+        {
+            return Ok(body);
+        }
+        let sealed = self.vault.get_raw(key).await?.ok_or_else(|| Error::damaged(key, "the segment is missing"))?;
+        let body = self.vault.open_record(RecordKind::Segment, key, &sealed)?;
+        if self.vault.secret.name_of(&body) != reference.object.id {
+            return Err(Error::damaged(key, "the segment does not hold what its name says"));
+        }
+        self.keep_segment(&reference.object.id, &body);
+        Ok(body)
+    }
+
+    /// Puts a segment into the cache; a full disk only costs a download later.
+    pub fn keep_segment(&self, id: &PackId, body: &[u8]) {
+        if let Some(cache) = &self.cache
+            && let Ok(frame) = zstd::bulk::compress(body, 1)
+        {
+            keep(&cached_segment(cache, id), &frame);
+        }
+    }
+
+    /// Several segments, read ahead in parallel and given in order.
+    pub async fn segments(&self, references: &[SegmentRef]) -> Result<Vec<Segment>> {
+        stream::iter(references).map(|r| self.segment(r)).buffered(PARALLEL).try_collect().await
+    }
+
+    /// Removes from the cache what no listed backup needs.
+    pub fn sweep_cache(&self, live: &[Manifest]) {
+        let Some(cache) = &self.cache else { return };
+        let segments: std::collections::HashSet<PackId> =
+            live.iter().flat_map(Manifest::segments).map(|s| s.object.id).collect();
+        let manifests: std::collections::HashSet<(&str, &str)> =
+            live.iter().map(|m| (m.plan.as_str(), m.id.as_str())).collect();
+        for entry in read_two_levels(&cache.join("meta")) {
+            if !entry.1.parse::<PackId>().is_ok_and(|id| segments.contains(&id)) {
+                let _ = std::fs::remove_file(cache.join("meta").join(&entry.0).join(&entry.1));
+            }
+        }
+        for entry in read_two_levels(&cache.join("manifests")) {
+            if !manifests.contains(&(entry.0.as_str(), entry.1.as_str())) {
+                let _ = std::fs::remove_file(cache.join("manifests").join(&entry.0).join(&entry.1));
+            }
+        }
+    }
+}
+
+fn read_two_levels(folder: &Path) -> Vec<(String, String)> {
+    let names = |p: &Path| -> Vec<String> {
+        std::fs::read_dir(p)
+            .map(|d| d.flatten().filter_map(|e| e.file_name().into_string().ok()).collect())
+            .unwrap_or_default()
+    };
+    names(folder).into_iter().flat_map(|a| names(&folder.join(&a)).into_iter().map(move |b| (a.clone(), b))).collect()
+}
+
+fn cached_segment(cache: &Path, id: &PackId) -> PathBuf {
+    let name = id.to_string();
+    cache.join("meta").join(&name[..2]).join(name)
+}
+
+fn keep(path: &Path, bytes: &[u8]) {
+    let write = || -> std::io::Result<()> {
+        let parent = path.parent().ok_or(std::io::ErrorKind::InvalidInput)?;
+        std::fs::create_dir_all(parent)?;
+        let sibling = parent.join(format!(".new-{:016x}", rand::random::<u64>()));
+        std::fs::write(&sibling, bytes).and_then(|()| std::fs::rename(&sibling, path)).inspect_err(|_| {
+            let _ = std::fs::remove_file(&sibling);
+        })
+    };
+    // The cache is a convenience: what cannot be written is read from the store next time.
+    let _ = write();
+}
+
+fn check_manifest(key: &str, plan: &Name, id: &BackupId, manifest: Manifest) -> Result<Manifest> {
+    if manifest.plan != *plan || manifest.id != *id {
+        return Err(Error::damaged(key, "the manifest speaks of another backup"));
+    }
+    Ok(manifest)
+}

@@ -1,0 +1,264 @@
+//! Check: is what manifests promise really there?
+//!
+//! *Structure* needs no identity: every manifest, every segment, and for every pack that it exists with the
+//! recorded size. *Read* downloads packs too: with an identity each is opened and compared with its name, without
+//! one its CRC is compared. A share (`5%`) takes another part each time, so that twenty runs read everything.
+//! A damaged pack is marked, and the next backup stores it again from live data.
+
+use super::catalog::Catalog;
+use super::layout;
+use super::manifest::Manifest;
+use super::marks;
+use super::reader;
+use super::segment::PackInfo;
+use crate::error::{Error, Kind, Result};
+use crate::model::{BackupId, Name, PackKey};
+use crate::telemetry::monitor::{Event, Monitor};
+use futures::{StreamExt, stream};
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+/// Packs read at the same time.
+const PARALLEL: usize = 8;
+
+/// How far to look.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Depth {
+    /// Structure only.
+    Structure,
+    /// Read this share (0 to 1) of the packs, another one each day.
+    Read(f64),
+}
+
+/// What is wrong with one object.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// The object's key below the vault.
+    pub object: String,
+    /// What is wrong, in words.
+    pub what: String,
+}
+
+/// What a check found.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct CheckReport {
+    /// Backups looked at.
+    pub backups: u64,
+    /// Of those, the ones that can be restored as far as this check looked.
+    pub whole: u64,
+    /// Segments read.
+    pub segments: u64,
+    /// Packs named.
+    pub packs: u64,
+    /// Packs read.
+    pub packs_read: u64,
+    /// Bytes read.
+    pub bytes_read: u64,
+    /// True when packs were opened, false when only their CRC could be compared.
+    pub opened: bool,
+    /// Damaged or missing objects.
+    pub findings: Vec<Finding>,
+    /// Backups that those make incomplete, with the number of objects.
+    pub broken: BTreeMap<String, u64>,
+    /// Packs whose named generation is damaged and that another generation replaces.
+    pub healed: u64,
+    /// Manifests that are named as predecessor, are gone, and that nobody forgot.
+    pub missing_predecessors: Vec<(Name, BackupId)>,
+}
+
+impl CheckReport {
+    /// True when nothing is wrong.
+    pub fn is_clean(&self) -> bool {
+        self.findings.is_empty() && self.missing_predecessors.is_empty()
+    }
+}
+
+/// Runs a check. Read everything from the store: give a catalog without a cache.
+pub async fn check(
+    catalog: &Catalog,
+    plan: Option<&Name>,
+    depth: Depth,
+    monitor: Arc<dyn Monitor>,
+) -> Result<CheckReport> {
+    let vault = catalog.vault();
+    let mut report = CheckReport { opened: vault.can_read_packs(), ..CheckReport::default() };
+    let mut manifests = Vec::new();
+    let mut broken: BTreeMap<(Name, BackupId), u64> = BTreeMap::new();
+    monitor.event(Event::Stage("manifests".into()));
+    for (plan, id, manifest) in catalog.each(plan).await? {
+        report.backups += 1;
+        match manifest {
+            Ok(m) => manifests.push(m),
+            Err(e) if matches!(e.kind, Kind::Damaged | Kind::Key) => {
+                report.findings.push(finding(layout::manifest(&plan, &id), &e));
+                *broken.entry((plan, id)).or_default() += 1;
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    if plan.is_none() {
+        report.missing_predecessors = marks::missing_predecessors(catalog, &manifests).await?;
+    }
+    monitor.event(Event::Stage("segments".into()));
+    let (packs, users) = read_segments(catalog, &manifests, &mut report, &mut broken).await?;
+    report.packs = packs.len() as u64;
+    monitor.event(Event::Stage("packs".into()));
+    let bad = structure(catalog, &packs).await?;
+    let mut bad: BTreeMap<PackKey, String> = bad.into_iter().collect();
+    if let Depth::Read(share) = depth {
+        read_packs(catalog, &packs, share, &mut bad, &mut report, &monitor).await?;
+    }
+    for (key, what) in &bad {
+        let Some(info) = packs.get(key) else { continue };
+        marks::mark_damaged(vault, key, what).await?;
+        if sound_elsewhere(catalog, info).await? {
+            report.healed += 1;
+            continue;
+        }
+        report.findings.push(Finding { object: layout::pack(key), what: what.clone() });
+        for backup in users.get(key).into_iter().flatten() {
+            let m = &manifests[*backup];
+            *broken.entry((m.plan.clone(), m.id.clone())).or_default() += 1;
+        }
+    }
+    report.whole = report.backups - broken.len() as u64;
+    report.broken = broken.into_iter().map(|((plan, id), n)| (format!("{plan}/{id}"), n)).collect();
+    Ok(report)
+}
+
+fn finding(object: String, e: &Error) -> Finding {
+    Finding { object, what: e.cause.as_ref().map_or(e.what.clone(), |c| format!("{}: {c}", e.what)) }
+}
+
+type Users = HashMap<PackKey, BTreeSet<usize>>;
+
+/// Reads every segment once; what packs they name, and which manifests use each.
+async fn read_segments(
+    catalog: &Catalog,
+    manifests: &[Manifest],
+    report: &mut CheckReport,
+    broken: &mut BTreeMap<(Name, BackupId), u64>,
+) -> Result<(BTreeMap<PackKey, PackInfo>, Users)> {
+    let mut used_by: BTreeMap<PackKey, (super::segment::SegmentRef, BTreeSet<usize>)> = BTreeMap::new();
+    for (i, m) in manifests.iter().enumerate() {
+        for s in m.segments() {
+            used_by.entry(s.object).or_insert_with(|| (s.clone(), BTreeSet::new())).1.insert(i);
+        }
+    }
+    let mut packs = BTreeMap::new();
+    let mut users: Users = HashMap::new();
+    let mut read = stream::iter(used_by.into_values())
+        .map(|(reference, by)| async move { (catalog.segment(&reference).await, reference, by) })
+        .buffer_unordered(PARALLEL);
+    while let Some((segment, reference, by)) = read.next().await {
+        report.segments += 1;
+        match segment {
+            Ok(segment) => {
+                for info in segment.packs.iter() {
+                    packs.insert(info.key, *info);
+                    users.entry(info.key).or_default().extend(&by);
+                }
+            }
+            Err(e) if matches!(e.kind, Kind::Damaged | Kind::Key) => {
+                report.findings.push(finding(layout::meta(&reference.object), &e));
+                for i in by {
+                    *broken.entry((manifests[i].plan.clone(), manifests[i].id.clone())).or_default() += 1;
+                }
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    Ok((packs, users))
+}
+
+/// Compares listed sizes with recorded ones.
+async fn structure(catalog: &Catalog, packs: &BTreeMap<PackKey, PackInfo>) -> Result<Vec<(PackKey, String)>> {
+    let mut bad = Vec::new();
+    let mut expected = packs.iter().peekable();
+    for fan in 0..=255u8 {
+        let listed: HashMap<String, u64> = catalog
+            .vault()
+            .list(&format!("{}{fan:02x}/", layout::PACKS))
+            .await?
+            .into_iter()
+            .map(|o| (o.key, o.size))
+            .collect();
+        while let Some((key, info)) = expected.next_if(|(key, _)| key.id.0[0] == fan) {
+            match listed.get(&layout::pack(key)) {
+                None => bad.push((*key, "the pack is missing".to_owned())),
+                Some(size) if *size != u64::from(info.sealed) => {
+                    bad.push((*key, format!("the pack has {size} bytes instead of {}", info.sealed)))
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    Ok(bad)
+}
+
+async fn read_packs(
+    catalog: &Catalog,
+    packs: &BTreeMap<PackKey, PackInfo>,
+    share: f64,
+    bad: &mut BTreeMap<PackKey, String>,
+    report: &mut CheckReport,
+    monitor: &Arc<dyn Monitor>,
+) -> Result<()> {
+    let vault = catalog.vault();
+    let parts = if share >= 1.0 { 1 } else { (1.0 / share.max(0.0001)).ceil() as u64 };
+    let turn = (vault.now().await?.as_second() / 86_400).unsigned_abs() % parts;
+    let chosen = |key: &PackKey| (u64::from(key.id.0[30]) << 8 | u64::from(key.id.0[31])) % parts == turn;
+    let todo: Vec<PackInfo> = packs.values().filter(|p| chosen(&p.key) && !bad.contains_key(&p.key)).copied().collect();
+    monitor.event(Event::Expect(todo.iter().map(|p| u64::from(p.sealed)).sum()));
+    let mut read = stream::iter(todo)
+        .map(|info| async move { (info, read_pack(catalog, &info).await) })
+        .buffer_unordered(PARALLEL);
+    while let Some((info, result)) = read.next().await {
+        report.packs_read += 1;
+        report.bytes_read += u64::from(info.sealed);
+        monitor.event(Event::Read(u64::from(info.sealed)));
+        match result {
+            Ok(()) => {}
+            Err(e) if e.kind == Kind::Damaged => {
+                bad.insert(info.key, finding(String::new(), &e).what);
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    Ok(())
+}
+
+/// Reads one pack: opened when an identity of its epoch is at hand, else by its CRC.
+async fn read_pack(catalog: &Catalog, info: &PackInfo) -> Result<()> {
+    let vault = catalog.vault().clone();
+    let name = layout::pack(&info.key);
+    let sealed = vault.get_raw(&name).await?.ok_or_else(|| Error::damaged(&name, "the pack is missing"))?;
+    if crc32c::crc32c(&sealed) != info.crc {
+        return Err(Error::damaged(&name, "the pack has other bytes than were stored (CRC)"));
+    }
+    if !vault.epochs().iter().any(|e| e.number == info.epoch && e.identity.is_some()) {
+        return Ok(());
+    }
+    let info = *info;
+    let opened = tokio::task::spawn_blocking(move || reader::open_pack(&vault, &info, &name, &sealed).map(|_| ()));
+    opened.await.map_err(|_| Error::new(Kind::Internal, "a checking task is gone"))?
+}
+
+/// Whether another generation of the pack can stand in. Without an identity that cannot be known, and a later
+/// generation that exists is believed: it was stored by a host that could prove its name.
+async fn sound_elsewhere(catalog: &Catalog, info: &PackInfo) -> Result<bool> {
+    for key in reader::generations(catalog, info).await? {
+        if key == info.key {
+            continue;
+        }
+        let name = layout::pack(&key);
+        let Some(sealed) = catalog.vault().get_raw(&name).await? else { continue };
+        let sealed_host = !catalog.vault().can_read_packs() && key.generation > info.key.generation;
+        let any_epoch = PackInfo { epoch: catalog.vault().epoch()?.number, ..*info };
+        if sealed_host || reader::open_pack(catalog.vault(), &any_epoch, &name, &sealed).is_ok() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}

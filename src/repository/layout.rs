@@ -1,0 +1,120 @@
+//! Where each object of a vault lies: the only place that spells keys. All keys are relative to the vault's
+//! folder, so that a vault can be copied to another bucket, prefix or host name without losing its meaning.
+
+use crate::model::{BackupId, Name, PackKey};
+
+/// Format version, vault id and grace time; plain JSON, written once, last of `init`.
+pub const VAULT: &str = "vault.json";
+
+/// The probe object for conditional creates; its content never changes.
+pub const PROBE: &str = "probe";
+
+/// Folder of all key epochs.
+pub const KEYS: &str = "keys/";
+/// Folder of all manifests.
+pub const BACKUPS: &str = "backups/";
+/// Folder of all packs.
+pub const PACKS: &str = "packs/";
+/// Folder of all meta objects (index and recipe segments).
+pub const META: &str = "meta/";
+/// Folder of the records that condemn packs.
+pub const CONDEMNED: &str = "condemned/";
+/// Folder of the records that explain why a manifest is gone.
+pub const FORGOTTEN: &str = "forgotten/";
+/// Folder of the marks on damaged packs.
+pub const DAMAGED: &str = "damaged/";
+/// Folder of the holds on backups.
+pub const HOLDS: &str = "holds/";
+/// Folder of the records that acknowledge a suspiciously small backup.
+pub const ACKNOWLEDGED: &str = "acknowledged/";
+/// Folder of the records that say when an identity was proven.
+pub const PROVEN: &str = "proven/";
+
+/// Folder of one epoch.
+pub fn epoch(epoch: u32) -> String {
+    format!("{KEYS}{epoch:04}/")
+}
+
+/// The secrets of an epoch, sealed to one recovery recipient.
+pub fn key_file(epoch_number: u32, name: &Name) -> String {
+    format!("{}{name}.age", epoch(epoch_number))
+}
+
+/// The canary of an epoch: what an identity must be able to open to count as proven.
+pub fn canary(epoch_number: u32) -> String {
+    format!("{}canary", epoch(epoch_number))
+}
+
+/// A manifest.
+pub fn manifest(plan: &Name, id: &BackupId) -> String {
+    format!("{BACKUPS}{plan}/{id}")
+}
+
+/// Splits a manifest's key into plan and id; `None` for anything else.
+pub fn parse_manifest(key: &str) -> Option<(Name, BackupId)> {
+    let (plan, id) = key.strip_prefix(BACKUPS)?.split_once('/')?;
+    Some((plan.parse().ok()?, id.parse().ok()?))
+}
+
+/// A pack.
+pub fn pack(pack: &PackKey) -> String {
+    let name = pack.to_string();
+    format!("{PACKS}{}/{name}", &name[..2])
+}
+
+/// The pack that a key names; `None` for anything else.
+pub fn parse_pack(key: &str) -> Option<PackKey> {
+    let (fan, name) = key.strip_prefix(PACKS)?.split_once('/')?;
+    if !name.starts_with(fan) || fan.len() != 2 {
+        return None;
+    }
+    name.parse().ok()
+}
+
+/// A meta object.
+pub fn meta(object: &PackKey) -> String {
+    let name = object.to_string();
+    format!("{META}{}/{name}", &name[..2])
+}
+
+/// A record in one of the flat folders, named by time and chance.
+pub fn record(folder: &str, id: &BackupId) -> String {
+    format!("{folder}{id}")
+}
+
+/// The mark on a damaged pack.
+pub fn damaged(pack: &PackKey) -> String {
+    format!("{DAMAGED}{pack}")
+}
+
+/// A hold or an acknowledgement of a backup: `holds/PLAN/ID~STAMP`. A stamp per record, since a hold can be
+/// set, released and set again, and no object is ever written twice.
+pub fn about_backup(folder: &str, plan: &Name, id: &BackupId, stamp: &BackupId) -> String {
+    format!("{folder}{plan}/{id}~{stamp}")
+}
+
+/// Plan and backup that such a record speaks of.
+pub fn parse_about_backup(folder: &str, key: &str) -> Option<(Name, BackupId)> {
+    let (plan, rest) = key.strip_prefix(folder)?.split_once('/')?;
+    let (id, _) = rest.split_once('~')?;
+    Some((plan.parse().ok()?, id.parse().ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::PackId;
+
+    #[test]
+    fn keys_parse_back_and_strangers_do_not() {
+        let key = PackKey { id: PackId([0xab; 32]), generation: 2 };
+        assert_eq!(parse_pack(&pack(&key)), Some(key));
+        assert_eq!(parse_pack(&pack(&key).replace("packs/ab", "packs/cd")), None);
+        let plan: Name = "erp".parse().unwrap();
+        let id = BackupId::new("2026-01-03T22:00:00Z".parse().unwrap());
+        assert_eq!(parse_manifest(&manifest(&plan, &id)), Some((plan.clone(), id.clone())));
+        assert_eq!(parse_manifest("backups/erp/latest"), None);
+        let hold = about_backup(HOLDS, &plan, &id, &BackupId::new(id.time()));
+        assert_eq!(parse_about_backup(HOLDS, &hold), Some((plan, id)));
+    }
+}

@@ -1,0 +1,257 @@
+//! Prune: deleting what no backup names, in two phases and without a lock.
+//!
+//! Phase one writes a *condemned* record with the keys of packs and segments that no manifest names, and the
+//! store's time C. Phase two, in a later prune, deletes them, no earlier than C + G (the vault's grace time), and
+//! after all manifests were read again; what one of them names by then stays.
+//!
+//! Why nothing is lost: a run takes the store's time S first, then reads manifests and condemned records, never
+//! names a pack that is condemned, and refuses to commit after S + G less a margin. If the record was written
+//! before the run read it, the run does not name the pack. If it was written later, then C > S, so the run has
+//! committed, or given up, before C + G, and phase two sees its manifest.
+//!
+//! Prune refuses to go on when one manifest or segment cannot be read, when none is found, or when more than a
+//! set share of the bytes would go: each of these more often means a fault than garbage.
+
+use super::catalog::Catalog;
+use super::layout;
+use super::manifest::Manifest;
+use super::record::RecordKind;
+use super::vault::Vault;
+use crate::error::{Error, Kind, Result};
+use crate::model::{BackupId, PackKey};
+use crate::storage::DeleteOutcome;
+use futures::{StreamExt, stream};
+use jiff::{SignedDuration, Timestamp};
+use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
+
+/// Packs named in one condemned record.
+const PER_RECORD: usize = 20_000;
+/// Deletes in flight.
+const PARALLEL: usize = 16;
+/// Objects stored less long ago than this are most likely those of a run under way, and are left for a later
+/// prune. Only a courtesy: condemning them would lose nothing, but the next run would store them again.
+const YOUNG: SignedDuration = SignedDuration::from_hours(12);
+
+/// Objects that a prune condemned.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Condemned {
+    /// Format version, 1.
+    pub format: u32,
+    /// The store's clock when it was written.
+    pub at: Timestamp,
+    /// Packs.
+    pub packs: Vec<PackKey>,
+    /// Segments.
+    pub segments: Vec<PackKey>,
+}
+
+/// What a prune may do.
+#[derive(Clone, Copy, Debug)]
+pub struct PruneOptions {
+    /// Refuse when more than this share of the vault's bytes would be condemned.
+    pub max_share: f64,
+    /// Say what would happen and do nothing.
+    pub dry_run: bool,
+}
+
+/// What a prune did.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct PruneReport {
+    /// Objects in use.
+    pub live_objects: u64,
+    /// Their bytes.
+    pub live_bytes: u64,
+    /// Objects condemned by this prune.
+    pub condemned_objects: u64,
+    /// Their bytes.
+    pub condemned_bytes: u64,
+    /// Objects condemned earlier whose grace time is not over.
+    pub waiting_objects: u64,
+    /// Objects deleted.
+    pub deleted_objects: u64,
+    /// Condemned objects that a backup names by now; they stay.
+    pub rescued_objects: u64,
+    /// Objects that a lock of the store keeps.
+    pub retained_objects: u64,
+    /// When the earliest waiting objects may go.
+    pub next: Option<Timestamp>,
+}
+
+/// All condemned records with their keys.
+pub async fn condemned_records(vault: &Vault) -> Result<Vec<(String, Condemned)>> {
+    let mut records = Vec::new();
+    for object in vault.list(layout::CONDEMNED).await? {
+        // A record that went between listing and reading was carried out by another prune.
+        if let Some(record) = vault.read_record::<Condemned>(RecordKind::Condemned, &object.key).await? {
+            records.push((object.key, record));
+        }
+    }
+    Ok(records)
+}
+
+/// The packs and the segments that may not be named by a new backup.
+pub async fn condemned_objects(vault: &Vault) -> Result<(HashSet<PackKey>, HashSet<PackKey>)> {
+    let (mut packs, mut segments) = (HashSet::new(), HashSet::new());
+    for (_, record) in condemned_records(vault).await? {
+        packs.extend(record.packs);
+        segments.extend(record.segments);
+    }
+    Ok((packs, segments))
+}
+
+/// What manifests name.
+struct Live {
+    packs: HashSet<PackKey>,
+    segments: HashSet<PackKey>,
+}
+
+async fn live(catalog: &Catalog, manifests: &[Manifest]) -> Result<Live> {
+    let mut live = Live { packs: HashSet::new(), segments: HashSet::new() };
+    for reference in manifests.iter().flat_map(Manifest::segments) {
+        if live.segments.insert(reference.object) {
+            let segment = catalog.segment(reference).await.map_err(|e| {
+                e.hint("Prune stops here, since what this segment names is unknown. Run `backstay check`.")
+            })?;
+            live.packs.extend(segment.packs.iter().map(|p| p.key));
+        }
+    }
+    Ok(live)
+}
+
+/// Runs both phases: deletes what was condemned long enough ago, then condemns what is garbage now.
+///
+/// # Errors
+/// [`Kind::Refused`] in the cases above, and every error of the store. Nothing is deleted before all manifests
+/// were read.
+pub async fn prune(catalog: &Catalog, options: PruneOptions) -> Result<PruneReport> {
+    let vault = catalog.vault();
+    let records = condemned_records(vault).await?;
+    let now = vault.now().await?;
+    let manifests = catalog.all(None).await.map_err(|e| e.hint("Prune stops when a manifest cannot be read: what it names is unknown. Run `backstay check`; `backstay forget` can remove a manifest that is beyond help."))?;
+    if manifests.is_empty() {
+        return Err(Error::new(Kind::Refused, "no backup was found, so everything would be garbage")
+            .at(vault.full_key(layout::BACKUPS))
+            .hint("If the vault is to be emptied, delete it in the store itself."));
+    }
+    let live = live(catalog, &manifests).await?;
+    let mut report = PruneReport::default();
+
+    let mut still_condemned: HashSet<PackKey> = HashSet::new();
+    for (key, record) in &records {
+        let due = record.at + vault.grace();
+        if now < due {
+            report.waiting_objects += (record.packs.len() + record.segments.len()) as u64;
+            report.next = Some(report.next.map_or(due, |n| n.min(due)));
+            still_condemned.extend(record.packs.iter().chain(&record.segments));
+            continue;
+        }
+        carry_out(vault, key, record, &live, options.dry_run, &mut report).await?;
+    }
+    condemn(vault, &live, &still_condemned, options, &mut report).await?;
+    if !options.dry_run {
+        catalog.sweep_cache(&manifests);
+    }
+    Ok(report)
+}
+
+/// Phase two for one record.
+async fn carry_out(
+    vault: &Vault,
+    key: &str,
+    record: &Condemned,
+    live: &Live,
+    dry_run: bool,
+    report: &mut PruneReport,
+) -> Result<()> {
+    let (mut doomed, mut rescued) = (Vec::new(), 0);
+    for pack in &record.packs {
+        if live.packs.contains(pack) { rescued += 1 } else { doomed.push(layout::pack(pack)) }
+    }
+    for segment in &record.segments {
+        if live.segments.contains(segment) { rescued += 1 } else { doomed.push(layout::meta(segment)) }
+    }
+    report.rescued_objects += rescued;
+    if dry_run {
+        report.deleted_objects += doomed.len() as u64;
+        return Ok(());
+    }
+    let mut results =
+        stream::iter(doomed).map(|key| async move { vault.delete(&key).await }).buffer_unordered(PARALLEL);
+    let mut retained = 0;
+    while let Some(result) = results.next().await {
+        match result? {
+            DeleteOutcome::Gone => report.deleted_objects += 1,
+            DeleteOutcome::Retained => retained += 1,
+        }
+    }
+    report.retained_objects += retained;
+    // While a lock keeps an object, the record keeps it condemned; a later prune tries again.
+    if retained == 0 {
+        vault.delete(key).await?;
+    }
+    Ok(())
+}
+
+/// Phase one.
+async fn condemn(
+    vault: &Vault,
+    live: &Live,
+    condemned: &HashSet<PackKey>,
+    options: PruneOptions,
+    report: &mut PruneReport,
+) -> Result<()> {
+    let young = YOUNG.min(vault.grace());
+    let now = vault.now().await?;
+    let mut garbage = Condemned { format: 1, at: now, packs: Vec::new(), segments: Vec::new() };
+    // In passes by prefix, so that the names of a large vault are never in memory at once.
+    for fan in 0..=255u8 {
+        for folder in [layout::PACKS, layout::META] {
+            for object in vault.list(&format!("{folder}{fan:02x}/")).await? {
+                let Some(key) = object.key.rsplit('/').next().and_then(|n| n.parse::<PackKey>().ok()) else { continue };
+                let (names, list) = if folder == layout::PACKS {
+                    (&live.packs, &mut garbage.packs)
+                } else {
+                    (&live.segments, &mut garbage.segments)
+                };
+                if names.contains(&key) {
+                    report.live_objects += 1;
+                    report.live_bytes += object.size;
+                } else if !condemned.contains(&key) && now.duration_since(object.modified) >= young {
+                    list.push(key);
+                    report.condemned_objects += 1;
+                    report.condemned_bytes += object.size;
+                }
+            }
+        }
+    }
+    let total = report.live_bytes + report.condemned_bytes;
+    if total > 0 && report.condemned_bytes as f64 > options.max_share * total as f64 {
+        return Err(Error::new(
+            Kind::Refused,
+            format!(
+                "{} of {} would be condemned, more than the share of {:.0} % that is allowed",
+                crate::model::size::human(report.condemned_bytes),
+                crate::model::size::human(total),
+                options.max_share * 100.0
+            ),
+        )
+        .hint("If that is right (after forgetting many backups), allow it with --max-share 100."));
+    }
+    if options.dry_run || report.condemned_objects == 0 {
+        return Ok(());
+    }
+    let mut packs = garbage.packs.chunks(PER_RECORD);
+    let mut segments = garbage.segments.chunks(PER_RECORD);
+    loop {
+        let (p, s) = (packs.next().unwrap_or_default(), segments.next().unwrap_or_default());
+        if p.is_empty() && s.is_empty() {
+            return Ok(());
+        }
+        // The time is taken again for each record: it must not lie before the record can be seen.
+        let at = vault.now().await?;
+        let record = Condemned { format: 1, at, packs: p.to_vec(), segments: s.to_vec() };
+        let key = layout::record(layout::CONDEMNED, &BackupId::new(at));
+        vault.write_record(RecordKind::Condemned, &key, &record).await?;
+    }
+}

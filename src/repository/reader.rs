@@ -1,0 +1,257 @@
+//! The way back: packs are fetched in parallel, authenticated, and delivered in artifact order.
+//!
+//! Nothing is delivered that was not proven: an object is opened by age, decompressed to exactly the recorded
+//! length, and its keyed hash compared with its name. When one generation of a pack fails, the others are tried.
+
+use super::catalog::Catalog;
+use super::layout;
+use super::manifest::Artifact;
+use super::record;
+use super::seal::{self, OpenError};
+use super::segment::{Entry, PackInfo, Segment};
+use crate::error::{Error, Kind, Result};
+use crate::model::PackKey;
+use crate::telemetry::monitor::{Event, Monitor};
+use bytes::Bytes;
+use futures::{StreamExt, stream};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+use tokio::sync::{OnceCell, mpsc};
+
+/// Packs that are fetched and opened ahead of the reader.
+const AHEAD: usize = 8;
+/// Opened packs that are kept, since a recipe of many generations goes back and forth between packs.
+const KEPT: usize = 12;
+/// Ranges handed over in one piece.
+const HAND_OVER: usize = 4;
+
+type Cell = Arc<OnceCell<Bytes>>;
+
+/// Reads artifacts of one vault.
+#[derive(Clone)]
+pub struct Reader {
+    catalog: Catalog,
+    kept: Arc<Mutex<VecDeque<(PackKey, Cell)>>>,
+    monitor: Arc<dyn Monitor>,
+}
+
+/// Consecutive ranges of one pack.
+struct Job {
+    pack: PackInfo,
+    ranges: Vec<(u32, u32)>,
+}
+
+impl Reader {
+    /// A reader.
+    ///
+    /// # Errors
+    /// [`Kind::Key`] when no identity is at hand: better now than after the first download.
+    pub fn new(catalog: Catalog, monitor: Arc<dyn Monitor>) -> Result<Self> {
+        if !catalog.vault().can_read_packs() {
+            return Err(Error::new(Kind::Key, "this needs an identity of the vault, and this host is sealed")
+                .hint("Give the recovery identity with --identity FILE, or a passphrase with --passphrase-file."));
+        }
+        Ok(Reader { catalog, kept: Arc::default(), monitor })
+    }
+
+    /// The catalog that this reader reads by.
+    pub fn catalog(&self) -> &Catalog {
+        &self.catalog
+    }
+
+    /// The plaintext of a pack, from whichever generation is sound.
+    pub async fn pack(&self, info: &PackInfo) -> Result<Bytes> {
+        let cell = {
+            let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            match kept.iter().position(|(key, _)| *key == info.key) {
+                Some(i) => kept[i].1.clone(),
+                None => {
+                    if kept.len() >= KEPT {
+                        kept.pop_front();
+                    }
+                    let cell = Cell::default();
+                    kept.push_back((info.key, cell.clone()));
+                    cell
+                }
+            }
+        };
+        cell.get_or_try_init(|| self.fetch_any(info)).await.cloned()
+    }
+
+    async fn fetch_any(&self, info: &PackInfo) -> Result<Bytes> {
+        let first = match self.fetch(info, &info.key).await {
+            Ok(plain) => return Ok(plain),
+            // The store being away says nothing about the object; another generation would not come either.
+            Err(e) if !matches!(e.kind, Kind::Damaged) => return Err(e),
+            Err(e) => e,
+        };
+        for key in generations(&self.catalog, info).await? {
+            if key != info.key
+                && let Ok(plain) = self.fetch(info, &key).await
+            {
+                return Ok(plain);
+            }
+        }
+        Err(first)
+    }
+
+    /// Fetches, opens and proves one generation.
+    async fn fetch(&self, info: &PackInfo, key: &PackKey) -> Result<Bytes> {
+        let vault = self.catalog.vault();
+        let name = layout::pack(key);
+        let sealed = vault.get_raw(&name).await?.ok_or_else(|| Error::damaged(&name, "the pack is missing"))?;
+        let (vault, info) = (vault.clone(), *info);
+        let opened = tokio::task::spawn_blocking(move || open_pack(&vault, &info, &name, &sealed));
+        opened.await.map_err(|_| Error::new(Kind::Internal, "a reading task is gone"))?
+    }
+
+    /// A stream of an artifact's bytes, or of the members that `wanted` picks, in order. The channel is bounded;
+    /// an error ends it.
+    pub fn stream(
+        &self,
+        artifact: &Artifact,
+        wanted: impl Fn(&Entry) -> bool + Send + 'static,
+    ) -> mpsc::Receiver<Result<Bytes>> {
+        let (sender, receiver) = mpsc::channel(HAND_OVER);
+        let (reader, segments) = (self.clone(), artifact.segments.clone());
+        tokio::spawn(async move {
+            let catalog = reader.catalog.clone();
+            let jobs = stream::iter(segments)
+                .map(move |reference| {
+                    let catalog = catalog.clone();
+                    async move { catalog.segment(&reference).await }
+                })
+                .buffered(2)
+                .flat_map(move |segment| {
+                    stream::iter(match segment {
+                        Ok(segment) => jobs(&segment, &wanted).into_iter().map(Ok).collect::<Vec<_>>(),
+                        Err(e) => vec![Err(e)],
+                    })
+                });
+            let mut done = std::pin::pin!(
+                jobs.map(|job| {
+                    let reader = reader.clone();
+                    async move {
+                        let job = job?;
+                        let plain = reader.pack(&job.pack).await?;
+                        Ok::<_, Error>((plain, job.ranges))
+                    }
+                })
+                .buffered(AHEAD)
+            );
+            while let Some(result) = done.next().await {
+                match result {
+                    Ok((plain, ranges)) => {
+                        for (offset, length) in ranges {
+                            let piece = plain.slice(offset as usize..(offset + length) as usize);
+                            reader.monitor.event(Event::Restored(u64::from(length)));
+                            if sender.send(Ok(piece)).await.is_err() {
+                                return;
+                            }
+                        }
+                    }
+                    Err(e) => {
+                        let _ = sender.send(Err(e)).await;
+                        return;
+                    }
+                }
+            }
+        });
+        receiver
+    }
+
+    /// A whole small artifact in memory.
+    pub async fn small(&self, artifact: &Artifact) -> Result<Vec<u8>> {
+        let mut out = Vec::new();
+        let mut pieces = self.stream(artifact, |_| true);
+        while let Some(piece) = pieces.recv().await {
+            out.extend_from_slice(&piece?);
+        }
+        Ok(out)
+    }
+}
+
+/// All stored generations of a pack's name.
+pub async fn generations(catalog: &Catalog, info: &PackInfo) -> Result<Vec<PackKey>> {
+    let probe = layout::pack(&PackKey { id: info.key.id, generation: 0 });
+    let prefix = probe.trim_end_matches('0').trim_end_matches('-').to_owned() + "-";
+    Ok(catalog.vault().list(&prefix).await?.iter().filter_map(|o| layout::parse_pack(&o.key)).collect())
+}
+
+/// Opens and proves the bytes of a pack.
+///
+/// # Errors
+/// [`Kind::Key`] when no identity of its epoch is at hand, [`Kind::Damaged`] with the object's name otherwise.
+pub fn open_pack(vault: &super::vault::Vault, info: &PackInfo, name: &str, sealed: &[u8]) -> Result<Bytes> {
+    let identities: Vec<&dyn age::Identity> =
+        vault.epochs().iter().rev().filter_map(|e| e.identity.as_ref()).map(|i| i as &dyn age::Identity).collect();
+    let frame = seal::open(identities.into_iter(), sealed, super::writer::pack::MAX * 2).map_err(|e| match e {
+        OpenError::NoMatchingKey if !vault.epochs().iter().any(|e| e.number == info.epoch && e.identity.is_some()) => {
+            Error::new(Kind::Key, format!("no identity at hand opens packs of key epoch {}", info.epoch))
+                .at(name)
+                .hint("Give one with --identity.")
+        }
+        OpenError::NoMatchingKey => Error::damaged(name, "the pack is sealed to a stranger"),
+        OpenError::Damaged(why) => Error::damaged(name, "the pack cannot be opened").because(why),
+    })?;
+    let plain = record::decompress(&frame, info.plain as usize)
+        .map_err(|e| Error::damaged(name, "the pack cannot be decompressed").because(e))?;
+    if plain.len() != info.plain as usize || vault.secret.name_of(&plain) != info.key.id {
+        return Err(Error::damaged(name, "the pack does not hold what its name says"));
+    }
+    Ok(plain.into())
+}
+
+/// The runs of bytes of the wanted entries, joined where they lie side by side, grouped by pack.
+fn jobs(segment: &Segment, wanted: &impl Fn(&Entry) -> bool) -> Vec<Job> {
+    let mut jobs: Vec<Job> = Vec::new();
+    for x in segment.entries.iter().filter(|e| wanted(e)).flat_map(|e| &e.extents) {
+        let pack = segment.packs[x.pack as usize];
+        match jobs.last_mut() {
+            Some(job) if job.pack.key == pack.key => match job.ranges.last_mut() {
+                Some((offset, length)) if *offset + *length == x.offset => *length += x.length,
+                _ => job.ranges.push((x.offset, x.length)),
+            },
+            _ => jobs.push(Job { pack, ranges: vec![(x.offset, x.length)] }),
+        }
+    }
+    jobs
+}
+
+/// A blocking reader over a stream of pieces, for code that parses.
+pub struct BlockingStream {
+    pieces: mpsc::Receiver<Result<Bytes>>,
+    current: Bytes,
+    failed: Option<Error>,
+}
+
+impl BlockingStream {
+    /// Wraps the receiver; use it on a thread that may block.
+    pub fn new(pieces: mpsc::Receiver<Result<Bytes>>) -> Self {
+        BlockingStream { pieces, current: Bytes::new(), failed: None }
+    }
+
+    /// The error that ended the stream, in its own words; `io::Error` cannot carry it.
+    pub fn take_error(&mut self) -> Option<Error> {
+        self.failed.take()
+    }
+}
+
+impl std::io::Read for BlockingStream {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        while self.current.is_empty() {
+            match self.pieces.blocking_recv() {
+                None => return Ok(0),
+                Some(Ok(piece)) => self.current = piece,
+                Some(Err(e)) => {
+                    let text = e.one_line();
+                    self.failed = Some(e);
+                    return Err(std::io::Error::other(text));
+                }
+            }
+        }
+        let n = buffer.len().min(self.current.len());
+        buffer[..n].copy_from_slice(&self.current.split_to(n));
+        Ok(n)
+    }
+}

@@ -1,0 +1,329 @@
+//! Which backups may go: a pure function of the manifests' own store times, and the store's time now.
+//!
+//! Computed per plan and source over backups in which that source is complete; a backup goes only when none of
+//! its sources is kept. Never gone: the newest complete one of each source, one that is held, the one that a
+//! drill proved last. A backup that is far smaller than usual does not count, and so cannot push a good one
+//! out, until a person acknowledges it.
+
+use crate::error::{Error, Kind, Result};
+use crate::model::{BackupId, Name};
+use crate::repository::manifest::Manifest;
+use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+/// How many to keep. A number of periods means the newest backup in each of the last so many periods that have
+/// one. Periods are those of UTC.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Keep {
+    /// The newest so many.
+    pub last: u32,
+    /// Hours.
+    pub hourly: u32,
+    /// Days.
+    pub daily: u32,
+    /// ISO weeks.
+    pub weekly: u32,
+    /// Months.
+    pub monthly: u32,
+    /// Years.
+    pub yearly: u32,
+    /// Everything younger than this, by the store's clock.
+    pub within: Option<SignedDuration>,
+}
+
+impl Keep {
+    /// True when nothing is asked for; then everything is kept, since an empty rule is more often a mistake.
+    pub fn is_empty(&self) -> bool {
+        *self == Keep::default()
+    }
+}
+
+/// A backup of less than one part in so many of the usual bytes of a source does not count.
+const SUSPICIOUS: u64 = 4;
+/// What is usual: the median of so many backups before.
+const USUAL_OF: usize = 7;
+
+/// One source's view of a backup.
+#[derive(Clone, Debug)]
+struct Candidate {
+    backup: (Name, BackupId),
+    at: Timestamp,
+    bytes: u64,
+}
+
+/// What is to happen to a backup, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Verdict {
+    /// Plan.
+    pub plan: Name,
+    /// Backup.
+    pub id: BackupId,
+    /// Store time.
+    pub at: Timestamp,
+    /// Why it stays; empty when it may go.
+    pub reasons: BTreeSet<String>,
+}
+
+/// Facts that retention respects and that are not in manifests.
+#[derive(Clone, Debug, Default)]
+pub struct Respect {
+    /// Held by the operator.
+    pub held: HashSet<(Name, BackupId)>,
+    /// Small ones that a person looked at.
+    pub acknowledged: HashSet<(Name, BackupId)>,
+    /// The last that a drill proved, per plan.
+    pub proven: HashSet<(Name, BackupId)>,
+}
+
+/// Decides for every manifest of one plan.
+///
+/// # Errors
+/// [`Kind::Refused`] when the store's now lies before a backup: one of the clocks is wrong, and a rule that
+/// counts from now would delete too much.
+pub fn decide(manifests: &[Manifest], keep: &Keep, respect: &Respect, now: Timestamp) -> Result<Vec<Verdict>> {
+    if let Some(newest) = manifests.iter().max_by_key(|m| m.store_time)
+        && newest.store_time > now + SignedDuration::from_mins(5)
+    {
+        return Err(Error::new(Kind::Refused, "the newest backup lies in the future by the store's clock")
+            .at(format!("{} of plan {}, {}", newest.id, newest.plan, crate::model::time::utc(newest.store_time)))
+            .hint("Set the clock right (for file:// it is the host's). Nothing was forgotten."));
+    }
+    let mut verdicts: BTreeMap<(Name, BackupId), Verdict> = manifests
+        .iter()
+        .map(|m| {
+            (
+                (m.plan.clone(), m.id.clone()),
+                Verdict { plan: m.plan.clone(), id: m.id.clone(), at: m.store_time, reasons: BTreeSet::new() },
+            )
+        })
+        .collect();
+    let mut give = |backup: &(Name, BackupId), reason: String| {
+        if let Some(v) = verdicts.get_mut(backup) {
+            v.reasons.insert(reason);
+        }
+    };
+    if keep.is_empty() {
+        manifests.iter().for_each(|m| give(&(m.plan.clone(), m.id.clone()), "no rule".into()));
+    }
+    for backup in &respect.held {
+        give(backup, "held".into());
+    }
+    for backup in &respect.proven {
+        give(backup, "proven by a drill".into());
+    }
+    let mut sources: BTreeMap<(Name, Name), Vec<Candidate>> = BTreeMap::new();
+    for m in manifests {
+        for s in m.sources.iter().filter(|s| s.is_complete()) {
+            let candidate = Candidate { backup: (m.plan.clone(), m.id.clone()), at: m.store_time, bytes: s.bytes() };
+            sources.entry((m.plan.clone(), s.name.clone())).or_default().push(candidate);
+        }
+    }
+    for ((_, source), mut candidates) in sources {
+        candidates.sort_by(|a, b| (a.at, &a.backup.1).cmp(&(b.at, &b.backup.1)));
+        let (counting, small) = split_suspicious(candidates, &respect.acknowledged);
+        for c in &small {
+            give(&c.backup, format!("{source}: far smaller than usual, not acknowledged"));
+        }
+        for (backup, reason) in kept(&counting, keep, now) {
+            give(&backup, format!("{source}: {reason}"));
+        }
+    }
+    // A backup in which nothing is complete protects nothing; the newest one stays to be looked at.
+    if let Some(newest) = manifests.iter().max_by_key(|m| (m.store_time, m.id.clone())) {
+        give(&(newest.plan.clone(), newest.id.clone()), "newest".into());
+    }
+    Ok(verdicts.into_values().collect())
+}
+
+/// Splits off, oldest first, those that are far smaller than the median of the counting ones before them.
+fn split_suspicious(
+    candidates: Vec<Candidate>,
+    acknowledged: &HashSet<(Name, BackupId)>,
+) -> (Vec<Candidate>, Vec<Candidate>) {
+    let (mut counting, mut small): (Vec<Candidate>, Vec<Candidate>) = (Vec::new(), Vec::new());
+    for c in candidates {
+        let mut before: Vec<u64> = counting.iter().rev().take(USUAL_OF).map(|c| c.bytes).collect();
+        before.sort_unstable();
+        let usual = before.get(before.len() / 2).copied().unwrap_or(0);
+        if c.bytes < usual / SUSPICIOUS && !acknowledged.contains(&c.backup) { small.push(c) } else { counting.push(c) }
+    }
+    (counting, small)
+}
+
+/// The kept ones of one source's counting backups, oldest first, with the reason.
+fn kept(candidates: &[Candidate], keep: &Keep, now: Timestamp) -> Vec<((Name, BackupId), String)> {
+    let mut out = Vec::new();
+    if let Some(newest) = candidates.last() {
+        out.push((newest.backup.clone(), "newest complete".to_owned()));
+    }
+    for c in candidates.iter().rev().take(keep.last as usize) {
+        out.push((c.backup.clone(), "last".to_owned()));
+    }
+    if let Some(within) = keep.within {
+        out.extend(candidates.iter().filter(|c| c.at + within >= now).map(|c| (c.backup.clone(), "within".to_owned())));
+    }
+    let periods: [(u32, &str, fn(Timestamp) -> (i32, i32)); 5] = [
+        (keep.hourly, "hourly", |t| {
+            let z = t.to_zoned(TimeZone::UTC);
+            (i32::from(z.year()) * 1000 + i32::from(z.day_of_year()), i32::from(z.hour()))
+        }),
+        (keep.daily, "daily", |t| {
+            let z = t.to_zoned(TimeZone::UTC);
+            (i32::from(z.year()), i32::from(z.day_of_year()))
+        }),
+        (keep.weekly, "weekly", |t| {
+            let week = t.to_zoned(TimeZone::UTC).date().iso_week_date();
+            (i32::from(week.year()), i32::from(week.week()))
+        }),
+        (keep.monthly, "monthly", |t| {
+            let z = t.to_zoned(TimeZone::UTC);
+            (i32::from(z.year()), i32::from(z.month()))
+        }),
+        (keep.yearly, "yearly", |t| (i32::from(t.to_zoned(TimeZone::UTC).year()), 0)),
+    ];
+    for (number, reason, period) in periods {
+        let mut seen: Option<(i32, i32)> = None;
+        let mut left = number;
+        for c in candidates.iter().rev() {
+            let this = period(c.at);
+            if left > 0 && seen != Some(this) {
+                out.push((c.backup.clone(), reason.to_owned()));
+                seen = Some(this);
+                left -= 1;
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::VaultId;
+    use crate::repository::manifest::{Artifact, SourceRecord, SourceState, Stats};
+
+    fn backup(at: &str, bytes: u64) -> Manifest {
+        let at: Timestamp = at.parse().unwrap();
+        let artifact = Artifact { name: "a".into(), media: "tar".into(), bytes, blake3: None, segments: vec![] };
+        let source = SourceRecord {
+            name: "db".parse().unwrap(),
+            kind: "postgres".into(),
+            state: SourceState::Complete,
+            artifacts: vec![artifact],
+            facts: serde_json::Value::Null,
+            warnings: vec![],
+            seconds: 0.0,
+        };
+        Manifest {
+            format: 1,
+            vault: VaultId([0; 16]),
+            host: "h".parse().unwrap(),
+            machine: String::new(),
+            plan: "p".parse().unwrap(),
+            id: BackupId::new(at),
+            store_time: at,
+            started: at,
+            finished: at,
+            predecessor: None,
+            epoch: 1,
+            agent: String::new(),
+            whole_plan: true,
+            sources: vec![source],
+            stats: Stats::default(),
+            sparse_packs: vec![],
+        }
+    }
+
+    fn failed(at: &str) -> Manifest {
+        let mut m = backup(at, 0);
+        m.sources[0].state = SourceState::Failed("no".into());
+        m
+    }
+
+    fn nightly(days: i64) -> (Vec<Manifest>, Timestamp) {
+        let start: Timestamp = "2024-01-01T02:00:00Z".parse().unwrap();
+        let all = (0..days).map(|d| backup(&(start + SignedDuration::from_hours(24 * d)).to_string(), 1000)).collect();
+        (all, start + SignedDuration::from_hours(24 * (days - 1) + 1))
+    }
+
+    fn survivors(verdicts: &[Verdict]) -> Vec<String> {
+        verdicts.iter().filter(|v| !v.reasons.is_empty()).map(|v| v.at.strftime("%Y-%m-%d").to_string()).collect()
+    }
+
+    fn gfs() -> Keep {
+        Keep { last: 3, daily: 7, weekly: 4, monthly: 12, yearly: 2, ..Keep::default() }
+    }
+
+    #[test]
+    fn three_simulated_years_applied_every_night_keep_what_one_application_would() {
+        let (all, _) = nightly(3 * 365);
+        let mut there: Vec<Manifest> = Vec::new();
+        for m in all.clone() {
+            let now = m.store_time + SignedDuration::from_mins(10);
+            there.push(m);
+            let verdicts = decide(&there, &gfs(), &Respect::default(), now).unwrap();
+            there.retain(|m| verdicts.iter().any(|v| v.id == m.id && !v.reasons.is_empty()));
+        }
+        let (_, now) = nightly(3 * 365);
+        let at_once = survivors(&decide(&all, &gfs(), &Respect::default(), now).unwrap());
+        let nightly: Vec<String> = there.iter().map(|m| m.store_time.strftime("%Y-%m-%d").to_string()).collect();
+        assert_eq!(nightly, at_once);
+        // 7 days, of which the last 3 are among them; 3 more weeks, 11 more months, 1 more year, less overlaps.
+        assert!((19..=22).contains(&nightly.len()), "{nightly:?}");
+        assert_eq!(nightly.last().unwrap(), "2026-12-30");
+    }
+
+    #[test]
+    fn three_empty_backups_do_not_push_the_good_ones_out() {
+        let mut all = vec![backup("2026-01-01T02:00:00Z", 1000), backup("2026-01-02T02:00:00Z", 1000)];
+        all.extend((3..9).map(|d| backup(&format!("2026-01-0{d}T02:00:00Z"), 10)));
+        let keep = Keep { last: 2, ..Keep::default() };
+        let now = "2026-01-09T00:00:00Z".parse().unwrap();
+        let verdicts = decide(&all, &keep, &Respect::default(), now).unwrap();
+        assert!(survivors(&verdicts).starts_with(&["2026-01-01".into(), "2026-01-02".into()]));
+        // A person says that the small ones are right: now they count.
+        let respect = Respect {
+            acknowledged: all[2..].iter().map(|m| (m.plan.clone(), m.id.clone())).collect(),
+            ..Respect::default()
+        };
+        assert_eq!(survivors(&decide(&all, &keep, &respect, now).unwrap()), ["2026-01-07", "2026-01-08"]);
+    }
+
+    #[test]
+    fn failed_backups_never_age_out_a_good_one() {
+        let mut all = vec![backup("2026-01-01T02:00:00Z", 1000)];
+        all.extend((2..9).map(|d| failed(&format!("2026-01-0{d}T02:00:00Z"))));
+        let keep = Keep { last: 1, ..Keep::default() };
+        let kept =
+            survivors(&decide(&all, &keep, &Respect::default(), "2026-01-09T00:00:00Z".parse().unwrap()).unwrap());
+        assert_eq!(kept, ["2026-01-01", "2026-01-08"]);
+    }
+
+    #[test]
+    fn the_held_and_the_proven_stay_and_an_empty_rule_keeps_everything() {
+        let (all, now) = nightly(30);
+        let pick = |i: usize| HashSet::from([(all[i].plan.clone(), all[i].id.clone())]);
+        let respect = Respect { held: pick(3), proven: pick(5), ..Respect::default() };
+        let keep = Keep { last: 1, ..Keep::default() };
+        assert_eq!(survivors(&decide(&all, &keep, &respect, now).unwrap()), ["2024-01-04", "2024-01-06", "2024-01-30"]);
+        assert_eq!(survivors(&decide(&all, &Keep::default(), &respect, now).unwrap()).len(), 30);
+    }
+
+    #[test]
+    fn a_clock_set_back_forgets_nothing() {
+        let (all, _) = nightly(3);
+        assert_eq!(
+            decide(&all, &gfs(), &Respect::default(), "2023-01-01T00:00:00Z".parse().unwrap()).unwrap_err().kind,
+            Kind::Refused
+        );
+    }
+
+    #[test]
+    fn within_counts_from_the_stores_now() {
+        let (all, now) = nightly(30);
+        let keep = Keep { within: Some(SignedDuration::from_hours(24 * 5)), ..Keep::default() };
+        assert_eq!(survivors(&decide(&all, &keep, &Respect::default(), now).unwrap()).len(), 5);
+    }
+}

@@ -1,0 +1,314 @@
+//! The way out: byte streams and files become blobs, packs, recipes and at last a manifest.
+//!
+//! The order of effects is the promise: packs first, then the segments that name them, then the manifest that
+//! names the segments, read back and compared. A kill at any moment leaves packs that nothing names, and the
+//! upload journal, from which the next run takes them up.
+//!
+//! One [`BackupWriter`] serves one run. Each artifact has its own [`ArtifactWriter`], used from a thread that
+//! may block; sealing and uploading go on beside it, bounded by a budget of bytes.
+
+pub mod journal;
+pub mod known;
+pub mod pack;
+pub mod recipe;
+pub mod repair;
+pub mod slot;
+
+mod artifact;
+mod commit;
+mod ship;
+
+pub use artifact::{ArtifactWriter, PendingArtifact};
+pub use commit::Outcome;
+pub use recipe::BaseSegment;
+
+use super::catalog::Catalog;
+use super::chunker::Chunker;
+use super::layout;
+use super::manifest::{Artifact, Manifest, SourceState};
+use super::prune;
+use super::segment::{Segment, SegmentRef};
+use super::vault::Vault;
+use crate::error::{Error, Kind, Result};
+use crate::model::{BackupId, Name, PackId, PackKey};
+use crate::telemetry::monitor::Monitor;
+use jiff::Timestamp;
+use journal::UploadJournal;
+use known::Known;
+use pack::{OpenPack, Sealer};
+use repair::Repair;
+use slot::InFlight;
+use std::collections::{HashMap, HashSet};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::runtime::Handle;
+use tokio::sync::Semaphore;
+
+/// Earlier backups of the same plan whose blobs are looked up.
+const LOOK_BACK: usize = 7;
+
+/// How a run works. The defaults suit a host of any size.
+#[derive(Clone, Debug)]
+pub struct WriterOptions {
+    /// zstd level of packs.
+    pub level: i32,
+    /// Open and compare each sealed pack before it is uploaded.
+    pub verify: bool,
+    /// Packs that are sealed at the same time.
+    pub threads: usize,
+    /// Objects that are uploaded at the same time.
+    pub uploads: usize,
+    /// Bytes of packs on their way, plain and sealed together.
+    pub memory: usize,
+    /// Go on under a name that another machine has written to.
+    pub take_over: bool,
+}
+
+impl Default for WriterOptions {
+    fn default() -> Self {
+        let threads = std::thread::available_parallelism().map_or(2, usize::from);
+        WriterOptions { level: 3, verify: true, threads, uploads: 8, memory: 96 << 20, take_over: false }
+    }
+}
+
+#[derive(Default)]
+struct Counters {
+    read: AtomicU64,
+    new: AtomicU64,
+    shipped: AtomicU64,
+    packs: AtomicU64,
+    repaired: AtomicU64,
+}
+
+/// The known blobs, and whether earlier backups were looked up already.
+struct KnownState {
+    known: Known,
+    loaded: bool,
+}
+
+struct Shared {
+    vault: Arc<Vault>,
+    catalog: Catalog,
+    options: WriterOptions,
+    plan: Name,
+    id: BackupId,
+    /// The store's clock when the run began, before anything was read.
+    store_time: Timestamp,
+    started: Timestamp,
+    machine: String,
+    sealer: Sealer,
+    chunker: Chunker,
+    known: Mutex<KnownState>,
+    repair: Mutex<Repair>,
+    /// Lowest generation that may be stored, for names of which an earlier one is condemned or damaged; packs and
+    /// segments alike.
+    generations: HashMap<PackId, u32>,
+    /// Segments of the manifests that this run has read, by name, less the condemned.
+    segments: HashMap<PackId, SegmentRef>,
+    /// Manifests of the plan, newest first.
+    earlier: Vec<Manifest>,
+    journal: Mutex<UploadJournal>,
+    tail: Mutex<OpenPack>,
+    budget: Arc<Semaphore>,
+    cpu: Arc<Semaphore>,
+    uploads: Arc<Semaphore>,
+    in_flight: InFlight,
+    failure: Mutex<Option<Error>>,
+    counters: Counters,
+    monitor: Arc<dyn Monitor>,
+    runtime: Handle,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One run of a plan.
+#[derive(Clone)]
+pub struct BackupWriter {
+    shared: Arc<Shared>,
+}
+
+impl BackupWriter {
+    /// Begins a run: takes the store's time first, and only then reads what exists and what is condemned. (In
+    /// this order nothing can be deleted that the run will name; see [`prune`].)
+    ///
+    /// # Errors
+    /// [`Kind::Refused`] when another machine writes under this host's name.
+    pub async fn begin(
+        catalog: Catalog,
+        plan: Name,
+        machine: String,
+        options: WriterOptions,
+        journal: &Path,
+        monitor: Arc<dyn Monitor>,
+        started: Timestamp,
+    ) -> Result<Self> {
+        let vault = catalog.vault().clone();
+        let epoch = vault.epoch()?.clone();
+        let store_time = vault.now().await?;
+        let mut ids = catalog.ids(Some(&plan)).await?;
+        ids.reverse();
+        let mut earlier = Vec::new();
+        for (plan, id) in ids.into_iter().take(LOOK_BACK) {
+            match catalog.manifest(&plan, &id).await {
+                Ok(manifest) => earlier.push(manifest),
+                // A damaged manifest is check's business; the run stores again what only that one named.
+                Err(e) if e.kind == Kind::Damaged => {
+                    monitor.event(crate::telemetry::monitor::Event::Warning(e.one_line()))
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        if let Some(newest) = earlier.first()
+            && newest.machine != machine
+            && !options.take_over
+        {
+            return Err(Error::new(Kind::Refused, format!("another machine has written backup {} of plan {plan} under the name {}", newest.id, vault.host()))
+                .at(layout::manifest(&plan, &newest.id))
+                .hint("If this machine replaces that one, run once with --take-over. If it is a clone, give it a `host` name of its own."));
+        }
+        let (condemned, condemned_segments) = prune::condemned_objects(&vault).await?;
+        let damaged: HashSet<PackKey> = vault
+            .list(layout::DAMAGED)
+            .await?
+            .iter()
+            .filter_map(|o| o.key.strip_prefix(layout::DAMAGED)?.parse().ok())
+            .collect();
+        let mut generations = HashMap::new();
+        for pack in condemned.iter().chain(&damaged).chain(&condemned_segments) {
+            let next = generations.entry(pack.id).or_insert(0);
+            *next = (*next).max(pack.generation + 1);
+        }
+        let forbidden: HashSet<PackKey> = condemned.union(&damaged).copied().collect();
+        let sparse: HashSet<PackId> =
+            earlier.first().map(|m| m.sparse_packs.iter().copied().collect()).unwrap_or_default();
+        let mut known = Known::new(forbidden, sparse);
+        let (journal, uploaded) = UploadJournal::open(journal)?;
+        for entry in &uploaded {
+            // Half the grace: the entry must outlive this run too.
+            let young = store_time.duration_since(entry.at).as_secs().abs() < vault.grace().as_secs() / 2;
+            if entry.vault == vault.header.vault && entry.pack.epoch <= epoch.number && young {
+                known.add_pack(entry.pack, &entry.blobs);
+            }
+        }
+        let lasting = |s: &&SegmentRef| !condemned_segments.contains(&s.object);
+        let segments =
+            earlier.iter().flat_map(Manifest::segments).filter(lasting).map(|s| (s.object.id, s.clone())).collect();
+        let sealer = Sealer::new(vault.secret.clone(), epoch.recipient, options.level, options.verify);
+        let shared = Shared {
+            chunker: Chunker::new(&vault.secret),
+            id: BackupId::new(started),
+            store_time,
+            started,
+            machine,
+            sealer,
+            known: Mutex::new(KnownState { known, loaded: false }),
+            repair: Mutex::new(Repair::new(damaged)),
+            generations,
+            segments,
+            earlier,
+            journal: Mutex::new(journal),
+            tail: Mutex::new(OpenPack::new()),
+            budget: Arc::new(Semaphore::new(options.memory >> 10)),
+            cpu: Arc::new(Semaphore::new(options.threads.max(1))),
+            uploads: Arc::new(Semaphore::new(options.uploads.max(1))),
+            in_flight: InFlight::default(),
+            failure: Mutex::new(None),
+            counters: Counters::default(),
+            monitor,
+            runtime: Handle::current(),
+            vault,
+            catalog,
+            options,
+            plan,
+        };
+        let writer = BackupWriter { shared: Arc::new(shared) };
+        if !lock(&writer.shared.repair).is_idle() {
+            let shared = &writer.shared;
+            shared
+                .each_earlier_segment(|s| {
+                    lock(&shared.repair).learn(s);
+                    true
+                })
+                .await?;
+        }
+        Ok(writer)
+    }
+
+    /// The id that this run will have when it commits.
+    pub fn id(&self) -> &BackupId {
+        &self.shared.id
+    }
+
+    /// The newest backup of the plan in which a source is complete, and its artifact of that name: what an
+    /// unchanged file is compared with.
+    pub fn base(&self, source: &Name, artifact: &str) -> Option<&Artifact> {
+        let record =
+            self.shared.earlier.iter().filter_map(|m| m.source(source)).find(|s| s.state == SourceState::Complete)?;
+        record.artifacts.iter().find(|a| a.name == artifact)
+    }
+
+    /// Reads a segment of a base artifact. Blocks.
+    pub fn base_segment(&self, reference: &SegmentRef) -> Result<Arc<BaseSegment>> {
+        let segment = self.shared.runtime.block_on(self.shared.catalog.segment(reference))?;
+        let lasting = self.shared.segments.contains_key(&reference.object.id);
+        Ok(Arc::new(BaseSegment { reference: reference.clone(), segment, lasting }))
+    }
+
+    /// Whether a pack of an earlier backup may be named again.
+    pub fn allows(&self, pack: &PackKey) -> bool {
+        lock(&self.shared.known).known.allows(pack)
+    }
+
+    /// Begins an artifact.
+    pub fn artifact(&self, name: &str, media: &str) -> ArtifactWriter {
+        ArtifactWriter::new(self.shared.clone(), name, media)
+    }
+
+    /// Counts bytes that a source read, for the manifest and for the progress.
+    pub fn count_read(&self, bytes: u64) {
+        self.shared.counters.read.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Shared {
+    /// Shows the segments in which this run looks for known blobs, until told to stop: those of this plan's last
+    /// backups, and of the newest one of each other plan.
+    async fn each_earlier_segment(&self, mut f: impl FnMut(&Segment) -> bool) -> Result<()> {
+        let mut manifests = self.earlier.clone();
+        let mut newest: HashMap<Name, BackupId> = HashMap::new();
+        for (plan, id) in self.catalog.ids(None).await? {
+            if plan != self.plan {
+                newest.insert(plan, id);
+            }
+        }
+        for (plan, id) in newest {
+            manifests.extend(self.catalog.manifest(&plan, &id).await.ok());
+        }
+        let mut seen = HashSet::new();
+        for reference in manifests.iter().flat_map(Manifest::segments) {
+            // A segment that cannot be read only means that its blobs are stored again.
+            if seen.insert(reference.object)
+                && let Ok(segment) = self.catalog.segment(reference).await
+                && !f(&segment)
+            {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// The first error of a seal or upload that went on beside the sources.
+    fn failed(&self) -> Result<()> {
+        match &*lock(&self.failure) {
+            Some(e) => Err(e.again()),
+            None => Ok(()),
+        }
+    }
+
+    fn fail(&self, error: Error) {
+        lock(&self.failure).get_or_insert(error);
+    }
+}

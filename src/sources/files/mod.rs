@@ -1,0 +1,51 @@
+//! The `files` source: directories and files as a plain tar.
+//!
+//! The way out is [`walk`] (every name with its stat, in path order), [`read`] (compare with the backup before,
+//! read what changed) and [`header`] (tar headers); the way back in is [`untar`].
+
+pub mod exclude;
+pub mod header;
+pub mod read;
+pub mod sparse;
+pub mod untar;
+pub mod walk;
+
+use super::{Delivered, Source};
+use crate::error::{Error, Kind, Result};
+use crate::model::Name;
+use crate::repository::writer::BackupWriter;
+use crate::telemetry::monitor::Monitor;
+use async_trait::async_trait;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+/// The name of the artifact.
+pub const TREE: &str = "tree";
+
+/// Configured paths and how to read them.
+#[derive(Clone, Debug)]
+pub struct FilesSource {
+    /// Absolute paths of files and directories.
+    pub paths: Vec<PathBuf>,
+    /// Patterns of what to leave out; see [`exclude`].
+    pub exclude: Vec<String>,
+    /// Paths that are never read, whatever the configuration says: our own state and repository.
+    pub never: Vec<PathBuf>,
+    /// Stay on the file systems of `paths`.
+    pub one_file_system: bool,
+    /// Read every file again after about so many days although its stat did not change; `None` never does.
+    pub reread_days: Option<u32>,
+}
+
+#[async_trait]
+impl Source for FilesSource {
+    fn kind(&self) -> &'static str {
+        "files"
+    }
+
+    async fn read(&self, name: &Name, writer: &BackupWriter, monitor: Arc<dyn Monitor>) -> Result<Delivered> {
+        let (source, name, writer) = (self.clone(), name.clone(), writer.clone());
+        let work = tokio::task::spawn_blocking(move || read::read(&source, &name, &writer, &*monitor));
+        work.await.map_err(|_| Error::new(Kind::Internal, "the reading thread ended by a panic"))?
+    }
+}

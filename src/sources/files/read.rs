@@ -1,0 +1,569 @@
+//! The way out of a tree: one merge of the walk with the index of the backup before.
+//!
+//! A file is not read again when its type, size, owner, mode, times and inode are what they were, its link role is
+//! the same, and its packs may be named again. What `stat` cannot see is covered by three rules: a file whose
+//! change time lies within two seconds of its read (or in the future) is read again next time, since a write in the
+//! same tick leaves the same times; every file is read again after a while; hard links are resolved anew each run,
+//! since the change time of one name says nothing about the path of another.
+
+use super::exclude::Excludes;
+use super::header::{self, END, Member};
+use super::sparse::{DataMap, DataReader};
+use super::walk::{Stat, Step, Walk, compare};
+use super::{FilesSource, TREE};
+use crate::error::{Error, Kind, Result};
+use crate::model::Name;
+use crate::repository::segment::{Bytes, Entry, FileEntry, FileType, SegmentRef};
+use crate::repository::writer::{ArtifactWriter, BackupWriter, BaseSegment};
+use crate::sources::Delivered;
+use crate::telemetry::monitor::{Event, Monitor};
+use rustix::fs::{CWD, FileType as Raw, Mode, OFlags, openat};
+use std::collections::{BTreeMap, HashMap};
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// From this size on a file is cut into chunks, and its content starts a cut of its own.
+const LARGE: u64 = 1024 * 1024;
+/// Times closer than this to now are not trusted.
+const TICK: i64 = 2_000_000_000;
+/// How often a file that changes under the reader is tried.
+const TRIES: usize = 3;
+/// Paths named in a warning; the count says the rest.
+const NAMED: usize = 10;
+/// Threads that read directories ahead.
+const WALKERS: usize = 2;
+/// Progress is told in portions of this size.
+const PROGRESS: u64 = 1 << 20;
+
+/// Reads the source into an artifact.
+pub fn read(source: &FilesSource, name: &Name, writer: &BackupWriter, monitor: &dyn Monitor) -> Result<Delivered> {
+    let roots = roots(&source.paths)?;
+    let excludes = Excludes::new(&source.exclude, &source.never)?;
+    let base = writer.base(name, TREE).map(|a| a.segments.clone()).unwrap_or_default();
+    let cursor = Cursor::new(writer.clone(), base);
+    let mut reader = Reader {
+        writer,
+        artifact: writer.artifact(TREE, "tar"),
+        cursor,
+        source,
+        monitor,
+        links: HashMap::new(),
+        today: (now_nanos() / 86_400_000_000_000) as u32,
+        report: Report::default(),
+        owners: BTreeMap::new(),
+        groups: BTreeMap::new(),
+        progress: 0,
+    };
+    for step in Walk::new(roots, excludes, source.one_file_system, WALKERS) {
+        reader.step(step)?;
+    }
+    reader.finish()
+}
+
+/// The configured paths in walking order, less those within others.
+fn roots(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut roots = Vec::new();
+    for path in paths {
+        let bytes = path.as_os_str().as_bytes();
+        let plain = path.is_absolute() && !path.components().any(|c| matches!(c, std::path::Component::ParentDir));
+        if !plain {
+            return Err(
+                Error::new(Kind::Config, "the path of a source must be absolute and without `..`").at(path.display())
+            );
+        }
+        if std::fs::symlink_metadata(path).is_err() {
+            return Err(Error::new(Kind::Source, "the path does not exist or cannot be reached")
+                .at(path.display())
+                .hint("Correct `paths`, or mount what should be there. A path that vanished is an error, so that an empty mount point never passes for a backup."));
+        }
+        let trimmed = if bytes.len() > 1 { bytes.strip_suffix(b"/").unwrap_or(bytes) } else { bytes };
+        roots.push(PathBuf::from(OsStr::from_bytes(trimmed)));
+    }
+    roots.sort_by(|a, b| compare(a.as_os_str().as_bytes(), b.as_os_str().as_bytes()));
+    roots.dedup_by(|inner, outer| inner.starts_with(&*outer));
+    Ok(roots)
+}
+
+/// The index of the backup before, entry by entry; a thread reads its segments ahead.
+struct Cursor {
+    segments: mpsc::Receiver<Result<Arc<BaseSegment>>>,
+    current: Option<(Arc<BaseSegment>, usize)>,
+    ended: bool,
+}
+
+impl Cursor {
+    fn new(writer: BackupWriter, references: Vec<SegmentRef>) -> Self {
+        let (sender, segments) = mpsc::sync_channel(4);
+        std::thread::spawn(move || {
+            for reference in &references {
+                if sender.send(writer.base_segment(reference)).is_err() {
+                    return;
+                }
+            }
+        });
+        Cursor { segments, current: None, ended: false }
+    }
+
+    /// Moves to the entry of `path`, if there is one.
+    fn find(&mut self, path: &[u8]) -> Option<(Arc<BaseSegment>, usize)> {
+        loop {
+            if self.current.as_ref().is_none_or(|(s, i)| *i >= s.segment.entries.len()) {
+                if self.ended {
+                    return None;
+                }
+                match self.segments.recv() {
+                    Ok(Ok(segment)) => self.current = Some((segment, 0)),
+                    // What cannot be read is read from the files again; check tells about the object.
+                    Ok(Err(_)) => continue,
+                    Err(_) => {
+                        self.ended = true;
+                        self.current = None;
+                        return None;
+                    }
+                }
+                continue;
+            }
+            let (segment, index) = self.current.as_mut()?;
+            let order = match &segment.segment.entries[*index].file {
+                Some(file) => compare(&file.path.0, path),
+                None => std::cmp::Ordering::Less,
+            };
+            match order {
+                std::cmp::Ordering::Less => *index += 1,
+                std::cmp::Ordering::Equal => {
+                    *index += 1;
+                    return Some((segment.clone(), *index - 1));
+                }
+                std::cmp::Ordering::Greater => return None,
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+struct Report {
+    files: u64,
+    dirs: u64,
+    links: u64,
+    other: u64,
+    bytes: u64,
+    unchanged: u64,
+    changed: Listed,
+    vanished: Listed,
+    sockets: u64,
+}
+
+/// Paths of which the first few are named.
+#[derive(Default)]
+struct Listed {
+    count: u64,
+    first: Vec<String>,
+}
+
+impl Listed {
+    fn add(&mut self, path: &[u8]) {
+        self.count += 1;
+        if self.first.len() < NAMED {
+            self.first.push(Bytes(path.to_vec()).display());
+        }
+    }
+
+    fn warning(&self, what: &str) -> Option<String> {
+        (self.count > 0).then(|| {
+            let more = self.count - self.first.len() as u64;
+            let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
+            format!("{} {what}: {}{rest}", crate::model::size::plural(self.count, "file"), self.first.join(", "))
+        })
+    }
+}
+
+struct Reader<'a> {
+    writer: &'a BackupWriter,
+    artifact: ArtifactWriter,
+    cursor: Cursor,
+    source: &'a FilesSource,
+    monitor: &'a dyn Monitor,
+    /// First path of each inode with several names.
+    links: HashMap<(u64, u64), Vec<u8>>,
+    today: u32,
+    report: Report,
+    owners: BTreeMap<u32, ()>,
+    groups: BTreeMap<u32, ()>,
+    progress: u64,
+}
+
+fn now_nanos() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_nanos() as i64)
+}
+
+fn open(path: &[u8]) -> std::result::Result<File, rustix::io::Errno> {
+    let path = Path::new(OsStr::from_bytes(path));
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    // Only the owner or root may leave the access time alone.
+    openat(CWD, path, flags | OFlags::NOATIME, Mode::empty())
+        .or_else(|_| openat(CWD, path, flags, Mode::empty()))
+        .map(File::from)
+}
+
+fn failed(path: &[u8], e: impl Into<std::io::Error>) -> Error {
+    Error::new(Kind::Source, "cannot be read").at(Bytes(path.to_vec()).display()).because(e.into()).hint(
+        "Let the agent read it (it usually runs as root), or exclude it. A backup without it would only look complete.",
+    )
+}
+
+impl Reader<'_> {
+    fn step(&mut self, step: Step) -> Result<()> {
+        match step {
+            Step::Entry(path, stat) => self.entry(&path, stat),
+            Step::Failed(path, e) => Err(failed(&path, e)),
+            Step::Vanished(path) => {
+                self.report.vanished.add(&path);
+                Ok(())
+            }
+        }
+    }
+
+    fn entry(&mut self, path: &[u8], stat: Stat) -> Result<()> {
+        let kind = match stat.kind() {
+            Raw::RegularFile => FileType::File,
+            Raw::Directory => FileType::Dir,
+            Raw::Symlink => FileType::Symlink,
+            Raw::CharacterDevice => FileType::Char,
+            Raw::BlockDevice => FileType::Block,
+            Raw::Fifo => FileType::Fifo,
+            // A socket is made by whoever listens on it; tar cannot hold it either.
+            _ => {
+                self.report.sockets += 1;
+                return Ok(());
+            }
+        };
+        self.owners.insert(stat.uid, ());
+        self.groups.insert(stat.gid, ());
+        let name = path.strip_prefix(b"/").unwrap_or(path);
+        let name = if name.is_empty() { b"." } else { name };
+        let base = self.cursor.find(name);
+        let first = if stat.links > 1 && kind == FileType::File { self.first_name(name, &stat) } else { None };
+        let kind = if first.is_some() { FileType::Hardlink } else { kind };
+        match kind {
+            FileType::File => {
+                self.report.files += 1;
+                self.report.bytes += stat.size;
+            }
+            FileType::Dir => self.report.dirs += 1,
+            FileType::Hardlink | FileType::Symlink => self.report.links += 1,
+            _ => self.report.other += 1,
+        }
+        if let Some((segment, index)) = &base
+            && self.unchanged(&segment.segment.entries[*index], segment, kind, &stat, first.as_deref())
+        {
+            self.report.unchanged += 1;
+            self.told(if kind == FileType::File { stat.size } else { 0 });
+            return self.artifact.reuse(segment, *index);
+        }
+        let base = base.as_ref().map(|(s, i)| (&**s, *i));
+        match kind {
+            FileType::File => self.file(path, name, stat, base),
+            FileType::Symlink => match rustix::fs::readlink(Path::new(OsStr::from_bytes(path)), Vec::new()) {
+                Ok(target) => self.plain(path, name, kind, &stat, Some(target.as_bytes())),
+                Err(rustix::io::Errno::NOENT) => {
+                    self.report.vanished.add(path);
+                    Ok(())
+                }
+                Err(e) => Err(failed(path, e)),
+            },
+            _ => self.plain(path, name, kind, &stat, first.as_deref()),
+        }
+    }
+
+    /// The path that holds the content of an inode with several names; `None` when this is the first.
+    fn first_name(&mut self, name: &[u8], stat: &Stat) -> Option<Vec<u8>> {
+        match self.links.entry((stat.dev, stat.inode)) {
+            std::collections::hash_map::Entry::Occupied(first) => Some(first.get().clone()),
+            std::collections::hash_map::Entry::Vacant(place) => {
+                place.insert(name.to_vec());
+                None
+            }
+        }
+    }
+
+    fn unchanged(
+        &self,
+        entry: &Entry,
+        segment: &BaseSegment,
+        kind: FileType,
+        stat: &Stat,
+        first: Option<&[u8]>,
+    ) -> bool {
+        let Some(file) = &entry.file else { return false };
+        let same = file.kind == kind
+            && file.ctime == Some(stat.ctime)
+            && file.mtime == stat.mtime
+            && file.inode == stat.inode
+            && file.mode == stat.mode & 0o7777
+            && file.uid == stat.uid
+            && file.gid == stat.gid
+            && (kind != FileType::File || file.size == stat.size)
+            && (kind != FileType::Hardlink || file.link.as_ref().map(|l| &l.0[..]) == first);
+        same && !self.reread_due(file) && self.artifact.reusable(segment, entry)
+    }
+
+    /// Spread over half the period, so that a tree that was read in one day is not read again in one day.
+    fn reread_due(&self, file: &FileEntry) -> bool {
+        let Some(days) = self.source.reread_days.filter(|_| file.kind == FileType::File && file.size > 0) else {
+            return false;
+        };
+        let spread =
+            file.blob.map_or(file.inode as u32, |b| u32::from(b.0[0]) << 8 | u32::from(b.0[1])) % (days / 2 + 1);
+        self.today.saturating_sub(file.read_day) > days / 2 + spread
+    }
+
+    fn told(&mut self, bytes: u64) {
+        self.progress += bytes;
+        if self.progress >= PROGRESS {
+            self.monitor.event(Event::Read(std::mem::take(&mut self.progress)));
+        }
+    }
+
+    fn file_entry(&self, name: &[u8], kind: FileType, stat: &Stat, read_at: i64) -> FileEntry {
+        FileEntry {
+            path: Bytes(name.to_vec()),
+            kind,
+            size: if kind == FileType::File { stat.size } else { 0 },
+            mtime: stat.mtime,
+            ctime: (stat.ctime < read_at - TICK).then_some(stat.ctime),
+            inode: stat.inode,
+            mode: stat.mode & 0o7777,
+            uid: stat.uid,
+            gid: stat.gid,
+            link: None,
+            header: 0,
+            blob: None,
+            read_day: if kind == FileType::File { self.today } else { 0 },
+        }
+    }
+
+    /// A member without content.
+    fn plain(&mut self, path: &[u8], name: &[u8], kind: FileType, stat: &Stat, link: Option<&[u8]>) -> Result<()> {
+        let read_at = now_nanos();
+        let xattrs = if kind == FileType::Hardlink { Vec::new() } else { xattrs(path)? };
+        let header = header::encode(&Member { path: name, kind, stat, link, size: 0, xattrs: &xattrs, sparse: None })
+            .map_err(|e| failed(path, e))?;
+        let mut entry = self.file_entry(name, kind, stat, read_at);
+        entry.link = link.map(|l| Bytes(l.to_vec()));
+        entry.header = header.len() as u32;
+        self.artifact.member(entry, &header)
+    }
+
+    fn file(&mut self, path: &[u8], name: &[u8], walked: Stat, base: Option<(&BaseSegment, usize)>) -> Result<()> {
+        let mut last = None;
+        for _ in 0..TRIES {
+            let file = match open(path) {
+                Ok(file) => file,
+                Err(rustix::io::Errno::NOENT | rustix::io::Errno::LOOP) => {
+                    self.report.vanished.add(path);
+                    return Ok(());
+                }
+                Err(e) => return Err(failed(path, e)),
+            };
+            let before = Stat::from_raw(&rustix::fs::fstat(&file).map_err(|e| failed(path, e))?);
+            if before.kind() != Raw::RegularFile {
+                self.report.vanished.add(path);
+                return Ok(());
+            }
+            if before.inode != walked.inode && before.links > 1 {
+                // Replaced by a name of another inode since the walk saw it; as content it is right all the same.
+                self.links.entry((before.dev, before.inode)).or_insert_with(|| name.to_vec());
+            }
+            match self.read_once(path, name, &file, before, base) {
+                Ok(()) => return Ok(()),
+                Err(e) if e.kind == Kind::Source => last = Some(e.at(Bytes(path.to_vec()).display())),
+                Err(e) => return Err(e),
+            }
+        }
+        Err(last
+            .unwrap_or_else(|| Error::new(Kind::Source, "cannot be read"))
+            .hint("The file shrinks while it is read. Stop its writer for the backup, or exclude it."))
+    }
+
+    fn read_once(
+        &mut self,
+        path: &[u8],
+        name: &[u8],
+        file: &File,
+        stat: Stat,
+        base: Option<(&BaseSegment, usize)>,
+    ) -> Result<()> {
+        let io = |e: std::io::Error| failed(path, e);
+        let read_at = now_nanos();
+        let xattrs = fd_xattrs(file).map_err(|e| failed(path, e))?;
+        let sparse = if stat.blocks * 512 < stat.size { DataMap::of(file, stat.size).map_err(io)? } else { None };
+        let mut entry = self.file_entry(name, FileType::File, &stat, read_at);
+        let member = |size| Member {
+            path: name,
+            kind: FileType::File,
+            stat: &stat,
+            link: None,
+            size,
+            xattrs: &xattrs,
+            sparse: sparse.as_ref(),
+        };
+        if let Some(map) = &sparse {
+            let header = header::encode(&member(stat.size)).map_err(io)?;
+            entry.header = header.len() as u32;
+            entry.ctime = self.settled(file, &stat, path, entry.ctime);
+            self.artifact.large(entry, &header, map.stored(), &mut DataReader::new(file, map), base)?;
+        } else if stat.size >= LARGE {
+            let header = header::encode(&member(stat.size)).map_err(io)?;
+            entry.header = header.len() as u32;
+            // The entry is made before the content is read; whether it changed meanwhile shows in the times that
+            // the next run compares, unless the change was within a tick, which `ctime` being absent covers.
+            entry.ctime = entry.ctime.filter(|c| *c < now_nanos() - TICK);
+            self.artifact.large(entry, &header, stat.size, &mut file.take(stat.size), base)?;
+            self.settled(file, &stat, path, None);
+        } else {
+            let mut content = Vec::with_capacity(stat.size as usize + 1);
+            // One byte more than expected shows growth; it is left for the next backup.
+            file.take(stat.size + 1).read_to_end(&mut content).map_err(io)?;
+            if (content.len() as u64) < stat.size {
+                return Err(Error::new(Kind::Source, "the file is shorter than it was a moment ago"));
+            }
+            content.truncate(stat.size as usize);
+            self.writer.count_read(stat.size);
+            let header = header::encode(&member(stat.size)).map_err(io)?;
+            entry.header = header.len() as u32;
+            entry.ctime = self.settled(file, &stat, path, entry.ctime);
+            if content.is_empty() {
+                self.artifact.member(entry, &header)?;
+            } else {
+                self.artifact.small(entry, &header, &content, base)?;
+            }
+        }
+        self.told(stat.size);
+        Ok(())
+    }
+
+    /// The change time to record: none when the file changed while it was read, which is also counted.
+    fn settled(&mut self, file: &File, before: &Stat, path: &[u8], ctime: Option<i64>) -> Option<i64> {
+        let after = rustix::fs::fstat(file).map(|s| Stat::from_raw(&s));
+        if after.is_ok_and(|a| a.ctime == before.ctime && a.mtime == before.mtime && a.size == before.size) {
+            return ctime;
+        }
+        self.report.changed.add(path);
+        None
+    }
+
+    fn finish(mut self) -> Result<Delivered> {
+        self.artifact.trailer(&END)?;
+        if self.progress > 0 {
+            self.monitor.event(Event::Read(self.progress));
+        }
+        let report = self.report;
+        let mut warnings: Vec<String> =
+            [report.changed.warning("changed while being read"), report.vanished.warning("vanished before being read")]
+                .into_iter()
+                .flatten()
+                .collect();
+        if report.sockets > 0 {
+            warnings.push(format!(
+                "{} left out: whoever listens on a socket makes it anew",
+                crate::model::size::plural(report.sockets, "socket")
+            ));
+        }
+        let facts = serde_json::json!({
+            "paths": self.source.paths.iter().map(|p| p.to_string_lossy()).collect::<Vec<_>>(),
+            "files": report.files,
+            "directories": report.dirs,
+            "links": report.links,
+            "other": report.other,
+            "bytes": report.bytes,
+            "unchanged": report.unchanged,
+            "changed_while_read": report.changed.count,
+            "vanished": report.vanished.count,
+            "owners": names(self.owners.keys(), "/etc/passwd"),
+            "groups": names(self.groups.keys(), "/etc/group"),
+        });
+        Ok(Delivered { artifacts: vec![self.artifact.finish()?], facts, warnings })
+    }
+}
+
+/// Names of numeric ids, as far as the system's own files know them.
+fn names<'a>(ids: impl Iterator<Item = &'a u32>, file: &str) -> BTreeMap<u32, String> {
+    let text = std::fs::read_to_string(file).unwrap_or_default();
+    let known: HashMap<u32, &str> = text
+        .lines()
+        .filter_map(|line| {
+            let mut fields = line.split(':');
+            let name = fields.next()?;
+            Some((fields.nth(1)?.parse().ok()?, name))
+        })
+        .collect();
+    ids.filter_map(|id| Some((*id, (*known.get(id)?).to_owned()))).collect()
+}
+
+type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
+
+fn xattrs(path: &[u8]) -> Result<Xattrs> {
+    let path_ref = Path::new(OsStr::from_bytes(path));
+    match collect_xattrs(
+        |buffer| rustix::fs::llistxattr(path_ref, buffer),
+        |name, buffer| rustix::fs::lgetxattr(path_ref, name, buffer),
+    ) {
+        Err(rustix::io::Errno::NOENT) => Ok(Vec::new()),
+        other => other.map_err(|e| failed(path, e)),
+    }
+}
+
+fn fd_xattrs(file: &File) -> std::result::Result<Xattrs, rustix::io::Errno> {
+    collect_xattrs(
+        |buffer| rustix::fs::flistxattr(file, buffer),
+        |name, buffer| rustix::fs::fgetxattr(file, name, buffer),
+    )
+}
+
+fn collect_xattrs(
+    list: impl Fn(&mut [u8]) -> rustix::io::Result<usize>,
+    get: impl Fn(&std::ffi::CStr, &mut [u8]) -> rustix::io::Result<usize>,
+) -> std::result::Result<Xattrs, rustix::io::Errno> {
+    use rustix::io::Errno;
+    let mut names = vec![0u8; 256];
+    let length = loop {
+        match list(&mut names) {
+            Ok(n) => break n,
+            Err(Errno::RANGE) => names.resize(names.len() * 4, 0),
+            Err(Errno::NOTSUP) => return Ok(Vec::new()),
+            Err(e) => return Err(e),
+        }
+    };
+    let mut found = Xattrs::new();
+    for name in names[..length].split_inclusive(|b| *b == 0) {
+        let Ok(c_name) = std::ffi::CStr::from_bytes_with_nul(name) else { continue };
+        // The kernel's own bookkeeping, which it makes anew.
+        if c_name.to_bytes().starts_with(b"system.nfs4")
+            || c_name.to_bytes() == b"security.ima"
+            || c_name.to_bytes() == b"security.evm"
+        {
+            continue;
+        }
+        let mut value = vec![0u8; 256];
+        let length = loop {
+            match get(c_name, &mut value) {
+                Ok(n) => break Some(n),
+                Err(Errno::RANGE) => value.resize(value.len() * 4, 0),
+                // Gone since it was listed, or not for us to read.
+                Err(Errno::NODATA | Errno::NOTSUP | Errno::PERM) => break None,
+                Err(e) => return Err(e),
+            }
+        };
+        if let Some(n) = length {
+            value.truncate(n);
+            found.push((c_name.to_bytes().to_vec(), value));
+        }
+    }
+    found.sort();
+    Ok(found)
+}

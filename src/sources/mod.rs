@@ -1,0 +1,42 @@
+//! What there is to back up: one folder per kind, each with the way out and the way back in.
+//!
+//! A source gives byte streams to the writer and says how its producer ended; it never touches the store. To add
+//! one, see `docs/adding-a-source.md`.
+
+pub mod files;
+pub mod postgres;
+
+use crate::error::Result;
+use crate::repository::writer::{BackupWriter, PendingArtifact};
+use crate::telemetry::monitor::Monitor;
+use async_trait::async_trait;
+use std::sync::Arc;
+
+/// What a source delivers when everything in it ended well.
+pub struct Delivered {
+    /// Its artifacts, in the order in which a restore wants them.
+    pub artifacts: Vec<PendingArtifact>,
+    /// What a restore will be held against.
+    pub facts: serde_json::Value,
+    /// What the operator should know.
+    pub warnings: Vec<String>,
+}
+
+/// One thing to back up.
+#[async_trait]
+pub trait Source: Send + Sync {
+    /// The kind in the configuration.
+    fn kind(&self) -> &'static str;
+
+    /// Reads the whole source. An artifact counts only when this returns `Ok`: the exit status of a producer has
+    /// been read by then.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::Source`] with what could not be read.
+    async fn read(
+        &self,
+        name: &crate::model::Name,
+        writer: &BackupWriter,
+        monitor: Arc<dyn Monitor>,
+    ) -> Result<Delivered>;
+}

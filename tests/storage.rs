@@ -1,0 +1,11 @@
+//! The storage folder against real servers, and against servers that fail.
+
+#[path = "storage/decorators.rs"]
+mod decorators;
+#[path = "storage/directory.rs"]
+mod directory;
+#[path = "storage/faults.rs"]
+mod faults;
+#[path = "storage/servers.rs"]
+mod servers;
+mod support;
