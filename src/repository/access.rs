@@ -220,7 +220,8 @@ impl NewVault {
     }
 }
 
-async fn write_canary(vault: &Vault, epoch: &Epoch) -> Result<()> {
+/// Writes the proof object of an epoch.
+pub async fn write_canary(vault: &Vault, epoch: &Epoch) -> Result<()> {
     let key = layout::canary(epoch.number);
     let sealed = super::record::encode(
         &vault.secret,
@@ -272,7 +273,7 @@ pub async fn write_key(vault: &Vault, epoch: &Epoch, name: &Name, role: &str, re
     }
     let label =
         KeyLabel { name: name.clone(), role: role.to_owned(), recipient: recipient_text, added: vault.now().await? };
-    let label_key = format!("{}{name}.label", layout::epoch(epoch.number));
+    let label_key = layout::key_label(epoch.number, name);
     vault.write_record(RecordKind::KeyLabel, &label_key, &label).await?;
     Ok(())
 }

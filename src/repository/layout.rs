@@ -40,6 +40,11 @@ pub fn key_file(epoch_number: u32, name: &Name) -> String {
     format!("{}{name}.age", epoch(epoch_number))
 }
 
+/// Name and role of a key, beside its file.
+pub fn key_label(epoch_number: u32, name: &Name) -> String {
+    format!("{}{name}.label", epoch(epoch_number))
+}
+
 /// The canary of an epoch: what an identity must be able to open to count as proven.
 pub fn canary(epoch_number: u32) -> String {
     format!("{}canary", epoch(epoch_number))

@@ -75,6 +75,8 @@ pub struct Respect {
     pub acknowledged: HashSet<(Name, BackupId)>,
     /// The last that a drill proved, per plan.
     pub proven: HashSet<(Name, BackupId)>,
+    /// Sources that no longer protect a backup: removed from the configuration for good.
+    pub ignored: HashSet<Name>,
 }
 
 /// Decides for every manifest of one plan.
@@ -115,7 +117,7 @@ pub fn decide(manifests: &[Manifest], keep: &Keep, respect: &Respect, now: Times
     }
     let mut sources: BTreeMap<(Name, Name), Vec<Candidate>> = BTreeMap::new();
     for m in manifests {
-        for s in m.sources.iter().filter(|s| s.is_complete()) {
+        for s in m.sources.iter().filter(|s| s.is_complete() && s.kind != "config" && !respect.ignored.contains(&s.name)) {
             let candidate = Candidate { backup: (m.plan.clone(), m.id.clone()), at: m.store_time, bytes: s.bytes() };
             sources.entry((m.plan.clone(), s.name.clone())).or_default().push(candidate);
         }

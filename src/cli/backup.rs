@@ -1,0 +1,101 @@
+//! `backstay backup`
+
+use super::context::Context;
+use super::output::{bad, good, json, notice, say};
+use crate::backup::{self, Job};
+use crate::config::{Config, SourceConfig};
+use crate::error::{Error, Kind, Result};
+use crate::host::machine::machine;
+use crate::model::{Name, size, time};
+use crate::repository::manifest::{Manifest, SourceState};
+use crate::sources::Source;
+use jiff::SignedDuration;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+/// Arguments.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Plan; may be left out when there is one
+    plan: Option<String>,
+    /// Back up only this source of the plan (repeatable)
+    #[arg(long, value_name = "NAME")]
+    source: Vec<String>,
+    /// Write under this host's name although another machine has (this one replaces it)
+    #[arg(long)]
+    take_over: bool,
+}
+
+/// Backs up.
+pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
+    let config = context.config()?;
+    let _lock = context.lock(&config, "backup")?;
+    let (_, vault) = context.vault(false).await?;
+    let catalog = context.catalog(Some(&config), vault);
+    let plan_name = context.plan(args.plan.as_deref(), Some(&config), &catalog).await?;
+    let plan = config.plans.get(&plan_name).ok_or_else(|| {
+        let names: Vec<&str> = config.plans.keys().map(Name::as_str).collect();
+        Error::new(Kind::NotFound, format!("plan {plan_name} is not configured")).at(config.file.display()).hint(format!("Configured are: {}.", names.join(", ")))
+    })?;
+    let chosen = chosen(&plan.sources, &args.source, &plan_name)?;
+    let whole_plan = chosen.len() == plan.sources.len();
+    let sources = chosen.into_iter().filter_map(|name| source(&config, &name).map(|s| (name, s))).collect();
+    let mut options = config.writer.clone();
+    options.take_over = args.take_over;
+    let job = Job {
+        plan: plan_name.clone(),
+        sources,
+        whole_plan,
+        config_text: config.text.clone(),
+        machine: machine(&config.state_dir)?,
+        journal: config.state_dir.join("uploads").join(plan_name.as_str()),
+        options,
+    };
+    let monitor = context.monitor(&format!("backup {plan_name}"));
+    let manifest = backup::run(catalog, job, monitor.clone()).await?;
+    drop(monitor);
+    if context.global.json {
+        json(&manifest)?;
+    } else {
+        report(&manifest)?;
+    }
+    let failed = manifest.sources.iter().any(|s| !s.is_complete());
+    Ok(ExitCode::from(if failed { Kind::Partial.exit_code() } else { 0 }))
+}
+
+fn chosen(all: &[Name], only: &[String], plan: &Name) -> Result<Vec<Name>> {
+    if only.is_empty() {
+        return Ok(all.to_vec());
+    }
+    only.iter()
+        .map(|text| {
+            all.iter().find(|n| n.as_str() == text).cloned().ok_or_else(|| {
+                let names: Vec<&str> = all.iter().map(Name::as_str).collect();
+                Error::new(Kind::NotFound, format!("plan {plan} has no source {text}")).hint(format!("It has: {}.", names.join(", ")))
+            })
+        })
+        .collect()
+}
+
+fn source(config: &Config, name: &Name) -> Option<Arc<dyn Source>> {
+    Some(match config.sources.get(name)? {
+        SourceConfig::Files(files) => Arc::new(files.clone()),
+        SourceConfig::Postgres(postgres) => Arc::new(postgres.clone()),
+    })
+}
+
+fn report(m: &Manifest) -> Result<()> {
+    let failed: Vec<_> = m.sources.iter().filter_map(|s| if let SourceState::Failed(why) = &s.state { Some((&s.name, why)) } else { None }).collect();
+    let word = if failed.is_empty() { good("backed up") } else { notice("partly backed up") };
+    let took = SignedDuration::from_millis(m.finished.duration_since(m.started).as_millis() as i64);
+    say(&format!("{word} plan {} as {} in {}", m.plan, m.id, time::words(took)))?;
+    let s = &m.stats;
+    say(&format!("  {} of data, {} read, {} new, {} shipped in {}", size::human(s.bytes), size::human(s.read), size::human(s.new), size::human(s.shipped), size::plural(s.packs, "pack")))?;
+    if s.repaired > 0 {
+        say(&format!("  {} damaged before and stored again from live data", size::plural(s.repaired, "pack")))?;
+    }
+    for (name, why) in failed {
+        say(&format!("  {} {name}: {why}", bad("failed")))?;
+    }
+    Ok(())
+}

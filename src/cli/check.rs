@@ -1,0 +1,68 @@
+//! `backstay check`
+
+use super::context::Context;
+use super::output::{bad, good, json, notice, say};
+use crate::error::{Error, Kind, Result};
+use crate::model::size;
+use crate::repository::catalog::Catalog;
+use crate::repository::check::{self, Depth};
+use std::process::ExitCode;
+
+/// Arguments.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Plan; all when left out
+    #[arg(long, value_name = "NAME")]
+    plan: Option<String>,
+    /// Read packs too: all of them, or a share that takes another part each day
+    #[arg(long, value_name = "SHARE", num_args = 0..=1, default_missing_value = "100%")]
+    read_data: Option<String>,
+}
+
+fn share(text: &str) -> Result<f64> {
+    let bad = || Error::new(Kind::Usage, format!("{text:?} is not a share")).hint("Write --read-data, or --read-data 5%.");
+    let percent: f64 = text.trim_end_matches('%').parse().map_err(|_| bad())?;
+    if percent > 0.0 && percent <= 100.0 { Ok(percent / 100.0) } else { Err(bad()) }
+}
+
+/// Checks.
+pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
+    let depth = args.read_data.as_deref().map(share).transpose()?.map_or(Depth::Structure, Depth::Read);
+    let (_, vault) = context.vault(depth != Depth::Structure).await?;
+    if depth != Depth::Structure && !vault.can_read_packs() {
+        return Err(Error::new(Kind::Key, "reading data needs an identity of the vault, and this host is sealed")
+            .hint("Give the recovery identity with --identity FILE, or run `check` without --read-data: it compares names and sizes."));
+    }
+    // No cache: what the store has is the question.
+    let catalog = Catalog::new(vault, None);
+    let plan = args.plan.as_deref().map(str::parse).transpose()?;
+    let monitor = context.monitor("check");
+    let report = check::check(&catalog, plan.as_ref(), depth, monitor.clone()).await?;
+    drop(monitor);
+    if context.global.json {
+        json(&report)?;
+    } else {
+        let word = if report.is_clean() { good("clean") } else { bad("damaged") };
+        say(&format!("{word}: {} of {} can be restored", report.whole, size::plural(report.backups, "backup")))?;
+        say(&format!("  {} and {} looked at", size::plural(report.segments, "segment"), size::plural(report.packs, "pack")))?;
+        if depth != Depth::Structure {
+            say(&format!("  {} read and opened, {}", size::plural(report.packs_read, "pack"), size::human(report.bytes_read)))?;
+        }
+        if report.healed > 0 {
+            say(&notice(&format!("  {} damaged and stored again since; every backup that names them is whole", size::plural(report.healed, "pack"))))?;
+        }
+        for f in &report.findings {
+            say(&format!("  {}  {}", bad(&f.object), f.what))?;
+        }
+        for (backup, n) in &report.broken {
+            say(&format!("  backup {backup} lacks {}", size::plural(*n, "object")))?;
+        }
+        for (plan, id) in &report.missing_predecessors {
+            say(&bad(&format!("  backup {plan}/{id} is named by a later one and is missing, and nobody forgot it")))?;
+        }
+        if !report.findings.is_empty() {
+            say("Damaged packs are marked: the next backup stores again what the host still has.")?;
+        }
+    }
+    Ok(ExitCode::from(if report.is_clean() { 0 } else { Kind::Damaged.exit_code() }))
+}

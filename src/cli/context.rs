@@ -1,0 +1,191 @@
+//! From options and configuration to open stores, vaults and catalogs.
+
+use super::Global;
+use super::progress;
+use crate::config::{Config, load};
+use crate::error::{Error, Kind, Result};
+use crate::model::Name;
+use crate::repository::access::{self, Unlock};
+use crate::repository::catalog::Catalog;
+use crate::repository::vault::Vault;
+use crate::storage::ObjectStore;
+use crate::storage::open::{StorageOptions, open};
+use crate::telemetry::monitor::Monitor;
+use age::secrecy::SecretString;
+use rustix::fs::{FlockOperation, flock};
+use std::fs::File;
+use std::io::{Read, Seek, Write};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What every command starts from.
+pub struct Context {
+    /// Options of all commands.
+    pub global: Global,
+}
+
+/// A lock on the state directory; given back when dropped, and by the system when the process dies.
+pub struct Lock(#[allow(dead_code)] File);
+
+impl Context {
+    /// From the parsed options.
+    pub fn new(global: Global) -> Self {
+        Context { global }
+    }
+
+    /// The configuration; an error when there is none.
+    pub fn config(&self) -> Result<Config> {
+        let mut config = load::load(&self.global.config)?;
+        if let Some(url) = &self.global.repository {
+            config.storage.url.clone_from(url);
+        }
+        if let Some(host) = &self.global.host {
+            config.host = host.parse()?;
+        }
+        Ok(config)
+    }
+
+    /// The configuration, or with `--repository` a minimal one: a machine that only holds an identity reads, checks
+    /// and restores without any file.
+    pub fn config_or_url(&self) -> Result<(Option<Config>, StorageOptions, Option<Name>)> {
+        match (&self.global.repository, self.global.config.exists()) {
+            (Some(url), false) => {
+                let host = self.global.host.as_deref().map(str::parse).transpose()?;
+                Ok((None, StorageOptions::new(url.clone()), host))
+            }
+            _ => {
+                let config = self.config()?;
+                let (storage, host) = (config.storage.clone(), config.host.clone());
+                Ok((Some(config), storage, Some(host)))
+            }
+        }
+    }
+
+    /// What opens key files: `--identity`, `--passphrase-file`, or the configured host identity.
+    pub fn unlock(&self, config: Option<&Config>) -> Result<Option<Unlock>> {
+        if let Some(file) = &self.global.identity {
+            return access::read_identity_file(file).map(Some);
+        }
+        if let Some(file) = &self.global.passphrase_file {
+            return read_passphrase(file).map(|p| Some(Unlock::Passphrase(p)));
+        }
+        match config.and_then(|c| c.identity_file.as_ref()) {
+            Some(file) => access::read_identity_file(file).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Opens the store.
+    pub async fn store(&self, options: &StorageOptions, state_dir: Option<&Path>) -> Result<Arc<dyn ObjectStore>> {
+        let remember = state_dir.map(|d| d.join("stores.json"));
+        Ok(open(options, remember.as_deref()).await?)
+    }
+
+    /// Opens the vault to read from it: with the trust file of this host, or with an identity alone.
+    pub async fn vault(&self, need_packs: bool) -> Result<(Option<Config>, Arc<Vault>)> {
+        let (config, storage, host) = self.config_or_url()?;
+        // The host's own identity is opened only when something needs it.
+        let unlock = if need_packs || self.global.identity.is_some() || self.global.passphrase_file.is_some() || config.is_none() {
+            self.unlock(config.as_ref())?
+        } else {
+            None
+        };
+        let store = self.store(&storage, config.as_ref().map(|c| c.state_dir.as_path())).await?;
+        let host = match host {
+            Some(host) => host,
+            None => only_host(&*store).await?,
+        };
+        let vault = match &config {
+            Some(config) => {
+                let trust = trust_file(config);
+                let unlock = if unlock.is_none() && !trust.exists() { self.unlock(Some(config))? } else { unlock };
+                access::open_on_host(store, &host, &trust, unlock.as_ref()).await?
+            }
+            None => {
+                let unlock = unlock.ok_or_else(|| Error::new(Kind::Key, "without a configuration this needs an identity").hint("Give --identity FILE or --passphrase-file FILE."))?;
+                access::open_with(store, &host, &unlock).await?
+            }
+        };
+        Ok((config, Arc::new(vault)))
+    }
+
+    /// The catalog of a vault, with the cache of this host.
+    pub fn catalog(&self, config: Option<&Config>, vault: Arc<Vault>) -> Catalog {
+        let cache = config.map(|c| c.state_dir.join("cache").join(vault.header.vault.to_string()));
+        Catalog::new(vault, cache)
+    }
+
+    /// The plan that is meant: the one named, or the only one configured or found.
+    pub async fn plan(&self, named: Option<&str>, config: Option<&Config>, catalog: &Catalog) -> Result<Name> {
+        if let Some(name) = named {
+            return name.parse().map_err(|e: Error| e.kind(Kind::Usage));
+        }
+        let mut plans: Vec<Name> = config.map(|c| c.plans.keys().cloned().collect()).unwrap_or_default();
+        if plans.is_empty() {
+            plans = catalog.ids(None).await?.into_iter().map(|(plan, _)| plan).collect();
+            plans.sort();
+            plans.dedup();
+        }
+        match &plans[..] {
+            [only] => Ok(only.clone()),
+            [] => Err(Error::new(Kind::NotFound, "there is no plan").hint("Configure one as [plans.NAME], or back up first.")),
+            several => {
+                let names: Vec<&str> = several.iter().map(Name::as_str).collect();
+                Err(Error::new(Kind::Usage, "there are several plans").hint(format!("Name one with --plan: {}.", names.join(", "))))
+            }
+        }
+    }
+
+    /// A monitor that shows progress.
+    pub fn monitor(&self, title: &str) -> Arc<dyn Monitor> {
+        progress::monitor(title, self.global.quiet || self.global.json)
+    }
+
+    /// Takes the lock of a kind of work on this host.
+    ///
+    /// # Errors
+    /// [`Kind::Busy`] with the process that holds it.
+    pub fn lock(&self, config: &Config, name: &str) -> Result<Lock> {
+        make_state_dir(&config.state_dir)?;
+        let path = config.state_dir.join(format!("{name}.lock"));
+        let failed = |e: std::io::Error| Error::io("the lock cannot be taken", &path, e);
+        let mut file = File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+            let mut holder = String::new();
+            let _ = file.read_to_string(&mut holder);
+            return Err(Error::new(Kind::Busy, format!("another {name} is running (process {})", holder.trim())).at(path.display()).hint("Wait for it, or stop it; a lock never outlives its process."));
+        }
+        file.set_len(0).and_then(|()| file.rewind()).and_then(|()| write!(file, "{}", std::process::id())).map_err(failed)?;
+        Ok(Lock(file))
+    }
+}
+
+/// The trust file of a host.
+pub fn trust_file(config: &Config) -> PathBuf {
+    config.state_dir.join("trust").join(format!("{}.json", config.host))
+}
+
+/// Makes the state directory for us alone.
+pub fn make_state_dir(dir: &Path) -> Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| Error::io("the state directory cannot be made", dir, e).kind(Kind::Config).hint("Set `state_dir` to a place where the agent may write."))
+}
+
+/// Reads a passphrase; a line end at its end does not belong to it.
+pub fn read_passphrase(file: &Path) -> Result<SecretString> {
+    let text = std::fs::read_to_string(file).map_err(|e| Error::io("the passphrase file cannot be read", file, e).kind(Kind::Key))?;
+    let text = text.trim_end_matches(['\n', '\r']);
+    if text.is_empty() {
+        return Err(Error::new(Kind::Key, "the passphrase file is empty").at(file.display()));
+    }
+    Ok(SecretString::from(text.to_owned()))
+}
+
+async fn only_host(store: &dyn ObjectStore) -> Result<Name> {
+    let hosts = store.folders("").await?;
+    match &hosts[..] {
+        [only] => only.parse(),
+        [] => Err(Error::new(Kind::NotFound, "the repository holds no vault").at(store.url())),
+        several => Err(Error::new(Kind::Usage, "the repository holds vaults of several hosts").hint(format!("Name one with --host: {}.", several.join(", ")))),
+    }
+}

@@ -1,0 +1,152 @@
+//! `backstay forget` and `backstay hold`
+
+use super::context::Context;
+use super::output::{Align, Table, dim, good, json, notice, say};
+use crate::error::{Error, Kind, Result};
+use crate::model::{BackupId, Name, size, time};
+use crate::recovery::select;
+use crate::repository::catalog::Catalog;
+use crate::repository::layout;
+use crate::repository::marks::{self, ForgetReport};
+use crate::repository::record::RecordKind;
+use crate::repository::retention::{self, Respect};
+use std::process::ExitCode;
+
+/// Arguments of `forget`.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Remove exactly these backups instead of applying the rules
+    backup: Vec<String>,
+    /// Plan; all configured ones when left out
+    #[arg(long, value_name = "NAME")]
+    plan: Option<String>,
+    /// A source that is no longer in the configuration stops protecting backups (repeatable)
+    #[arg(long, value_name = "NAME")]
+    source: Vec<String>,
+    /// Say what would be removed and remove nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Arguments of `hold`.
+#[derive(clap::Args, Debug)]
+pub struct HoldArgs {
+    /// `latest`, an id, or the beginning of one
+    backup: String,
+    /// Plan
+    #[arg(long, value_name = "NAME")]
+    plan: Option<String>,
+    /// Why
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    note: String,
+    /// Take the hold back
+    #[arg(long, conflicts_with = "acknowledge")]
+    release: bool,
+    /// Say that this backup is right although it is far smaller than usual, so that it counts
+    #[arg(long)]
+    acknowledge: bool,
+}
+
+/// Applies retention, or removes what is named.
+pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
+    let config = context.config()?;
+    let _lock = context.lock(&config, "forget")?;
+    let (_, vault) = context.vault(false).await?;
+    let catalog = context.catalog(Some(&config), vault.clone());
+    if !args.backup.is_empty() {
+        let plan = context.plan(args.plan.as_deref(), Some(&config), &catalog).await?;
+        let doomed = named(&catalog, &plan, &args.backup).await?;
+        let report = if args.dry_run { ForgetReport { removed: doomed, ..ForgetReport::default() } } else { marks::forget(&vault, &doomed).await? };
+        return finish(context, &report, args.dry_run);
+    }
+    let plans: Vec<Name> = match &args.plan {
+        Some(plan) => vec![plan.parse()?],
+        None => config.plans.keys().cloned().collect(),
+    };
+    let respect = Respect {
+        held: marks::marked(&vault, layout::HOLDS, RecordKind::Hold).await?,
+        acknowledged: marks::marked(&vault, layout::ACKNOWLEDGED, RecordKind::Acknowledged).await?,
+        ignored: args.source.iter().map(|s| s.parse()).collect::<Result<_>>()?,
+        ..Respect::default()
+    };
+    let now = vault.now().await?;
+    let mut doomed = Vec::new();
+    for plan in &plans {
+        let keep = config.plans.get(plan).map(|p| p.keep.clone()).ok_or_else(|| Error::new(Kind::NotFound, format!("plan {plan} is not configured, so its rules are unknown")).hint("Name the backups to remove."))?;
+        let manifests = catalog.all(Some(plan)).await?;
+        let verdicts = retention::decide(&manifests, &keep, &respect, now)?;
+        if !context.global.json && !verdicts.is_empty() {
+            let mut table = Table::new(&[("plan", Align::Left), ("backup", Align::Left), ("local time", Align::Left), ("verdict", Align::Left)]);
+            for v in &verdicts {
+                let reasons: Vec<&str> = v.reasons.iter().map(String::as_str).collect();
+                let verdict = if reasons.is_empty() { notice("remove") } else { format!("keep {}", dim(&reasons.join(", "))) };
+                table.row(vec![v.plan.to_string(), v.id.to_string(), time::local(v.at), verdict]);
+            }
+            table.print()?;
+        }
+        doomed.extend(verdicts.into_iter().filter(|v| v.reasons.is_empty()).map(|v| (v.plan, v.id)));
+    }
+    let report = if args.dry_run { ForgetReport { removed: doomed, ..ForgetReport::default() } } else { marks::forget(&vault, &doomed).await? };
+    finish(context, &report, args.dry_run)
+}
+
+async fn named(catalog: &Catalog, plan: &Name, which: &[String]) -> Result<Vec<(Name, BackupId)>> {
+    let held = marks::marked(catalog.vault(), layout::HOLDS, RecordKind::Hold).await?;
+    let ids = catalog.ids(Some(plan)).await?;
+    let mut out = Vec::new();
+    for text in which {
+        // By the list and not by the manifest: also one that cannot be read any more can be removed.
+        let matching: Vec<_> = ids.iter().filter(|(_, id)| id.as_str().starts_with(text.as_str())).collect();
+        let [backup] = matching[..] else {
+            return Err(Error::new(Kind::NotFound, format!("{text} is not the beginning of exactly one backup of plan {plan}")).hint("`backstay list` shows what there is."));
+        };
+        if held.contains(backup) {
+            return Err(Error::new(Kind::Refused, format!("backup {} is held", backup.1)).hint("Release it first: backstay hold --release ID."));
+        }
+        out.push(backup.clone());
+    }
+    Ok(out)
+}
+
+fn finish(context: &Context, report: &ForgetReport, dry_run: bool) -> Result<ExitCode> {
+    if context.global.json {
+        json(&serde_json::json!({ "dry_run": dry_run, "removed": report.removed, "retained": report.retained }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let n = size::plural(report.removed.len() as u64, "backup");
+    if dry_run {
+        say(&format!("{n} would be removed; nothing was changed"))?;
+    } else {
+        say(&format!("{} {n}; `backstay prune` frees their space", good("removed")))?;
+    }
+    if !report.retained.is_empty() {
+        say(&notice(&format!("{} retained by a lock of the store", size::plural(report.retained.len() as u64, "backup"))))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Sets or releases a hold, or acknowledges a small backup.
+pub async fn hold(context: &Context, args: HoldArgs) -> Result<ExitCode> {
+    let (config, vault) = context.vault(false).await?;
+    let catalog = context.catalog(config.as_ref(), vault.clone());
+    let plan = context.plan(args.plan.as_deref(), config.as_ref(), &catalog).await?;
+    let m = select::backup(&catalog, &plan, &args.backup, None, &[]).await?;
+    let what = if args.release {
+        if marks::release(&vault, layout::HOLDS, &m.plan, &m.id).await? == 0 {
+            return Err(Error::new(Kind::NotFound, format!("backup {} is not held", m.id)));
+        }
+        "released"
+    } else if args.acknowledge {
+        marks::set(&vault, layout::ACKNOWLEDGED, RecordKind::Acknowledged, &m.plan, &m.id, &args.note).await?;
+        "acknowledged"
+    } else {
+        marks::set(&vault, layout::HOLDS, RecordKind::Hold, &m.plan, &m.id, &args.note).await?;
+        "held"
+    };
+    if context.global.json {
+        json(&serde_json::json!({ "plan": m.plan, "backup": m.id, "result": what }))?;
+    } else {
+        say(&format!("{} backup {} of plan {}", good(what), m.id, m.plan))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,160 @@
+//! `backstay list` and `backstay show`
+
+use super::context::Context;
+use super::output::{Align, Table, bad, dim, good, json, notice, say};
+use crate::error::{Kind, Result};
+use crate::model::{size, time};
+use crate::recovery::select;
+use crate::repository::layout;
+use crate::repository::manifest::{Manifest, SourceState};
+use crate::repository::marks;
+use crate::repository::record::RecordKind;
+use jiff::{SignedDuration, Timestamp};
+use std::process::ExitCode;
+
+/// Arguments of `list`.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Plan; all when left out
+    #[arg(long, value_name = "NAME")]
+    plan: Option<String>,
+    /// List the hosts of the repository instead
+    #[arg(long)]
+    hosts: bool,
+}
+
+/// Arguments of `show`.
+#[derive(clap::Args, Debug)]
+pub struct ShowArgs {
+    /// `latest`, an id, or the beginning of one
+    #[arg(default_value = "latest")]
+    backup: String,
+    /// Plan
+    #[arg(long, value_name = "NAME")]
+    plan: Option<String>,
+}
+
+fn state(m: &Manifest) -> String {
+    let failed = m.sources.iter().filter(|s| !s.is_complete()).count();
+    if failed > 0 {
+        bad(&format!("{failed} of {} failed", m.sources.len()))
+    } else if m.whole_plan {
+        good("complete")
+    } else {
+        notice("some sources")
+    }
+}
+
+/// Lists backups, or hosts.
+pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
+    if args.hosts {
+        let (config, storage, _) = context.config_or_url()?;
+        let store = context.store(&storage, config.as_ref().map(|c| c.state_dir.as_path())).await?;
+        let hosts = store.folders("").await?;
+        if context.global.json {
+            json(&hosts)?;
+        } else {
+            hosts.iter().try_for_each(|h| say(h))?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let (config, vault) = context.vault(false).await?;
+    let catalog = context.catalog(config.as_ref(), vault.clone());
+    let plan = args.plan.as_deref().map(str::parse).transpose()?;
+    let all = catalog.each(plan.as_ref()).await?;
+    let held = marks::marked(&vault, layout::HOLDS, RecordKind::Hold).await?;
+    let readable: Vec<&Manifest> = all.iter().filter_map(|(_, _, m)| m.as_ref().ok()).collect();
+    if context.global.json {
+        json(&readable)?;
+    } else if all.is_empty() {
+        say("no backups yet")?;
+    } else {
+        let now = Timestamp::now();
+        let mut table = Table::new(&[("plan", Align::Left), ("backup", Align::Left), ("local time", Align::Left), ("age", Align::Right), ("data", Align::Right), ("shipped", Align::Right), ("took", Align::Right), ("state", Align::Left)]);
+        for (plan, id, manifest) in &all {
+            let cells = match manifest {
+                Ok(m) => {
+                    let took = SignedDuration::from_millis(m.finished.duration_since(m.started).as_millis() as i64);
+                    let hold = if held.contains(&(plan.clone(), id.clone())) { ", held" } else { "" };
+                    vec![time::local(m.started), time::ago(m.started, now), size::human(m.stats.bytes), size::human(m.stats.shipped), time::words(took), format!("{}{hold}", state(m))]
+                }
+                Err(e) => vec![time::local(id.time()), time::ago(id.time(), now), "-".into(), "-".into(), "-".into(), bad(&format!("unreadable: {}", e.what))],
+            };
+            table.row([vec![plan.to_string(), id.to_string()], cells].concat());
+        }
+        table.print()?;
+        let manifests: Vec<Manifest> = readable.into_iter().cloned().collect();
+        if plan.is_none() {
+            for (plan, id) in marks::missing_predecessors(&catalog, &manifests).await? {
+                say(&bad(&format!("backup {id} of plan {plan} is named by a later one and is missing, and nobody forgot it")))?;
+            }
+        }
+    }
+    let damaged = all.iter().any(|(_, _, m)| m.is_err());
+    Ok(ExitCode::from(if damaged { Kind::Damaged.exit_code() } else { 0 }))
+}
+
+/// Shows one backup.
+pub async fn show(context: &Context, args: ShowArgs) -> Result<ExitCode> {
+    let (config, vault) = context.vault(false).await?;
+    let catalog = context.catalog(config.as_ref(), vault);
+    let plan = context.plan(args.plan.as_deref(), config.as_ref(), &catalog).await?;
+    let m = select::backup(&catalog, &plan, &args.backup, None, &[]).await?;
+    if context.global.json {
+        json(&m)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    say(&format!("backup {} of plan {} on host {}: {}", m.id, m.plan, m.host, state(&m)))?;
+    say(&format!("  begun       {}   {}", time::utc(m.started), time::local(m.started)))?;
+    say(&format!("  finished    {}   by the store's clock begun {}", time::utc(m.finished), time::utc(m.store_time)))?;
+    say(&format!("  follows     {}", m.predecessor.as_ref().map_or("nothing: the first of its plan".to_owned(), ToString::to_string)))?;
+    say(&format!("  written by  backstay {}, key epoch {}", m.agent, m.epoch))?;
+    let s = &m.stats;
+    say(&format!("  data        {}, {} read, {} new, {} shipped", size::human(s.bytes), size::human(s.read), size::human(s.new), size::human(s.shipped)))?;
+    say("")?;
+    let mut table = Table::new(&[("source", Align::Left), ("kind", Align::Left), ("artifact", Align::Left), ("holds", Align::Left), ("bytes", Align::Right), ("took", Align::Right)]);
+    for source in &m.sources {
+        let took = time::words(SignedDuration::from_millis((source.seconds * 1000.0) as i64));
+        if let SourceState::Failed(why) = &source.state {
+            table.row(vec![source.name.to_string(), source.kind.clone(), bad("failed"), why.clone(), "-".into(), took.clone()]);
+        }
+        for artifact in &source.artifacts {
+            table.row(vec![source.name.to_string(), source.kind.clone(), artifact.name.clone(), artifact.media.clone(), size::human(artifact.bytes), took.clone()]);
+        }
+    }
+    table.print()?;
+    for source in &m.sources {
+        for line in facts(&source.facts) {
+            say(&format!("  {}: {line}", source.name))?;
+        }
+        for warning in &source.warnings {
+            say(&format!("  {} {}: {warning}", notice("warning"), source.name))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The facts that a person wants to see; `--json` has all of them.
+fn facts(facts: &serde_json::Value) -> Vec<String> {
+    let number = |key: &str| facts.get(key).and_then(serde_json::Value::as_u64);
+    let mut lines = Vec::new();
+    if let (Some(files), Some(dirs)) = (number("files"), number("directories")) {
+        lines.push(format!("{}, {dirs} directories, {}", size::plural(files, "file"), size::human(number("bytes").unwrap_or(0))));
+    }
+    for db in facts.get("databases").and_then(|d| d.as_array()).into_iter().flatten() {
+        if let Ok(db) = serde_json::from_value::<crate::sources::postgres::facts::DatabaseFacts>(db.clone()) {
+            let rows: u64 = db.tables.iter().map(|t| t.rows).sum();
+            let estimated = if db.tables.iter().any(|t| t.estimated) { " (partly estimated)" } else { "" };
+            lines.push(format!(
+                "database {}: {}, {}{estimated}, {}, {} on disk {}",
+                db.database,
+                size::plural(db.tables.len() as u64, "table"),
+                size::plural(rows, "row"),
+                size::plural(db.large_objects, "large object"),
+                size::human(db.size),
+                dim(&format!("PostgreSQL {}", db.server_version / 10_000))
+            ));
+        }
+    }
+    lines
+}

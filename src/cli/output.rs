@@ -1,0 +1,120 @@
+//! Printing: the only file that writes to standard output and standard error (beside the progress bar).
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
+use crate::error::{Error, Kind, Result};
+use console::{measure_text_width, style};
+use serde::Serialize;
+use std::io::Write;
+
+/// How a column is aligned.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Align {
+    /// Words.
+    Left,
+    /// Numbers.
+    Right,
+}
+
+/// A table whose columns line up.
+pub struct Table {
+    head: Vec<(&'static str, Align)>,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// A table with these columns.
+    pub fn new(head: &[(&'static str, Align)]) -> Self {
+        Table { head: head.to_vec(), rows: Vec::new() }
+    }
+
+    /// Adds a row.
+    pub fn row(&mut self, cells: Vec<String>) {
+        self.rows.push(cells);
+    }
+
+    /// Prints head and rows.
+    pub fn print(&self) -> Result<()> {
+        let width = |i: usize| self.rows.iter().map(|r| measure_text_width(&r[i])).chain([self.head[i].0.len()]).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..self.head.len()).map(width).collect();
+        let line = |cells: &[String]| {
+            let mut out = String::new();
+            for (i, cell) in cells.iter().enumerate() {
+                let pad = " ".repeat(widths[i] - measure_text_width(cell));
+                let last = i + 1 == cells.len();
+                match self.head[i].1 {
+                    Align::Right => out.push_str(&format!("{pad}{cell}")),
+                    Align::Left if last => out.push_str(cell),
+                    Align::Left => out.push_str(&format!("{cell}{pad}")),
+                }
+                if !last {
+                    out.push_str("  ");
+                }
+            }
+            out
+        };
+        let head: Vec<String> = self.head.iter().map(|h| h.0.to_owned()).collect();
+        say(&style(line(&head)).bold().to_string())?;
+        self.rows.iter().try_for_each(|r| say(&line(r)))
+    }
+}
+
+/// Prints a line of the result.
+pub fn say(line: &str) -> Result<()> {
+    raw(format!("{line}\n").as_bytes())
+}
+
+/// Writes bytes of the result. A reader that went away ends the program quietly, as is the custom.
+pub fn raw(bytes: &[u8]) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Ok(()) => Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(e) => Err(Error::new(Kind::Internal, "standard output cannot be written").because(e)),
+    }
+}
+
+/// Prints a value as JSON.
+pub fn json(value: &impl Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value).map_err(|e| Error::new(Kind::Internal, "the result cannot be written as JSON").because(e))?;
+    say(&text)
+}
+
+/// Something that went as it should.
+pub fn good(text: &str) -> String {
+    style(text).green().to_string()
+}
+
+/// Something to look at.
+pub fn notice(text: &str) -> String {
+    style(text).yellow().to_string()
+}
+
+/// Something wrong.
+pub fn bad(text: &str) -> String {
+    style(text).red().to_string()
+}
+
+/// Something less important.
+pub fn dim(text: &str) -> String {
+    style(text).dim().to_string()
+}
+
+/// A line beside the result, on standard error.
+pub fn remark(text: &str) {
+    eprintln!("{text}");
+}
+
+/// Prints an error for people or machines.
+pub fn error(e: &Error, as_json: bool) {
+    if as_json {
+        let value = serde_json::json!({
+            "error": {
+                "kind": e.kind.name(), "exit_code": e.kind.exit_code(), "what": e.what, "where": e.place,
+                "why": e.cause.as_ref().map(ToString::to_string), "do": e.hint,
+            }
+        });
+        eprintln!("{value}");
+    } else {
+        eprintln!("{} {e}", style("error:").red().bold().for_stderr());
+    }
+}

@@ -1,0 +1,48 @@
+//! `backstay prune`
+
+use super::context::Context;
+use super::output::{good, json, notice, say};
+use crate::error::{Error, Kind, Result};
+use crate::model::{size, time};
+use crate::repository::prune::{self, PruneOptions};
+use std::process::ExitCode;
+
+/// Arguments.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// Refuse to condemn more than this share of the vault's bytes, in percent
+    #[arg(long, value_name = "PERCENT", default_value_t = 50.0)]
+    max_share: f64,
+    /// Say what would happen and do nothing
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// Prunes.
+pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
+    if !(0.0..=100.0).contains(&args.max_share) {
+        return Err(Error::new(Kind::Usage, "--max-share is a percentage from 0 to 100"));
+    }
+    let (config, vault) = context.vault(false).await?;
+    let _lock = config.as_ref().map(|c| context.lock(c, "prune")).transpose()?;
+    let catalog = context.catalog(config.as_ref(), vault);
+    let options = PruneOptions { max_share: args.max_share / 100.0, dry_run: args.dry_run };
+    let report = prune::prune(&catalog, options).await?;
+    if context.global.json {
+        json(&report)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let word = if args.dry_run { notice("would have") } else { good("pruned:") };
+    say(&format!("{word} deleted {}, condemned {} ({})", size::plural(report.deleted_objects, "object"), size::plural(report.condemned_objects, "object"), size::human(report.condemned_bytes)))?;
+    say(&format!("  in use: {}, {}", size::plural(report.live_objects, "object"), size::human(report.live_bytes)))?;
+    if let Some(next) = report.next {
+        say(&format!("  waiting for the grace time: {}, from {} on", size::plural(report.waiting_objects, "object"), time::local(next)))?;
+    }
+    if report.rescued_objects > 0 {
+        say(&format!("  condemned before and in use again: {}", size::plural(report.rescued_objects, "object")))?;
+    }
+    if report.retained_objects > 0 {
+        say(&notice(&format!("  retained by a lock of the store: {}", size::plural(report.retained_objects, "object"))))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,298 @@
+//! From files and environment to checked types.
+
+use super::raw::{Raw, RawDatabases, RawKeep, RawSource};
+use super::secret::either;
+use super::{Config, Plan, SourceConfig};
+use crate::error::{Error, Kind, Result};
+use crate::model::{Name, size, time};
+use crate::repository::retention::Keep;
+use crate::repository::writer::WriterOptions;
+use crate::sources::files::FilesSource;
+use crate::sources::postgres::connect::Server;
+use crate::sources::postgres::{Databases, PostgresSource};
+use crate::storage::open::StorageOptions;
+use config::{ConfigError, Environment, File, FileFormat};
+use std::collections::BTreeMap;
+use std::num::NonZeroU64;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// Where the configuration is when nobody says otherwise.
+pub const DEFAULT_FILE: &str = "/etc/backstay/backstay.toml";
+/// Where state is when nobody says otherwise.
+pub const DEFAULT_STATE: &str = "/var/lib/backstay";
+/// Unchanged files are read again after this, spread over half of it.
+const DEFAULT_REREAD_DAYS: u32 = 30;
+/// Tables above this size are estimated.
+const DEFAULT_COUNT: u64 = 1 << 30;
+
+/// Reads the configuration.
+///
+/// # Errors
+/// [`Kind::Config`] with file, key and the nearest known key.
+pub fn load(file: &Path) -> Result<Config> {
+    load_with(file, None)
+}
+
+/// The same with another environment, for tests.
+pub fn load_with(file: &Path, environment: Option<std::collections::HashMap<String, String>>) -> Result<Config> {
+    let files = files(file)?;
+    let mut text = String::new();
+    let mut builder = config::Config::builder();
+    for path in &files {
+        let content = std::fs::read_to_string(path).map_err(|e| {
+            Error::io("the configuration cannot be read", path, e).kind(Kind::Config).hint("Give another file with --config, or write one: config/backstay.toml is a commented example.")
+        })?;
+        // Each file by itself first: then a syntax error names its file.
+        config::Config::builder().add_source(File::from_str(&content, FileFormat::Toml)).build().map_err(|e| explain(e, path))?;
+        text.push_str(&content);
+        text.push('\n');
+        builder = builder.add_source(File::from_str(&content, FileFormat::Toml));
+    }
+    let env = Environment::with_prefix("BACKSTAY").prefix_separator("__").separator("__").ignore_empty(true).source(environment);
+    let raw: Raw = builder.add_source(env).build().and_then(config::Config::try_deserialize).map_err(|e| explain(e, file))?;
+    check(raw, file, text).map_err(|e| e.at(file.display()))
+}
+
+/// The file and those of `conf.d` beside it, in order.
+fn files(file: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = vec![file.to_owned()];
+    let dir = file.parent().unwrap_or(Path::new(".")).join("conf.d");
+    if let Ok(entries) = std::fs::read_dir(&dir) {
+        let mut more: Vec<PathBuf> = entries.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "toml")).collect();
+        more.sort();
+        files.extend(more);
+    }
+    Ok(files)
+}
+
+/// The crate's message, with the nearest known key for an unknown one.
+fn explain(e: ConfigError, file: &Path) -> Error {
+    let text = e.to_string();
+    let error = Error::new(Kind::Config, "the configuration cannot be used").at(file.display()).because(text.clone());
+    let mut quoted = text.split('`').skip(1).step_by(2);
+    if (text.contains("unknown field") || text.contains("unknown variant"))
+        && let Some(unknown) = quoted.next()
+    {
+        let nearest = quoted.map(|known| (distance(unknown, known), known)).min();
+        let mut error = Error::new(Kind::Config, format!("the configuration has an unknown key or value `{unknown}`")).at(file.display()).because(text.clone());
+        error.hint = Some(match nearest {
+            Some((d, known)) if d <= known.len().max(3) / 2 => format!("Did you mean `{known}`?"),
+            _ => "docs/configuration.md lists all keys.".to_owned(),
+        });
+        return error;
+    }
+    error.hint("docs/configuration.md lists all keys.")
+}
+
+/// Edit distance of two short words.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.iter().enumerate() {
+            let next = (diagonal + usize::from(x != *y)).min(row[j] + 1).min(row[j + 1] + 1);
+            diagonal = std::mem::replace(&mut row[j + 1], next);
+        }
+    }
+    row[b.len()]
+}
+
+fn check(raw: Raw, file: &Path, text: String) -> Result<Config> {
+    let dir = file.parent().unwrap_or(Path::new(".")).to_owned();
+    let host = match raw.host {
+        Some(host) => host,
+        None => rustix::system::uname().nodename().to_string_lossy().into_owned(),
+    };
+    let host: Name = host.parse().map_err(|e: Error| e.hint("Set `host` in the configuration."))?;
+    let state_dir = raw.state_dir.unwrap_or_else(|| DEFAULT_STATE.into());
+    let rate = |text: Option<String>, key: &str| -> Result<Option<NonZeroU64>> {
+        text.map(|t| size::parse(&t).map_err(|e| named(e, &format!("repository.{key}")))).transpose().map(|n| n.and_then(NonZeroU64::new))
+    };
+    let r = raw.repository;
+    let storage = StorageOptions {
+        endpoint: r.endpoint,
+        region: r.region,
+        path_style: r.path_style.unwrap_or(false),
+        storage_class: r.storage_class,
+        limit_upload: rate(r.limit_upload, "limit_upload")?,
+        limit_download: rate(r.limit_download, "limit_download")?,
+        timeout: match r.timeout {
+            Some(t) => Duration::from_secs(time::parse_duration(&t).map_err(|e| named(e, "repository.timeout"))?.as_secs().unsigned_abs().max(1)),
+            None => StorageOptions::new("").timeout,
+        },
+        anonymous: r.anonymous.unwrap_or(false),
+        service_account_file: r.service_account_file.map(|f| super::secret::resolve(&f, &dir)),
+        s3_access_key_id: r.access_key_id,
+        s3_secret_access_key: either(r.secret_access_key, r.secret_access_key_file.as_deref(), "repository.secret_access_key", &dir)?.map(|s| s.expose().to_owned()),
+        ..StorageOptions::new(r.url)
+    };
+    let never = [Some(state_dir.clone()), storage.url.strip_prefix("file://").map(PathBuf::from)].into_iter().flatten().collect::<Vec<_>>();
+    let mut sources = BTreeMap::new();
+    for (name, source) in raw.sources {
+        let key = format!("sources.{name}");
+        sources.insert(name.parse::<Name>()?, source_of(source, &key, &dir, &never).map_err(|e| named(e, &key))?);
+    }
+    let mut plans = BTreeMap::new();
+    for (name, plan) in raw.plans {
+        let name: Name = name.parse()?;
+        let mut listed: Vec<Name> = Vec::new();
+        for source in plan.sources {
+            let source: Name = source.parse()?;
+            if !sources.contains_key(&source) {
+                let nearest = sources.keys().min_by_key(|k| distance(k.as_str(), source.as_str()));
+                return Err(Error::new(Kind::Config, format!("plan {name} names the source {source}, which is not configured"))
+                    .hint(nearest.map_or("Add a section for it.".to_owned(), |n| format!("Did you mean `{n}`? Otherwise add [sources.{source}]."))));
+            }
+            if listed.contains(&source) {
+                return Err(Error::new(Kind::Config, format!("plan {name} names the source {source} twice")));
+            }
+            listed.push(source);
+        }
+        if listed.is_empty() {
+            return Err(Error::new(Kind::Config, format!("plan {name} has no sources")));
+        }
+        let keep = keep_of(plan.keep).map_err(|e| named(e, &format!("plans.{name}.keep")))?;
+        plans.insert(name.clone(), Plan { name, sources: listed, keep, has_restore_section: plan.restore.is_some() });
+    }
+    let defaults = WriterOptions::default();
+    let b = raw.backup;
+    let level = b.compression_level.unwrap_or(defaults.level);
+    if !(1..=19).contains(&level) {
+        return Err(Error::new(Kind::Config, format!("`backup.compression_level` is {level}")).hint("Use 1 (fast) to 19 (small)."));
+    }
+    let writer = WriterOptions {
+        level,
+        verify: b.verify_before_upload.unwrap_or(true),
+        threads: b.threads.unwrap_or(defaults.threads).clamp(1, 64),
+        uploads: b.uploads.unwrap_or(defaults.uploads).clamp(1, 64),
+        ..defaults
+    };
+    Ok(Config { file: file.to_owned(), text, host, state_dir, storage, identity_file: raw.keys.identity_file.map(|f| super::secret::resolve(&f, &dir)), sources, plans, writer })
+}
+
+fn named(e: Error, key: &str) -> Error {
+    let what = format!("`{key}`: {}", e.what);
+    Error { what, ..e }
+}
+
+fn source_of(source: RawSource, key: &str, dir: &Path, never: &[PathBuf]) -> Result<SourceConfig> {
+    Ok(match source {
+        RawSource::Files { paths, exclude, one_file_system, reread } => {
+            if paths.is_empty() {
+                return Err(Error::new(Kind::Config, "`paths` is empty"));
+            }
+            crate::sources::files::exclude::Excludes::new(&exclude, &[])?;
+            let reread_days = match reread.as_deref() {
+                None => Some(DEFAULT_REREAD_DAYS),
+                Some("never") => None,
+                Some(text) => Some((time::parse_duration(text)?.as_secs() / 86_400).clamp(1, 10_000) as u32),
+            };
+            for path in &paths {
+                if let Some(own) = never.iter().find(|n| Path::new(path).starts_with(n)) {
+                    return Err(Error::new(Kind::Config, format!("the path {path} lies in {}", own.display())).hint("Backstay's own state and repository cannot be a source."));
+                }
+            }
+            SourceConfig::Files(FilesSource { paths: paths.into_iter().map(PathBuf::from).collect(), exclude, never: never.to_vec(), one_file_system, reread_days })
+        }
+        RawSource::Postgres { url, password, password_file, databases, count_rows_up_to } => {
+            let mut server = Server::parse(&url)?;
+            if let Some(secret) = either(password, password_file.as_deref(), &format!("{key}.password"), dir)? {
+                server.password = Some(secret);
+            }
+            let databases = match databases {
+                None => Databases::Named(vec![server.database.clone()]),
+                Some(RawDatabases::One(all)) if all == "all" => Databases::All,
+                Some(RawDatabases::One(one)) => Databases::Named(vec![one]),
+                Some(RawDatabases::Many(names)) => Databases::Named(names),
+            };
+            let count_rows_up_to = count_rows_up_to.map(|t| size::parse(&t)).transpose()?.unwrap_or(DEFAULT_COUNT);
+            SourceConfig::Postgres(PostgresSource { server, databases, count_rows_up_to })
+        }
+    })
+}
+
+fn keep_of(raw: RawKeep) -> Result<Keep> {
+    Ok(Keep {
+        last: raw.last.unwrap_or(0),
+        hourly: raw.hourly.unwrap_or(0),
+        daily: raw.daily.unwrap_or(0),
+        weekly: raw.weekly.unwrap_or(0),
+        monthly: raw.monthly.unwrap_or(0),
+        yearly: raw.yearly.unwrap_or(0),
+        within: raw.within.map(|t| time::parse_duration(&t)).transpose()?,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str, env: &[(&str, &str)]) -> Result<Config> {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("backstay.toml");
+        std::fs::write(&file, text).unwrap();
+        load_with(&file, Some(env.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()))
+    }
+
+    const GOOD: &str = r#"
+host = "erp-1"
+[repository]
+url = "file:///srv/repo"
+[sources.etc]
+kind = "files"
+paths = ["/etc"]
+[sources.db]
+kind = "postgres"
+url = "postgresql://postgres@localhost/erp"
+password = "0123"
+[plans.erp]
+sources = ["db", "etc"]
+keep = { last = 3, daily = 7, within = "14d" }
+[plans.erp.restore]
+stop = ["unit:app"]
+"#;
+
+    #[test]
+    fn a_good_file_becomes_checked_types() {
+        let c = parse(GOOD, &[]).unwrap();
+        assert_eq!(c.host.as_str(), "erp-1");
+        let plan = &c.plans[&"erp".parse::<Name>().unwrap()];
+        assert_eq!((plan.keep.last, plan.keep.daily, plan.has_restore_section), (3, 7, true));
+        let SourceConfig::Postgres(db) = &c.sources[&"db".parse::<Name>().unwrap()] else { panic!() };
+        assert_eq!(db.server.password.as_ref().unwrap().expose(), "0123");
+        assert_eq!(db.databases, Databases::Named(vec!["erp".into()]));
+        assert!(!format!("{c:?}").contains("\"0123\""));
+    }
+
+    #[test]
+    fn the_environment_wins_and_stays_text() {
+        let c = parse(GOOD, &[("BACKSTAY__REPOSITORY__URL", "s3://b/p"), ("BACKSTAY__SOURCES__DB__PASSWORD", "0042")]).unwrap();
+        assert_eq!(c.storage.url, "s3://b/p");
+        let SourceConfig::Postgres(db) = &c.sources[&"db".parse::<Name>().unwrap()] else { panic!() };
+        assert_eq!(db.server.password.as_ref().unwrap().expose(), "0042");
+    }
+
+    #[test]
+    fn a_typo_is_named_with_the_nearest_key() {
+        for (from, to, expected) in [
+            ("state_dir", "stat_dir", "Did you mean `state_dir`?"),
+            ("paths = ", "pahts = ", "Did you mean `paths`?"),
+            ("kind = \"files\"", "kind = \"file\"", "Did you mean `files`?"),
+            ("daily = 7", "dayly = 7", "Did you mean `daily`?"),
+            ("sources = [\"db\", \"etc\"]", "sources = [\"dc\", \"etc\"]", "Did you mean `db`?"),
+        ] {
+            let text = if from == "state_dir" { format!("stat_dir = \"/x\"\n{GOOD}") } else { GOOD.replace(from, to) };
+            let e = parse(&text, &[]).unwrap_err();
+            assert_eq!(e.kind, Kind::Config);
+            assert!(e.to_string().contains(expected), "{from}: {e}");
+        }
+    }
+
+    #[test]
+    fn own_state_and_repository_cannot_be_a_source() {
+        let e = parse(&GOOD.replace("[\"/etc\"]", "[\"/srv/repo/x\"]"), &[]).unwrap_err();
+        assert!(e.to_string().contains("own state and repository"), "{e}");
+    }
+}

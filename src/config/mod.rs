@@ -1,0 +1,73 @@
+//! The configuration: `/etc/backstay/backstay.toml`, `conf.d/*.toml` beside it, then the environment
+//! (`BACKSTAY__REPOSITORY__URL=…`), parsed once into checked types.
+//!
+//! [`raw`] has the keys exactly as they are written; here they become what the other folders take. Unknown keys
+//! are refused, with the nearest known one.
+
+pub mod load;
+pub mod raw;
+pub mod secret;
+
+use crate::model::Name;
+use crate::repository::retention::Keep;
+use crate::repository::writer::WriterOptions;
+use crate::sources::files::FilesSource;
+use crate::sources::postgres::PostgresSource;
+use crate::storage::open::StorageOptions;
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// Everything that is configured.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file that it was read from.
+    pub file: PathBuf,
+    /// The text of the file and of `conf.d`, for the copy in each backup.
+    pub text: String,
+    /// The host's name in the repository.
+    pub host: Name,
+    /// Journal, caches, locks.
+    pub state_dir: PathBuf,
+    /// Where backups go.
+    pub storage: StorageOptions,
+    /// The host's own identity; `None` on a sealed host.
+    pub identity_file: Option<PathBuf>,
+    /// Sources by name.
+    pub sources: BTreeMap<Name, SourceConfig>,
+    /// Plans by name.
+    pub plans: BTreeMap<Name, Plan>,
+    /// How to write.
+    pub writer: WriterOptions,
+}
+
+/// A configured source.
+#[derive(Clone, Debug)]
+pub enum SourceConfig {
+    /// Directories and files.
+    Files(FilesSource),
+    /// PostgreSQL databases.
+    Postgres(PostgresSource),
+}
+
+impl SourceConfig {
+    /// The kind as it is written.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            SourceConfig::Files(_) => "files",
+            SourceConfig::Postgres(_) => "postgres",
+        }
+    }
+}
+
+/// A configured plan.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Name.
+    pub name: Name,
+    /// Its sources, in the configured order.
+    pub sources: Vec<Name>,
+    /// What `forget` keeps.
+    pub keep: Keep,
+    /// Whether the plan says how to stop and start an application.
+    pub has_restore_section: bool,
+}

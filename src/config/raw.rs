@@ -1,0 +1,175 @@
+//! The keys as they are written. These names are the contract with every configuration file out there.
+
+use super::secret::Secret;
+use serde::{Deserialize, Deserializer};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+/// The whole file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Raw {
+    /// The host's name in the repository.
+    pub host: Option<String>,
+    /// Journal, caches, locks.
+    pub state_dir: Option<PathBuf>,
+    /// Where backups go.
+    pub repository: RawRepository,
+    /// Identities.
+    #[serde(default)]
+    pub keys: RawKeys,
+    /// How to back up.
+    #[serde(default)]
+    pub backup: RawBackup,
+    /// What there is to back up.
+    #[serde(default)]
+    pub sources: BTreeMap<String, RawSource>,
+    /// What belongs together.
+    #[serde(default)]
+    pub plans: BTreeMap<String, RawPlan>,
+}
+
+/// `[repository]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawRepository {
+    /// `s3://bucket/prefix`, `gs://bucket/prefix` or `file:///path`.
+    pub url: String,
+    /// Endpoint of an S3 or GCS server that is not Amazon's or Google's.
+    pub endpoint: Option<String>,
+    /// S3 region.
+    pub region: Option<String>,
+    /// Bucket in the path instead of the host name.
+    pub path_style: Option<bool>,
+    /// S3 storage class.
+    pub storage_class: Option<String>,
+    /// Bytes per second, `10MiB`.
+    pub limit_upload: Option<String>,
+    /// Bytes per second.
+    pub limit_download: Option<String>,
+    /// Time limit of one call, `60s`.
+    pub timeout: Option<String>,
+    /// S3 key id; else the standard chain.
+    pub access_key_id: Option<String>,
+    /// S3 secret.
+    pub secret_access_key: Option<Secret>,
+    /// File of the S3 secret.
+    pub secret_access_key_file: Option<PathBuf>,
+    /// GCS service account key.
+    pub service_account_file: Option<PathBuf>,
+    /// GCS without credentials.
+    pub anonymous: Option<bool>,
+}
+
+/// `[keys]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawKeys {
+    /// The host's own identity.
+    pub identity_file: Option<PathBuf>,
+}
+
+/// `[backup]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawBackup {
+    /// zstd level, 1 to 19.
+    pub compression_level: Option<i32>,
+    /// Open and compare each sealed pack before it is uploaded.
+    pub verify_before_upload: Option<bool>,
+    /// Packs that are sealed at the same time.
+    pub threads: Option<usize>,
+    /// Objects that are uploaded at the same time.
+    pub uploads: Option<usize>,
+}
+
+/// `[sources.NAME]`
+#[derive(Debug, Deserialize)]
+#[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
+pub enum RawSource {
+    /// `kind = "files"`
+    Files {
+        /// Absolute paths.
+        #[serde(deserialize_with = "list")]
+        paths: Vec<String>,
+        /// What to leave out.
+        #[serde(default, deserialize_with = "list")]
+        exclude: Vec<String>,
+        /// Stay on the file systems of the paths.
+        #[serde(default)]
+        one_file_system: bool,
+        /// Read unchanged files again after so long, or `never`.
+        reread: Option<String>,
+    },
+    /// `kind = "postgres"`
+    Postgres {
+        /// `postgresql://USER@HOST:PORT/DATABASE`
+        url: String,
+        /// Password.
+        password: Option<Secret>,
+        /// File of the password.
+        password_file: Option<PathBuf>,
+        /// Names, or `"all"`; default: the database of the URL.
+        databases: Option<RawDatabases>,
+        /// Tables above this size are estimated instead of counted.
+        count_rows_up_to: Option<String>,
+    },
+}
+
+/// A list of names, or `"all"`.
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub enum RawDatabases {
+    /// `"all"` or one name.
+    One(String),
+    /// Several names.
+    Many(Vec<String>),
+}
+
+/// `[plans.NAME]`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawPlan {
+    /// Names of sources.
+    #[serde(deserialize_with = "list")]
+    pub sources: Vec<String>,
+    /// What `forget` keeps.
+    #[serde(default)]
+    pub keep: RawKeep,
+    /// How to stop, check and start the application around a restore.
+    pub restore: Option<serde_json::Value>,
+}
+
+/// `keep = { … }`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawKeep {
+    /// The newest so many.
+    pub last: Option<u32>,
+    /// Hours.
+    pub hourly: Option<u32>,
+    /// Days.
+    pub daily: Option<u32>,
+    /// Weeks.
+    pub weekly: Option<u32>,
+    /// Months.
+    pub monthly: Option<u32>,
+    /// Years.
+    pub yearly: Option<u32>,
+    /// Everything younger, `14d`.
+    pub within: Option<String>,
+}
+
+/// A list, or from the environment one text with commas.
+fn list<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<String>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either {
+        Text(String),
+        List(Vec<String>),
+    }
+    Ok(match Either::deserialize(d)? {
+        Either::Text(text) => text.split(',').map(|t| t.trim().to_owned()).filter(|t| !t.is_empty()).collect(),
+        Either::List(list) => list,
+    })
+}

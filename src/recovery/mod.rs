@@ -1,0 +1,8 @@
+//! The way back: picking a backup, and restoring trees and databases so that what was there before stays until
+//! the new is whole.
+//!
+//! [`select`] finds the backup that is meant, [`tree`] restores files, [`database`] restores databases.
+
+pub mod database;
+pub mod select;
+pub mod tree;

@@ -1,0 +1,178 @@
+//! Changing who can open a vault: adding, removing, rotating, exporting keys.
+//!
+//! No pack is ever rewritten. Adding a key adds one small file to each epoch whose identity is at hand. Removing
+//! one deletes its files and begins a new epoch: what is stored from then on is sealed to a key that the removed
+//! one never saw. What it could read before it may have copied, and that cannot be taken back.
+
+use super::access::{KeyLabel, KeyRecipient, Unlock, write_canary, write_key};
+use super::layout;
+use super::record::RecordKind;
+use super::seal;
+use super::secrets::Epoch;
+use super::vault::Vault;
+use crate::error::{Error, Kind, Result};
+use crate::model::Name;
+use age::secrecy::SecretString;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+/// One key over all its epochs.
+#[derive(Clone, Debug)]
+pub struct Key {
+    /// Name, role and recipient.
+    pub label: KeyLabel,
+    /// The epochs that it opens.
+    pub epochs: Vec<u32>,
+}
+
+/// Key files as `(epoch, name, key)`.
+async fn files(vault: &Vault) -> Result<Vec<(u32, Name, String)>> {
+    let mut out = Vec::new();
+    for object in vault.list(layout::KEYS).await? {
+        let parsed = object.key.strip_prefix(layout::KEYS).and_then(|r| r.strip_suffix(".age")).and_then(|r| r.split_once('/'));
+        if let Some((epoch, name)) = parsed
+            && let (Ok(epoch), Ok(name)) = (epoch.parse(), name.parse())
+        {
+            out.push((epoch, name, object.key));
+        }
+    }
+    Ok(out)
+}
+
+/// All keys by name.
+pub async fn list(vault: &Vault) -> Result<Vec<Key>> {
+    let mut keys: BTreeMap<Name, Key> = BTreeMap::new();
+    for (epoch, name, _) in files(vault).await? {
+        let label_key = layout::key_label(epoch, &name);
+        let label: Option<KeyLabel> = match vault.read_record(RecordKind::KeyLabel, &label_key).await {
+            // A label of an epoch that is not known here.
+            Err(e) if e.kind == Kind::Key => None,
+            other => other?,
+        };
+        let unknown = || KeyLabel { name: name.clone(), role: "unknown".into(), recipient: "unknown".into(), added: jiff::Timestamp::UNIX_EPOCH };
+        let key = keys.entry(name.clone()).or_insert_with(|| Key { label: unknown(), epochs: Vec::new() });
+        key.epochs.push(epoch);
+        if let Some(label) = label {
+            key.label = label;
+        }
+    }
+    Ok(keys.into_values().collect())
+}
+
+/// Refuses a name that is taken, before anything is made for it.
+pub async fn ensure_free(vault: &Vault, name: &Name) -> Result<()> {
+    if files(vault).await?.iter().any(|(_, n, _)| n == name) {
+        return Err(Error::new(Kind::Refused, format!("there is a key named {name} already")).hint("Choose another name; `backstay key list` shows the taken ones."));
+    }
+    Ok(())
+}
+
+/// Adds a key to every epoch whose identity is at hand; the epochs.
+pub async fn add(vault: &Vault, name: &Name, role: &str, recipient: &KeyRecipient) -> Result<Vec<u32>> {
+    let mut added = Vec::new();
+    for epoch in vault.epochs().iter().filter(|e| e.identity.is_some()) {
+        write_key(vault, epoch, name, role, recipient).await?;
+        added.push(epoch.number);
+    }
+    Ok(added)
+}
+
+/// Removes a key and begins a new epoch for the others. The new epoch comes first: should it fail, nothing is lost.
+pub async fn remove(vault: &Vault, name: &Name, passphrase: Option<SecretString>) -> Result<Vault> {
+    let keys = files(vault).await?;
+    if !keys.iter().any(|(_, n, _)| n == name) {
+        return Err(Error::new(Kind::NotFound, format!("there is no key {name}")).hint("`backstay key list` shows them."));
+    }
+    let rotated = rotate(vault, Some(name), passphrase).await?;
+    for (epoch, _, key) in keys.iter().filter(|(_, n, _)| n == name) {
+        vault.delete(key).await?;
+        vault.delete(&layout::key_label(*epoch, name)).await?;
+    }
+    Ok(rotated)
+}
+
+/// Begins a new epoch for the keys of the newest one, less the one named. Gives the vault as it is then.
+///
+/// # Errors
+/// [`Kind::Refused`] when no key would be left, or when a passphrase key cannot be sealed again since its passphrase
+/// is not at hand.
+pub async fn rotate(vault: &Vault, without: Option<&Name>, passphrase: Option<SecretString>) -> Result<Vault> {
+    let newest = vault.epoch()?.number;
+    let keep: Vec<Key> = list(vault).await?.into_iter().filter(|k| k.epochs.contains(&newest) && Some(&k.label.name) != without).collect();
+    if keep.is_empty() {
+        return Err(Error::new(Kind::Refused, "no key would be left that opens the vault").hint("Add another one first: backstay key add NAME --out FILE."));
+    }
+    let mut recipients = Vec::new();
+    for key in &keep {
+        let recipient = match (key.label.recipient.as_str(), &passphrase) {
+            ("passphrase", Some(p)) => {
+                // It must be the passphrase of this very key, or its owner would be locked out.
+                let file = layout::key_file(newest, &key.label.name);
+                let sealed = vault.get_raw(&file).await?.ok_or_else(|| Error::damaged(&file, "the key file is missing"))?;
+                let identity = age::scrypt::Identity::new(p.clone());
+                if seal::open(std::iter::once(&identity as &dyn age::Identity), &sealed, 64 * 1024).is_err() {
+                    return Err(Error::new(Kind::Key, format!("the passphrase is not that of key {}", key.label.name)));
+                }
+                KeyRecipient::Passphrase(p.clone())
+            }
+            ("passphrase", None) => {
+                return Err(Error::new(Kind::Refused, format!("key {} is a passphrase, and a new epoch cannot be sealed to it without", key.label.name))
+                    .hint("Give it with --passphrase-file, or remove that key."));
+            }
+            (text, _) => KeyRecipient::X25519(text.parse().map_err(|_| Error::damaged(layout::key_label(newest, &key.label.name), "the label holds no age recipient"))?),
+        };
+        recipients.push((key.label.clone(), recipient));
+    }
+    let highest = files(vault).await?.iter().map(|f| f.0).max().unwrap_or(0).max(newest);
+    let epoch = Epoch::generate(highest + 1);
+    let mut epochs = vault.epochs().to_vec();
+    epochs.push(epoch.clone());
+    let rotated = Vault::assemble(vault.store().clone(), vault.host().clone(), vault.header.clone(), vault.secret.clone(), epochs);
+    write_canary(&rotated, &epoch).await?;
+    for (label, recipient) in &recipients {
+        write_key(&rotated, &epoch, &label.name, &label.role, recipient).await?;
+    }
+    Ok(rotated)
+}
+
+/// The keys of the newest epoch that `unlock` opens.
+pub async fn opened_by(vault: &Vault, unlock: &Unlock) -> Result<Vec<Name>> {
+    let newest = vault.epoch()?.number;
+    let mut names = Vec::new();
+    for (epoch, name, key) in files(vault).await? {
+        if epoch != newest {
+            continue;
+        }
+        let Some(sealed) = vault.get_raw(&key).await? else { continue };
+        let opened = match unlock {
+            Unlock::Identities(ids, _) => seal::open(ids.iter().map(|i| i as &dyn age::Identity), &sealed, 64 * 1024),
+            Unlock::Passphrase(p) => {
+                let identity = age::scrypt::Identity::new(p.clone());
+                seal::open(std::iter::once(&identity as &dyn age::Identity), &sealed, 64 * 1024)
+            }
+        };
+        if opened.is_ok() {
+            names.push(name);
+        }
+    }
+    if names.is_empty() {
+        return Err(Error::new(Kind::Key, "this identity opens no key file of the newest key epoch").hint("It was removed, or belongs to another vault."));
+    }
+    Ok(names)
+}
+
+/// Copies the sealed key files into a directory, which must be new or empty.
+pub async fn export(vault: &Vault, directory: &Path) -> Result<Vec<PathBuf>> {
+    std::fs::create_dir_all(directory).map_err(|e| Error::io("the directory cannot be made", directory, e))?;
+    let mut written = Vec::new();
+    for (epoch, name, key) in files(vault).await? {
+        let sealed = vault.get_raw(&key).await?.ok_or_else(|| Error::damaged(&key, "the key file is missing"))?;
+        let path = directory.join(format!("{}-{epoch:04}-{name}.age", vault.host()));
+        if path.exists() {
+            return Err(Error::new(Kind::Refused, "the file exists").at(path.display()).hint("Export into an empty directory."));
+        }
+        std::fs::write(&path, &sealed).map_err(|e| Error::io("the key file cannot be written", &path, e))?;
+        written.push(path);
+    }
+    Ok(written)
+}
