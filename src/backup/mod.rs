@@ -15,6 +15,9 @@ use std::time::Instant;
 /// Name of the pseudo source that holds the plan's configuration.
 pub const CONFIG_SOURCE: &str = "backstay-config";
 
+/// Name of its artifact.
+const CONFIG_ARTIFACT: &str = "config";
+
 /// What to back up.
 pub struct Job {
     /// The plan.
@@ -39,7 +42,16 @@ pub struct Job {
 /// # Errors
 /// When nothing could be committed. A manifest with failed sources is `Ok`.
 pub async fn run(catalog: Catalog, job: Job, monitor: Arc<dyn Monitor>) -> Result<Manifest> {
-    let writer = BackupWriter::begin(catalog, job.plan.clone(), job.machine, job.options, &job.journal, monitor.clone(), Timestamp::now()).await?;
+    let writer = BackupWriter::begin(
+        catalog,
+        job.plan.clone(),
+        job.machine,
+        job.options,
+        &job.journal,
+        monitor.clone(),
+        Timestamp::now(),
+    )
+    .await?;
     let runs = job.sources.into_iter().map(|(name, source)| read_source(name, source, writer.clone(), monitor.clone()));
     let mut outcomes: Vec<Outcome> = futures::future::join_all(runs).await;
     if outcomes.iter().any(|o| o.result.is_ok()) {
@@ -66,12 +78,28 @@ async fn read_source(name: Name, source: Arc<dyn Source>, writer: BackupWriter, 
 
 /// The configuration as an artifact, sealed like every other: it may hold secrets.
 async fn config_outcome(writer: &BackupWriter, text: String) -> Result<Outcome> {
-    let mut artifact = writer.artifact("config", "toml");
+    let name: Name = CONFIG_SOURCE.parse()?;
+    let (writer, source) = (writer.clone(), name.clone());
     let written = tokio::task::spawn_blocking(move || {
-        artifact.value(text.as_bytes())?;
+        let mut artifact = writer.artifact(CONFIG_ARTIFACT, "toml");
+        let hash = blake3::hash(text.as_bytes()).to_hex().to_string();
+        // Nearly always it is what it was; then this needs no look at what is known.
+        match writer.base(&source, CONFIG_ARTIFACT).filter(|base| base.blake3.as_ref() == Some(&hash)).cloned() {
+            Some(base) if artifact.same(&base).is_ok_and(|same| same) => {}
+            _ => {
+                artifact = writer.artifact(CONFIG_ARTIFACT, "toml");
+                artifact.value(text.as_bytes())?;
+            }
+        }
         artifact.finish()
     });
     let artifact = written.await.map_err(|_| Error::new(Kind::Internal, "the configuration could not be stored"))?;
-    let name: Name = CONFIG_SOURCE.parse()?;
-    Ok(Outcome { name, kind: "config".into(), result: artifact.map(|a| vec![a]), facts: serde_json::Value::Null, warnings: Vec::new(), seconds: 0.0 })
+    Ok(Outcome {
+        name,
+        kind: "config".into(),
+        result: artifact.map(|a| vec![a]),
+        facts: serde_json::Value::Null,
+        warnings: Vec::new(),
+        seconds: 0.0,
+    })
 }

@@ -35,7 +35,9 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let plan_name = context.plan(args.plan.as_deref(), Some(&config), &catalog).await?;
     let plan = config.plans.get(&plan_name).ok_or_else(|| {
         let names: Vec<&str> = config.plans.keys().map(Name::as_str).collect();
-        Error::new(Kind::NotFound, format!("plan {plan_name} is not configured")).at(config.file.display()).hint(format!("Configured are: {}.", names.join(", ")))
+        Error::new(Kind::NotFound, format!("plan {plan_name} is not configured"))
+            .at(config.file.display())
+            .hint(format!("Configured are: {}.", names.join(", ")))
     })?;
     let chosen = chosen(&plan.sources, &args.source, &plan_name)?;
     let whole_plan = chosen.len() == plan.sources.len();
@@ -71,7 +73,8 @@ fn chosen(all: &[Name], only: &[String], plan: &Name) -> Result<Vec<Name>> {
         .map(|text| {
             all.iter().find(|n| n.as_str() == text).cloned().ok_or_else(|| {
                 let names: Vec<&str> = all.iter().map(Name::as_str).collect();
-                Error::new(Kind::NotFound, format!("plan {plan} has no source {text}")).hint(format!("It has: {}.", names.join(", ")))
+                Error::new(Kind::NotFound, format!("plan {plan} has no source {text}"))
+                    .hint(format!("It has: {}.", names.join(", ")))
             })
         })
         .collect()
@@ -85,12 +88,23 @@ fn source(config: &Config, name: &Name) -> Option<Arc<dyn Source>> {
 }
 
 fn report(m: &Manifest) -> Result<()> {
-    let failed: Vec<_> = m.sources.iter().filter_map(|s| if let SourceState::Failed(why) = &s.state { Some((&s.name, why)) } else { None }).collect();
+    let failed: Vec<_> = m
+        .sources
+        .iter()
+        .filter_map(|s| if let SourceState::Failed(why) = &s.state { Some((&s.name, why)) } else { None })
+        .collect();
     let word = if failed.is_empty() { good("backed up") } else { notice("partly backed up") };
     let took = SignedDuration::from_millis(m.finished.duration_since(m.started).as_millis() as i64);
     say(&format!("{word} plan {} as {} in {}", m.plan, m.id, time::words(took)))?;
     let s = &m.stats;
-    say(&format!("  {} of data, {} read, {} new, {} shipped in {}", size::human(s.bytes), size::human(s.read), size::human(s.new), size::human(s.shipped), size::plural(s.packs, "pack")))?;
+    say(&format!(
+        "  {} of data, {} read, {} new, {} shipped in {}",
+        size::human(s.bytes),
+        size::human(s.read),
+        size::human(s.new),
+        size::human(s.shipped),
+        size::plural(s.packs, "pack")
+    ))?;
     if s.repaired > 0 {
         say(&format!("  {} damaged before and stored again from live data", size::plural(s.repaired, "pack")))?;
     }

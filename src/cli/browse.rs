@@ -8,6 +8,7 @@ use crate::recovery::select;
 use crate::repository::manifest::{Artifact, Manifest};
 use crate::repository::reader::Reader;
 use crate::repository::segment::{FileEntry, FileType};
+use crate::sources::files::members::Members;
 use globset::GlobBuilder;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -78,7 +79,15 @@ fn line(f: &FileEntry) -> String {
     let mode: String = (0..9).rev().map(|i| bit(i, ['x', 'w', 'r'][(i % 3) as usize])).collect();
     let at = Timestamp::from_nanosecond(i128::from(f.mtime)).unwrap_or(Timestamp::UNIX_EPOCH);
     let link = f.link.as_ref().map_or(String::new(), |l| format!(" -> {}", l.display()));
-    format!("{}{mode} {:>5} {:>5} {:>9} {} /{}{link}", letter(f.kind), f.uid, f.gid, size::human(f.size), time::local(at), f.path.display())
+    format!(
+        "{}{mode} {:>5} {:>5} {:>9} {} /{}{link}",
+        letter(f.kind),
+        f.uid,
+        f.gid,
+        size::human(f.size),
+        time::local(at),
+        f.path.display()
+    )
 }
 
 fn tree<'a>(m: &'a Manifest, source: Option<&Name>) -> Result<Vec<&'a Artifact>> {
@@ -88,7 +97,8 @@ fn tree<'a>(m: &'a Manifest, source: Option<&Name>) -> Result<Vec<&'a Artifact>>
     };
     let trees: Vec<&Artifact> = chosen.into_iter().flat_map(|s| &s.artifacts).filter(|a| a.media == "tar").collect();
     if trees.is_empty() {
-        return Err(Error::new(Kind::NotFound, format!("backup {} has no file tree there", m.id)).hint("`backstay show` lists its sources."));
+        return Err(Error::new(Kind::NotFound, format!("backup {} has no file tree there", m.id))
+            .hint("`backstay show` lists its sources."));
     }
     Ok(trees)
 }
@@ -106,17 +116,28 @@ pub async fn ls(context: &Context, args: LsArgs) -> Result<ExitCode> {
         for reference in &artifact.segments {
             for f in catalog.segment(reference).await?.entries.iter().filter_map(|e| e.file.as_ref()) {
                 let inside = dir.as_ref().is_none_or(|d| {
-                    d.is_empty() || f.path.0 == *d || f.path.0.strip_prefix(&d[..]).is_some_and(|rest| rest.first() == Some(&b'/') && !rest[1..].contains(&b'/'))
+                    d.is_empty()
+                        || f.path.0 == *d
+                        || f.path
+                            .0
+                            .strip_prefix(&d[..])
+                            .is_some_and(|rest| rest.first() == Some(&b'/') && !rest[1..].contains(&b'/'))
                 });
                 if inside {
                     shown += 1;
-                    if context.global.json { say(&serde_json::to_string(f).unwrap_or_default())? } else { say(&line(f))? }
+                    if context.global.json {
+                        say(&serde_json::to_string(f).unwrap_or_default())?
+                    } else {
+                        say(&line(f))?
+                    }
                 }
             }
         }
     }
     if shown == 0 && dir.is_some() {
-        return Err(Error::new(Kind::NotFound, format!("backup {} does not hold that path", m.id)).at(args.path.unwrap_or_default()).hint("`backstay find` searches all backups."));
+        return Err(Error::new(Kind::NotFound, format!("backup {} does not hold that path", m.id))
+            .at(args.path.unwrap_or_default())
+            .hint("`backstay find` searches all backups."));
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -128,20 +149,35 @@ pub async fn find(context: &Context, args: FindArgs) -> Result<ExitCode> {
     let plan = context.plan(args.plan.as_deref(), config.as_ref(), &catalog).await?;
     let text = args.pattern.trim_start_matches('/');
     let pattern = if args.pattern.starts_with('/') { text.to_owned() } else { format!("**/{text}") };
-    let glob = GlobBuilder::new(&pattern).literal_separator(true).build().map_err(|e| Error::new(Kind::Usage, "not a pattern").because(e))?.compile_matcher();
+    let glob = GlobBuilder::new(&pattern)
+        .literal_separator(true)
+        .build()
+        .map_err(|e| Error::new(Kind::Usage, "not a pattern").because(e))?
+        .compile_matcher();
     // A version is path, size and time; the segments that hold it are shared by many backups and read once.
     let mut versions: BTreeMap<(Vec<u8>, i64, u64), (FileEntry, Vec<String>)> = BTreeMap::new();
     let mut seen: BTreeMap<crate::model::PackKey, Vec<FileEntry>> = BTreeMap::new();
     for m in catalog.all(Some(&plan)).await? {
-        for artifact in m.sources.iter().filter(|s| s.is_complete()).flat_map(|s| &s.artifacts).filter(|a| a.media == "tar") {
+        for artifact in
+            m.sources.iter().filter(|s| s.is_complete()).flat_map(|s| &s.artifacts).filter(|a| a.media == "tar")
+        {
             for reference in &artifact.segments {
                 if !seen.contains_key(&reference.object) {
                     let segment = catalog.segment(reference).await?;
-                    let hits = segment.entries.into_iter().filter_map(|e| e.file).filter(|f| glob.is_match(Path::new(OsStr::from_bytes(&f.path.0)))).collect();
+                    let hits = segment
+                        .entries
+                        .into_iter()
+                        .filter_map(|e| e.file)
+                        .filter(|f| glob.is_match(Path::new(OsStr::from_bytes(&f.path.0))))
+                        .collect();
                     seen.insert(reference.object, hits);
                 }
                 for f in &seen[&reference.object] {
-                    versions.entry((f.path.0.clone(), f.mtime, f.size)).or_insert_with(|| (f.clone(), Vec::new())).1.push(m.id.to_string());
+                    versions
+                        .entry((f.path.0.clone(), f.mtime, f.size))
+                        .or_insert_with(|| (f.clone(), Vec::new()))
+                        .1
+                        .push(m.id.to_string());
                 }
             }
         }
@@ -172,7 +208,10 @@ pub async fn cat(context: &Context, args: CatArgs) -> Result<ExitCode> {
     let plan = context.plan(args.plan.as_deref(), config.as_ref(), &catalog).await?;
     let source: Name = args.source.parse()?;
     let m = select::backup(&catalog, &plan, &args.backup, None, std::slice::from_ref(&source)).await?;
-    let artifact = select::artifact(select::source(&m, &source)?, args.artifact.as_deref().or(args.path.as_ref().map(|_| "tree")))?;
+    let artifact = select::artifact(
+        select::source(&m, &source)?,
+        args.artifact.as_deref().or(args.path.as_ref().map(|_| "tree")),
+    )?;
     let reader = Reader::new(catalog.clone(), context.monitor("cat"))?;
     let Some(path) = &args.path else {
         let mut pieces = reader.stream(artifact, |_| true);
@@ -186,7 +225,14 @@ pub async fn cat(context: &Context, args: CatArgs) -> Result<ExitCode> {
         let catalog = &catalog;
         async move {
             for reference in &artifact.segments {
-                if let Some(f) = catalog.segment(reference).await?.entries.into_iter().filter_map(|e| e.file).find(|f| f.path.0 == wanted) {
+                if let Some(f) = catalog
+                    .segment(reference)
+                    .await?
+                    .entries
+                    .into_iter()
+                    .filter_map(|e| e.file)
+                    .find(|f| f.path.0 == wanted)
+                {
                     return Ok::<_, Error>(Some(f));
                 }
             }
@@ -198,7 +244,11 @@ pub async fn cat(context: &Context, args: CatArgs) -> Result<ExitCode> {
         name.clone_from(&link.0);
         file = entry(name.clone()).await?;
     }
-    let file = file.ok_or_else(|| Error::new(Kind::NotFound, format!("backup {} does not hold that file", m.id)).at(path).hint("`backstay find` searches all backups."))?;
+    let file = file.ok_or_else(|| {
+        Error::new(Kind::NotFound, format!("backup {} does not hold that file", m.id))
+            .at(path)
+            .hint("`backstay find` searches all backups.")
+    })?;
     if file.kind != FileType::File {
         return Err(Error::new(Kind::Usage, "that is not a regular file").at(path));
     }
@@ -215,11 +265,11 @@ pub async fn cat(context: &Context, args: CatArgs) -> Result<ExitCode> {
 /// The content of the first member of a tar stream.
 fn write_first(stream: &mut dyn std::io::Read) -> Result<()> {
     let broken = |e: std::io::Error| Error::new(Kind::Damaged, "the member cannot be read").because(e);
-    let mut archive = tar::Archive::new(stream);
-    let mut entry = archive.entries().map_err(broken)?.next().ok_or_else(|| broken(std::io::ErrorKind::UnexpectedEof.into()))?.map_err(broken)?;
+    let mut members = Members::new(stream);
+    members.next_member().map_err(broken)?.ok_or_else(|| broken(std::io::ErrorKind::UnexpectedEof.into()))?;
     let mut buffer = vec![0; 256 * 1024];
     loop {
-        let n = std::io::Read::read(&mut entry, &mut buffer).map_err(broken)?;
+        let n = std::io::Read::read(&mut members, &mut buffer).map_err(broken)?;
         if n == 0 {
             return Ok(());
         }

@@ -20,7 +20,8 @@ pub struct Args {
 }
 
 fn share(text: &str) -> Result<f64> {
-    let bad = || Error::new(Kind::Usage, format!("{text:?} is not a share")).hint("Write --read-data, or --read-data 5%.");
+    let bad =
+        || Error::new(Kind::Usage, format!("{text:?} is not a share")).hint("Write --read-data, or --read-data 5%.");
     let percent: f64 = text.trim_end_matches('%').parse().map_err(|_| bad())?;
     if percent > 0.0 && percent <= 100.0 { Ok(percent / 100.0) } else { Err(bad()) }
 }
@@ -44,12 +45,23 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     } else {
         let word = if report.is_clean() { good("clean") } else { bad("damaged") };
         say(&format!("{word}: {} of {} can be restored", report.whole, size::plural(report.backups, "backup")))?;
-        say(&format!("  {} and {} looked at", size::plural(report.segments, "segment"), size::plural(report.packs, "pack")))?;
+        say(&format!(
+            "  {} and {} looked at",
+            size::plural(report.segments, "segment"),
+            size::plural(report.packs, "pack")
+        ))?;
         if depth != Depth::Structure {
-            say(&format!("  {} read and opened, {}", size::plural(report.packs_read, "pack"), size::human(report.bytes_read)))?;
+            say(&format!(
+                "  {} read and opened, {}",
+                size::plural(report.packs_read, "pack"),
+                size::human(report.bytes_read)
+            ))?;
         }
         if report.healed > 0 {
-            say(&notice(&format!("  {} damaged and stored again since; every backup that names them is whole", size::plural(report.healed, "pack"))))?;
+            say(&notice(&format!(
+                "  {} damaged and stored again since; every backup that names them is whole",
+                size::plural(report.healed, "pack")
+            )))?;
         }
         for f in &report.findings {
             say(&format!("  {}  {}", bad(&f.object), f.what))?;

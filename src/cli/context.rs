@@ -86,7 +86,11 @@ impl Context {
     pub async fn vault(&self, need_packs: bool) -> Result<(Option<Config>, Arc<Vault>)> {
         let (config, storage, host) = self.config_or_url()?;
         // The host's own identity is opened only when something needs it.
-        let unlock = if need_packs || self.global.identity.is_some() || self.global.passphrase_file.is_some() || config.is_none() {
+        let unlock = if need_packs
+            || self.global.identity.is_some()
+            || self.global.passphrase_file.is_some()
+            || config.is_none()
+        {
             self.unlock(config.as_ref())?
         } else {
             None
@@ -103,7 +107,10 @@ impl Context {
                 access::open_on_host(store, &host, &trust, unlock.as_ref()).await?
             }
             None => {
-                let unlock = unlock.ok_or_else(|| Error::new(Kind::Key, "without a configuration this needs an identity").hint("Give --identity FILE or --passphrase-file FILE."))?;
+                let unlock = unlock.ok_or_else(|| {
+                    Error::new(Kind::Key, "without a configuration this needs an identity")
+                        .hint("Give --identity FILE or --passphrase-file FILE.")
+                })?;
                 access::open_with(store, &host, &unlock).await?
             }
         };
@@ -129,10 +136,14 @@ impl Context {
         }
         match &plans[..] {
             [only] => Ok(only.clone()),
-            [] => Err(Error::new(Kind::NotFound, "there is no plan").hint("Configure one as [plans.NAME], or back up first.")),
+            [] => {
+                Err(Error::new(Kind::NotFound, "there is no plan")
+                    .hint("Configure one as [plans.NAME], or back up first."))
+            }
             several => {
                 let names: Vec<&str> = several.iter().map(Name::as_str).collect();
-                Err(Error::new(Kind::Usage, "there are several plans").hint(format!("Name one with --plan: {}.", names.join(", "))))
+                Err(Error::new(Kind::Usage, "there are several plans")
+                    .hint(format!("Name one with --plan: {}.", names.join(", "))))
             }
         }
     }
@@ -150,13 +161,19 @@ impl Context {
         make_state_dir(&config.state_dir)?;
         let path = config.state_dir.join(format!("{name}.lock"));
         let failed = |e: std::io::Error| Error::io("the lock cannot be taken", &path, e);
-        let mut file = File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+        let mut file =
+            File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
         if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
             let mut holder = String::new();
             let _ = file.read_to_string(&mut holder);
-            return Err(Error::new(Kind::Busy, format!("another {name} is running (process {})", holder.trim())).at(path.display()).hint("Wait for it, or stop it; a lock never outlives its process."));
+            return Err(Error::new(Kind::Busy, format!("another {name} is running (process {})", holder.trim()))
+                .at(path.display())
+                .hint("Wait for it, or stop it; a lock never outlives its process."));
         }
-        file.set_len(0).and_then(|()| file.rewind()).and_then(|()| write!(file, "{}", std::process::id())).map_err(failed)?;
+        file.set_len(0)
+            .and_then(|()| file.rewind())
+            .and_then(|()| write!(file, "{}", std::process::id()))
+            .map_err(failed)?;
         Ok(Lock(file))
     }
 }
@@ -168,12 +185,17 @@ pub fn trust_file(config: &Config) -> PathBuf {
 
 /// Makes the state directory for us alone.
 pub fn make_state_dir(dir: &Path) -> Result<()> {
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| Error::io("the state directory cannot be made", dir, e).kind(Kind::Config).hint("Set `state_dir` to a place where the agent may write."))
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| {
+        Error::io("the state directory cannot be made", dir, e)
+            .kind(Kind::Config)
+            .hint("Set `state_dir` to a place where the agent may write.")
+    })
 }
 
 /// Reads a passphrase; a line end at its end does not belong to it.
 pub fn read_passphrase(file: &Path) -> Result<SecretString> {
-    let text = std::fs::read_to_string(file).map_err(|e| Error::io("the passphrase file cannot be read", file, e).kind(Kind::Key))?;
+    let text = std::fs::read_to_string(file)
+        .map_err(|e| Error::io("the passphrase file cannot be read", file, e).kind(Kind::Key))?;
     let text = text.trim_end_matches(['\n', '\r']);
     if text.is_empty() {
         return Err(Error::new(Kind::Key, "the passphrase file is empty").at(file.display()));
@@ -186,6 +208,7 @@ async fn only_host(store: &dyn ObjectStore) -> Result<Name> {
     match &hosts[..] {
         [only] => only.parse(),
         [] => Err(Error::new(Kind::NotFound, "the repository holds no vault").at(store.url())),
-        several => Err(Error::new(Kind::Usage, "the repository holds vaults of several hosts").hint(format!("Name one with --host: {}.", several.join(", ")))),
+        several => Err(Error::new(Kind::Usage, "the repository holds vaults of several hosts")
+            .hint(format!("Name one with --host: {}.", several.join(", ")))),
     }
 }

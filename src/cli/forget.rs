@@ -56,7 +56,11 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     if !args.backup.is_empty() {
         let plan = context.plan(args.plan.as_deref(), Some(&config), &catalog).await?;
         let doomed = named(&catalog, &plan, &args.backup).await?;
-        let report = if args.dry_run { ForgetReport { removed: doomed, ..ForgetReport::default() } } else { marks::forget(&vault, &doomed).await? };
+        let report = if args.dry_run {
+            ForgetReport { removed: doomed, ..ForgetReport::default() }
+        } else {
+            marks::forget(&vault, &doomed).await?
+        };
         return finish(context, &report, args.dry_run);
     }
     let plans: Vec<Name> = match &args.plan {
@@ -72,21 +76,34 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let now = vault.now().await?;
     let mut doomed = Vec::new();
     for plan in &plans {
-        let keep = config.plans.get(plan).map(|p| p.keep.clone()).ok_or_else(|| Error::new(Kind::NotFound, format!("plan {plan} is not configured, so its rules are unknown")).hint("Name the backups to remove."))?;
+        let keep = config.plans.get(plan).map(|p| p.keep.clone()).ok_or_else(|| {
+            Error::new(Kind::NotFound, format!("plan {plan} is not configured, so its rules are unknown"))
+                .hint("Name the backups to remove.")
+        })?;
         let manifests = catalog.all(Some(plan)).await?;
         let verdicts = retention::decide(&manifests, &keep, &respect, now)?;
         if !context.global.json && !verdicts.is_empty() {
-            let mut table = Table::new(&[("plan", Align::Left), ("backup", Align::Left), ("local time", Align::Left), ("verdict", Align::Left)]);
+            let mut table = Table::new(&[
+                ("plan", Align::Left),
+                ("backup", Align::Left),
+                ("local time", Align::Left),
+                ("verdict", Align::Left),
+            ]);
             for v in &verdicts {
                 let reasons: Vec<&str> = v.reasons.iter().map(String::as_str).collect();
-                let verdict = if reasons.is_empty() { notice("remove") } else { format!("keep {}", dim(&reasons.join(", "))) };
+                let verdict =
+                    if reasons.is_empty() { notice("remove") } else { format!("keep {}", dim(&reasons.join(", "))) };
                 table.row(vec![v.plan.to_string(), v.id.to_string(), time::local(v.at), verdict]);
             }
             table.print()?;
         }
         doomed.extend(verdicts.into_iter().filter(|v| v.reasons.is_empty()).map(|v| (v.plan, v.id)));
     }
-    let report = if args.dry_run { ForgetReport { removed: doomed, ..ForgetReport::default() } } else { marks::forget(&vault, &doomed).await? };
+    let report = if args.dry_run {
+        ForgetReport { removed: doomed, ..ForgetReport::default() }
+    } else {
+        marks::forget(&vault, &doomed).await?
+    };
     finish(context, &report, args.dry_run)
 }
 
@@ -98,10 +115,15 @@ async fn named(catalog: &Catalog, plan: &Name, which: &[String]) -> Result<Vec<(
         // By the list and not by the manifest: also one that cannot be read any more can be removed.
         let matching: Vec<_> = ids.iter().filter(|(_, id)| id.as_str().starts_with(text.as_str())).collect();
         let [backup] = matching[..] else {
-            return Err(Error::new(Kind::NotFound, format!("{text} is not the beginning of exactly one backup of plan {plan}")).hint("`backstay list` shows what there is."));
+            return Err(Error::new(
+                Kind::NotFound,
+                format!("{text} is not the beginning of exactly one backup of plan {plan}"),
+            )
+            .hint("`backstay list` shows what there is."));
         };
         if held.contains(backup) {
-            return Err(Error::new(Kind::Refused, format!("backup {} is held", backup.1)).hint("Release it first: backstay hold --release ID."));
+            return Err(Error::new(Kind::Refused, format!("backup {} is held", backup.1))
+                .hint("Release it first: backstay hold --release ID."));
         }
         out.push(backup.clone());
     }
@@ -120,7 +142,10 @@ fn finish(context: &Context, report: &ForgetReport, dry_run: bool) -> Result<Exi
         say(&format!("{} {n}; `backstay prune` frees their space", good("removed")))?;
     }
     if !report.retained.is_empty() {
-        say(&notice(&format!("{} retained by a lock of the store", size::plural(report.retained.len() as u64, "backup"))))?;
+        say(&notice(&format!(
+            "{} retained by a lock of the store",
+            size::plural(report.retained.len() as u64, "backup")
+        )))?;
     }
     Ok(ExitCode::SUCCESS)
 }

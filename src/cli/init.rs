@@ -33,13 +33,16 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let _lock = context.lock(&config, "init")?;
     let grace = time::parse_duration(&args.grace)?;
     if grace.as_secs() < 3600 {
-        return Err(Error::new(Kind::Usage, "the grace time is too short").hint("It must be longer than the longest backup; an hour is the least, 7d suits most."));
+        return Err(Error::new(Kind::Usage, "the grace time is too short")
+            .hint("It must be longer than the longest backup; an hour is the least, 7d suits most."));
     }
     // Everything that can be wrong is looked at before anything is made.
     let trust = trust_file(&config);
     for file in [Some(&trust), args.recovery_out.as_ref(), config.identity_file.as_ref()].into_iter().flatten() {
         if file.exists() {
-            return Err(Error::new(Kind::Refused, "the file exists and may hold a key").at(file.display()).hint("If it belongs to an older vault, move it away first; nothing was made."));
+            return Err(Error::new(Kind::Refused, "the file exists and may hold a key")
+                .at(file.display())
+                .hint("If it belongs to an older vault, move it away first; nothing was made."));
         }
     }
     make_state_dir(&config.state_dir)?;
@@ -58,7 +61,9 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         access::write_identity_file(path, &identity, "recovery", &config.host, &header, &secret)?;
         keys.push((recovery, "recovery", KeyRecipient::X25519(identity.to_public())));
     } else if let Some(recipient) = &args.recovery_recipient {
-        let recipient = recipient.parse().map_err(|e: &str| Error::new(Kind::Usage, "not an age recipient").at(recipient).because(e.to_owned()))?;
+        let recipient = recipient
+            .parse()
+            .map_err(|e: &str| Error::new(Kind::Usage, "not an age recipient").at(recipient).because(e.to_owned()))?;
         keys.push((recovery, "recovery", KeyRecipient::X25519(recipient)));
     } else if let Some(file) = &args.recovery_passphrase_file {
         keys.push((recovery, "recovery", KeyRecipient::Passphrase(read_passphrase(file)?)));
@@ -97,7 +102,9 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     if let Some(path) = &args.recovery_out {
         say(&format!("  recovery identity  {}", path.display()))?;
         say("")?;
-        say(&notice("Take the recovery identity off this host now: print it, or put it on a USB stick, and keep it with"))?;
+        say(&notice(
+            "Take the recovery identity off this host now: print it, or put it on a USB stick, and keep it with",
+        ))?;
         say(&notice("the repository's URL. Without it, or another recovery key, a lost host cannot be restored."))?;
         say(&format!("Then prove it where it is kept: backstay --identity {} key check", path.display()))?;
     }

@@ -63,7 +63,9 @@ enum Command {
 pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     match args.command {
         Command::List => list(context).await,
-        Command::Add { name, recipient, out, new_passphrase_file } => add(context, &name, recipient, out, new_passphrase_file).await,
+        Command::Add { name, recipient, out, new_passphrase_file } => {
+            add(context, &name, recipient, out, new_passphrase_file).await
+        }
         Command::Remove { name } => remove(context, &name).await,
         Command::Rotate => rotate(context).await,
         Command::Export { directory } => export(context, &directory).await,
@@ -82,7 +84,13 @@ async fn list(context: &Context) -> Result<ExitCode> {
     }
     say(&format!("vault {} of host {}, fingerprint {}", vault.header.vault, vault.host(), vault.secret.fingerprint()))?;
     let now = Timestamp::now();
-    let mut table = Table::new(&[("key", Align::Left), ("role", Align::Left), ("epochs", Align::Left), ("proven", Align::Left), ("recipient", Align::Left)]);
+    let mut table = Table::new(&[
+        ("key", Align::Left),
+        ("role", Align::Left),
+        ("epochs", Align::Left),
+        ("proven", Align::Left),
+        ("recipient", Align::Left),
+    ]);
     for k in &keys {
         let proven = match proofs.get(k.label.name.as_str()) {
             Some(at) if now.duration_since(*at) <= PROVE_EVERY => good(&time::ago(*at, now)),
@@ -95,7 +103,9 @@ async fn list(context: &Context) -> Result<ExitCode> {
     }
     table.print()?;
     if keys.iter().any(|k| k.label.role == "recovery" && !proofs.contains_key(k.label.name.as_str())) {
-        say(&notice("A recovery key that was never proven is a hope. Where it is kept: backstay --identity FILE key check"))?;
+        say(&notice(
+            "A recovery key that was never proven is a hope. Where it is kept: backstay --identity FILE key check",
+        ))?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -104,27 +114,44 @@ async fn list(context: &Context) -> Result<ExitCode> {
 async fn unlocked(context: &Context) -> Result<(Option<Config>, Arc<Vault>)> {
     let (config, vault) = context.vault(true).await?;
     if !vault.can_read_packs() {
-        return Err(Error::new(Kind::Key, "this needs an identity of the vault, and this host is sealed").hint("Give the recovery identity with --identity FILE."));
+        return Err(Error::new(Kind::Key, "this needs an identity of the vault, and this host is sealed")
+            .hint("Give the recovery identity with --identity FILE."));
     }
     Ok((config, vault))
 }
 
-async fn add(context: &Context, name: &str, recipient: Option<String>, out: Option<PathBuf>, passphrase: Option<PathBuf>) -> Result<ExitCode> {
+async fn add(
+    context: &Context,
+    name: &str,
+    recipient: Option<String>,
+    out: Option<PathBuf>,
+    passphrase: Option<PathBuf>,
+) -> Result<ExitCode> {
     let (_, vault) = unlocked(context).await?;
     let name: Name = name.parse().map_err(|e: Error| e.kind(Kind::Usage))?;
     keyring::ensure_free(&vault, &name).await?;
     let recipient = match (recipient, &out, passphrase) {
-        (Some(text), _, _) => KeyRecipient::X25519(text.parse().map_err(|e: &str| Error::new(Kind::Usage, "not an age recipient").at(&text).because(e.to_owned()))?),
+        (Some(text), _, _) => KeyRecipient::X25519(
+            text.parse()
+                .map_err(|e: &str| Error::new(Kind::Usage, "not an age recipient").at(&text).because(e.to_owned()))?,
+        ),
         (None, Some(path), _) => {
             let identity = x25519::Identity::generate();
             access::write_identity_file(path, &identity, name.as_str(), vault.host(), &vault.header, &vault.secret)?;
             KeyRecipient::X25519(identity.to_public())
         }
         (None, None, Some(file)) => KeyRecipient::Passphrase(read_passphrase(&file)?),
-        (None, None, None) => return Err(Error::new(Kind::Usage, "whom should the key be sealed to?").hint("Give --recipient, --out or --new-passphrase-file.")),
+        (None, None, None) => {
+            return Err(Error::new(Kind::Usage, "whom should the key be sealed to?")
+                .hint("Give --recipient, --out or --new-passphrase-file."));
+        }
     };
     let epochs = keyring::add(&vault, &name, "recovery", &recipient).await?;
-    said(context, serde_json::json!({ "added": name, "epochs": epochs, "identity_file": out }), &format!("{} key {name} to {}", good("added"), size::plural(epochs.len() as u64, "key epoch")))
+    said(
+        context,
+        serde_json::json!({ "added": name, "epochs": epochs, "identity_file": out }),
+        &format!("{} key {name} to {}", good("added"), size::plural(epochs.len() as u64, "key epoch")),
+    )
 }
 
 async fn remove(context: &Context, name: &str) -> Result<ExitCode> {
@@ -140,7 +167,9 @@ async fn remove(context: &Context, name: &str) -> Result<ExitCode> {
             "{} key {name}; what is stored from now on belongs to key epoch {}.\n{}",
             good("removed"),
             rotated.epoch()?.number,
-            notice("Whoever kept a copy of the key files or of the vault secret can still open everything stored before, and could\nstill write records if the store lets them: take away their access to the store too.")
+            notice(
+                "Whoever kept a copy of the key files or of the vault secret can still open everything stored before, and could\nstill write records if the store lets them: take away their access to the store too."
+            )
         ),
     )
 }
@@ -151,8 +180,17 @@ async fn rotate(context: &Context) -> Result<ExitCode> {
     let rotated = keyring::rotate(&vault, None, passphrase).await?;
     after_rotation(config.as_ref(), &rotated)?;
     let epoch = rotated.epoch()?.number;
-    let names: Vec<String> = keyring::list(&rotated).await?.iter().filter(|k| k.epochs.contains(&epoch)).map(|k| format!("{} ({})", k.label.name, k.label.recipient)).collect();
-    said(context, serde_json::json!({ "epoch": epoch, "keys": names }), &format!("{} key epoch {epoch}, which these keys open:\n  {}", good("began"), names.join("\n  ")))
+    let names: Vec<String> = keyring::list(&rotated)
+        .await?
+        .iter()
+        .filter(|k| k.epochs.contains(&epoch))
+        .map(|k| format!("{} ({})", k.label.name, k.label.recipient))
+        .collect();
+    said(
+        context,
+        serde_json::json!({ "epoch": epoch, "keys": names }),
+        &format!("{} key epoch {epoch}, which these keys open:\n  {}", good("began"), names.join("\n  ")),
+    )
 }
 
 /// A rotation on the host is pinned at once; elsewhere the host has to be told.
@@ -160,7 +198,9 @@ fn after_rotation(config: Option<&Config>, vault: &Vault) -> Result<()> {
     match config {
         Some(config) => access::write_trust(&trust_file(config), vault),
         None => {
-            super::output::remark("The host goes on with its old key epoch until it is told: run there `backstay --identity FILE key check`.");
+            super::output::remark(
+                "The host goes on with its old key epoch until it is told: run there `backstay --identity FILE key check`.",
+            );
             Ok(())
         }
     }
@@ -169,12 +209,23 @@ fn after_rotation(config: Option<&Config>, vault: &Vault) -> Result<()> {
 async fn export(context: &Context, directory: &std::path::Path) -> Result<ExitCode> {
     let (_, vault) = context.vault(false).await?;
     let files = keyring::export(&vault, directory).await?;
-    said(context, serde_json::json!({ "directory": directory, "files": files }), &format!("{} {} to {}", good("exported"), size::plural(files.len() as u64, "sealed key file"), directory.display()))
+    said(
+        context,
+        serde_json::json!({ "directory": directory, "files": files }),
+        &format!(
+            "{} {} to {}",
+            good("exported"),
+            size::plural(files.len() as u64, "sealed key file"),
+            directory.display()
+        ),
+    )
 }
 
 async fn check(context: &Context) -> Result<ExitCode> {
     let (config, vault) = context.vault(true).await?;
-    let unlock = context.unlock(config.as_ref())?.ok_or_else(|| Error::new(Kind::Key, "there is no identity to check").hint("Give --identity FILE or --passphrase-file FILE."))?;
+    let unlock = context.unlock(config.as_ref())?.ok_or_else(|| {
+        Error::new(Kind::Key, "there is no identity to check").hint("Give --identity FILE or --passphrase-file FILE.")
+    })?;
     access::prove(&vault).await?;
     let names = keyring::opened_by(&vault, &unlock).await?;
     let mut recorded = true;
@@ -192,11 +243,20 @@ async fn check(context: &Context) -> Result<ExitCode> {
     said(
         context,
         serde_json::json!({ "proven": names, "recorded": recorded, "fingerprint": vault.secret.fingerprint() }),
-        &format!("{} key {list} opens the vault of host {} (fingerprint {})", good("proven:"), vault.host(), vault.secret.fingerprint()),
+        &format!(
+            "{} key {list} opens the vault of host {} (fingerprint {})",
+            good("proven:"),
+            vault.host(),
+            vault.secret.fingerprint()
+        ),
     )
 }
 
 fn said(context: &Context, value: serde_json::Value, text: &str) -> Result<ExitCode> {
-    if context.global.json { json(&value)? } else { say(text)? }
+    if context.global.json {
+        json(&value)?
+    } else {
+        say(text)?
+    }
     Ok(ExitCode::SUCCESS)
 }

@@ -70,15 +70,38 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         say("no backups yet")?;
     } else {
         let now = Timestamp::now();
-        let mut table = Table::new(&[("plan", Align::Left), ("backup", Align::Left), ("local time", Align::Left), ("age", Align::Right), ("data", Align::Right), ("shipped", Align::Right), ("took", Align::Right), ("state", Align::Left)]);
+        let mut table = Table::new(&[
+            ("plan", Align::Left),
+            ("backup", Align::Left),
+            ("local time", Align::Left),
+            ("age", Align::Right),
+            ("data", Align::Right),
+            ("shipped", Align::Right),
+            ("took", Align::Right),
+            ("state", Align::Left),
+        ]);
         for (plan, id, manifest) in &all {
             let cells = match manifest {
                 Ok(m) => {
                     let took = SignedDuration::from_millis(m.finished.duration_since(m.started).as_millis() as i64);
                     let hold = if held.contains(&(plan.clone(), id.clone())) { ", held" } else { "" };
-                    vec![time::local(m.started), time::ago(m.started, now), size::human(m.stats.bytes), size::human(m.stats.shipped), time::words(took), format!("{}{hold}", state(m))]
+                    vec![
+                        time::local(m.started),
+                        time::ago(m.started, now),
+                        size::human(m.stats.bytes),
+                        size::human(m.stats.shipped),
+                        time::words(took),
+                        format!("{}{hold}", state(m)),
+                    ]
                 }
-                Err(e) => vec![time::local(id.time()), time::ago(id.time(), now), "-".into(), "-".into(), "-".into(), bad(&format!("unreadable: {}", e.what))],
+                Err(e) => vec![
+                    time::local(id.time()),
+                    time::ago(id.time(), now),
+                    "-".into(),
+                    "-".into(),
+                    "-".into(),
+                    bad(&format!("unreadable: {}", e.what)),
+                ],
             };
             table.row([vec![plan.to_string(), id.to_string()], cells].concat());
         }
@@ -86,7 +109,9 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         let manifests: Vec<Manifest> = readable.into_iter().cloned().collect();
         if plan.is_none() {
             for (plan, id) in marks::missing_predecessors(&catalog, &manifests).await? {
-                say(&bad(&format!("backup {id} of plan {plan} is named by a later one and is missing, and nobody forgot it")))?;
+                say(&bad(&format!(
+                    "backup {id} of plan {plan} is named by a later one and is missing, and nobody forgot it"
+                )))?;
             }
         }
     }
@@ -107,19 +132,49 @@ pub async fn show(context: &Context, args: ShowArgs) -> Result<ExitCode> {
     say(&format!("backup {} of plan {} on host {}: {}", m.id, m.plan, m.host, state(&m)))?;
     say(&format!("  begun       {}   {}", time::utc(m.started), time::local(m.started)))?;
     say(&format!("  finished    {}   by the store's clock begun {}", time::utc(m.finished), time::utc(m.store_time)))?;
-    say(&format!("  follows     {}", m.predecessor.as_ref().map_or("nothing: the first of its plan".to_owned(), ToString::to_string)))?;
+    say(&format!(
+        "  follows     {}",
+        m.predecessor.as_ref().map_or("nothing: the first of its plan".to_owned(), ToString::to_string)
+    ))?;
     say(&format!("  written by  backstay {}, key epoch {}", m.agent, m.epoch))?;
     let s = &m.stats;
-    say(&format!("  data        {}, {} read, {} new, {} shipped", size::human(s.bytes), size::human(s.read), size::human(s.new), size::human(s.shipped)))?;
+    say(&format!(
+        "  data        {}, {} read, {} new, {} shipped",
+        size::human(s.bytes),
+        size::human(s.read),
+        size::human(s.new),
+        size::human(s.shipped)
+    ))?;
     say("")?;
-    let mut table = Table::new(&[("source", Align::Left), ("kind", Align::Left), ("artifact", Align::Left), ("holds", Align::Left), ("bytes", Align::Right), ("took", Align::Right)]);
+    let mut table = Table::new(&[
+        ("source", Align::Left),
+        ("kind", Align::Left),
+        ("artifact", Align::Left),
+        ("holds", Align::Left),
+        ("bytes", Align::Right),
+        ("took", Align::Right),
+    ]);
     for source in &m.sources {
         let took = time::words(SignedDuration::from_millis((source.seconds * 1000.0) as i64));
         if let SourceState::Failed(why) = &source.state {
-            table.row(vec![source.name.to_string(), source.kind.clone(), bad("failed"), why.clone(), "-".into(), took.clone()]);
+            table.row(vec![
+                source.name.to_string(),
+                source.kind.clone(),
+                bad("failed"),
+                why.clone(),
+                "-".into(),
+                took.clone(),
+            ]);
         }
         for artifact in &source.artifacts {
-            table.row(vec![source.name.to_string(), source.kind.clone(), artifact.name.clone(), artifact.media.clone(), size::human(artifact.bytes), took.clone()]);
+            table.row(vec![
+                source.name.to_string(),
+                source.kind.clone(),
+                artifact.name.clone(),
+                artifact.media.clone(),
+                size::human(artifact.bytes),
+                took.clone(),
+            ]);
         }
     }
     table.print()?;
@@ -139,7 +194,11 @@ fn facts(facts: &serde_json::Value) -> Vec<String> {
     let number = |key: &str| facts.get(key).and_then(serde_json::Value::as_u64);
     let mut lines = Vec::new();
     if let (Some(files), Some(dirs)) = (number("files"), number("directories")) {
-        lines.push(format!("{}, {dirs} directories, {}", size::plural(files, "file"), size::human(number("bytes").unwrap_or(0))));
+        lines.push(format!(
+            "{}, {dirs} directories, {}",
+            size::plural(files, "file"),
+            size::human(number("bytes").unwrap_or(0))
+        ));
     }
     for db in facts.get("databases").and_then(|d| d.as_array()).into_iter().flatten() {
         if let Ok(db) = serde_json::from_value::<crate::sources::postgres::facts::DatabaseFacts>(db.clone()) {

@@ -34,7 +34,9 @@ impl Table {
 
     /// Prints head and rows.
     pub fn print(&self) -> Result<()> {
-        let width = |i: usize| self.rows.iter().map(|r| measure_text_width(&r[i])).chain([self.head[i].0.len()]).max().unwrap_or(0);
+        let width = |i: usize| {
+            self.rows.iter().map(|r| measure_text_width(&r[i])).chain([self.head[i].0.len()]).max().unwrap_or(0)
+        };
         let widths: Vec<usize> = (0..self.head.len()).map(width).collect();
         let line = |cells: &[String]| {
             let mut out = String::new();
@@ -75,7 +77,8 @@ pub fn raw(bytes: &[u8]) -> Result<()> {
 
 /// Prints a value as JSON.
 pub fn json(value: &impl Serialize) -> Result<()> {
-    let text = serde_json::to_string_pretty(value).map_err(|e| Error::new(Kind::Internal, "the result cannot be written as JSON").because(e))?;
+    let text = serde_json::to_string_pretty(value)
+        .map_err(|e| Error::new(Kind::Internal, "the result cannot be written as JSON").because(e))?;
     say(&text)
 }
 

@@ -33,16 +33,28 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let word = if args.dry_run { notice("would have") } else { good("pruned:") };
-    say(&format!("{word} deleted {}, condemned {} ({})", size::plural(report.deleted_objects, "object"), size::plural(report.condemned_objects, "object"), size::human(report.condemned_bytes)))?;
+    say(&format!(
+        "{word} deleted {}, condemned {} ({})",
+        size::plural(report.deleted_objects, "object"),
+        size::plural(report.condemned_objects, "object"),
+        size::human(report.condemned_bytes)
+    ))?;
     say(&format!("  in use: {}, {}", size::plural(report.live_objects, "object"), size::human(report.live_bytes)))?;
     if let Some(next) = report.next {
-        say(&format!("  waiting for the grace time: {}, from {} on", size::plural(report.waiting_objects, "object"), time::local(next)))?;
+        say(&format!(
+            "  waiting for the grace time: {}, from {} on",
+            size::plural(report.waiting_objects, "object"),
+            time::local(next)
+        ))?;
     }
     if report.rescued_objects > 0 {
         say(&format!("  condemned before and in use again: {}", size::plural(report.rescued_objects, "object")))?;
     }
     if report.retained_objects > 0 {
-        say(&notice(&format!("  retained by a lock of the store: {}", size::plural(report.retained_objects, "object"))))?;
+        say(&notice(&format!(
+            "  retained by a lock of the store: {}",
+            size::plural(report.retained_objects, "object")
+        )))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -85,7 +85,10 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
 /// Options that speak of one kind pick the sources of that kind; `--to` speaks of exactly one.
 fn narrow<'a>(chosen: Vec<&'a SourceRecord>, args: &Args, m: &Manifest) -> Result<Vec<&'a SourceRecord>> {
     let kind = match (args.path.is_empty(), &args.database) {
-        (false, Some(_)) => return Err(Error::new(Kind::Usage, "--path speaks of files and --database of a database").hint("Give one of them.")),
+        (false, Some(_)) => {
+            return Err(Error::new(Kind::Usage, "--path speaks of files and --database of a database")
+                .hint("Give one of them."));
+        }
         (false, None) => Some("files"),
         (true, Some(_)) => Some("postgres"),
         (true, None) => None,
@@ -93,18 +96,28 @@ fn narrow<'a>(chosen: Vec<&'a SourceRecord>, args: &Args, m: &Manifest) -> Resul
     let chosen: Vec<&SourceRecord> = chosen.into_iter().filter(|s| kind.is_none_or(|k| s.kind == k)).collect();
     let names = || chosen.iter().map(|s| s.name.as_str()).collect::<Vec<_>>().join(", ");
     if chosen.is_empty() {
-        return Err(Error::new(Kind::NotFound, format!("backup {} has no source of that kind", m.id)).hint("`backstay show` lists its sources."));
+        return Err(Error::new(Kind::NotFound, format!("backup {} has no source of that kind", m.id))
+            .hint("`backstay show` lists its sources."));
     }
     if chosen.len() > 1 && (args.to.is_some() || kind.is_some()) {
-        return Err(Error::new(Kind::Usage, "that option speaks of one source, and the backup has several").hint(format!("Pick one with --source: {}.", names())));
+        return Err(Error::new(Kind::Usage, "that option speaks of one source, and the backup has several")
+            .hint(format!("Pick one with --source: {}.", names())));
     }
     if let Some(failed) = chosen.iter().find(|s| !s.is_complete()) {
-        return Err(Error::new(Kind::NotFound, format!("source {} failed in backup {}", failed.name, m.id)).hint("Take another backup, or pick sources with --source."));
+        return Err(Error::new(Kind::NotFound, format!("source {} failed in backup {}", failed.name, m.id))
+            .hint("Take another backup, or pick sources with --source."));
     }
     Ok(chosen)
 }
 
-async fn restore_source(reader: &Reader, m: &Manifest, record: &SourceRecord, config: Option<&Config>, args: &Args, done: &mut Done) -> Result<()> {
+async fn restore_source(
+    reader: &Reader,
+    m: &Manifest,
+    record: &SourceRecord,
+    config: Option<&Config>,
+    args: &Args,
+    done: &mut Done,
+) -> Result<()> {
     match record.kind.as_str() {
         "files" => {
             let artifact = select::artifact(record, Some(TREE))?;
@@ -114,18 +127,24 @@ async fn restore_source(reader: &Reader, m: &Manifest, record: &SourceRecord, co
                 return Ok(());
             }
             let recorded = record.facts.get("paths").cloned().unwrap_or_default();
-            let recorded: Vec<PathBuf> = serde_json::from_value(recorded).map_err(|e| Error::new(Kind::Damaged, "the facts of the source cannot be read").because(e))?;
+            let recorded: Vec<PathBuf> = serde_json::from_value(recorded)
+                .map_err(|e| Error::new(Kind::Damaged, "the facts of the source cannot be read").because(e))?;
             let paths = if args.path.is_empty() { recorded } else { args.path.clone() };
             let placed = tree::in_place(reader, m, artifact, &paths, &own_paths(config)).await?;
             done.placed.extend(placed.into_iter().map(|p| (record.name.clone(), p)));
         }
         "postgres" => {
             let server = server_of(record, config)?;
-            let loaded = database::restore(reader, record, &server, args.database.as_deref(), args.to.as_deref()).await?;
+            let loaded =
+                database::restore(reader, record, &server, args.database.as_deref(), args.to.as_deref()).await?;
             done.loaded.extend(loaded.into_iter().map(|l| (record.name.clone(), l)));
         }
         other => {
-            return Err(Error::new(Kind::Newer, format!("source {} is of kind {other}, which this version does not restore", record.name)).hint("`backstay cat` writes its artifacts out."));
+            return Err(Error::new(
+                Kind::Newer,
+                format!("source {} is of kind {other}, which this version does not restore", record.name),
+            )
+            .hint("`backstay cat` writes its artifacts out."));
         }
     }
     Ok(())
@@ -145,8 +164,11 @@ fn own_paths(config: Option<&Config>) -> Vec<PathBuf> {
 fn server_of(record: &SourceRecord, config: Option<&Config>) -> Result<Server> {
     match config.and_then(|c| c.sources.get(&record.name)) {
         Some(SourceConfig::Postgres(p)) => Ok(p.server.clone()),
-        _ => Err(Error::new(Kind::Config, format!("source {} is not configured here, so the server to restore to is unknown", record.name))
-            .hint(format!("Add [sources.{}] with kind = \"postgres\" and the url of the server.", record.name))),
+        _ => Err(Error::new(
+            Kind::Config,
+            format!("source {} is not configured here, so the server to restore to is unknown", record.name),
+        )
+        .hint(format!("Add [sources.{}] with kind = \"postgres\" and the url of the server.", record.name))),
     }
 }
 
@@ -163,27 +185,48 @@ fn report(context: &Context, m: &Manifest, done: &Done, started: Instant, has_re
             .iter()
             .map(|(s, l)| serde_json::json!({ "source": s, "database": l.database, "rows": l.rows, "tables": l.tables, "roles_made": l.roles_made }))
             .collect();
-        return json(&serde_json::json!({ "backup": m.id, "plan": m.plan, "paths": paths, "databases": databases, "seconds": seconds }));
+        return json(
+            &serde_json::json!({ "backup": m.id, "plan": m.plan, "paths": paths, "databases": databases, "seconds": seconds }),
+        );
     }
     let took = time::words(SignedDuration::from_millis((seconds * 1000.0) as i64));
     say(&format!("{} backup {} of plan {} in {took}", good("restored"), m.id, m.plan))?;
     for (source, p) in &done.placed {
-        say(&format!("  {source}: {} with {}, {} and {}", p.path.display(), size::plural(p.restored.files, "file"), size::plural(p.restored.dirs, "director").replace("directors", "directories").replace("1 director", "1 directory"), size::human(p.restored.bytes)))?;
+        say(&format!(
+            "  {source}: {} with {}, {} and {}",
+            p.path.display(),
+            size::plural(p.restored.files, "file"),
+            size::plural(p.restored.dirs, "director")
+                .replace("directors", "directories")
+                .replace("1 director", "1 directory"),
+            size::human(p.restored.bytes)
+        ))?;
         if let Some(previous) = &p.previous {
             say(&format!("    what was there is kept as {}, with what the backup excludes", previous.display()))?;
         }
         for (what, n) in &p.restored.left_out {
-            say(&format!("    {} {what} could not be set on {}", notice("left out:"), size::plural(*n, "entry").replace("entrys", "entries")))?;
+            say(&format!(
+                "    {} {what} could not be set on {}",
+                notice("left out:"),
+                size::plural(*n, "entry").replace("entrys", "entries")
+            ))?;
         }
     }
     for (source, l) in &done.loaded {
-        say(&format!("  {source}: database {} with {} in {}, equal to the facts of the backup", l.database, size::plural(l.rows, "row"), size::plural(l.tables, "table")))?;
+        say(&format!(
+            "  {source}: database {} with {} in {}, equal to the facts of the backup",
+            l.database,
+            size::plural(l.rows, "row"),
+            size::plural(l.tables, "table")
+        ))?;
         if !l.roles_made.is_empty() {
             say(&format!("    roles made: {}", l.roles_made.join(", ")))?;
         }
     }
     if has_restore_section {
-        say(&notice("This version restores data; it does not act on the plan's [restore] section yet. Stop and start the application by hand."))?;
+        say(&notice(
+            "This version restores data; it does not act on the plan's [restore] section yet. Stop and start the application by hand.",
+        ))?;
     }
     Ok(())
 }

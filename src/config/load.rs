@@ -41,16 +41,26 @@ pub fn load_with(file: &Path, environment: Option<std::collections::HashMap<Stri
     let mut builder = config::Config::builder();
     for path in &files {
         let content = std::fs::read_to_string(path).map_err(|e| {
-            Error::io("the configuration cannot be read", path, e).kind(Kind::Config).hint("Give another file with --config, or write one: config/backstay.toml is a commented example.")
+            Error::io("the configuration cannot be read", path, e)
+                .kind(Kind::Config)
+                .hint("Give another file with --config, or write one: config/backstay.toml is a commented example.")
         })?;
         // Each file by itself first: then a syntax error names its file.
-        config::Config::builder().add_source(File::from_str(&content, FileFormat::Toml)).build().map_err(|e| explain(e, path))?;
+        config::Config::builder()
+            .add_source(File::from_str(&content, FileFormat::Toml))
+            .build()
+            .map_err(|e| explain(e, path))?;
         text.push_str(&content);
         text.push('\n');
         builder = builder.add_source(File::from_str(&content, FileFormat::Toml));
     }
-    let env = Environment::with_prefix("BACKSTAY").prefix_separator("__").separator("__").ignore_empty(true).source(environment);
-    let raw: Raw = builder.add_source(env).build().and_then(config::Config::try_deserialize).map_err(|e| explain(e, file))?;
+    let env = Environment::with_prefix("BACKSTAY")
+        .prefix_separator("__")
+        .separator("__")
+        .ignore_empty(true)
+        .source(environment);
+    let raw: Raw =
+        builder.add_source(env).build().and_then(config::Config::try_deserialize).map_err(|e| explain(e, file))?;
     check(raw, file, text).map_err(|e| e.at(file.display()))
 }
 
@@ -59,7 +69,8 @@ fn files(file: &Path) -> Result<Vec<PathBuf>> {
     let mut files = vec![file.to_owned()];
     let dir = file.parent().unwrap_or(Path::new(".")).join("conf.d");
     if let Ok(entries) = std::fs::read_dir(&dir) {
-        let mut more: Vec<PathBuf> = entries.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "toml")).collect();
+        let mut more: Vec<PathBuf> =
+            entries.flatten().map(|e| e.path()).filter(|p| p.extension().is_some_and(|e| e == "toml")).collect();
         more.sort();
         files.extend(more);
     }
@@ -75,7 +86,9 @@ fn explain(e: ConfigError, file: &Path) -> Error {
         && let Some(unknown) = quoted.next()
     {
         let nearest = quoted.map(|known| (distance(unknown, known), known)).min();
-        let mut error = Error::new(Kind::Config, format!("the configuration has an unknown key or value `{unknown}`")).at(file.display()).because(text.clone());
+        let mut error = Error::new(Kind::Config, format!("the configuration has an unknown key or value `{unknown}`"))
+            .at(file.display())
+            .because(text.clone());
         error.hint = Some(match nearest {
             Some((d, known)) if d <= known.len().max(3) / 2 => format!("Did you mean `{known}`?"),
             _ => "docs/configuration.md lists all keys.".to_owned(),
@@ -108,7 +121,9 @@ fn check(raw: Raw, file: &Path, text: String) -> Result<Config> {
     let host: Name = host.parse().map_err(|e: Error| e.hint("Set `host` in the configuration."))?;
     let state_dir = raw.state_dir.unwrap_or_else(|| DEFAULT_STATE.into());
     let rate = |text: Option<String>, key: &str| -> Result<Option<NonZeroU64>> {
-        text.map(|t| size::parse(&t).map_err(|e| named(e, &format!("repository.{key}")))).transpose().map(|n| n.and_then(NonZeroU64::new))
+        text.map(|t| size::parse(&t).map_err(|e| named(e, &format!("repository.{key}"))))
+            .transpose()
+            .map(|n| n.and_then(NonZeroU64::new))
     };
     let r = raw.repository;
     let storage = StorageOptions {
@@ -119,16 +134,27 @@ fn check(raw: Raw, file: &Path, text: String) -> Result<Config> {
         limit_upload: rate(r.limit_upload, "limit_upload")?,
         limit_download: rate(r.limit_download, "limit_download")?,
         timeout: match r.timeout {
-            Some(t) => Duration::from_secs(time::parse_duration(&t).map_err(|e| named(e, "repository.timeout"))?.as_secs().unsigned_abs().max(1)),
+            Some(t) => Duration::from_secs(
+                time::parse_duration(&t).map_err(|e| named(e, "repository.timeout"))?.as_secs().unsigned_abs().max(1),
+            ),
             None => StorageOptions::new("").timeout,
         },
         anonymous: r.anonymous.unwrap_or(false),
         service_account_file: r.service_account_file.map(|f| super::secret::resolve(&f, &dir)),
         s3_access_key_id: r.access_key_id,
-        s3_secret_access_key: either(r.secret_access_key, r.secret_access_key_file.as_deref(), "repository.secret_access_key", &dir)?.map(|s| s.expose().to_owned()),
+        s3_secret_access_key: either(
+            r.secret_access_key,
+            r.secret_access_key_file.as_deref(),
+            "repository.secret_access_key",
+            &dir,
+        )?
+        .map(|s| s.expose().to_owned()),
         ..StorageOptions::new(r.url)
     };
-    let never = [Some(state_dir.clone()), storage.url.strip_prefix("file://").map(PathBuf::from)].into_iter().flatten().collect::<Vec<_>>();
+    let never = [Some(state_dir.clone()), storage.url.strip_prefix("file://").map(PathBuf::from)]
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>();
     let mut sources = BTreeMap::new();
     for (name, source) in raw.sources {
         let key = format!("sources.{name}");
@@ -142,8 +168,13 @@ fn check(raw: Raw, file: &Path, text: String) -> Result<Config> {
             let source: Name = source.parse()?;
             if !sources.contains_key(&source) {
                 let nearest = sources.keys().min_by_key(|k| distance(k.as_str(), source.as_str()));
-                return Err(Error::new(Kind::Config, format!("plan {name} names the source {source}, which is not configured"))
-                    .hint(nearest.map_or("Add a section for it.".to_owned(), |n| format!("Did you mean `{n}`? Otherwise add [sources.{source}]."))));
+                return Err(Error::new(
+                    Kind::Config,
+                    format!("plan {name} names the source {source}, which is not configured"),
+                )
+                .hint(nearest.map_or("Add a section for it.".to_owned(), |n| {
+                    format!("Did you mean `{n}`? Otherwise add [sources.{source}].")
+                })));
             }
             if listed.contains(&source) {
                 return Err(Error::new(Kind::Config, format!("plan {name} names the source {source} twice")));
@@ -160,7 +191,8 @@ fn check(raw: Raw, file: &Path, text: String) -> Result<Config> {
     let b = raw.backup;
     let level = b.compression_level.unwrap_or(defaults.level);
     if !(1..=19).contains(&level) {
-        return Err(Error::new(Kind::Config, format!("`backup.compression_level` is {level}")).hint("Use 1 (fast) to 19 (small)."));
+        return Err(Error::new(Kind::Config, format!("`backup.compression_level` is {level}"))
+            .hint("Use 1 (fast) to 19 (small)."));
     }
     let writer = WriterOptions {
         level,
@@ -169,7 +201,17 @@ fn check(raw: Raw, file: &Path, text: String) -> Result<Config> {
         uploads: b.uploads.unwrap_or(defaults.uploads).clamp(1, 64),
         ..defaults
     };
-    Ok(Config { file: file.to_owned(), text, host, state_dir, storage, identity_file: raw.keys.identity_file.map(|f| super::secret::resolve(&f, &dir)), sources, plans, writer })
+    Ok(Config {
+        file: file.to_owned(),
+        text,
+        host,
+        state_dir,
+        storage,
+        identity_file: raw.keys.identity_file.map(|f| super::secret::resolve(&f, &dir)),
+        sources,
+        plans,
+        writer,
+    })
 }
 
 fn named(e: Error, key: &str) -> Error {
@@ -191,10 +233,17 @@ fn source_of(source: RawSource, key: &str, dir: &Path, never: &[PathBuf]) -> Res
             };
             for path in &paths {
                 if let Some(own) = never.iter().find(|n| Path::new(path).starts_with(n)) {
-                    return Err(Error::new(Kind::Config, format!("the path {path} lies in {}", own.display())).hint("Backstay's own state and repository cannot be a source."));
+                    return Err(Error::new(Kind::Config, format!("the path {path} lies in {}", own.display()))
+                        .hint("Backstay's own state and repository cannot be a source."));
                 }
             }
-            SourceConfig::Files(FilesSource { paths: paths.into_iter().map(PathBuf::from).collect(), exclude, never: never.to_vec(), one_file_system, reread_days })
+            SourceConfig::Files(FilesSource {
+                paths: paths.into_iter().map(PathBuf::from).collect(),
+                exclude,
+                never: never.to_vec(),
+                one_file_system,
+                reread_days,
+            })
         }
         RawSource::Postgres { url, password, password_file, databases, count_rows_up_to } => {
             let mut server = Server::parse(&url)?;
@@ -268,7 +317,8 @@ stop = ["unit:app"]
 
     #[test]
     fn the_environment_wins_and_stays_text() {
-        let c = parse(GOOD, &[("BACKSTAY__REPOSITORY__URL", "s3://b/p"), ("BACKSTAY__SOURCES__DB__PASSWORD", "0042")]).unwrap();
+        let c = parse(GOOD, &[("BACKSTAY__REPOSITORY__URL", "s3://b/p"), ("BACKSTAY__SOURCES__DB__PASSWORD", "0042")])
+            .unwrap();
         assert_eq!(c.storage.url, "s3://b/p");
         let SourceConfig::Postgres(db) = &c.sources[&"db".parse::<Name>().unwrap()] else { panic!() };
         assert_eq!(db.server.password.as_ref().unwrap().expose(), "0042");

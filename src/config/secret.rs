@@ -49,13 +49,17 @@ pub fn resolve(file: &Path, config_dir: &Path) -> PathBuf {
 /// [`Kind::Config`] with the option's name.
 pub fn either(direct: Option<Secret>, file: Option<&Path>, option: &str, config_dir: &Path) -> Result<Option<Secret>> {
     match (direct, file) {
-        (Some(_), Some(_)) => Err(Error::new(Kind::Config, format!("both `{option}` and `{option}_file` are set")).hint("Keep one of them.")),
+        (Some(_), Some(_)) => {
+            Err(Error::new(Kind::Config, format!("both `{option}` and `{option}_file` are set"))
+                .hint("Keep one of them."))
+        }
         (Some(secret), None) => Ok(Some(secret)),
         (None, None) => Ok(None),
         (None, Some(file)) => {
             let path = resolve(file, config_dir);
-            let text = std::fs::read_to_string(&path)
-                .map_err(|e| Error::io(format!("the file of `{option}_file` cannot be read"), &path, e).kind(Kind::Config))?;
+            let text = std::fs::read_to_string(&path).map_err(|e| {
+                Error::io(format!("the file of `{option}_file` cannot be read"), &path, e).kind(Kind::Config)
+            })?;
             Ok(Some(Secret::new(text.trim_end_matches(['\n', '\r']).to_owned())))
         }
     }

@@ -56,7 +56,11 @@ impl Program {
 
     fn command(&self) -> Command {
         let mut command = Command::new(&self.path);
-        command.args(&self.args).envs(self.env.0.iter().map(|(k, v)| (k, v))).env("LC_ALL", "C.UTF-8").kill_on_drop(true);
+        command
+            .args(&self.args)
+            .envs(self.env.0.iter().map(|(k, v)| (k, v)))
+            .env("LC_ALL", "C.UTF-8")
+            .kill_on_drop(true);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         command
     }
@@ -68,7 +72,10 @@ impl Program {
     fn start(&self, mut command: Command) -> Result<(Running, Pipes)> {
         let name = self.name();
         let mut child = command.spawn().map_err(|e| {
-            Error::new(Kind::Source, format!("{name} cannot be started")).at(self.path.display()).because(e).hint(format!("Install {name}, or correct its path."))
+            Error::new(Kind::Source, format!("{name} cannot be started"))
+                .at(self.path.display())
+                .because(e)
+                .hint(format!("Install {name}, or correct its path."))
         })?;
         let pipes = Pipes { stdin: child.stdin.take(), stdout: child.stdout.take() };
         let stderr = child.stderr.take();
@@ -108,9 +115,9 @@ impl Program {
     pub async fn output(&self) -> Result<Vec<u8>> {
         let (running, mut stdout) = self.reading()?;
         let mut out = Vec::new();
-        tokio::io::AsyncReadExt::read_to_end(&mut stdout, &mut out)
-            .await
-            .map_err(|e| Error::new(Kind::Source, format!("the output of {} cannot be read", self.name())).because(e))?;
+        tokio::io::AsyncReadExt::read_to_end(&mut stdout, &mut out).await.map_err(|e| {
+            Error::new(Kind::Source, format!("the output of {} cannot be read", self.name())).because(e)
+        })?;
         running.finish(Kind::Source).await?;
         Ok(out)
     }
@@ -128,7 +135,11 @@ impl Running {
     /// # Errors
     /// Of the kind given.
     pub async fn finish(mut self, kind: Kind) -> Result<Vec<String>> {
-        let status = self.child.wait().await.map_err(|e| Error::new(kind, format!("{} cannot be waited for", self.name)).because(e))?;
+        let status = self
+            .child
+            .wait()
+            .await
+            .map_err(|e| Error::new(kind, format!("{} cannot be waited for", self.name)).because(e))?;
         let stderr = self.stderr.await.unwrap_or_default();
         if status.success() {
             return Ok(stderr);

@@ -148,19 +148,34 @@ impl<'de> Deserialize<'de> for PackKey {
     }
 }
 
-/// The id of a backup: the host's UTC time to the second and a random tail, `20260103T220000Z-k3v9q2`.
-/// Sorts by time as text. The time is for people; retention uses the store's time in the manifest.
+/// The id of a backup: the host's UTC time to the second and a tail, `20260103T220000Z-k3v9q2`. The tail's first two
+/// letters are the fraction of the second and the other four are random, so that ids sort by time as text. The time
+/// is for people; retention uses the store's time in the manifest.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct BackupId(String);
 
 impl BackupId {
-    const TAIL: &'static [u8; 32] = b"abcdefghjkmnpqrstuvwxyz023456789";
+    /// In ascending order, without those that are easily misread.
+    const TAIL: &'static [u8; 32] = b"023456789abcdefghjkmnpqrstuvwxyz";
 
-    /// A new id at a time, with a random tail of 30 bits.
+    /// A new id at a time.
     pub fn new(at: Timestamp) -> Self {
-        let tail: String = (0..6).map(|_| Self::TAIL[usize::from(rand::random::<u8>() & 31)] as char).collect();
-        BackupId(format!("{}-{tail}", at.strftime("%Y%m%dT%H%M%SZ")))
+        let letter = |n: u32| Self::TAIL[(n & 31) as usize] as char;
+        let fraction = (i64::from(at.subsec_nanosecond().unsigned_abs()) * 1024 / 1_000_000_000) as u32;
+        let random: String = (0..4).map(|_| letter(rand::random())).collect();
+        BackupId(format!("{}-{}{}{random}", at.strftime("%Y%m%dT%H%M%SZ"), letter(fraction >> 5), letter(fraction)))
+    }
+
+    /// A new id that sorts behind another one, also when the clock was set back since.
+    pub fn after(at: Timestamp, newest: Option<&BackupId>) -> Self {
+        match newest {
+            Some(newest) if BackupId::new(at) <= *newest => {
+                // The next whole second behind it: later than any fraction.
+                BackupId::new(newest.time() + jiff::SignedDuration::from_secs(1))
+            }
+            _ => BackupId::new(at),
+        }
     }
 
     /// The id as text.
@@ -296,6 +311,17 @@ mod tests {
         ] {
             assert!(bad.parse::<BackupId>().is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn ids_sort_by_time_also_within_a_second_and_after_a_clock_was_set_back() {
+        let at = |millis: i64| Timestamp::from_millisecond(1_767_477_600_000 + millis).unwrap();
+        for step in [2, 50, 900, 1000] {
+            assert!(BackupId::new(at(0)) < BackupId::new(at(step)), "{step}");
+        }
+        let newest = BackupId::new(at(5_000_999));
+        let next = BackupId::after(at(0), Some(&newest));
+        assert!(next > newest && BackupId::after(at(0), Some(&next)) > next);
     }
 
     #[test]

@@ -11,22 +11,35 @@ use crate::sources::postgres::{GLOBALS, artifact_name};
 /// The facts of the databases in a source's record.
 pub fn facts(record: &SourceRecord) -> Result<Vec<DatabaseFacts>> {
     let databases = record.facts.get("databases").cloned().unwrap_or_default();
-    serde_json::from_value(databases).map_err(|e| Error::new(Kind::Damaged, format!("the facts of source {} cannot be read", record.name)).because(e))
+    serde_json::from_value(databases).map_err(|e| {
+        Error::new(Kind::Damaged, format!("the facts of source {} cannot be read", record.name)).because(e)
+    })
 }
 
 /// Restores the databases of a source, or one of them, each to its own name or one to the name given.
 ///
 /// # Errors
 /// See [`load`]. The databases before the failing one stay restored.
-pub async fn restore(reader: &Reader, record: &SourceRecord, server: &Server, only: Option<&str>, to: Option<&str>) -> Result<Vec<Loaded>> {
+pub async fn restore(
+    reader: &Reader,
+    record: &SourceRecord,
+    server: &Server,
+    only: Option<&str>,
+    to: Option<&str>,
+) -> Result<Vec<Loaded>> {
     let all = facts(record)?;
     let chosen: Vec<&DatabaseFacts> = all.iter().filter(|f| only.is_none_or(|o| o == f.database)).collect();
     if chosen.is_empty() {
         let names: Vec<&str> = all.iter().map(|f| f.database.as_str()).collect();
-        return Err(Error::new(Kind::NotFound, format!("source {} holds no database {}", record.name, only.unwrap_or_default())).hint(format!("It holds: {}.", names.join(", "))));
+        return Err(Error::new(
+            Kind::NotFound,
+            format!("source {} holds no database {}", record.name, only.unwrap_or_default()),
+        )
+        .hint(format!("It holds: {}.", names.join(", "))));
     }
     if to.is_some() && chosen.len() > 1 {
-        return Err(Error::new(Kind::Usage, "--to names one database, and the backup holds several").hint("Pick one with --database."));
+        return Err(Error::new(Kind::Usage, "--to names one database, and the backup holds several")
+            .hint("Pick one with --database."));
     }
     let globals = match record.artifacts.iter().find(|a| a.name == GLOBALS) {
         Some(artifact) => reader.small(artifact).await?,

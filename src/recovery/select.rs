@@ -11,11 +11,21 @@ use jiff::Timestamp;
 ///
 /// # Errors
 /// [`Kind::NotFound`] with what there is.
-pub async fn backup(catalog: &Catalog, plan: &Name, which: &str, at: Option<Timestamp>, sources: &[Name]) -> Result<Manifest> {
+pub async fn backup(
+    catalog: &Catalog,
+    plan: &Name,
+    which: &str,
+    at: Option<Timestamp>,
+    sources: &[Name],
+) -> Result<Manifest> {
     let hint = "`backstay list` shows what there is.";
     let ids = catalog.ids(Some(plan)).await?;
     if ids.is_empty() {
-        return Err(Error::new(Kind::NotFound, format!("plan {plan} of host {} has no backup", catalog.vault().host())).hint(hint));
+        return Err(Error::new(
+            Kind::NotFound,
+            format!("plan {plan} of host {} has no backup", catalog.vault().host()),
+        )
+        .hint(hint));
     }
     if which == "latest" {
         for (plan, id) in ids.iter().rev() {
@@ -30,14 +40,20 @@ pub async fn backup(catalog: &Catalog, plan: &Name, which: &str, at: Option<Time
                 return Ok(manifest);
             }
         }
-        let what = at.map_or("no backup is complete".to_owned(), |at| format!("no complete backup was begun by {}", time::utc(at)));
+        let what = at.map_or("no backup is complete".to_owned(), |at| {
+            format!("no complete backup was begun by {}", time::utc(at))
+        });
         return Err(Error::new(Kind::NotFound, format!("plan {plan}: {what}")).hint(hint));
     }
     let matching: Vec<_> = ids.iter().filter(|(_, id)| id.as_str().starts_with(which)).collect();
     match &matching[..] {
         [(plan, id)] => catalog.manifest(plan, id).await,
         [] => Err(Error::new(Kind::NotFound, format!("plan {plan} has no backup {which}")).hint(hint)),
-        several => Err(Error::new(Kind::NotFound, format!("{which} is the beginning of {} backups of plan {plan}", several.len())).hint("Give more of the id.")),
+        several => Err(Error::new(
+            Kind::NotFound,
+            format!("{which} is the beginning of {} backups of plan {plan}", several.len()),
+        )
+        .hint("Give more of the id.")),
     }
 }
 
@@ -45,10 +61,13 @@ pub async fn backup(catalog: &Catalog, plan: &Name, which: &str, at: Option<Time
 pub fn source<'a>(manifest: &'a Manifest, name: &Name) -> Result<&'a SourceRecord> {
     let record = manifest.source(name).ok_or_else(|| {
         let names: Vec<&str> = manifest.sources.iter().map(|s| s.name.as_str()).collect();
-        Error::new(Kind::NotFound, format!("backup {} has no source {name}", manifest.id)).hint(format!("It has: {}.", names.join(", ")))
+        Error::new(Kind::NotFound, format!("backup {} has no source {name}", manifest.id))
+            .hint(format!("It has: {}.", names.join(", ")))
     })?;
     if let crate::repository::manifest::SourceState::Failed(why) = &record.state {
-        return Err(Error::new(Kind::NotFound, format!("source {name} failed in backup {}", manifest.id)).because(why.clone()).hint("Take another backup; `backstay list` shows which are complete."));
+        return Err(Error::new(Kind::NotFound, format!("source {name} failed in backup {}", manifest.id))
+            .because(why.clone())
+            .hint("Take another backup; `backstay list` shows which are complete."));
     }
     Ok(record)
 }
@@ -57,8 +76,12 @@ pub fn source<'a>(manifest: &'a Manifest, name: &Name) -> Result<&'a SourceRecor
 pub fn artifact<'a>(record: &'a SourceRecord, name: Option<&str>) -> Result<&'a Artifact> {
     let names = || record.artifacts.iter().map(|a| a.name.as_str()).collect::<Vec<_>>().join(", ");
     match name {
-        Some(name) => record.artifacts.iter().find(|a| a.name == name).ok_or_else(|| Error::new(Kind::NotFound, format!("source {} has no artifact {name}", record.name)).hint(format!("It has: {}.", names()))),
+        Some(name) => record.artifacts.iter().find(|a| a.name == name).ok_or_else(|| {
+            Error::new(Kind::NotFound, format!("source {} has no artifact {name}", record.name))
+                .hint(format!("It has: {}.", names()))
+        }),
         None if record.artifacts.len() == 1 => Ok(&record.artifacts[0]),
-        None => Err(Error::new(Kind::Usage, format!("source {} has several artifacts", record.name)).hint(format!("Name one of: {}.", names()))),
+        None => Err(Error::new(Kind::Usage, format!("source {} has several artifacts", record.name))
+            .hint(format!("Name one of: {}.", names()))),
     }
 }

@@ -29,7 +29,8 @@ pub struct Key {
 async fn files(vault: &Vault) -> Result<Vec<(u32, Name, String)>> {
     let mut out = Vec::new();
     for object in vault.list(layout::KEYS).await? {
-        let parsed = object.key.strip_prefix(layout::KEYS).and_then(|r| r.strip_suffix(".age")).and_then(|r| r.split_once('/'));
+        let parsed =
+            object.key.strip_prefix(layout::KEYS).and_then(|r| r.strip_suffix(".age")).and_then(|r| r.split_once('/'));
         if let Some((epoch, name)) = parsed
             && let (Ok(epoch), Ok(name)) = (epoch.parse(), name.parse())
         {
@@ -49,7 +50,12 @@ pub async fn list(vault: &Vault) -> Result<Vec<Key>> {
             Err(e) if e.kind == Kind::Key => None,
             other => other?,
         };
-        let unknown = || KeyLabel { name: name.clone(), role: "unknown".into(), recipient: "unknown".into(), added: jiff::Timestamp::UNIX_EPOCH };
+        let unknown = || KeyLabel {
+            name: name.clone(),
+            role: "unknown".into(),
+            recipient: "unknown".into(),
+            added: jiff::Timestamp::UNIX_EPOCH,
+        };
         let key = keys.entry(name.clone()).or_insert_with(|| Key { label: unknown(), epochs: Vec::new() });
         key.epochs.push(epoch);
         if let Some(label) = label {
@@ -62,7 +68,8 @@ pub async fn list(vault: &Vault) -> Result<Vec<Key>> {
 /// Refuses a name that is taken, before anything is made for it.
 pub async fn ensure_free(vault: &Vault, name: &Name) -> Result<()> {
     if files(vault).await?.iter().any(|(_, n, _)| n == name) {
-        return Err(Error::new(Kind::Refused, format!("there is a key named {name} already")).hint("Choose another name; `backstay key list` shows the taken ones."));
+        return Err(Error::new(Kind::Refused, format!("there is a key named {name} already"))
+            .hint("Choose another name; `backstay key list` shows the taken ones."));
     }
     Ok(())
 }
@@ -81,7 +88,9 @@ pub async fn add(vault: &Vault, name: &Name, role: &str, recipient: &KeyRecipien
 pub async fn remove(vault: &Vault, name: &Name, passphrase: Option<SecretString>) -> Result<Vault> {
     let keys = files(vault).await?;
     if !keys.iter().any(|(_, n, _)| n == name) {
-        return Err(Error::new(Kind::NotFound, format!("there is no key {name}")).hint("`backstay key list` shows them."));
+        return Err(
+            Error::new(Kind::NotFound, format!("there is no key {name}")).hint("`backstay key list` shows them.")
+        );
     }
     let rotated = rotate(vault, Some(name), passphrase).await?;
     for (epoch, _, key) in keys.iter().filter(|(_, n, _)| n == name) {
@@ -98,9 +107,14 @@ pub async fn remove(vault: &Vault, name: &Name, passphrase: Option<SecretString>
 /// is not at hand.
 pub async fn rotate(vault: &Vault, without: Option<&Name>, passphrase: Option<SecretString>) -> Result<Vault> {
     let newest = vault.epoch()?.number;
-    let keep: Vec<Key> = list(vault).await?.into_iter().filter(|k| k.epochs.contains(&newest) && Some(&k.label.name) != without).collect();
+    let keep: Vec<Key> = list(vault)
+        .await?
+        .into_iter()
+        .filter(|k| k.epochs.contains(&newest) && Some(&k.label.name) != without)
+        .collect();
     if keep.is_empty() {
-        return Err(Error::new(Kind::Refused, "no key would be left that opens the vault").hint("Add another one first: backstay key add NAME --out FILE."));
+        return Err(Error::new(Kind::Refused, "no key would be left that opens the vault")
+            .hint("Add another one first: backstay key add NAME --out FILE."));
     }
     let mut recipients = Vec::new();
     for key in &keep {
@@ -108,7 +122,8 @@ pub async fn rotate(vault: &Vault, without: Option<&Name>, passphrase: Option<Se
             ("passphrase", Some(p)) => {
                 // It must be the passphrase of this very key, or its owner would be locked out.
                 let file = layout::key_file(newest, &key.label.name);
-                let sealed = vault.get_raw(&file).await?.ok_or_else(|| Error::damaged(&file, "the key file is missing"))?;
+                let sealed =
+                    vault.get_raw(&file).await?.ok_or_else(|| Error::damaged(&file, "the key file is missing"))?;
                 let identity = age::scrypt::Identity::new(p.clone());
                 if seal::open(std::iter::once(&identity as &dyn age::Identity), &sealed, 64 * 1024).is_err() {
                     return Err(Error::new(Kind::Key, format!("the passphrase is not that of key {}", key.label.name)));
@@ -116,10 +131,15 @@ pub async fn rotate(vault: &Vault, without: Option<&Name>, passphrase: Option<Se
                 KeyRecipient::Passphrase(p.clone())
             }
             ("passphrase", None) => {
-                return Err(Error::new(Kind::Refused, format!("key {} is a passphrase, and a new epoch cannot be sealed to it without", key.label.name))
-                    .hint("Give it with --passphrase-file, or remove that key."));
+                return Err(Error::new(
+                    Kind::Refused,
+                    format!("key {} is a passphrase, and a new epoch cannot be sealed to it without", key.label.name),
+                )
+                .hint("Give it with --passphrase-file, or remove that key."));
             }
-            (text, _) => KeyRecipient::X25519(text.parse().map_err(|_| Error::damaged(layout::key_label(newest, &key.label.name), "the label holds no age recipient"))?),
+            (text, _) => KeyRecipient::X25519(text.parse().map_err(|_| {
+                Error::damaged(layout::key_label(newest, &key.label.name), "the label holds no age recipient")
+            })?),
         };
         recipients.push((key.label.clone(), recipient));
     }
@@ -127,7 +147,13 @@ pub async fn rotate(vault: &Vault, without: Option<&Name>, passphrase: Option<Se
     let epoch = Epoch::generate(highest + 1);
     let mut epochs = vault.epochs().to_vec();
     epochs.push(epoch.clone());
-    let rotated = Vault::assemble(vault.store().clone(), vault.host().clone(), vault.header.clone(), vault.secret.clone(), epochs);
+    let rotated = Vault::assemble(
+        vault.store().clone(),
+        vault.host().clone(),
+        vault.header.clone(),
+        vault.secret.clone(),
+        epochs,
+    );
     write_canary(&rotated, &epoch).await?;
     for (label, recipient) in &recipients {
         write_key(&rotated, &epoch, &label.name, &label.role, recipient).await?;
@@ -156,7 +182,8 @@ pub async fn opened_by(vault: &Vault, unlock: &Unlock) -> Result<Vec<Name>> {
         }
     }
     if names.is_empty() {
-        return Err(Error::new(Kind::Key, "this identity opens no key file of the newest key epoch").hint("It was removed, or belongs to another vault."));
+        return Err(Error::new(Kind::Key, "this identity opens no key file of the newest key epoch")
+            .hint("It was removed, or belongs to another vault."));
     }
     Ok(names)
 }
@@ -169,7 +196,9 @@ pub async fn export(vault: &Vault, directory: &Path) -> Result<Vec<PathBuf>> {
         let sealed = vault.get_raw(&key).await?.ok_or_else(|| Error::damaged(&key, "the key file is missing"))?;
         let path = directory.join(format!("{}-{epoch:04}-{name}.age", vault.host()));
         if path.exists() {
-            return Err(Error::new(Kind::Refused, "the file exists").at(path.display()).hint("Export into an empty directory."));
+            return Err(Error::new(Kind::Refused, "the file exists")
+                .at(path.display())
+                .hint("Export into an empty directory."));
         }
         std::fs::write(&path, &sealed).map_err(|e| Error::io("the key file cannot be written", &path, e))?;
         written.push(path);

@@ -117,7 +117,9 @@ pub fn decide(manifests: &[Manifest], keep: &Keep, respect: &Respect, now: Times
     }
     let mut sources: BTreeMap<(Name, Name), Vec<Candidate>> = BTreeMap::new();
     for m in manifests {
-        for s in m.sources.iter().filter(|s| s.is_complete() && s.kind != "config" && !respect.ignored.contains(&s.name)) {
+        for s in
+            m.sources.iter().filter(|s| s.is_complete() && s.kind != "config" && !respect.ignored.contains(&s.name))
+        {
             let candidate = Candidate { backup: (m.plan.clone(), m.id.clone()), at: m.store_time, bytes: s.bytes() };
             sources.entry((m.plan.clone(), s.name.clone())).or_default().push(candidate);
         }

@@ -7,6 +7,7 @@ use super::{Shared, lock};
 use crate::error::{Error, Kind, Result};
 use crate::model::BlobId;
 use crate::repository::chunker;
+use crate::repository::manifest::Artifact;
 use crate::repository::segment::{Entry, FileEntry, SegmentRef};
 use crate::telemetry::monitor::Event;
 use std::io::Read;
@@ -19,6 +20,9 @@ const MAX_WAITING: usize = 50_000;
 const BLOCK: usize = 512;
 /// How much of a stream is read ahead of the cutter.
 const WINDOW: usize = 2 * chunker::MAX;
+
+/// An entry of a base segment.
+type Base<'a> = Option<(&'a BaseSegment, usize)>;
 
 /// What will be a segment's reference.
 pub(super) enum Reference {
@@ -36,7 +40,7 @@ pub struct ArtifactWriter {
     open: OpenPack,
     recipe: RecipeBuilder,
     references: Vec<Reference>,
-    hasher: Option<blake3::Hasher>,
+    blake3: Option<String>,
     buffer: Vec<u8>,
 }
 
@@ -65,7 +69,7 @@ impl ArtifactWriter {
             open: OpenPack::new(),
             recipe: RecipeBuilder::default(),
             references: Vec::new(),
-            hasher: None,
+            blake3: None,
             buffer: Vec::new(),
         }
     }
@@ -80,7 +84,7 @@ impl ArtifactWriter {
             writer.recipe.push(None, vec![piece])?;
             writer.collect()
         })?;
-        self.hasher = Some(hasher);
+        self.blake3 = Some(hasher.finalize().to_hex().to_string());
         Ok(())
     }
 
@@ -203,7 +207,11 @@ impl ArtifactWriter {
     }
 
     /// Adds a tar member without content: a directory, a link, a device, an empty file.
-    pub fn member(&mut self, file: FileEntry, header: &[u8]) -> Result<()> {
+    /// `base` is the entry of the backup before for the same name, for the repair of damaged packs.
+    pub fn member(&mut self, file: FileEntry, header: &[u8], base: Base<'_>) -> Result<()> {
+        if let Some((base, index)) = base {
+            self.mend(base, index, 0, header);
+        }
         let piece = self.raw(header)?;
         self.recipe.push(Some(file), vec![piece])?;
         self.collect()
@@ -211,13 +219,7 @@ impl ArtifactWriter {
 
     /// Adds a small file with its content in hand. `base` is the entry of the backup before for the same file,
     /// for the repair of damaged packs.
-    pub fn small(
-        &mut self,
-        mut file: FileEntry,
-        header: &[u8],
-        content: &[u8],
-        base: Option<(&BaseSegment, usize)>,
-    ) -> Result<()> {
+    pub fn small(&mut self, mut file: FileEntry, header: &[u8], content: &[u8], base: Base<'_>) -> Result<()> {
         let id = self.shared.vault.secret.blob_id(content);
         file.blob = Some(id);
         let padding = &[0u8; BLOCK][..content.len().next_multiple_of(BLOCK) - content.len()];
@@ -251,7 +253,7 @@ impl ArtifactWriter {
         header: &[u8],
         stored: u64,
         reader: &mut dyn Read,
-        base: Option<(&BaseSegment, usize)>,
+        base: Base<'_>,
     ) -> Result<()> {
         let padding = &[0u8; BLOCK][..(stored.next_multiple_of(BLOCK as u64) - stored) as usize];
         if let Some((base, index)) = base {
@@ -271,7 +273,10 @@ impl ArtifactWriter {
     }
 
     /// Adds bytes of the tar itself, like its end.
-    pub fn trailer(&mut self, bytes: &[u8]) -> Result<()> {
+    pub fn trailer(&mut self, bytes: &[u8], base: Base<'_>) -> Result<()> {
+        if let Some((base, index)) = base {
+            self.mend(base, index, 0, bytes);
+        }
         let piece = self.raw(bytes)?;
         self.recipe.push(None, vec![piece])?;
         self.collect()
@@ -281,6 +286,22 @@ impl ArtifactWriter {
     pub fn reuse(&mut self, base: &Arc<BaseSegment>, index: usize) -> Result<()> {
         self.recipe.reuse(base, index)?;
         self.collect()
+    }
+
+    /// Takes over a whole stream of an earlier backup that is known to be equal. False, and nothing to be used of
+    /// this writer, when not all of it may be named again.
+    pub fn same(&mut self, base: &Artifact) -> Result<bool> {
+        for reference in &base.segments {
+            let segment = self.shared.runtime.block_on(self.shared.base_segment(reference))?;
+            for (index, entry) in segment.segment.entries.iter().enumerate() {
+                if !self.reusable(&segment, entry) {
+                    return Ok(false);
+                }
+                self.reuse(&segment, index)?;
+            }
+        }
+        self.blake3.clone_from(&base.blake3);
+        Ok(true)
     }
 
     /// Whether all packs of an entry may be named again.
@@ -326,7 +347,7 @@ impl ArtifactWriter {
         }
         self.shared.failed()?;
         Ok(PendingArtifact {
-            blake3: self.hasher.map(|h| h.finalize().to_hex().to_string()),
+            blake3: self.blake3,
             name: self.name,
             media: self.media,
             recipe: self.recipe,

@@ -150,6 +150,7 @@ impl BackupWriter {
         let store_time = vault.now().await?;
         let mut ids = catalog.ids(Some(&plan)).await?;
         ids.reverse();
+        let id = BackupId::after(started, ids.first().map(|(_, newest)| newest));
         let mut earlier = Vec::new();
         for (plan, id) in ids.into_iter().take(LOOK_BACK) {
             match catalog.manifest(&plan, &id).await {
@@ -199,7 +200,7 @@ impl BackupWriter {
         let sealer = Sealer::new(vault.secret.clone(), epoch.recipient, options.level, options.verify);
         let shared = Shared {
             chunker: Chunker::new(&vault.secret),
-            id: BackupId::new(started),
+            id,
             store_time,
             started,
             machine,
@@ -252,9 +253,7 @@ impl BackupWriter {
 
     /// Reads a segment of a base artifact. Blocks.
     pub fn base_segment(&self, reference: &SegmentRef) -> Result<Arc<BaseSegment>> {
-        let segment = self.shared.runtime.block_on(self.shared.catalog.segment(reference))?;
-        let lasting = self.shared.segments.contains_key(&reference.object.id);
-        Ok(Arc::new(BaseSegment { reference: reference.clone(), segment, lasting }))
+        self.shared.runtime.block_on(self.shared.base_segment(reference))
     }
 
     /// Whether a pack of an earlier backup may be named again.
@@ -274,6 +273,12 @@ impl BackupWriter {
 }
 
 impl Shared {
+    async fn base_segment(&self, reference: &SegmentRef) -> Result<Arc<BaseSegment>> {
+        let segment = self.catalog.segment(reference).await?;
+        let lasting = self.segments.contains_key(&reference.object.id);
+        Ok(Arc::new(BaseSegment { reference: reference.clone(), segment, lasting }))
+    }
+
     /// Shows the segments in which this run looks for known blobs, until told to stop: those of this plan's last
     /// backups, and of the newest one of each other plan.
     async fn each_earlier_segment(&self, mut f: impl FnMut(&Segment) -> bool) -> Result<()> {

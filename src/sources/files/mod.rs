@@ -5,6 +5,7 @@
 
 pub mod exclude;
 pub mod header;
+pub mod members;
 pub mod read;
 pub mod sparse;
 pub mod untar;

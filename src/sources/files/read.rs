@@ -131,7 +131,8 @@ impl Cursor {
             let (segment, index) = self.current.as_mut()?;
             let order = match &segment.segment.entries[*index].file {
                 Some(file) => compare(&file.path.0, path),
-                None => std::cmp::Ordering::Less,
+                // The end of the archive, behind every path.
+                None => std::cmp::Ordering::Greater,
             };
             match order {
                 std::cmp::Ordering::Less => *index += 1,
@@ -144,6 +145,27 @@ impl Cursor {
         }
     }
 }
+
+impl Cursor {
+    /// The entry of the archive's end, when it is what comes next: then a tree in which nothing changed needs not
+    /// even a new end.
+    fn trailer(&mut self) -> Option<(Arc<BaseSegment>, usize)> {
+        let (mut segment, mut index) = self.current.take()?;
+        loop {
+            while let Some(entry) = segment.segment.entries.get(index) {
+                if entry.file.is_none() && entry.bytes() == END.len() as u64 {
+                    return Some((segment, index));
+                }
+                index += 1;
+            }
+            segment = self.segments.recv().ok()?.ok()?;
+            index = 0;
+        }
+    }
+}
+
+/// The entry of the same name in the backup before.
+type Base<'a> = Option<(&'a BaseSegment, usize)>;
 
 #[derive(Default)]
 struct Report {
@@ -269,14 +291,14 @@ impl Reader<'_> {
         match kind {
             FileType::File => self.file(path, name, stat, base),
             FileType::Symlink => match rustix::fs::readlink(Path::new(OsStr::from_bytes(path)), Vec::new()) {
-                Ok(target) => self.plain(path, name, kind, &stat, Some(target.as_bytes())),
+                Ok(target) => self.plain(path, name, kind, &stat, Some(target.as_bytes()), base),
                 Err(rustix::io::Errno::NOENT) => {
                     self.report.vanished.add(path);
                     Ok(())
                 }
                 Err(e) => Err(failed(path, e)),
             },
-            _ => self.plain(path, name, kind, &stat, first.as_deref()),
+            _ => self.plain(path, name, kind, &stat, first.as_deref(), base),
         }
     }
 
@@ -348,7 +370,15 @@ impl Reader<'_> {
     }
 
     /// A member without content.
-    fn plain(&mut self, path: &[u8], name: &[u8], kind: FileType, stat: &Stat, link: Option<&[u8]>) -> Result<()> {
+    fn plain(
+        &mut self,
+        path: &[u8],
+        name: &[u8],
+        kind: FileType,
+        stat: &Stat,
+        link: Option<&[u8]>,
+        base: Base<'_>,
+    ) -> Result<()> {
         let read_at = now_nanos();
         let xattrs = if kind == FileType::Hardlink { Vec::new() } else { xattrs(path)? };
         let header = header::encode(&Member { path: name, kind, stat, link, size: 0, xattrs: &xattrs, sparse: None })
@@ -356,10 +386,10 @@ impl Reader<'_> {
         let mut entry = self.file_entry(name, kind, stat, read_at);
         entry.link = link.map(|l| Bytes(l.to_vec()));
         entry.header = header.len() as u32;
-        self.artifact.member(entry, &header)
+        self.artifact.member(entry, &header, base)
     }
 
-    fn file(&mut self, path: &[u8], name: &[u8], walked: Stat, base: Option<(&BaseSegment, usize)>) -> Result<()> {
+    fn file(&mut self, path: &[u8], name: &[u8], walked: Stat, base: Base<'_>) -> Result<()> {
         let mut last = None;
         for _ in 0..TRIES {
             let file = match open(path) {
@@ -390,14 +420,7 @@ impl Reader<'_> {
             .hint("The file shrinks while it is read. Stop its writer for the backup, or exclude it."))
     }
 
-    fn read_once(
-        &mut self,
-        path: &[u8],
-        name: &[u8],
-        file: &File,
-        stat: Stat,
-        base: Option<(&BaseSegment, usize)>,
-    ) -> Result<()> {
+    fn read_once(&mut self, path: &[u8], name: &[u8], file: &File, stat: Stat, base: Base<'_>) -> Result<()> {
         let io = |e: std::io::Error| failed(path, e);
         let read_at = now_nanos();
         let xattrs = fd_xattrs(file).map_err(|e| failed(path, e))?;
@@ -438,7 +461,7 @@ impl Reader<'_> {
             entry.header = header.len() as u32;
             entry.ctime = self.settled(file, &stat, path, entry.ctime);
             if content.is_empty() {
-                self.artifact.member(entry, &header)?;
+                self.artifact.member(entry, &header, base)?;
             } else {
                 self.artifact.small(entry, &header, &content, base)?;
             }
@@ -458,7 +481,13 @@ impl Reader<'_> {
     }
 
     fn finish(mut self) -> Result<Delivered> {
-        self.artifact.trailer(&END)?;
+        let end = self.cursor.trailer();
+        match &end {
+            Some((segment, index)) if self.artifact.reusable(segment, &segment.segment.entries[*index]) => {
+                self.artifact.reuse(segment, *index)?
+            }
+            _ => self.artifact.trailer(&END, end.as_ref().map(|(s, i)| (&**s, *i)))?,
+        }
         if self.progress > 0 {
             self.monitor.event(Event::Read(self.progress));
         }

@@ -4,6 +4,7 @@
 //! outside of it. Directories get their owner, mode and times when everything in them is written. Holes are
 //! restored as holes. At the end the file system is synced: what is reported as restored survives a power cut.
 
+use super::members::{Member, Members};
 use crate::error::{Error, Kind, Result};
 use crate::repository::segment::Bytes;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags, Timespec, Timestamps, UTIME_OMIT, XattrFlags};
@@ -77,10 +78,10 @@ pub fn untar(stream: &mut dyn Read, target: &Path, options: &Options) -> Result<
         .map_err(|e| bad(target.as_os_str().as_encoded_bytes(), "the target cannot be opened", e))?;
     let mut work =
         Untar { root, options, open: Vec::new(), restored: Restored::default(), buffer: vec![0; 256 * 1024] };
-    let mut archive = tar::Archive::new(stream);
+    let mut members = Members::new(stream);
     let broken = |e: std::io::Error| Error::new(Kind::Restore, "the archive cannot be read").because(e);
-    for entry in archive.entries().map_err(broken)? {
-        work.entry(&mut entry.map_err(broken)?)?;
+    while let Some(member) = members.next_member().map_err(broken)? {
+        work.entry(&member, &mut members)?;
     }
     work.close_to(0)?;
     rustix::fs::syncfs(&work.root)
@@ -89,37 +90,20 @@ pub fn untar(stream: &mut dyn Read, target: &Path, options: &Options) -> Result<
 }
 
 impl Untar<'_> {
-    fn entry<R: Read>(&mut self, entry: &mut tar::Entry<'_, R>) -> Result<()> {
-        let raw = entry.path_bytes().into_owned();
-        let Some(path) = clean(&raw, self.options.strip)? else { return Ok(()) };
-        let broken = |e: std::io::Error| bad(&raw, "the header cannot be read", e);
-        let mut mtime = entry.header().mtime().map_err(broken)? as i64;
-        let mut nanos = 0;
-        let mut xattrs = Vec::new();
-        if let Some(records) = entry.pax_extensions().map_err(broken)? {
-            for record in records {
-                let record = record.map_err(broken)?;
-                if record.key_bytes() == b"mtime" {
-                    (mtime, nanos) = parse_time(record.value_bytes())
-                        .ok_or_else(|| broken(std::io::ErrorKind::InvalidData.into()))?;
-                } else if let Some(name) = record.key_bytes().strip_prefix(b"SCHILY.xattr.") {
-                    let name = CString::new(name).map_err(|e| broken(e.into()))?;
-                    xattrs.push((name, record.value_bytes().to_vec()));
-                }
-            }
-        }
-        let header = entry.header();
+    fn entry(&mut self, member: &Member, content: &mut dyn Read) -> Result<()> {
+        let Some(path) = clean(&member.path, self.options.strip)? else { return Ok(()) };
+        let xattrs = member.xattrs.iter().map(|(name, value)| Ok((CString::new(&name[..])?, value.clone())));
+        let xattrs = xattrs
+            .collect::<std::result::Result<_, std::ffi::NulError>>()
+            .map_err(|e| bad(&path, "the name of an attribute cannot be used", e))?;
         let meta = Meta {
-            mode: header.mode().map_err(broken)? & 0o7777,
-            uid: header.uid().map_err(broken)? as u32,
-            gid: header.gid().map_err(broken)? as u32,
-            mtime: Timespec { tv_sec: mtime, tv_nsec: nanos },
+            mode: member.mode,
+            uid: member.uid,
+            gid: member.gid,
+            mtime: Timespec { tv_sec: member.mtime.0, tv_nsec: member.mtime.1 },
             xattrs,
         };
-        let kind = header.entry_type();
-        let (major, minor) =
-            (header.device_major().ok().flatten().unwrap_or(0), header.device_minor().ok().flatten().unwrap_or(0));
-        let link = entry.link_name_bytes().map(std::borrow::Cow::into_owned);
+        let (kind, (major, minor), link) = (member.kind, member.device, member.link.clone());
         if kind.is_dir() {
             return self.dir(&path, meta);
         }
@@ -162,12 +146,11 @@ impl Untar<'_> {
                 self.set_by_name(&dir, name, &path, &meta)
             }
             tar::EntryType::Regular | tar::EntryType::Continuous | tar::EntryType::GNUSparse => {
-                let sparse = kind == tar::EntryType::GNUSparse;
                 let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
                 let file = rustix::fs::openat(&dir, name, flags, Mode::from_raw_mode(0o600))
                     .map_err(|e| bad(&path, "the file cannot be made", e))?;
                 let mut file = File::from(file);
-                let written = copy(entry, &mut file, sparse, &mut self.buffer)
+                let written = copy(content, &mut file, member, &mut self.buffer)
                     .map_err(|e| bad(&path, "the file cannot be written", e))?;
                 self.restored.files += 1;
                 self.restored.bytes += written;
@@ -319,27 +302,31 @@ fn times(meta: &Meta) -> Timestamps {
     Timestamps { last_access: Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT as _ }, last_modification: meta.mtime }
 }
 
-/// Copies content; of a file with holes, blocks of zeros are left out again.
-fn copy<R: Read>(from: &mut R, to: &mut File, sparse: bool, buffer: &mut [u8]) -> std::io::Result<u64> {
-    let mut total = 0;
-    loop {
-        let n = match from.read(buffer) {
-            Ok(0) => break,
-            Ok(n) => n,
-            Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(e) => return Err(e),
-        };
-        if sparse && buffer[..n].iter().all(|b| *b == 0) {
-            to.seek(SeekFrom::Current(n as i64))?;
-        } else {
-            to.write_all(&buffer[..n])?;
+/// Copies content to where it belongs; what lies between is left a hole. The size of the file.
+fn copy(from: &mut dyn Read, to: &mut File, member: &Member, buffer: &mut [u8]) -> std::io::Result<u64> {
+    let whole = [(0, member.stored)];
+    let (pieces, size) = member.sparse.as_ref().map_or((&whole[..], member.stored), |map| (&map.pieces[..], map.size));
+    for (offset, length) in pieces {
+        if member.sparse.is_some() {
+            to.seek(SeekFrom::Start(*offset))?;
         }
-        total += n as u64;
+        let mut left = *length;
+        while left > 0 {
+            let want = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            let n = match from.read(&mut buffer[..want]) {
+                Ok(0) => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+                Ok(n) => n,
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(e) => return Err(e),
+            };
+            to.write_all(&buffer[..n])?;
+            left -= n as u64;
+        }
     }
-    if sparse {
-        to.set_len(total)?;
+    if member.sparse.is_some() {
+        to.set_len(size)?;
     }
-    Ok(total)
+    Ok(size)
 }
 
 /// A relative path without `.`, empty or `..` components; `None` when nothing is left after stripping.
@@ -358,20 +345,6 @@ fn split(path: &[u8]) -> (&[u8], &[u8]) {
         Some(i) => (&path[..i], &path[i + 1..]),
         None => (&[], path),
     }
-}
-
-/// `-1.25` is 1.25 s before the epoch.
-fn parse_time(text: &[u8]) -> Option<(i64, i64)> {
-    let text = std::str::from_utf8(text).ok()?;
-    let (negative, digits) = text.strip_prefix('-').map_or((false, text), |d| (true, d));
-    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
-    let seconds: i64 = whole.parse().ok()?;
-    let nanos: i64 = format!("{fraction:0<9}").get(..9)?.parse().ok()?;
-    Some(match (negative, nanos) {
-        (false, n) => (seconds, n),
-        (true, 0) => (-seconds, 0),
-        (true, n) => (-seconds - 1, 1_000_000_000 - n),
-    })
 }
 
 #[cfg(test)]
@@ -414,13 +387,5 @@ mod tests {
         let bytes = builder.into_inner().unwrap();
         assert!(untar(&mut &bytes[..], &target, &Options::default()).is_err());
         assert!(std::fs::read_dir(&outside).unwrap().next().is_none());
-    }
-
-    #[test]
-    fn times_before_the_epoch_parse() {
-        assert_eq!(parse_time(b"1.5"), Some((1, 500_000_000)));
-        assert_eq!(parse_time(b"-1.25"), Some((-2, 750_000_000)));
-        assert_eq!(parse_time(b"-10"), Some((-10, 0)));
-        assert_eq!(parse_time(b"x"), None);
     }
 }

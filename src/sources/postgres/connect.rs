@@ -40,7 +40,10 @@ impl FromStr for SslMode {
             "require" => SslMode::Require,
             "verify-ca" => SslMode::VerifyCa,
             "verify-full" => SslMode::VerifyFull,
-            _ => return Err(Error::new(Kind::Config, format!("{s:?} is not an sslmode")).hint("Use disable, prefer, require, verify-ca or verify-full.")),
+            _ => {
+                return Err(Error::new(Kind::Config, format!("{s:?} is not an sslmode"))
+                    .hint("Use disable, prefer, require, verify-ca or verify-full."));
+            }
         })
     }
 }
@@ -82,8 +85,14 @@ impl Server {
     /// # Errors
     /// [`Kind::Config`]; the URL itself is not repeated, since it may hold a password.
     pub fn parse(url: &str) -> Result<Self> {
-        let bad = |why: &str| Error::new(Kind::Config, format!("the PostgreSQL URL cannot be used: {why}")).hint("Write postgresql://USER@HOST:5432/DATABASE?sslmode=verify-full&sslrootcert=/path/ca.pem.");
-        let rest = url.strip_prefix("postgresql://").or_else(|| url.strip_prefix("postgres://")).ok_or_else(|| bad("it does not begin with postgresql://"))?;
+        let bad = |why: &str| {
+            Error::new(Kind::Config, format!("the PostgreSQL URL cannot be used: {why}"))
+                .hint("Write postgresql://USER@HOST:5432/DATABASE?sslmode=verify-full&sslrootcert=/path/ca.pem.")
+        };
+        let rest = url
+            .strip_prefix("postgresql://")
+            .or_else(|| url.strip_prefix("postgres://"))
+            .ok_or_else(|| bad("it does not begin with postgresql://"))?;
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
         let (userinfo, hostport) = authority.rsplit_once('@').unwrap_or(("", authority));
@@ -158,11 +167,22 @@ impl Server {
     /// [`Kind::Source`] with the server's own words.
     pub async fn connect(&self, database: &str) -> Result<Client> {
         let failed = |e: &dyn std::fmt::Display| {
-            Error::new(Kind::Source, format!("cannot connect to the database {database}")).at(self.place()).because(e.to_string())
+            Error::new(Kind::Source, format!("cannot connect to the database {database}"))
+                .at(self.place())
+                .because(e.to_string())
         };
         let mut config = tokio_postgres::Config::new();
-        config.port(self.port).user(&self.user).dbname(database).application_name("backstay").connect_timeout(CONNECT_TIMEOUT);
-        if self.host.starts_with('/') { config.host_path(&self.host) } else { config.host(&self.host) };
+        config
+            .port(self.port)
+            .user(&self.user)
+            .dbname(database)
+            .application_name("backstay")
+            .connect_timeout(CONNECT_TIMEOUT);
+        if self.host.starts_with('/') {
+            config.host_path(&self.host)
+        } else {
+            config.host(&self.host)
+        };
         if let Some(password) = &self.password {
             config.password(password.expose());
         }
@@ -197,7 +217,8 @@ impl Server {
             builder.set_ca_file(root)?;
         }
         // libpq: `require` with a root certificate at hand behaves like `verify-ca`.
-        let verify_chain = matches!(self.sslmode, SslMode::VerifyCa | SslMode::VerifyFull) || (self.sslmode == SslMode::Require && self.sslrootcert.is_some());
+        let verify_chain = matches!(self.sslmode, SslMode::VerifyCa | SslMode::VerifyFull)
+            || (self.sslmode == SslMode::Require && self.sslrootcert.is_some());
         if !verify_chain {
             builder.set_verify(SslVerifyMode::NONE);
         }
@@ -241,7 +262,8 @@ mod tests {
 
     #[test]
     fn urls_parse_like_libpq_reads_them() {
-        let s = Server::parse("postgresql://app:p%40ss@db.example:6432/erp?sslmode=verify-full&sslrootcert=/ca.pem").unwrap();
+        let s = Server::parse("postgresql://app:p%40ss@db.example:6432/erp?sslmode=verify-full&sslrootcert=/ca.pem")
+            .unwrap();
         assert_eq!((s.host.as_str(), s.port, s.user.as_str(), s.database.as_str()), ("db.example", 6432, "app", "erp"));
         assert_eq!(s.password.as_ref().unwrap().expose(), "p@ss");
         assert_eq!(s.sslmode, SslMode::VerifyFull);

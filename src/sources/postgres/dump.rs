@@ -15,7 +15,8 @@ use tokio_util::io::SyncIoBridge;
 pub async fn dump(source: &PostgresSource, writer: &BackupWriter, monitor: Arc<dyn Monitor>) -> Result<Delivered> {
     let client = source.server.connect(&source.server.database).await?;
     let failed = sql_error("the server does not answer questions about itself");
-    let version: i32 = client.query_one("SELECT current_setting('server_version_num')::int", &[]).await.map_err(&failed)?.get(0);
+    let version: i32 =
+        client.query_one("SELECT current_setting('server_version_num')::int", &[]).await.map_err(&failed)?.get(0);
     let major = version.unsigned_abs() / 10_000;
     let pg_dump = tools::find("pg_dump", major).await?;
     let pg_dumpall = tools::find("pg_dumpall", major).await?;
@@ -29,11 +30,16 @@ pub async fn dump(source: &PostgresSource, writer: &BackupWriter, monitor: Arc<d
             rows.iter().map(|r| r.get(0)).collect()
         }
     };
-    let superuser: bool = client.query_one("SELECT rolsuper FROM pg_roles WHERE rolname = current_user", &[]).await.map_err(&failed)?.get(0);
+    let superuser: bool = client
+        .query_one("SELECT rolsuper FROM pg_roles WHERE rolname = current_user", &[])
+        .await
+        .map_err(&failed)?
+        .get(0);
     drop(client);
 
     let mut warnings = Vec::new();
-    let mut args = vec!["--globals-only".to_owned(), "--no-password".to_owned(), format!("--database={}", source.server.database)];
+    let mut args =
+        vec!["--globals-only".to_owned(), "--no-password".to_owned(), format!("--database={}", source.server.database)];
     if !superuser {
         args.push("--no-role-passwords".to_owned());
         warnings.push("roles are stored without their passwords: reading those needs a superuser".to_owned());
@@ -42,19 +48,32 @@ pub async fn dump(source: &PostgresSource, writer: &BackupWriter, monitor: Arc<d
     let mut artifacts = vec![globals];
     let mut all_facts = Vec::new();
     for database in &databases {
-        let (artifact, facts) = database_dump(source, writer, &pg_dump, database).await.map_err(|e| e.at(format!("database {database} on {}", source.server.place())))?;
-        monitor.event(Event::Stage(format!("database {database}: {}", crate::model::size::plural(facts.tables.iter().map(|t| t.rows).sum(), "row"))));
+        let (artifact, facts) = database_dump(source, writer, &pg_dump, database)
+            .await
+            .map_err(|e| e.at(format!("database {database} on {}", source.server.place())))?;
+        monitor.event(Event::Stage(format!(
+            "database {database}: {}",
+            crate::model::size::plural(facts.tables.iter().map(|t| t.rows).sum(), "row")
+        )));
         artifacts.push(artifact);
         all_facts.push(facts);
     }
     Ok(Delivered { artifacts, facts: serde_json::json!({ "databases": all_facts }), warnings })
 }
 
-async fn database_dump(source: &PostgresSource, writer: &BackupWriter, pg_dump: &std::path::Path, database: &str) -> Result<(PendingArtifact, DatabaseFacts)> {
+async fn database_dump(
+    source: &PostgresSource,
+    writer: &BackupWriter,
+    pg_dump: &std::path::Path,
+    database: &str,
+) -> Result<(PendingArtifact, DatabaseFacts)> {
     let failed = sql_error("the snapshot for the dump cannot be taken");
     let mut client = source.server.connect(database).await?;
     // This connection is idle while the dump runs; the server must not end it.
-    client.batch_execute("SET idle_in_transaction_session_timeout = 0; SET statement_timeout = 0; SET lock_timeout = 0").await.map_err(&failed)?;
+    client
+        .batch_execute("SET idle_in_transaction_session_timeout = 0; SET statement_timeout = 0; SET lock_timeout = 0")
+        .await
+        .map_err(&failed)?;
     let transaction = client
         .build_transaction()
         .isolation_level(tokio_postgres::IsolationLevel::RepeatableRead)
@@ -89,7 +108,8 @@ async fn stream(writer: &BackupWriter, name: &str, media: &str, program: Program
         let result = artifact.stream(&mut reader);
         (result, artifact)
     });
-    let (result, artifact) = reader.await.map_err(|_| Error::new(Kind::Internal, "the reading thread ended by a panic"))?;
+    let (result, artifact) =
+        reader.await.map_err(|_| Error::new(Kind::Internal, "the reading thread ended by a panic"))?;
     match result {
         // Dropping the child kills it: nobody reads its output any more.
         Err(e) => Err(e),

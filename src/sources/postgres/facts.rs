@@ -103,13 +103,25 @@ pub async fn read(client: &Client, count_up_to: u64) -> Result<DatabaseFacts> {
             table.get::<_, i64>(3)
         } else {
             let count = format!("SELECT count(*) FROM ONLY {}.{}", ident(&schema), ident(&name));
-            client.query_one(&count, &[]).await.map_err(|e| failed(e).at(format!("{schema}.{name}")).hint("The role must be able to read every table, past row security too."))?.get(0)
+            client
+                .query_one(&count, &[])
+                .await
+                .map_err(|e| {
+                    failed(e)
+                        .at(format!("{schema}.{name}"))
+                        .hint("The role must be able to read every table, past row security too.")
+                })?
+                .get(0)
         };
         facts.tables.push(TableFacts { schema, name, rows: rows.unsigned_abs(), estimated });
     }
-    let rows = client.query("SELECT extname::text, extversion::text FROM pg_extension ORDER BY 1", &[]).await.map_err(&failed)?;
+    let rows = client
+        .query("SELECT extname::text, extversion::text FROM pg_extension ORDER BY 1", &[])
+        .await
+        .map_err(&failed)?;
     facts.extensions = rows.iter().map(|r| (r.get(0), r.get(1))).collect();
-    let count: i64 = client.query_one("SELECT count(*) FROM pg_largeobject_metadata", &[]).await.map_err(&failed)?.get(0);
+    let count: i64 =
+        client.query_one("SELECT count(*) FROM pg_largeobject_metadata", &[]).await.map_err(&failed)?.get(0);
     facts.large_objects = count.unsigned_abs();
     let rows = client
         .query("SELECT format('%I.%I', schemaname, sequencename), last_value FROM pg_sequences ORDER BY 1", &[])
@@ -128,7 +140,10 @@ pub fn differences(expected: &DatabaseFacts, found: &DatabaseFacts) -> Vec<Strin
         match rows.get(&key(table)) {
             None => out.push(format!("table {}.{} is missing", table.schema, table.name)),
             Some(there) if !table.estimated && !there.estimated && there.rows != table.rows => {
-                out.push(format!("table {}.{} has {} rows instead of {}", table.schema, table.name, there.rows, table.rows));
+                out.push(format!(
+                    "table {}.{} has {} rows instead of {}",
+                    table.schema, table.name, there.rows, table.rows
+                ));
             }
             Some(_) => {}
         }
@@ -139,10 +154,19 @@ pub fn differences(expected: &DatabaseFacts, found: &DatabaseFacts) -> Vec<Strin
     let sequences: std::collections::BTreeMap<_, _> = found.sequences.iter().cloned().collect();
     for (name, value) in &expected.sequences {
         if sequences.get(name) != Some(value) {
-            out.push(format!("sequence {name} stands at {:?} instead of {value:?}", sequences.get(name).copied().flatten()));
+            out.push(format!(
+                "sequence {name} stands at {:?} instead of {value:?}",
+                sequences.get(name).copied().flatten()
+            ));
         }
     }
     let extensions: std::collections::BTreeSet<_> = found.extensions.iter().map(|e| &e.0).collect();
-    out.extend(expected.extensions.iter().filter(|e| !extensions.contains(&e.0)).map(|e| format!("extension {} is missing", e.0)));
+    out.extend(
+        expected
+            .extensions
+            .iter()
+            .filter(|e| !extensions.contains(&e.0))
+            .map(|e| format!("extension {} is missing", e.0)),
+    );
     out
 }

@@ -32,7 +32,13 @@ pub struct Loaded {
 /// # Errors
 /// [`Kind::Refused`] when the database exists, [`Kind::Restore`] when the load failed, [`Kind::Mismatch`] when
 /// the result differs from the facts. In each case nothing of it is left.
-pub async fn load(server: &Server, name: &str, expected: &DatabaseFacts, globals: &[u8], archive: mpsc::Receiver<Result<Bytes>>) -> Result<Loaded> {
+pub async fn load(
+    server: &Server,
+    name: &str,
+    expected: &DatabaseFacts,
+    globals: &[u8],
+    archive: mpsc::Receiver<Result<Bytes>>,
+) -> Result<Loaded> {
     // The database of the URL may be the one that is lost.
     let admin = match server.connect("postgres").await {
         Ok(client) => client,
@@ -51,9 +57,17 @@ pub async fn load(server: &Server, name: &str, expected: &DatabaseFacts, globals
     match result.await {
         Ok(found) => {
             if role_exists(&admin, &expected.owner).await? {
-                admin.batch_execute(&format!("ALTER DATABASE {} OWNER TO {}", ident(name), ident(&expected.owner))).await.map_err(&failed)?;
+                admin
+                    .batch_execute(&format!("ALTER DATABASE {} OWNER TO {}", ident(name), ident(&expected.owner)))
+                    .await
+                    .map_err(&failed)?;
             }
-            Ok(Loaded { database: name.to_owned(), rows: found.tables.iter().map(|t| t.rows).sum(), tables: found.tables.len() as u64, roles_made })
+            Ok(Loaded {
+                database: name.to_owned(),
+                rows: found.tables.iter().map(|t| t.rows).sum(),
+                tables: found.tables.len() as u64,
+                roles_made,
+            })
         }
         Err(e) => {
             let mut undone = admin.batch_execute(&format!("DROP DATABASE IF EXISTS {}", ident(name))).await;
@@ -69,7 +83,11 @@ pub async fn load(server: &Server, name: &str, expected: &DatabaseFacts, globals
 }
 
 async fn server_major(client: &Client) -> Result<u32> {
-    let version: i32 = client.query_one("SELECT current_setting('server_version_num')::int", &[]).await.map_err(sql_error("the server's version cannot be read"))?.get(0);
+    let version: i32 = client
+        .query_one("SELECT current_setting('server_version_num')::int", &[])
+        .await
+        .map_err(sql_error("the server's version cannot be read"))?
+        .get(0);
     Ok(version.unsigned_abs() / 10_000)
 }
 
@@ -77,7 +95,9 @@ async fn server_major(client: &Client) -> Result<u32> {
 async fn preflight(admin: &Client, server: &Server, name: &str, expected: &DatabaseFacts) -> Result<()> {
     let failed = sql_error("the server cannot be examined");
     if name.len() > 63 {
-        return Err(Error::new(Kind::Usage, "a database name has at most 63 bytes").at(name.to_owned()).hint("PostgreSQL would cut it silently; choose a shorter one."));
+        return Err(Error::new(Kind::Usage, "a database name has at most 63 bytes")
+            .at(name.to_owned())
+            .hint("PostgreSQL would cut it silently; choose a shorter one."));
     }
     if admin.query_opt("SELECT 1 FROM pg_database WHERE datname = $1", &[&name]).await.map_err(&failed)?.is_some() {
         return Err(Error::new(Kind::Refused, format!("database {name} exists"))
@@ -86,20 +106,45 @@ async fn preflight(admin: &Client, server: &Server, name: &str, expected: &Datab
     }
     let major = server_major(admin).await?;
     if major < expected.server_version / 10_000 {
-        return Err(Error::new(Kind::Refused, format!("the backup is of PostgreSQL {}, the server is {major}", expected.server_version / 10_000))
-            .at(server.place())
-            .hint("A dump does not go back to an older version. Restore to a server of the same version or a newer one."));
+        return Err(Error::new(
+            Kind::Refused,
+            format!("the backup is of PostgreSQL {}, the server is {major}", expected.server_version / 10_000),
+        )
+        .at(server.place())
+        .hint("A dump does not go back to an older version. Restore to a server of the same version or a newer one."));
     }
-    let available: Vec<String> = admin.query("SELECT name::text FROM pg_available_extensions", &[]).await.map_err(&failed)?.iter().map(|r| r.get(0)).collect();
-    let missing: Vec<&str> = expected.extensions.iter().map(|e| e.0.as_str()).filter(|e| !available.iter().any(|a| a == e)).collect();
+    let available: Vec<String> = admin
+        .query("SELECT name::text FROM pg_available_extensions", &[])
+        .await
+        .map_err(&failed)?
+        .iter()
+        .map(|r| r.get(0))
+        .collect();
+    let missing: Vec<&str> =
+        expected.extensions.iter().map(|e| e.0.as_str()).filter(|e| !available.iter().any(|a| a == e)).collect();
     if !missing.is_empty() {
-        return Err(Error::new(Kind::Refused, format!("the server lacks extensions that the backup uses: {}", missing.join(", "))).at(server.place()).hint("Install their packages on the server first."));
+        return Err(Error::new(
+            Kind::Refused,
+            format!("the server lacks extensions that the backup uses: {}", missing.join(", ")),
+        )
+        .at(server.place())
+        .hint("Install their packages on the server first."));
     }
     Ok(())
 }
 
-async fn restore_into(server: &Server, pg_restore: &std::path::Path, name: &str, mut archive: mpsc::Receiver<Result<Bytes>>) -> Result<()> {
-    let args = ["--exit-on-error", "--no-password", "--single-transaction", &format!("--dbname=dbname={}", conninfo_value(name))];
+async fn restore_into(
+    server: &Server,
+    pg_restore: &std::path::Path,
+    name: &str,
+    mut archive: mpsc::Receiver<Result<Bytes>>,
+) -> Result<()> {
+    let args = [
+        "--exit-on-error",
+        "--no-password",
+        "--single-transaction",
+        &format!("--dbname=dbname={}", conninfo_value(name)),
+    ];
     let mut env = server.env();
     // Only for this session, and the cluster is synced before the load counts.
     env.push(("PGOPTIONS".to_owned(), "-c synchronous_commit=off -c maintenance_work_mem=256MB".to_owned()));
@@ -125,17 +170,26 @@ async fn restore_into(server: &Server, pg_restore: &std::path::Path, name: &str,
 async fn verify(server: &Server, name: &str, expected: &DatabaseFacts) -> Result<DatabaseFacts> {
     let client = server.connect(name).await?;
     client.batch_execute("ANALYZE").await.map_err(sql_error("the loaded database cannot be analysed"))?;
-    client.batch_execute("CHECKPOINT").await.or_else(|e| if e.code().is_some_and(|c| c.code() == "42501") { Ok(()) } else { Err(e) }).map_err(sql_error("the cluster cannot be synced"))?;
+    client
+        .batch_execute("CHECKPOINT")
+        .await
+        .or_else(|e| if e.code().is_some_and(|c| c.code() == "42501") { Ok(()) } else { Err(e) })
+        .map_err(sql_error("the cluster cannot be synced"))?;
     let found = facts::read(&client, u64::MAX).await?;
     let differences = facts::differences(expected, &found);
     if differences.is_empty() {
         return Ok(found);
     }
-    Err(Error::new(Kind::Mismatch, format!("database {name} was loaded and differs from the facts of the backup")).because(differences.join("\n")))
+    Err(Error::new(Kind::Mismatch, format!("database {name} was loaded and differs from the facts of the backup"))
+        .because(differences.join("\n")))
 }
 
 async fn role_exists(admin: &Client, role: &str) -> Result<bool> {
-    Ok(admin.query_opt("SELECT 1 FROM pg_roles WHERE rolname = $1", &[&role]).await.map_err(sql_error("the roles cannot be read"))?.is_some())
+    Ok(admin
+        .query_opt("SELECT 1 FROM pg_roles WHERE rolname = $1", &[&role])
+        .await
+        .map_err(sql_error("the roles cannot be read"))?
+        .is_some())
 }
 
 /// Makes the roles of the backup that the server does not have; existing ones are never altered.

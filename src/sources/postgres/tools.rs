@@ -31,7 +31,11 @@ pub async fn find(tool: &str, server_major: u32) -> Result<PathBuf> {
         return Ok(path.clone());
     }
     let have = found.iter().map(|(m, _)| m.to_string()).collect::<Vec<_>>().join(", ");
-    let what = if found.is_empty() { format!("{tool} is not installed") } else { format!("{tool} is too old for the server: {have} is installed, the server is {server_major}") };
+    let what = if found.is_empty() {
+        format!("{tool} is not installed")
+    } else {
+        format!("{tool} is too old for the server: {have} is installed, the server is {server_major}")
+    };
     Err(Error::new(Kind::Source, what)
         .at(format!("{BY_VERSION}/{server_major}/bin/{tool}"))
         .hint(format!("Install the package postgresql-client-{server_major}.")))

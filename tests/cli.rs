@@ -1,0 +1,14 @@
+//! The program as its users run it: one process per command, files and exit codes.
+
+#[path = "cli/errors.rs"]
+mod errors;
+#[path = "cli/files.rs"]
+mod files;
+#[path = "cli/keys.rs"]
+mod keys;
+#[path = "cli/recover.rs"]
+mod recover;
+#[path = "cli/upkeep.rs"]
+mod upkeep;
+#[path = "cli/world.rs"]
+mod world;

@@ -1,0 +1,159 @@
+//! Keys: who can open what, before and after a change, and what a sealed host can do.
+
+use crate::world::World;
+use std::fs;
+
+fn unconfigured(w: &World, identity: &[&str], args: &[&str]) -> crate::world::Ran {
+    let url = format!("file://{}", w.at("repo"));
+    w.run(&[&["--config", "/nowhere", "--repository", &url], identity, args].concat())
+}
+
+fn sealed() -> World {
+    let w = World::bare();
+    let text = fs::read_to_string(w.at("backstay.toml")).unwrap();
+    w.write_config(&text.replace(&format!("identity_file = \"{}\"", w.at("host.key")), ""));
+    w.run(&["init", "--recovery-out", &w.at("recovery.key")]).code(0).says(&["sealed"]);
+    w
+}
+
+#[test]
+fn a_sealed_host_backs_up_lists_and_checks_and_opens_nothing() {
+    let w = sealed();
+    let recovery = w.path().join("recovery.key");
+    let safe = tempfile::tempdir().unwrap();
+    fs::rename(&recovery, safe.path().join("recovery.key")).unwrap();
+    w.file("secret.txt", "the secret content");
+    w.backup();
+    w.file("other.txt", "more");
+    w.backup();
+    for args in [&["list"][..], &["show"], &["ls"], &["find", "*.txt"], &["check"], &["forget"], &["prune"]] {
+        w.run(args).code(0);
+    }
+    for args in [
+        &["cat", "--source", "tree"][..],
+        &["restore", "--to", "x"],
+        &["check", "--read-data"],
+        &["key", "add", "n", "--out", "y"],
+    ] {
+        w.run(args).code(5).says(&["sealed", "--identity"]);
+    }
+    // No identity that lies anywhere on the host opens a pack.
+    let mut identities = 0;
+    let mut todo = vec![w.path().join("state")];
+    while let Some(path) = todo.pop() {
+        for entry in fs::read_dir(path).unwrap().flatten() {
+            if entry.file_type().unwrap().is_dir() {
+                todo.push(entry.path());
+                continue;
+            }
+            let text = String::from_utf8_lossy(&fs::read(entry.path()).unwrap()).into_owned();
+            for word in text
+                .split(|c: char| !c.is_ascii_alphanumeric() && c != '-')
+                .filter(|t| t.starts_with("AGE-SECRET-KEY-1"))
+            {
+                identities += 1;
+                let key = w.path().join("found.key");
+                fs::write(&key, word).unwrap();
+                for pack in w.objects("packs") {
+                    let opened =
+                        std::process::Command::new("age").args(["-d", "-i"]).arg(&key).arg(&pack).output().unwrap();
+                    assert!(!opened.status.success(), "{} opens {}", entry.path().display(), pack.display());
+                }
+            }
+        }
+    }
+    assert!(identities >= 1, "the catalog identity must be among what was tried");
+    // The person with the recovery identity restores, on a machine without any configuration.
+    let key = safe.path().join("recovery.key").display().to_string();
+    unconfigured(&w, &["--identity", &key], &["restore", "--to", &w.at("out")]).code(0);
+    assert_eq!(
+        fs::read_to_string(w.path().join("out").join(w.at("tree/secret.txt").trim_start_matches('/'))).unwrap(),
+        "the secret content"
+    );
+}
+
+#[test]
+fn a_key_is_added_proven_removed_and_then_opens_only_the_past() {
+    let w = World::new();
+    w.file("f", "before");
+    w.backup();
+    w.run(&["key", "add", "alice", "--out", &w.at("alice.key")]).code(0);
+    w.run(&["key", "add", "alice", "--out", &w.at("alice2.key")]).code(10);
+    unconfigured(&w, &["--identity", &w.at("alice.key")], &["key", "check"]).code(0).says(&["proven: key alice"]);
+    w.run(&["key", "list"]).code(0).says(&["alice", "ago", "recovery", "never"]);
+    let kept = tempfile::tempdir().unwrap();
+    w.run(&["key", "export", &kept.path().display().to_string()]).code(0);
+    w.run(&["key", "remove", "alice"]).code(0).says(&["key epoch 2", "kept a copy"]);
+    unconfigured(&w, &["--identity", &w.at("alice.key")], &["list"]).code(5);
+    w.file("g", "after");
+    w.backup();
+    // The host and the recovery identity read both epochs.
+    for key in ["recovery.key", "host.key"] {
+        let out = w.at(&format!("out-{key}"));
+        unconfigured(&w, &["--identity", &w.at(key)], &["restore", "--to", &out]).code(0);
+        unconfigured(&w, &["--identity", &w.at(key)], &["check", "--read-data"]).code(0).says(&["2 of 2"]);
+    }
+    w.run(&["check", "--read-data"]).code(0);
+    // With the copies that she kept, alice opens what was stored before, and nothing since.
+    for file in fs::read_dir(kept.path()).unwrap().flatten() {
+        let name = file.file_name().into_string().unwrap();
+        if let Some(key) = name.strip_prefix("test-host-0001-") {
+            let _ = fs::copy(file.path(), w.path().join("repo/test-host/keys/0001").join(key));
+        }
+    }
+    unconfigured(&w, &["--identity", &w.at("alice.key")], &["check", "--read-data"]).code(7).says(&["1 of 2"]);
+}
+
+#[test]
+fn a_passphrase_opens_the_vault_and_is_asked_for_when_keys_rotate() {
+    let w = World::bare();
+    fs::write(w.at("pass"), "correct horse\n").unwrap();
+    fs::write(w.at("wrong"), "incorrect horse\n").unwrap();
+    w.run(&["init", "--recovery-passphrase-file", &w.at("pass")]).code(0);
+    w.file("f", "x");
+    w.backup();
+    unconfigured(&w, &["--passphrase-file", &w.at("wrong")], &["list"]).code(5);
+    unconfigured(&w, &["--passphrase-file", &w.at("pass")], &["restore", "--to", &w.at("out")]).code(0);
+    unconfigured(&w, &["--passphrase-file", &w.at("pass")], &["key", "check"]).code(0).says(&["recovery"]);
+    w.run(&["key", "rotate"]).code(10).says(&["passphrase"]);
+    unconfigured(&w, &["--passphrase-file", &w.at("wrong")], &["key", "rotate"]).code(5);
+    w.run(&["--passphrase-file", &w.at("pass"), "key", "rotate"]).code(0).says(&["epoch 2"]);
+    w.file("g", "y");
+    w.backup();
+    unconfigured(&w, &["--passphrase-file", &w.at("pass")], &["check", "--read-data"]).code(0).says(&["2 of 2"]);
+}
+
+#[test]
+fn the_last_key_cannot_be_removed() {
+    let w = sealed();
+    let key = w.at("recovery.key");
+    w.run(&["--identity", &key, "key", "remove", "recovery"]).code(10).says(&["no key would be left"]);
+    w.run(&["--identity", &key, "key", "check"]).code(0);
+}
+
+#[test]
+fn a_rotation_elsewhere_reaches_the_host_when_it_is_told() {
+    let w = sealed();
+    w.file("f", "x");
+    w.backup();
+    unconfigured(&w, &["--identity", &w.at("recovery.key")], &["key", "rotate"]).code(0).says(&["until it is told"]);
+    assert_eq!(w.backup()["epoch"], 1);
+    w.run(&["--identity", &w.at("recovery.key"), "key", "check"]).code(0);
+    assert_eq!(w.backup()["epoch"], 2);
+    w.run(&["list"]).code(0);
+    w.run(&["--identity", &w.at("recovery.key"), "check", "--read-data"]).code(0).says(&["3 of 3"]);
+}
+
+#[test]
+fn identity_files_are_private_and_never_overwritten() {
+    use std::os::unix::fs::PermissionsExt;
+    let w = World::new();
+    for file in ["recovery.key", "host.key", "state/trust/test-host.json"] {
+        assert_eq!(fs::metadata(w.at(file)).unwrap().permissions().mode() & 0o777, 0o600, "{file}");
+    }
+    let w = World::bare();
+    fs::write(w.at("recovery.key"), "mine").unwrap();
+    w.run(&["init", "--recovery-out", &w.at("recovery.key")]).code(10);
+    assert_eq!(fs::read_to_string(w.at("recovery.key")).unwrap(), "mine");
+    assert!(!w.path().join("host.key").exists());
+}

@@ -1,0 +1,143 @@
+//! A throw-away PostgreSQL cluster of the newest installed version, run by the `postgres` user on a free port.
+
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+pub struct Cluster {
+    pub dir: tempfile::TempDir,
+    pub port: u16,
+    bin: PathBuf,
+}
+
+/// The password of every role.
+pub const PASSWORD: &str = "p'ss \"wörd\\";
+
+fn bin() -> PathBuf {
+    let mut versions: Vec<u32> = std::fs::read_dir("/usr/lib/postgresql")
+        .expect("PostgreSQL is not installed: apt-get install postgresql")
+        .flatten()
+        .filter_map(|e| e.file_name().to_str()?.parse().ok())
+        .filter(|v: &u32| Path::new(&format!("/usr/lib/postgresql/{v}/bin/initdb")).exists())
+        .collect();
+    versions.sort_unstable();
+    let newest = versions.last().expect("no PostgreSQL server is installed: apt-get install postgresql");
+    PathBuf::from(format!("/usr/lib/postgresql/{newest}/bin"))
+}
+
+impl Cluster {
+    /// A cluster with password authentication, TLS with a certificate of its own CA, and a superuser `postgres`.
+    pub fn start() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let cluster = Cluster { dir, port, bin: bin() };
+        let d = cluster.dir.path().display().to_string();
+        std::fs::write(cluster.dir.path().join("pw"), PASSWORD).unwrap();
+        let tls = "openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=test-ca 2>/dev/null && \
+             openssl req -newkey rsa:2048 -nodes -keyout server.key -out server.csr -subj /CN=localhost 2>/dev/null && \
+             printf 'subjectAltName=DNS:localhost' > ext && openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out server.pem -days 2 -extfile ext 2>/dev/null && \
+             openssl req -x509 -newkey rsa:2048 -nodes -keyout other.key -out other-ca.pem -days 2 -subj /CN=other-ca 2>/dev/null";
+        cluster.shell(&format!("cd {d} && {tls} && chown -R postgres {d} && chmod 755 {d} && chmod 600 server.key"));
+        cluster.as_postgres(&format!(
+            "{}/initdb -D {d}/data -U postgres --pwfile={d}/pw -A scram-sha-256 -E UTF8 --locale=C.UTF-8 --no-sync",
+            cluster.bin.display()
+        ));
+        let conf = format!(
+            "port = {port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = '{d}'\nssl = on\nssl_cert_file = '{d}/server.pem'\nssl_key_file = '{d}/server.key'\nfsync = off\n"
+        );
+        std::fs::write(cluster.dir.path().join("more.conf"), conf).unwrap();
+        cluster.shell(&format!("cat {d}/more.conf >> {d}/data/postgresql.conf"));
+        cluster.as_postgres(&format!("{}/pg_ctl -D {d}/data -w -l {d}/log start", cluster.bin.display()));
+        cluster
+    }
+
+    fn shell(&self, script: &str) {
+        let out = Command::new("bash").args(["-c", script]).output().unwrap();
+        assert!(out.status.success(), "{script}\n{}", String::from_utf8_lossy(&out.stderr));
+    }
+
+    fn as_postgres(&self, command: &str) {
+        let out = Command::new("runuser")
+            .args(["-u", "postgres", "--", "bash", "-c", command])
+            .current_dir(self.dir.path())
+            .output()
+            .unwrap();
+        assert!(
+            out.status.success(),
+            "{command}\n{}\n{}",
+            String::from_utf8_lossy(&out.stdout),
+            String::from_utf8_lossy(&out.stderr)
+        );
+    }
+
+    pub fn psql_output(&self, database: &str, sql: &str) -> Output {
+        Command::new(self.bin.join("psql"))
+            .args([
+                "-XAtq",
+                "-v",
+                "ON_ERROR_STOP=1",
+                "-h",
+                &self.dir.path().display().to_string(),
+                "-p",
+                &self.port.to_string(),
+                "-U",
+                "postgres",
+                "-d",
+                database,
+                "-c",
+                sql,
+            ])
+            .env("PGPASSWORD", PASSWORD)
+            .output()
+            .unwrap()
+    }
+
+    #[track_caller]
+    pub fn psql(&self, database: &str, sql: &str) -> String {
+        let out = self.psql_output(database, sql);
+        assert!(out.status.success(), "{sql}\n{}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8(out.stdout).unwrap().trim().to_owned()
+    }
+
+    /// A dump as text, for comparing two databases in everything that pg_dump knows.
+    pub fn dump(&self, database: &str) -> String {
+        let out = Command::new(self.bin.join("pg_dump"))
+            .args([
+                "-h",
+                &self.dir.path().display().to_string(),
+                "-p",
+                &self.port.to_string(),
+                "-U",
+                "postgres",
+                "-d",
+                database,
+            ])
+            .env("PGPASSWORD", PASSWORD)
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        // Recent versions write a random word into \restrict.
+        String::from_utf8_lossy(&out.stdout)
+            .lines()
+            .filter(|l| !l.starts_with("\\restrict") && !l.starts_with("\\unrestrict"))
+            .collect::<Vec<_>>()
+            .join("\n")
+    }
+
+    pub fn path(&self, file: &str) -> String {
+        self.dir.path().join(file).display().to_string()
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let data = self.dir.path().join("data");
+        let _ = Command::new("runuser")
+            .args(["-u", "postgres", "--"])
+            .arg(self.bin.join("pg_ctl"))
+            .arg("-D")
+            .arg(data)
+            .args(["-m", "immediate", "stop"])
+            .output();
+    }
+}

@@ -1,0 +1,131 @@
+//! What goes wrong with databases is told before anything is touched, and undone when it was.
+
+use crate::cluster::Cluster;
+use crate::round_trip::{configure, with_database};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+const SOCKET: &str = "postgresql://postgres@/erp?host=SOCKET&port=PORT";
+
+#[test]
+fn a_wrong_password_a_missing_database_and_a_dead_server_are_named() {
+    let c = Cluster::start();
+    c.psql("postgres", "CREATE DATABASE erp");
+    let w = with_database(&c, SOCKET);
+    fs::write(w.at("pg.password"), "wrong\n").unwrap();
+    let ran = w.run(&["backup"]).code(11).says(&["cannot connect", "password authentication failed", "do:"]);
+    assert!(!ran.err.contains("wrong\n"), "{}", ran.err);
+    configure(&w, &c, &SOCKET.replace("/erp", "/nosuch"));
+    w.run(&["backup"]).code(11).says(&["nosuch", "does not exist"]);
+    configure(&w, &c, "postgresql://postgres@127.0.0.1:1/erp");
+    w.run(&["backup"]).code(11).says(&["127.0.0.1:1"]);
+    assert!(w.objects("backups").is_empty());
+}
+
+/// Runs the program where a fake tool hides the real ones.
+fn with_tools(w: &crate::world::World, script: &str, args: &[&str]) -> crate::world::Ran {
+    let bin = w.path().join("fake");
+    let _ = fs::create_dir(&bin);
+    for tool in ["pg_dump", "pg_dumpall", "pg_restore"] {
+        let path = bin.join(tool);
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let hidden = "mount -t tmpfs none /usr/lib/postgresql && for t in pg_dump pg_dumpall pg_restore; do [ -e /usr/bin/$t ] && mount --bind $FAKE/$t /usr/bin/$t; done; exec \"$@\"";
+    let mut c = Command::new("unshare");
+    c.args(["--mount", "sh", "-c", hidden, "sh", env!("CARGO_BIN_EXE_backstay")]).args(args);
+    c.env("FAKE", &bin)
+        .env("BACKSTAY_CONFIG", w.at("backstay.toml"))
+        .env("NO_COLOR", "1")
+        .env("PATH", format!("{}:/usr/bin:/bin", bin.display()));
+    crate::world::run(&mut c)
+}
+
+#[test]
+fn a_dump_tool_that_is_missing_or_too_old_is_told_before_anything_starts() {
+    let c = Cluster::start();
+    c.psql("postgres", "CREATE DATABASE erp");
+    let w = with_database(&c, SOCKET);
+    with_tools(&w, "echo 'pg_dump (PostgreSQL) 9.6.1'", &["backup"])
+        .code(11)
+        .says(&["too old for the server", "postgresql-client-"]);
+    with_tools(&w, "exit 127", &["backup"]).code(11).says(&["is not installed", "postgresql-client-"]);
+    assert!(w.objects("backups").is_empty());
+}
+
+#[test]
+fn a_dump_that_prints_and_then_fails_is_no_backup() {
+    let c = Cluster::start();
+    c.psql("postgres", "CREATE DATABASE erp");
+    let w = with_database(&c, SOCKET);
+    let script = "case \"$1\" in --version) echo 'pg_dump (PostgreSQL) 99.1';; *) head -c 6000000 /dev/urandom; echo 'connection lost' >&2; exit 1;; esac";
+    with_tools(&w, script, &["backup"]).code(11).says(&["exit status 1", "connection lost"]);
+    assert!(w.objects("backups").is_empty());
+}
+
+#[test]
+fn a_role_that_may_not_read_everything_fails_loudly() {
+    let c = Cluster::start();
+    c.psql("postgres", "CREATE DATABASE erp");
+    c.psql("erp", "CREATE TABLE secret (x int); CREATE TABLE rls (x int); INSERT INTO rls SELECT generate_series(1, 100); ALTER TABLE rls ENABLE ROW LEVEL SECURITY; CREATE POLICY p ON rls USING (x <= 10)");
+    c.psql("postgres", &format!("CREATE ROLE weak LOGIN PASSWORD '{}'", crate::cluster::PASSWORD.replace('\'', "''")));
+    c.psql("erp", "GRANT SELECT ON rls TO weak");
+    let w = with_database(&c, &SOCKET.replace("postgres@", "weak@"));
+    w.run(&["backup"]).code(11);
+    c.psql("erp", "DROP TABLE secret");
+    // Row security would hide ninety of a hundred rows without a word.
+    w.run(&["backup"]).code(11);
+    assert!(w.objects("backups").is_empty());
+}
+
+#[test]
+fn a_load_that_fails_or_differs_leaves_nothing_behind() {
+    let c = Cluster::start();
+    c.psql("postgres", "CREATE DATABASE erp; ");
+    c.psql("postgres", "CREATE ROLE owner_of_it");
+    c.psql("erp", "CREATE TABLE t AS SELECT generate_series(1, 1000) AS x; ALTER TABLE t OWNER TO owner_of_it");
+    let w = with_database(&c, SOCKET);
+    w.backup();
+    c.psql("postgres", "DROP DATABASE erp");
+    c.psql("postgres", "DROP ROLE owner_of_it");
+    let left = || {
+        c.psql("postgres", "SELECT count(*) FROM pg_database WHERE datname = 'erp'")
+            + &c.psql("postgres", "SELECT count(*) FROM pg_roles WHERE rolname = 'owner_of_it'")
+    };
+    // pg_restore fails half way.
+    let half = "case \"$1\" in --version) echo 'pg_restore (PostgreSQL) 99.1';; *) head -c 1000 > /dev/null; echo 'disk full' >&2; exit 1;; esac";
+    with_tools(&w, half, &["restore"]).code(12).says(&["pg_restore failed", "disk full"]);
+    assert_eq!(left(), "00");
+    // pg_restore says yes and loads nothing: the facts notice.
+    let liar = "case \"$1\" in --version) echo 'pg_restore (PostgreSQL) 99.1';; *) cat > /dev/null;; esac";
+    with_tools(&w, liar, &["restore"]).code(13).says(&["table public.t is missing"]);
+    assert_eq!(left(), "00");
+    // A pack is gone: no half-loaded database stays.
+    let pack = w.objects("packs").into_iter().max_by_key(|p| fs::metadata(p).unwrap().len()).unwrap();
+    let kept = w.path().join("kept");
+    fs::rename(&pack, &kept).unwrap();
+    w.run(&["restore"]).code(7).says(&["pack"]);
+    assert_eq!(left(), "00");
+    fs::rename(kept, &pack).unwrap();
+    w.run(&["restore"]).code(0);
+    assert_eq!(left(), "11");
+}
+
+#[test]
+fn passwords_are_in_no_argument_and_no_output() {
+    let c = Cluster::start();
+    c.psql("postgres", "CREATE DATABASE erp");
+    let w = with_database(&c, SOCKET);
+    let script = format!(
+        "echo \"$@\" >> {}; case \"$1\" in --version) echo 'pg_dump (PostgreSQL) 99.1';; *) exit 1;; esac",
+        w.at("arguments")
+    );
+    let ran = with_tools(&w, &script, &["--json", "backup"]).code(11);
+    let arguments = fs::read_to_string(w.at("arguments")).unwrap();
+    for text in [&arguments, &ran.out, &ran.err] {
+        assert!(!text.contains("p'ss") && !text.contains("wörd"), "{text}");
+    }
+    assert!(Path::new(&w.at("arguments")).exists() && arguments.contains("--globals-only"));
+}
