@@ -7,6 +7,8 @@ mod data;
 mod gate;
 #[path = "repository/harness.rs"]
 mod harness;
+#[path = "repository/model.rs"]
+mod model;
 #[path = "repository/pruning.rs"]
 mod pruning;
 #[path = "repository/repairing.rs"]
