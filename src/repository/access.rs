@@ -200,6 +200,17 @@ impl NewVault {
             Err(e) if e.is_not_found() => {}
             Err(e) => return Err(e.into()),
         }
+        // Keys of a vault that has lost its vault.json are not leftovers: they open what is still there.
+        for folder in [layout::BACKUPS, layout::PACKS] {
+            if !store.list(&format!("{host}/{folder}"), None).await?.objects.is_empty() {
+                return Err(Error::new(
+                    Kind::Refused,
+                    format!("host {host} has backups in this repository, and its {} is missing", layout::VAULT),
+                )
+                .at(store.url())
+                .hint("Bring that object back (from a version of the bucket or a copy), or choose another `host` name or prefix."));
+            }
+        }
         // A kill between here and vault.json leaves key files of a vault that never was; a second init would
         // find their names taken. They open nothing, so they may be removed.
         let leftovers = crate::storage::list_all(&*store, &format!("{host}/{}", layout::KEYS)).await?;

@@ -11,7 +11,7 @@ use super::record::{self, RecordKind};
 use super::segment::{Segment, SegmentRef};
 use super::vault::{Vault, parse_record};
 use crate::error::{Error, Kind, Result};
-use crate::model::{BackupId, Name, PackId};
+use crate::model::{BackupId, Name, PackId, PackKey};
 use futures::{StreamExt, TryStreamExt, stream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -97,20 +97,48 @@ impl Catalog {
     }
 
     async fn segment_body(&self, reference: &SegmentRef, key: &str) -> Result<Vec<u8>> {
-        let cached = self.cache.as_ref().map(|c| cached_segment(c, &reference.object.id));
-        if let Some(body) =
-            cached.as_ref().and_then(|p| std::fs::read(p).ok()).and_then(|f| record::decompress(&f, MAX_SEGMENT).ok())
-            && self.vault.secret.name_of(&body) == reference.object.id
-        {
+        if let Some(body) = self.cached_body(reference) {
             return Ok(body);
         }
-        let sealed = self.vault.get_raw(key).await?.ok_or_else(|| Error::damaged(key, "the segment is missing"))?;
-        let body = self.vault.open_record(RecordKind::Segment, key, &sealed)?;
-        if self.vault.secret.name_of(&body) != reference.object.id {
-            return Err(Error::damaged(key, "the segment does not hold what its name says"));
-        }
+        let body = match self.stored_body(&reference.object).await {
+            Ok(body) => body,
+            Err(e) if e.kind == Kind::Damaged => self.body_elsewhere(reference).await?.ok_or_else(|| e.at(key))?,
+            Err(e) => return Err(e),
+        };
         self.keep_segment(&reference.object.id, &body);
         Ok(body)
+    }
+
+    /// The body of a segment from the cache, if it is there and sound.
+    pub fn cached_body(&self, reference: &SegmentRef) -> Option<Vec<u8>> {
+        let frame = std::fs::read(cached_segment(self.cache.as_ref()?, &reference.object.id)).ok()?;
+        let body = record::decompress(&frame, MAX_SEGMENT).ok()?;
+        (self.vault.secret.name_of(&body) == reference.object.id).then_some(body)
+    }
+
+    /// The body of exactly this stored object: no cache, no other generation.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`] naming it.
+    pub async fn stored_body(&self, object: &PackKey) -> Result<Vec<u8>> {
+        let key = &layout::meta(object);
+        let sealed = self.vault.get_raw(key).await?.ok_or_else(|| Error::damaged(key, "the segment is missing"))?;
+        let body = self.vault.open_record(RecordKind::Segment, key, &sealed)?;
+        if self.vault.secret.name_of(&body) != object.id {
+            return Err(Error::damaged(key, "the segment does not hold what its name says"));
+        }
+        Ok(body)
+    }
+
+    /// The body from another stored generation of the same name.
+    pub async fn body_elsewhere(&self, reference: &SegmentRef) -> Result<Option<Vec<u8>>> {
+        let stored = self.vault.list(&layout::meta_generations(&reference.object.id)).await?;
+        for other in stored.iter().filter_map(|o| layout::parse_meta(&o.key)).filter(|k| *k != reference.object) {
+            if let Ok(body) = self.stored_body(&other).await {
+                return Ok(Some(body));
+            }
+        }
+        Ok(None)
     }
 
     /// Puts a segment into the cache; a full disk only costs a download later.

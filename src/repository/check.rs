@@ -10,7 +10,7 @@ use super::layout;
 use super::manifest::Manifest;
 use super::marks;
 use super::reader;
-use super::segment::PackInfo;
+use super::segment::{PackInfo, Segment};
 use crate::error::{Error, Kind, Result};
 use crate::model::{BackupId, Name, PackKey};
 use crate::telemetry::monitor::{Event, Monitor};
@@ -61,7 +61,7 @@ pub struct CheckReport {
     pub findings: Vec<Finding>,
     /// Backups that those make incomplete, with the number of objects.
     pub broken: BTreeMap<String, u64>,
-    /// Packs whose named generation is damaged and that another generation replaces.
+    /// Packs and segments whose named generation is damaged and that another generation replaces.
     pub healed: u64,
     /// Manifests that are named as predecessor, are gone, and that nobody forgot.
     pub missing_predecessors: Vec<(Name, BackupId)>,
@@ -149,10 +149,22 @@ async fn read_segments(
     let mut packs = BTreeMap::new();
     let mut users: Users = HashMap::new();
     let mut read = stream::iter(used_by.into_values())
-        .map(|(reference, by)| async move { (catalog.segment(&reference).await, reference, by) })
+        .map(|(reference, by)| async move {
+            let body = catalog.stored_body(&reference.object).await;
+            (body.and_then(|b| Segment::decode(&b, &layout::meta(&reference.object))), reference, by)
+        })
         .buffer_unordered(PARALLEL);
-    while let Some((segment, reference, by)) = read.next().await {
+    while let Some((mut segment, reference, by)) = read.next().await {
         report.segments += 1;
+        if let Err(e) = &segment
+            && e.kind == Kind::Damaged
+        {
+            marks::mark_damaged(catalog.vault(), &reference.object, &e.what).await?;
+            if let Some(body) = catalog.body_elsewhere(&reference).await? {
+                segment = Segment::decode(&body, &layout::meta(&reference.object));
+                report.healed += 1;
+            }
+        }
         match segment {
             Ok(segment) => {
                 for info in segment.packs.iter() {

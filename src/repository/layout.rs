@@ -1,7 +1,7 @@
 //! Where each object of a vault lies: the only place that spells keys. All keys are relative to the vault's
 //! folder, so that a vault can be copied to another bucket, prefix or host name without losing its meaning.
 
-use crate::model::{BackupId, Name, PackKey};
+use crate::model::{BackupId, Name, PackId, PackKey};
 
 /// Format version, vault id and grace time; plain JSON, written once, last of `init`.
 pub const VAULT: &str = "vault.json";
@@ -82,6 +82,24 @@ pub fn meta(object: &PackKey) -> String {
     format!("{META}{}/{name}", &name[..2])
 }
 
+/// What the keys of all generations of a pack begin with.
+pub fn pack_generations(id: &PackId) -> String {
+    let name = id.to_string();
+    format!("{PACKS}{}/{name}-", &name[..2])
+}
+
+/// What the keys of all generations of a meta object begin with.
+pub fn meta_generations(id: &PackId) -> String {
+    let name = id.to_string();
+    format!("{META}{}/{name}-", &name[..2])
+}
+
+/// The meta object that a key names; `None` for anything else.
+pub fn parse_meta(key: &str) -> Option<PackKey> {
+    let (fan, name) = key.strip_prefix(META)?.split_once('/')?;
+    name.parse().ok().filter(|_| fan.len() == 2 && name.starts_with(fan))
+}
+
 /// A record in one of the flat folders, named by time and chance.
 pub fn record(folder: &str, id: &BackupId) -> String {
     format!("{folder}{id}")
@@ -108,7 +126,6 @@ pub fn parse_about_backup(folder: &str, key: &str) -> Option<(Name, BackupId)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::PackId;
 
     #[test]
     fn keys_parse_back_and_strangers_do_not() {

@@ -9,16 +9,24 @@
 //! before the run read it, the run does not name the pack. If it was written later, then C > S, so the run has
 //! committed, or given up, before C + G, and phase two sees its manifest.
 //!
+//! Several prunes may run side by side. When one has deleted what a record names, it replaces the record by a
+//! *carried out* one, which forbids the names for another grace time: content that comes back meanwhile is stored
+//! as a later generation, where a prune that still works on the old record does not find it.
+//!
+//! A later generation of a pack or segment that is named and marked as damaged is what its backups live by; no
+//! manifest names it, and it is not garbage.
+//!
 //! Prune refuses to go on when one manifest or segment cannot be read, when none is found, or when more than a
 //! set share of the bytes would go: each of these more often means a fault than garbage.
 
 use super::catalog::Catalog;
 use super::layout;
 use super::manifest::Manifest;
+use super::marks;
 use super::record::RecordKind;
 use super::vault::Vault;
 use crate::error::{Error, Kind, Result};
-use crate::model::{BackupId, PackKey};
+use crate::model::{BackupId, PackId, PackKey};
 use crate::storage::DeleteOutcome;
 use futures::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
@@ -44,6 +52,9 @@ pub struct Condemned {
     pub packs: Vec<PackKey>,
     /// Segments.
     pub segments: Vec<PackKey>,
+    /// True when the objects were deleted, and only their names are still forbidden.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub carried_out: bool,
 }
 
 /// What a prune may do.
@@ -101,13 +112,26 @@ pub async fn condemned_objects(vault: &Vault) -> Result<(HashSet<PackKey>, HashS
 }
 
 /// What manifests name.
+#[derive(Default)]
 struct Live {
     packs: HashSet<PackKey>,
     segments: HashSet<PackKey>,
+    /// Named and marked as damaged: every generation of these stays.
+    replaced: HashSet<PackId>,
 }
 
-async fn live(catalog: &Catalog, manifests: &[Manifest]) -> Result<Live> {
-    let mut live = Live { packs: HashSet::new(), segments: HashSet::new() };
+impl Live {
+    fn has_pack(&self, key: &PackKey) -> bool {
+        self.packs.contains(key) || self.replaced.contains(&key.id)
+    }
+
+    fn has_segment(&self, key: &PackKey) -> bool {
+        self.segments.contains(key) || self.replaced.contains(&key.id)
+    }
+}
+
+async fn live(catalog: &Catalog, manifests: &[Manifest], damaged: &HashSet<PackKey>) -> Result<Live> {
+    let mut live = Live::default();
     for reference in manifests.iter().flat_map(Manifest::segments) {
         if live.segments.insert(reference.object) {
             let segment = catalog.segment(reference).await.map_err(|e| {
@@ -116,6 +140,8 @@ async fn live(catalog: &Catalog, manifests: &[Manifest]) -> Result<Live> {
             live.packs.extend(segment.packs.iter().map(|p| p.key));
         }
     }
+    let named = |key: &&PackKey| live.packs.contains(key) || live.segments.contains(key);
+    live.replaced = damaged.iter().filter(named).map(|key| key.id).collect();
     Ok(live)
 }
 
@@ -134,28 +160,42 @@ pub async fn prune(catalog: &Catalog, options: PruneOptions) -> Result<PruneRepo
             .at(vault.full_key(layout::BACKUPS))
             .hint("If the vault is to be emptied, delete it in the store itself."));
     }
-    let live = live(catalog, &manifests).await?;
+    let damaged = marks::damaged(vault).await?;
+    let live = live(catalog, &manifests, &damaged).await?;
     let mut report = PruneReport::default();
 
     let mut still_condemned: HashSet<PackKey> = HashSet::new();
     for (key, record) in &records {
         let due = record.at + vault.grace();
+        if record.carried_out {
+            if now >= due && !options.dry_run {
+                vault.delete(key).await?;
+            }
+            continue;
+        }
         if now < due {
             report.waiting_objects += (record.packs.len() + record.segments.len()) as u64;
             report.next = Some(report.next.map_or(due, |n| n.min(due)));
             still_condemned.extend(record.packs.iter().chain(&record.segments));
             continue;
         }
-        carry_out(vault, key, record, &live, options.dry_run, &mut report).await?;
+        let stay = carry_out(vault, key, record, &live, options.dry_run, &mut report).await?;
+        if stay {
+            still_condemned.extend(record.packs.iter().chain(&record.segments));
+        }
     }
-    condemn(vault, &live, &still_condemned, options, &mut report).await?;
+    let present = condemn(vault, &live, &still_condemned, &damaged, options, &mut report).await?;
     if !options.dry_run {
+        // A mark on an object that is gone and that nobody names tells nobody anything.
+        for mark in damaged.iter().filter(|m| !present.contains(m) && !live.has_pack(m) && !live.has_segment(m)) {
+            vault.delete(&layout::damaged(mark)).await?;
+        }
         catalog.sweep_cache(&manifests);
     }
     Ok(report)
 }
 
-/// Phase two for one record.
+/// Phase two for one record; true when its objects are still there.
 async fn carry_out(
     vault: &Vault,
     key: &str,
@@ -163,18 +203,17 @@ async fn carry_out(
     live: &Live,
     dry_run: bool,
     report: &mut PruneReport,
-) -> Result<()> {
-    let (mut doomed, mut rescued) = (Vec::new(), 0);
-    for pack in &record.packs {
-        if live.packs.contains(pack) { rescued += 1 } else { doomed.push(layout::pack(pack)) }
-    }
-    for segment in &record.segments {
-        if live.segments.contains(segment) { rescued += 1 } else { doomed.push(layout::meta(segment)) }
-    }
-    report.rescued_objects += rescued;
+) -> Result<bool> {
+    let pick = |all: &[PackKey], lives: &dyn Fn(&PackKey) -> bool| -> Vec<PackKey> {
+        all.iter().filter(|key| !lives(key)).copied().collect()
+    };
+    let packs = pick(&record.packs, &|key| live.has_pack(key));
+    let segments = pick(&record.segments, &|key| live.has_segment(key));
+    let doomed: Vec<String> = packs.iter().map(layout::pack).chain(segments.iter().map(layout::meta)).collect();
+    report.rescued_objects += (record.packs.len() + record.segments.len() - doomed.len()) as u64;
     if dry_run {
         report.deleted_objects += doomed.len() as u64;
-        return Ok(());
+        return Ok(true);
     }
     let mut results =
         stream::iter(doomed).map(|key| async move { vault.delete(&key).await }).buffer_unordered(PARALLEL);
@@ -187,34 +226,50 @@ async fn carry_out(
     }
     report.retained_objects += retained;
     // While a lock keeps an object, the record keeps it condemned; a later prune tries again.
-    if retained == 0 {
-        vault.delete(key).await?;
+    if retained > 0 {
+        return Ok(true);
     }
+    if !packs.is_empty() || !segments.is_empty() {
+        write_record(vault, packs, segments, true).await?;
+    }
+    vault.delete(key).await?;
+    Ok(false)
+}
+
+/// Writes a condemned record. The time is taken for each one anew: it must not lie long before the record can
+/// be seen.
+async fn write_record(vault: &Vault, packs: Vec<PackKey>, segments: Vec<PackKey>, carried_out: bool) -> Result<()> {
+    let at = vault.now().await?;
+    let record = Condemned { format: 1, at, packs, segments, carried_out };
+    let key = layout::record(layout::CONDEMNED, &BackupId::new(at));
+    vault.write_record(RecordKind::Condemned, &key, &record).await?;
     Ok(())
 }
 
-/// Phase one.
+/// Phase one; which of the objects marked as damaged are stored.
 async fn condemn(
     vault: &Vault,
     live: &Live,
     condemned: &HashSet<PackKey>,
+    damaged: &HashSet<PackKey>,
     options: PruneOptions,
     report: &mut PruneReport,
-) -> Result<()> {
+) -> Result<HashSet<PackKey>> {
     let young = YOUNG.min(vault.grace());
     let now = vault.now().await?;
-    let mut garbage = Condemned { format: 1, at: now, packs: Vec::new(), segments: Vec::new() };
+    let (mut packs, mut segments, mut present) = (Vec::new(), Vec::new(), HashSet::new());
     // In passes by prefix, so that the names of a large vault are never in memory at once.
     for fan in 0..=255u8 {
         for folder in [layout::PACKS, layout::META] {
             for object in vault.list(&format!("{folder}{fan:02x}/")).await? {
                 let Some(key) = object.key.rsplit('/').next().and_then(|n| n.parse::<PackKey>().ok()) else { continue };
-                let (names, list) = if folder == layout::PACKS {
-                    (&live.packs, &mut garbage.packs)
+                let (lives, list) = if folder == layout::PACKS {
+                    (live.has_pack(&key), &mut packs)
                 } else {
-                    (&live.segments, &mut garbage.segments)
+                    (live.has_segment(&key), &mut segments)
                 };
-                if names.contains(&key) {
+                present.extend(damaged.get(&key));
+                if lives {
                     report.live_objects += 1;
                     report.live_bytes += object.size;
                 } else if !condemned.contains(&key) && now.duration_since(object.modified) >= young {
@@ -239,19 +294,15 @@ async fn condemn(
         .hint("If that is right (after forgetting many backups), allow it with --max-share 100."));
     }
     if options.dry_run || report.condemned_objects == 0 {
-        return Ok(());
+        return Ok(present);
     }
-    let mut packs = garbage.packs.chunks(PER_RECORD);
-    let mut segments = garbage.segments.chunks(PER_RECORD);
+    let mut packs = packs.chunks(PER_RECORD);
+    let mut segments = segments.chunks(PER_RECORD);
     loop {
         let (p, s) = (packs.next().unwrap_or_default(), segments.next().unwrap_or_default());
         if p.is_empty() && s.is_empty() {
-            return Ok(());
+            return Ok(present);
         }
-        // The time is taken again for each record: it must not lie before the record can be seen.
-        let at = vault.now().await?;
-        let record = Condemned { format: 1, at, packs: p.to_vec(), segments: s.to_vec() };
-        let key = layout::record(layout::CONDEMNED, &BackupId::new(at));
-        vault.write_record(RecordKind::Condemned, &key, &record).await?;
+        write_record(vault, p.to_vec(), s.to_vec(), false).await?;
     }
 }

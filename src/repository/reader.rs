@@ -173,9 +173,8 @@ impl Reader {
 
 /// All stored generations of a pack's name.
 pub async fn generations(catalog: &Catalog, info: &PackInfo) -> Result<Vec<PackKey>> {
-    let probe = layout::pack(&PackKey { id: info.key.id, generation: 0 });
-    let prefix = probe.trim_end_matches('0').trim_end_matches('-').to_owned() + "-";
-    Ok(catalog.vault().list(&prefix).await?.iter().filter_map(|o| layout::parse_pack(&o.key)).collect())
+    let stored = catalog.vault().list(&layout::pack_generations(&info.key.id)).await?;
+    Ok(stored.iter().filter_map(|o| layout::parse_pack(&o.key)).collect())
 }
 
 /// Opens and proves the bytes of a pack.

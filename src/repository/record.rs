@@ -15,6 +15,7 @@ use super::seal::{self, OpenError};
 use super::secrets::{Epoch, VaultSecret};
 use crate::error::{Error, Kind, Result};
 use crate::model::VaultId;
+use crate::storage::MAX_OBJECT;
 use age::{Identity, Recipient};
 
 /// The largest body of a record, decompressed. Segments are cut far below this.
@@ -94,6 +95,14 @@ pub fn encode(
     key: &str,
     body: &[u8],
 ) -> Result<Vec<u8>> {
+    let too_large = || {
+        Error::new(Kind::Internal, format!("the {} is larger than any reader would take", kind.name()))
+            .at(key)
+            .hint("A single file of several hundred gigabytes does this: back it up as a source of its own kind, or split it.")
+    };
+    if body.len() > MAX_BODY {
+        return Err(too_large());
+    }
     let frame = zstd::bulk::compress(body, LEVEL)
         .map_err(|e| Error::new(Kind::Internal, "compressing a record failed").because(e))?;
     let mut plain = code(secret, vault, kind, key, &frame).to_hex().as_bytes().to_vec();
@@ -104,7 +113,11 @@ pub fn encode(
     if audience == Audience::Catalog {
         recipients.push(&catalog);
     }
-    seal::seal(recipients.into_iter(), &plain)
+    let sealed = seal::seal(recipients.into_iter(), &plain)?;
+    if sealed.len() as u64 > MAX_OBJECT {
+        return Err(too_large());
+    }
+    Ok(sealed)
 }
 
 /// Opens a record and returns its body; nothing is returned that was not written for exactly this vault,

@@ -169,10 +169,12 @@ pub fn parse_record<T: DeserializeOwned>(key: &str, body: &[u8]) -> Result<T> {
         #[serde(default)]
         format: u32,
     }
-    serde_json::from_slice(body).map_err(|e| match serde_json::from_slice::<Format>(body) {
-        Ok(f) if f.format > FORMAT => newer(key, f.format),
-        _ => Error::damaged(key, "the record is authentic and cannot be read").because(e),
-    })
+    // Asked first: a newer record may parse as an older one and mean something else.
+    match serde_json::from_slice::<Format>(body) {
+        Ok(f) if f.format > FORMAT => Err(newer(key, f.format)),
+        _ => serde_json::from_slice(body)
+            .map_err(|e| Error::damaged(key, "the record is authentic and cannot be read").because(e)),
+    }
 }
 
 fn newer(key: &str, format: u32) -> Error {

@@ -2,6 +2,7 @@
 
 use super::pack::{self, OpenPack};
 use super::recipe::{BaseSegment, Finished, Piece, RecipeBuilder};
+use super::repair::Repair;
 use super::slot::Home;
 use super::{Shared, lock};
 use crate::error::{Error, Kind, Result};
@@ -20,9 +21,6 @@ const MAX_WAITING: usize = 50_000;
 const BLOCK: usize = 512;
 /// How much of a stream is read ahead of the cutter.
 const WINDOW: usize = 2 * chunker::MAX;
-
-/// An entry of a base segment.
-type Base<'a> = Option<(&'a BaseSegment, usize)>;
 
 /// What will be a segment's reference.
 pub(super) enum Reference {
@@ -148,9 +146,7 @@ impl ArtifactWriter {
 
     fn chunk(&mut self, bytes: &[u8]) -> Result<Piece> {
         let id = self.shared.vault.secret.blob_id(bytes);
-        if !lock(&self.shared.repair).is_idle() {
-            lock(&self.shared.repair).chunk(&id, bytes);
-        }
+        self.mend(|repair| repair.chunk(&id, bytes));
         let length = bytes.len() as u32;
         if let Some((home, offset)) = self.find(&id, bytes.len())? {
             return Ok(Piece { home, offset, length, blob: Some(id) });
@@ -207,27 +203,22 @@ impl ArtifactWriter {
     }
 
     /// Adds a tar member without content: a directory, a link, a device, an empty file.
-    /// `base` is the entry of the backup before for the same name, for the repair of damaged packs.
-    pub fn member(&mut self, file: FileEntry, header: &[u8], base: Base<'_>) -> Result<()> {
-        if let Some((base, index)) = base {
-            self.mend(base, index, 0, header);
-        }
+    pub fn member(&mut self, file: FileEntry, header: &[u8]) -> Result<()> {
+        self.mend(|repair| repair.header(&file.path, header));
         let piece = self.raw(header)?;
         self.recipe.push(Some(file), vec![piece])?;
         self.collect()
     }
 
-    /// Adds a small file with its content in hand. `base` is the entry of the backup before for the same file,
-    /// for the repair of damaged packs.
-    pub fn small(&mut self, mut file: FileEntry, header: &[u8], content: &[u8], base: Base<'_>) -> Result<()> {
+    /// Adds a small file with its content in hand.
+    pub fn small(&mut self, mut file: FileEntry, header: &[u8], content: &[u8]) -> Result<()> {
         let id = self.shared.vault.secret.blob_id(content);
         file.blob = Some(id);
         let padding = &[0u8; BLOCK][..content.len().next_multiple_of(BLOCK) - content.len()];
-        if let Some((base, index)) = base {
-            self.mend(base, index, 0, header);
-            self.mend(base, index, header.len() as u64, content);
-            self.mend(base, index, (header.len() + content.len()) as u64, padding);
-        }
+        self.mend(|repair| {
+            repair.header(&file.path, header);
+            repair.chunk(&id, content);
+        });
         let length = content.len() as u32;
         let mut pieces = vec![self.raw(header)?];
         match self.find(&id, content.len())? {
@@ -247,19 +238,9 @@ impl ArtifactWriter {
     }
 
     /// Adds a large file: `stored` bytes of content from a reader (less than its size when it is sparse).
-    pub fn large(
-        &mut self,
-        file: FileEntry,
-        header: &[u8],
-        stored: u64,
-        reader: &mut dyn Read,
-        base: Base<'_>,
-    ) -> Result<()> {
+    pub fn large(&mut self, file: FileEntry, header: &[u8], stored: u64, reader: &mut dyn Read) -> Result<()> {
         let padding = &[0u8; BLOCK][..(stored.next_multiple_of(BLOCK as u64) - stored) as usize];
-        if let Some((base, index)) = base {
-            self.mend(base, index, 0, header);
-            self.mend(base, index, header.len() as u64 + stored, padding);
-        }
+        self.mend(|repair| repair.header(&file.path, header));
         let mut pieces = vec![self.raw(header)?];
         self.chunks(reader, Some(stored), |_, _, piece| {
             pieces.push(piece);
@@ -272,12 +253,9 @@ impl ArtifactWriter {
         self.collect()
     }
 
-    /// Adds bytes of the tar itself, like its end.
-    pub fn trailer(&mut self, bytes: &[u8], base: Base<'_>) -> Result<()> {
-        if let Some((base, index)) = base {
-            self.mend(base, index, 0, bytes);
-        }
-        let piece = self.raw(bytes)?;
+    /// Adds bytes of the tar itself, like its end. They are the same in every backup, hence a blob.
+    pub fn trailer(&mut self, bytes: &[u8]) -> Result<()> {
+        let piece = self.chunk(bytes)?;
         self.recipe.push(None, vec![piece])?;
         self.collect()
     }
@@ -304,8 +282,12 @@ impl ArtifactWriter {
         Ok(true)
     }
 
-    /// Whether all packs of an entry may be named again.
+    /// Whether an entry may be named again without reading: all its packs may be, and no damaged pack waits for
+    /// its bytes.
     pub fn reusable(&self, base: &BaseSegment, entry: &Entry) -> bool {
+        if entry.file.as_ref().is_some_and(|f| lock(&self.shared.repair).waits_for(&f.path)) {
+            return false;
+        }
         let state = lock(&self.shared.known);
         entry.extents.iter().all(|x| state.known.allows(&base.segment.packs[x.pack as usize].key))
     }
@@ -315,10 +297,10 @@ impl ArtifactWriter {
         self.append(bytes, None).map(|(home, offset)| Piece { home, offset, length, blob: None })
     }
 
-    fn mend(&self, base: &BaseSegment, index: usize, at: u64, bytes: &[u8]) {
+    fn mend(&self, with: impl FnOnce(&mut Repair)) {
         let mut repair = lock(&self.shared.repair);
         if !repair.is_idle() {
-            repair.member(&base.segment.entries[index], &base.segment.packs, at, bytes);
+            with(&mut repair);
         }
     }
 
@@ -347,12 +329,23 @@ impl ArtifactWriter {
         }
         self.shared.failed()?;
         Ok(PendingArtifact {
-            blake3: self.blake3,
-            name: self.name,
-            media: self.media,
-            recipe: self.recipe,
-            references: self.references,
+            blake3: self.blake3.take(),
+            name: std::mem::take(&mut self.name),
+            media: std::mem::take(&mut self.media),
+            recipe: std::mem::take(&mut self.recipe),
+            references: std::mem::take(&mut self.references),
         })
+    }
+}
+
+/// An artifact that is given up leaves its open pack to the run: another artifact may have found a blob in it and
+/// wait for it to be stored. Must not block, since it may happen anywhere.
+impl Drop for ArtifactWriter {
+    fn drop(&mut self) {
+        let rest = std::mem::replace(&mut self.open, OpenPack::new());
+        if !rest.blobs.is_empty() {
+            self.shared.spawn_pack(rest, None);
+        }
     }
 }
 

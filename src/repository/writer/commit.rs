@@ -14,6 +14,7 @@ use crate::repository::segment::SegmentRef;
 use crate::storage::PutOutcome;
 use crate::telemetry::monitor::Event;
 use jiff::{SignedDuration, Timestamp};
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -64,10 +65,14 @@ impl BackupWriter {
         }
         shared.flush_tail().await?;
         shared.rebuild_damaged().await?;
+        shared.renew_segments().await?;
         let (sources, usage) = shared.finish_artifacts(outcomes).await?;
         let manifest = shared.manifest(sources, &usage, whole_plan, finished)?;
         shared.put_manifest(&manifest).await?;
-        lock(&shared.journal).clear()?;
+        // The backup exists: what is left in the journal costs nothing but a few lines.
+        if let Err(e) = lock(&shared.journal).clear() {
+            shared.monitor.event(Event::Warning(e.one_line()));
+        }
         shared.monitor.event(Event::Committed(manifest.plan.clone(), manifest.id.clone()));
         Ok(manifest)
     }
@@ -101,9 +106,30 @@ impl Shared {
     async fn rebuild_damaged(self: &Arc<Self>) -> Result<()> {
         let rebuilt = lock(&self.repair).complete(&self.vault.secret);
         for (key, plain) in rebuilt {
+            // The run may have stored the very same pack for itself.
+            let stored = self.vault.list(&layout::pack_generations(&key.id)).await?;
+            let lowest = self.generations.get(&key.id).copied().unwrap_or(0);
+            if stored.iter().filter_map(|o| layout::parse_pack(&o.key)).any(|k| k.generation >= lowest) {
+                self.counters.repaired.fetch_add(1, Ordering::Relaxed);
+                continue;
+            }
             let pack = OpenPack { plain, blobs: Vec::new(), slot: Slot::new(), home: None };
             self.store_pack(pack, Some(key.generation + 1)).await?;
             self.counters.repaired.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Stores marked segments of earlier backups again that the cache still has.
+    async fn renew_segments(&self) -> Result<()> {
+        let mut seen = HashSet::new();
+        for reference in self.earlier.iter().flat_map(Manifest::segments) {
+            if self.damaged.contains(&reference.object)
+                && seen.insert(reference.object)
+                && let Some(body) = self.catalog.cached_body(reference)
+            {
+                self.put_segment(reference.object.id, &body).await?;
+            }
         }
         Ok(())
     }

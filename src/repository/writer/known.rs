@@ -14,6 +14,12 @@ use std::sync::Arc;
 /// About 60 MiB of table.
 pub const LIMIT: usize = 1_800_000;
 
+/// Tiny packs that are remembered.
+const MOST_TINY: usize = 20_000;
+/// Packs below this many bytes are known as a whole too. They hold headers only, or next to nothing; when all that
+/// changed changes back, the very same pack comes again, and without this it would be one more generation.
+pub const TINY: usize = 256 * 1024;
+
 /// Blob ids are keyed hashes: their first bytes are as good a hash as any.
 #[derive(Default)]
 pub struct FirstBytes(u64);
@@ -49,6 +55,7 @@ pub struct Known {
     forbidden: HashSet<PackKey>,
     /// Packs of which the newest backup uses too little.
     sparse: HashSet<PackId>,
+    tiny: HashMap<PackId, PackInfo>,
 }
 
 impl Known {
@@ -97,9 +104,19 @@ impl Known {
         }
     }
 
+    /// The stored pack of this name, if it is tiny and may be named again.
+    pub fn tiny(&self, id: &PackId) -> Option<PackInfo> {
+        self.tiny.get(id).copied()
+    }
+
     /// Remembers all blobs of a segment of an earlier backup.
     pub fn add_segment(&mut self, segment: &Segment) {
         let mut homes: Vec<Option<u32>> = vec![None; segment.packs.len()];
+        for info in segment.packs.iter().filter(|p| (p.plain as usize) < TINY) {
+            if self.tiny.len() < MOST_TINY && self.allows(&info.key) {
+                self.tiny.entry(info.key.id).or_insert(*info);
+            }
+        }
         for entry in &segment.entries {
             for_each_blob(entry, |id, pack, offset, length| {
                 let info = segment.packs[pack as usize];

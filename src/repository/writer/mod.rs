@@ -26,12 +26,14 @@ use super::catalog::Catalog;
 use super::chunker::Chunker;
 use super::layout;
 use super::manifest::{Artifact, Manifest, SourceState};
+use super::marks;
 use super::prune;
 use super::segment::{Segment, SegmentRef};
 use super::vault::Vault;
 use crate::error::{Error, Kind, Result};
 use crate::model::{BackupId, Name, PackId, PackKey};
 use crate::telemetry::monitor::Monitor;
+use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use journal::UploadJournal;
 use known::Known;
@@ -104,7 +106,9 @@ struct Shared {
     /// Lowest generation that may be stored, for names of which an earlier one is condemned or damaged; packs and
     /// segments alike.
     generations: HashMap<PackId, u32>,
-    /// Segments of the manifests that this run has read, by name, less the condemned.
+    /// Packs and segments that are marked as damaged.
+    damaged: HashSet<PackKey>,
+    /// Segments of the manifests that this run has read, by name, less the condemned and the damaged.
     segments: HashMap<PackId, SegmentRef>,
     /// Manifests of the plan, newest first.
     earlier: Vec<Manifest>,
@@ -131,8 +135,10 @@ pub struct BackupWriter {
 }
 
 impl BackupWriter {
-    /// Begins a run: takes the store's time first, and only then reads what exists and what is condemned. (In
-    /// this order nothing can be deleted that the run will name; see [`prune`].)
+    /// Begins a run: takes the store's time first, then reads what is condemned, and only then what exists. (In
+    /// this order nothing can be deleted that the run will name. Were the manifests read first, one of them could
+    /// be forgotten and its condemned packs deleted together with their record before the records are read; see
+    /// [`prune`].)
     ///
     /// # Errors
     /// [`Kind::Refused`] when another machine writes under this host's name.
@@ -148,6 +154,8 @@ impl BackupWriter {
         let vault = catalog.vault().clone();
         let epoch = vault.epoch()?.clone();
         let store_time = vault.now().await?;
+        let (condemned, condemned_segments) = prune::condemned_objects(&vault).await?;
+        let damaged = marks::damaged(&vault).await?;
         let mut ids = catalog.ids(Some(&plan)).await?;
         ids.reverse();
         let id = BackupId::after(started, ids.first().map(|(_, newest)| newest));
@@ -159,6 +167,8 @@ impl BackupWriter {
                 Err(e) if e.kind == Kind::Damaged => {
                     monitor.event(crate::telemetry::monitor::Event::Warning(e.one_line()))
                 }
+                // Forgotten since it was listed.
+                Err(e) if e.kind == Kind::NotFound => {}
                 Err(e) => return Err(e),
             }
         }
@@ -170,13 +180,6 @@ impl BackupWriter {
                 .at(layout::manifest(&plan, &newest.id))
                 .hint("If this machine replaces that one, run once with --take-over. If it is a clone, give it a `host` name of its own."));
         }
-        let (condemned, condemned_segments) = prune::condemned_objects(&vault).await?;
-        let damaged: HashSet<PackKey> = vault
-            .list(layout::DAMAGED)
-            .await?
-            .iter()
-            .filter_map(|o| o.key.strip_prefix(layout::DAMAGED)?.parse().ok())
-            .collect();
         let mut generations = HashMap::new();
         for pack in condemned.iter().chain(&damaged).chain(&condemned_segments) {
             let next = generations.entry(pack.id).or_insert(0);
@@ -194,7 +197,7 @@ impl BackupWriter {
                 known.add_pack(entry.pack, &entry.blobs);
             }
         }
-        let lasting = |s: &&SegmentRef| !condemned_segments.contains(&s.object);
+        let lasting = |s: &&SegmentRef| !condemned_segments.contains(&s.object) && !damaged.contains(&s.object);
         let segments =
             earlier.iter().flat_map(Manifest::segments).filter(lasting).map(|s| (s.object.id, s.clone())).collect();
         let sealer = Sealer::new(vault.secret.clone(), epoch.recipient, options.level, options.verify);
@@ -206,8 +209,9 @@ impl BackupWriter {
             machine,
             sealer,
             known: Mutex::new(KnownState { known, loaded: false }),
-            repair: Mutex::new(Repair::new(damaged)),
+            repair: Mutex::new(Repair::new(unreplaced(&vault, &damaged, &generations).await?)),
             generations,
+            damaged,
             segments,
             earlier,
             journal: Mutex::new(journal),
@@ -270,6 +274,23 @@ impl BackupWriter {
     pub fn count_read(&self, bytes: u64) {
         self.shared.counters.read.fetch_add(bytes, Ordering::Relaxed);
     }
+}
+
+/// The marked packs of which no later generation is stored that may be named: what there is to repair.
+async fn unreplaced(
+    vault: &Vault,
+    damaged: &HashSet<PackKey>,
+    generations: &HashMap<PackId, u32>,
+) -> Result<HashSet<PackKey>> {
+    let marked: Vec<PackKey> = damaged.iter().copied().collect();
+    let lists = stream::iter(marked).map(|key| async move {
+        let stored = vault.list(&layout::pack_generations(&key.id)).await?;
+        let lowest = generations.get(&key.id).copied().unwrap_or(0);
+        let good = stored.iter().filter_map(|o| layout::parse_pack(&o.key)).any(|k| k.generation >= lowest);
+        Ok::<_, Error>((!good).then_some(key))
+    });
+    let found: Vec<Option<PackKey>> = lists.buffer_unordered(16).try_collect().await?;
+    Ok(found.into_iter().flatten().collect())
 }
 
 impl Shared {

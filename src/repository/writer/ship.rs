@@ -1,6 +1,7 @@
 //! Sealing and uploading beside the sources: the only place of the writer that runs tasks.
 
 use super::journal::Uploaded;
+use super::known;
 use super::pack::OpenPack;
 use super::{Shared, lock};
 use crate::error::{Error, Kind, Result};
@@ -28,6 +29,11 @@ impl Shared {
     pub(super) fn ship_pack(self: &Arc<Self>, pack: OpenPack) {
         // Plain and sealed at once, at worst.
         let permit = self.admit(pack.plain.len() * 2);
+        self.spawn_pack(pack, permit);
+    }
+
+    /// As [`Shared::ship_pack`], for whom has been admitted or may not wait.
+    pub(super) fn spawn_pack(self: &Arc<Self>, pack: OpenPack, permit: Option<OwnedSemaphorePermit>) {
         self.in_flight.begin();
         let shared = self.clone();
         self.runtime.spawn(async move {
@@ -41,10 +47,17 @@ impl Shared {
         });
     }
 
-    /// Seals a pack, stores it under the first free generation and enters it into the upload journal.
+    /// Seals a pack, stores it under the first free generation and enters it into the upload journal. One that
+    /// earlier backups name is taken as it is, unless a generation is asked for.
     pub(super) async fn store_pack(self: &Arc<Self>, pack: OpenPack, at_least: Option<u32>) -> Result<PackInfo> {
         let gone = || Error::new(Kind::Internal, "the sealing task is gone");
         let OpenPack { plain, blobs, .. } = pack;
+        if at_least.is_none()
+            && plain.len() < known::TINY
+            && let Some(info) = lock(&self.known).known.tiny(&self.vault.secret.name_of(&plain))
+        {
+            return Ok(info);
+        }
         let plain_length = plain.len() as u32;
         let sealed = {
             let _cpu = self.cpu.acquire().await.map_err(|_| gone())?;
@@ -113,7 +126,7 @@ impl Shared {
         });
     }
 
-    async fn put_segment(&self, id: PackId, body: &[u8]) -> Result<(PackKey, u32, u32)> {
+    pub(super) async fn put_segment(&self, id: PackId, body: &[u8]) -> Result<(PackKey, u32, u32)> {
         let _upload =
             self.uploads.acquire().await.map_err(|_| Error::new(Kind::Internal, "the upload queue is gone"))?;
         let lowest = self.generations.get(&id).copied().unwrap_or(0);

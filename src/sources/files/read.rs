@@ -164,9 +164,6 @@ impl Cursor {
     }
 }
 
-/// The entry of the same name in the backup before.
-type Base<'a> = Option<(&'a BaseSegment, usize)>;
-
 #[derive(Default)]
 struct Report {
     files: u64,
@@ -287,18 +284,17 @@ impl Reader<'_> {
             self.told(if kind == FileType::File { stat.size } else { 0 });
             return self.artifact.reuse(segment, *index);
         }
-        let base = base.as_ref().map(|(s, i)| (&**s, *i));
         match kind {
-            FileType::File => self.file(path, name, stat, base),
+            FileType::File => self.file(path, name, stat),
             FileType::Symlink => match rustix::fs::readlink(Path::new(OsStr::from_bytes(path)), Vec::new()) {
-                Ok(target) => self.plain(path, name, kind, &stat, Some(target.as_bytes()), base),
+                Ok(target) => self.plain(path, name, kind, &stat, Some(target.as_bytes())),
                 Err(rustix::io::Errno::NOENT) => {
                     self.report.vanished.add(path);
                     Ok(())
                 }
                 Err(e) => Err(failed(path, e)),
             },
-            _ => self.plain(path, name, kind, &stat, first.as_deref(), base),
+            _ => self.plain(path, name, kind, &stat, first.as_deref()),
         }
     }
 
@@ -370,15 +366,7 @@ impl Reader<'_> {
     }
 
     /// A member without content.
-    fn plain(
-        &mut self,
-        path: &[u8],
-        name: &[u8],
-        kind: FileType,
-        stat: &Stat,
-        link: Option<&[u8]>,
-        base: Base<'_>,
-    ) -> Result<()> {
+    fn plain(&mut self, path: &[u8], name: &[u8], kind: FileType, stat: &Stat, link: Option<&[u8]>) -> Result<()> {
         let read_at = now_nanos();
         let xattrs = if kind == FileType::Hardlink { Vec::new() } else { xattrs(path)? };
         let header = header::encode(&Member { path: name, kind, stat, link, size: 0, xattrs: &xattrs, sparse: None })
@@ -386,10 +374,10 @@ impl Reader<'_> {
         let mut entry = self.file_entry(name, kind, stat, read_at);
         entry.link = link.map(|l| Bytes(l.to_vec()));
         entry.header = header.len() as u32;
-        self.artifact.member(entry, &header, base)
+        self.artifact.member(entry, &header)
     }
 
-    fn file(&mut self, path: &[u8], name: &[u8], walked: Stat, base: Base<'_>) -> Result<()> {
+    fn file(&mut self, path: &[u8], name: &[u8], walked: Stat) -> Result<()> {
         let mut last = None;
         for _ in 0..TRIES {
             let file = match open(path) {
@@ -409,7 +397,7 @@ impl Reader<'_> {
                 // Replaced by a name of another inode since the walk saw it; as content it is right all the same.
                 self.links.entry((before.dev, before.inode)).or_insert_with(|| name.to_vec());
             }
-            match self.read_once(path, name, &file, before, base) {
+            match self.read_once(path, name, &file, before) {
                 Ok(()) => return Ok(()),
                 Err(e) if e.kind == Kind::Source => last = Some(e.at(Bytes(path.to_vec()).display())),
                 Err(e) => return Err(e),
@@ -420,7 +408,7 @@ impl Reader<'_> {
             .hint("The file shrinks while it is read. Stop its writer for the backup, or exclude it."))
     }
 
-    fn read_once(&mut self, path: &[u8], name: &[u8], file: &File, stat: Stat, base: Base<'_>) -> Result<()> {
+    fn read_once(&mut self, path: &[u8], name: &[u8], file: &File, stat: Stat) -> Result<()> {
         let io = |e: std::io::Error| failed(path, e);
         let read_at = now_nanos();
         let xattrs = fd_xattrs(file).map_err(|e| failed(path, e))?;
@@ -439,14 +427,14 @@ impl Reader<'_> {
             let header = header::encode(&member(stat.size)).map_err(io)?;
             entry.header = header.len() as u32;
             entry.ctime = self.settled(file, &stat, path, entry.ctime);
-            self.artifact.large(entry, &header, map.stored(), &mut DataReader::new(file, map), base)?;
+            self.artifact.large(entry, &header, map.stored(), &mut DataReader::new(file, map))?;
         } else if stat.size >= LARGE {
             let header = header::encode(&member(stat.size)).map_err(io)?;
             entry.header = header.len() as u32;
             // The entry is made before the content is read; whether it changed meanwhile shows in the times that
             // the next run compares, unless the change was within a tick, which `ctime` being absent covers.
             entry.ctime = entry.ctime.filter(|c| *c < now_nanos() - TICK);
-            self.artifact.large(entry, &header, stat.size, &mut file.take(stat.size), base)?;
+            self.artifact.large(entry, &header, stat.size, &mut file.take(stat.size))?;
             self.settled(file, &stat, path, None);
         } else {
             let mut content = Vec::with_capacity(stat.size as usize + 1);
@@ -461,9 +449,9 @@ impl Reader<'_> {
             entry.header = header.len() as u32;
             entry.ctime = self.settled(file, &stat, path, entry.ctime);
             if content.is_empty() {
-                self.artifact.member(entry, &header, base)?;
+                self.artifact.member(entry, &header)?;
             } else {
-                self.artifact.small(entry, &header, &content, base)?;
+                self.artifact.small(entry, &header, &content)?;
             }
         }
         self.told(stat.size);
@@ -486,7 +474,7 @@ impl Reader<'_> {
             Some((segment, index)) if self.artifact.reusable(segment, &segment.segment.entries[*index]) => {
                 self.artifact.reuse(segment, *index)?
             }
-            _ => self.artifact.trailer(&END, end.as_ref().map(|(s, i)| (&**s, *i)))?,
+            _ => self.artifact.trailer(&END)?,
         }
         if self.progress > 0 {
             self.monitor.event(Event::Read(self.progress));

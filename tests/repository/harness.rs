@@ -1,0 +1,384 @@
+//! A vault in memory with a clock that tests set, machines that back up into it, and restores that compare.
+//!
+//! A machine has what a host has: a connection, a trust file, a cache, an upload journal. `feed` drives the
+//! writer exactly as sources do: unchanged files of the newest complete backup are reused, small ones are given
+//! whole, large ones and streams through a reader.
+
+use crate::data::{self, Content, Random, Source, Tree};
+use crate::gate::Gate;
+use age::x25519;
+use backstay::error::{Error, Kind, Result};
+use backstay::model::{BackupId, Name};
+use backstay::repository::access::{self, KeyRecipient, NewVault, Unlock};
+use backstay::repository::catalog::Catalog;
+use backstay::repository::check::{self, CheckReport, Depth};
+use backstay::repository::manifest::Manifest;
+use backstay::repository::prune::{self, PruneOptions, PruneReport};
+use backstay::repository::reader::Reader;
+use backstay::repository::segment::{Bytes, FileEntry, FileType};
+use backstay::repository::vault::Vault;
+use backstay::repository::writer::{ArtifactWriter, BackupWriter, BaseSegment, Outcome, WriterOptions};
+use backstay::storage::memory::MemoryStore;
+use backstay::telemetry::monitor::Silent;
+use jiff::{SignedDuration, Timestamp};
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+/// Grace time of the vaults here.
+pub const GRACE: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// A name.
+pub fn name(text: &str) -> Name {
+    text.parse().unwrap()
+}
+
+/// A clock that stands until it is moved.
+#[derive(Clone)]
+pub struct Clock(Arc<Mutex<Timestamp>>);
+
+impl Clock {
+    /// What it shows.
+    pub fn now(&self) -> Timestamp {
+        *self.0.lock().unwrap()
+    }
+
+    /// Moves it.
+    pub fn advance(&self, by: SignedDuration) {
+        *self.0.lock().unwrap() += by;
+    }
+
+    /// Moves it by hours.
+    pub fn hours(&self, hours: i64) {
+        self.advance(SignedDuration::from_hours(hours));
+    }
+}
+
+/// A vault and everything around it.
+pub struct World {
+    /// The store behind all connections.
+    pub store: Arc<MemoryStore>,
+    /// The store's clock and everybody's.
+    pub clock: Clock,
+    /// State directories.
+    pub dir: tempfile::TempDir,
+    /// The recovery identity.
+    pub recovery: x25519::Identity,
+    /// The host's name.
+    pub host: Name,
+}
+
+/// A machine that backs up or prunes.
+pub struct Machine {
+    /// Its line to the store.
+    pub gate: Arc<Gate>,
+    /// The vault as this machine sees it.
+    pub catalog: Catalog,
+    /// Its machine id.
+    pub id: String,
+    /// Its upload journal.
+    pub journal: PathBuf,
+    /// Its cache, if it has one.
+    pub cache: Option<PathBuf>,
+    clock: Clock,
+}
+
+impl World {
+    /// A new vault with one recovery key.
+    pub async fn new() -> Self {
+        Self::named("host-1", "2026-01-05T02:00:00Z").await
+    }
+
+    /// A new vault of a host, made at a time.
+    pub async fn named(host: &str, at: &str) -> Self {
+        let clock = Clock(Arc::new(Mutex::new(at.parse().unwrap())));
+        let shown = clock.clone();
+        let store = Arc::new(MemoryStore::with_clock(Arc::new(move || shown.now())));
+        // Listings take several pages, as those of a real store do.
+        store.set_page_size(7);
+        let world = World {
+            store,
+            clock,
+            dir: tempfile::tempdir().unwrap(),
+            recovery: x25519::Identity::generate(),
+            host: name(host),
+        };
+        let vault = world.init().await.unwrap();
+        access::write_trust(&world.trust(), &vault).unwrap();
+        world
+    }
+
+    /// Makes the vault.
+    pub async fn init(&self) -> Result<Vault> {
+        let keys = [(name("recovery"), "recovery", KeyRecipient::X25519(self.recovery.to_public()))];
+        NewVault::generate(self.clock.now(), GRACE).write(self.store.clone(), self.host.clone(), &keys).await
+    }
+
+    /// The host's trust file.
+    pub fn trust(&self) -> PathBuf {
+        self.dir.path().join("trust.json")
+    }
+
+    /// What a person opens the vault with.
+    pub fn unlock(&self) -> Unlock {
+        Unlock::Identities(vec![self.recovery.clone()], None)
+    }
+
+    /// A sealed machine with a cache, by the trust file.
+    pub async fn machine(&self, id: &str) -> Machine {
+        let cache = Some(self.dir.path().join(id).join("cache"));
+        self.machine_with(id, cache).await
+    }
+
+    /// A sealed machine.
+    pub async fn machine_with(&self, id: &str, cache: Option<PathBuf>) -> Machine {
+        let gate = Gate::new(self.store.clone());
+        let vault = access::open_on_host(gate.clone(), &self.host, &self.trust(), None).await.unwrap();
+        Machine {
+            gate,
+            catalog: Catalog::new(Arc::new(vault), cache.clone()),
+            id: id.to_owned(),
+            journal: self.dir.path().join(id).join("uploads"),
+            cache,
+            clock: self.clock.clone(),
+        }
+    }
+
+    /// A person with the recovery identity, without a cache.
+    pub async fn person(&self) -> Catalog {
+        let vault = access::open_with(self.store.clone(), &self.host, &self.unlock()).await.unwrap();
+        Catalog::new(Arc::new(vault), None)
+    }
+
+    /// Prunes as a person does, from elsewhere.
+    pub async fn prune(&self) -> Result<PruneReport> {
+        prune::prune(&self.person().await, PruneOptions { max_share: 1.0, dry_run: false }).await
+    }
+
+    /// Reads everything and marks what is damaged.
+    pub async fn check(&self) -> CheckReport {
+        check::check(&self.person().await, None, Depth::Read(1.0), Arc::new(Silent)).await.unwrap()
+    }
+
+    /// The store's key of a key below the vault.
+    pub fn key(&self, key: &str) -> String {
+        format!("{}/{key}", self.host)
+    }
+
+    /// All keys below a folder of the vault.
+    pub fn keys(&self, folder: &str) -> Vec<String> {
+        let prefix = self.key(folder);
+        self.store.snapshot().into_keys().filter(|k| k.starts_with(&prefix)).collect()
+    }
+
+    /// Bytes stored below a folder of the vault.
+    pub fn bytes(&self, folder: &str) -> usize {
+        let prefix = self.key(folder);
+        self.store.snapshot().iter().filter(|(k, _)| k.starts_with(&prefix)).map(|(_, b)| b.len()).sum()
+    }
+
+    /// Prunes, waits for the grace time, prunes again.
+    pub async fn prune_out(&self) {
+        self.clock.hours(24);
+        self.prune().await.unwrap();
+        self.clock.advance(GRACE);
+        self.prune().await.unwrap();
+    }
+}
+
+/// A run between begin and commit.
+pub struct Run {
+    /// The writer.
+    pub writer: BackupWriter,
+    outcomes: Vec<Outcome>,
+    clock: Clock,
+}
+
+impl Machine {
+    /// Options of a small machine.
+    pub fn options() -> WriterOptions {
+        WriterOptions { level: 1, threads: 2, uploads: 4, ..WriterOptions::default() }
+    }
+
+    /// Begins a run.
+    pub async fn begin(&self, plan: &str) -> Result<Run> {
+        self.begin_with(plan, Self::options()).await
+    }
+
+    /// Begins a run with options.
+    pub async fn begin_with(&self, plan: &str, options: WriterOptions) -> Result<Run> {
+        let now = self.clock.now();
+        let writer = BackupWriter::begin(
+            self.catalog.clone(),
+            name(plan),
+            self.id.clone(),
+            options,
+            &self.journal,
+            Arc::new(Silent),
+            now,
+        )
+        .await?;
+        Ok(Run { writer, outcomes: Vec::new(), clock: self.clock.clone() })
+    }
+
+    /// A whole run.
+    pub async fn backup(&self, plan: &str, sources: &[Source]) -> Result<Manifest> {
+        let mut run = self.begin(plan).await?;
+        run.feed(sources).await;
+        run.commit().await
+    }
+}
+
+impl Run {
+    /// Reads all sources into the run.
+    pub async fn feed(&mut self, sources: &[Source]) {
+        for source in sources.to_vec() {
+            let writer = self.writer.clone();
+            let result = tokio::task::spawn_blocking({
+                let source = source.clone();
+                move || deliver(&writer, &source).map(|artifact| vec![artifact])
+            });
+            self.outcomes.push(Outcome {
+                name: name(&source.name),
+                kind: "test".into(),
+                result: result.await.unwrap(),
+                facts: serde_json::Value::Null,
+                warnings: vec![],
+                seconds: 0.0,
+            });
+        }
+    }
+
+    /// Commits.
+    pub async fn commit(self) -> Result<Manifest> {
+        self.writer.commit(self.outcomes, true, self.clock.now()).await
+    }
+}
+
+fn deliver(writer: &BackupWriter, source: &Source) -> Result<backstay::repository::writer::PendingArtifact> {
+    let mut artifact = match &source.content {
+        Content::Stream(_) => writer.artifact("stream", "sql"),
+        Content::Tree(_) | Content::Broken(_) => writer.artifact("tree", "tar"),
+    };
+    match &source.content {
+        Content::Stream(bytes) => artifact.stream(&mut &bytes[..])?,
+        Content::Tree(files) => {
+            members(writer, &mut artifact, &name(&source.name), files)?;
+            artifact.trailer(&data::END)?;
+        }
+        Content::Broken(files) => {
+            members(writer, &mut artifact, &name(&source.name), files)?;
+            return Err(Error::new(Kind::Source, "the source broke"));
+        }
+    }
+    artifact.finish()
+}
+
+type Base = HashMap<Vec<u8>, (Arc<BaseSegment>, usize)>;
+
+fn base_of(writer: &BackupWriter, source: &Name) -> Base {
+    let mut found = HashMap::new();
+    for reference in writer.base(source, "tree").map(|a| a.segments.clone()).unwrap_or_default() {
+        // As sources do: what cannot be compared with is read.
+        let Ok(segment) = writer.base_segment(&reference) else { continue };
+        for (i, entry) in segment.segment.entries.iter().enumerate() {
+            if let Some(f) = &entry.file {
+                found.insert(f.path.0.clone(), (segment.clone(), i));
+            }
+        }
+    }
+    found
+}
+
+fn members(writer: &BackupWriter, artifact: &mut ArtifactWriter, source: &Name, files: &Tree) -> Result<()> {
+    let base = base_of(writer, source);
+    for (path, file) in files {
+        let header = data::header(path, file);
+        let size = file.content.as_ref().map_or(0, Vec::len);
+        let entry = FileEntry {
+            path: Bytes(path.clone().into_bytes()),
+            kind: if file.content.is_some() { FileType::File } else { FileType::Dir },
+            size: size as u64,
+            mtime: file.version,
+            ctime: Some(file.version),
+            inode: 1,
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            link: None,
+            header: header.len() as u32,
+            blob: None,
+            read_day: 20_000,
+        };
+        if let Some((segment, index)) = base.get(path.as_bytes()) {
+            let before = &segment.segment.entries[*index];
+            let same = before.file.as_ref().is_some_and(|f| f.ctime == entry.ctime && f.size == entry.size);
+            if same && artifact.reusable(segment, before) {
+                artifact.reuse(segment, *index)?;
+                continue;
+            }
+        }
+        match &file.content {
+            Some(content) if content.len() >= data::LARGE => {
+                artifact.large(entry, &header, content.len() as u64, &mut &content[..])?
+            }
+            Some(content) if !content.is_empty() => artifact.small(entry, &header, content)?,
+            _ => artifact.member(entry, &header)?,
+        }
+    }
+    Ok(())
+}
+
+/// What backups must give back: by plan and id, the bytes by source.
+pub type Expected = BTreeMap<(Name, BackupId), Arc<BTreeMap<String, Vec<u8>>>>;
+
+/// Reads all artifacts of a backup and compares them.
+///
+/// # Panics
+/// When bytes come back that are not the ones that went in: worse than any error.
+pub async fn restore(reader: &Reader, manifest: &Manifest, expected: &BTreeMap<String, Vec<u8>>) -> Result<()> {
+    let mut complete: Vec<&str> =
+        manifest.sources.iter().filter(|s| s.is_complete()).map(|s| s.name.as_str()).collect();
+    complete.sort_unstable();
+    assert_eq!(complete, expected.keys().map(String::as_str).collect::<Vec<_>>(), "sources of {}", manifest.id);
+    for source in manifest.sources.iter().filter(|s| s.is_complete()) {
+        let wanted = &expected[source.name.as_str()];
+        for artifact in &source.artifacts {
+            let bytes = reader.small(artifact).await?;
+            assert!(bytes == *wanted, "{} {}: wrong bytes came back without an error", manifest.id, source.name);
+            assert_eq!(artifact.bytes, wanted.len() as u64);
+            assert_eq!(artifact.segments.iter().map(|s| s.bytes).sum::<u64>(), artifact.bytes);
+            if let Some(hash) = &artifact.blake3 {
+                assert_eq!(*hash, blake3::hash(wanted).to_hex().to_string());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Restores every backup of a catalog with a fresh reader; the errors by backup.
+pub async fn restore_all(catalog: &Catalog, expected: &Expected) -> BTreeMap<(Name, BackupId), Error> {
+    let reader = Reader::new(catalog.clone(), Arc::new(Silent)).unwrap();
+    let mut failed = BTreeMap::new();
+    for (plan, id, manifest) in catalog.each(None).await.unwrap() {
+        let result = match manifest {
+            Ok(m) => restore(&reader, &m, &expected[&(plan.clone(), id.clone())]).await,
+            Err(e) => Err(e),
+        };
+        if let Err(e) = result {
+            failed.insert((plan, id), e);
+        }
+    }
+    failed
+}
+
+/// A tree of small files in folders.
+pub fn small_tree(random: &mut Random, files: usize, size: usize) -> Tree {
+    let mut tree = Tree::new();
+    tree.insert("data/".into(), data::dir());
+    for i in 0..files {
+        let length = 1 + random.below(size);
+        tree.insert(format!("data/{:03}", i), data::file(random.noise(length)));
+    }
+    tree
+}
