@@ -110,6 +110,13 @@ impl Error {
         self
     }
 
+    /// Sets what to do, whatever a lower layer said: the caller knows better what the failure means.
+    #[must_use]
+    pub fn do_instead(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
     /// Adds the cause.
     #[must_use]
     pub fn because(mut self, cause: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {

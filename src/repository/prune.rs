@@ -135,7 +135,7 @@ async fn live(catalog: &Catalog, manifests: &[Manifest], damaged: &HashSet<PackK
     for reference in manifests.iter().flat_map(Manifest::segments) {
         if live.segments.insert(reference.object) {
             let segment = catalog.segment(reference).await.map_err(|e| {
-                e.hint("Prune stops here, since what this segment names is unknown. Run `backstay check`.")
+                e.do_instead("Prune stops here, since what this segment names is unknown. Run `backstay check`.")
             })?;
             live.packs.extend(segment.packs.iter().map(|p| p.key));
         }
@@ -154,7 +154,7 @@ pub async fn prune(catalog: &Catalog, options: PruneOptions) -> Result<PruneRepo
     let vault = catalog.vault();
     let records = condemned_records(vault).await?;
     let now = vault.now().await?;
-    let manifests = catalog.all(None).await.map_err(|e| e.hint("Prune stops when a manifest cannot be read: what it names is unknown. Run `backstay check`; `backstay forget` can remove a manifest that is beyond help."))?;
+    let manifests = catalog.all(None).await.map_err(|e| e.do_instead("Prune stops when a manifest cannot be read: what it names is unknown. Run `backstay check`; `backstay forget` can remove a manifest that is beyond help."))?;
     if manifests.is_empty() {
         return Err(Error::new(Kind::Refused, "no backup was found, so everything would be garbage")
             .at(vault.full_key(layout::BACKUPS))

@@ -1,0 +1,167 @@
+//! The documents say what is true: paths and links exist, the exit codes are those of the program, every
+//! configuration key is described, and the sample configuration is read.
+
+use backstay::config::load;
+use backstay::error::Kind;
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn read(relative: &str) -> String {
+    fs::read_to_string(root().join(relative)).unwrap_or_else(|e| panic!("{relative}: {e}"))
+}
+
+/// Every document for readers, relative to the project.
+fn documents() -> Vec<PathBuf> {
+    let mut found = vec!["README.md".into(), "CONTRIBUTING.md".into(), "CHANGELOG.md".into()];
+    for folder in ["docs", "config/policies"] {
+        for entry in fs::read_dir(root().join(folder)).unwrap() {
+            let path = entry.unwrap().path();
+            if path.extension().is_some_and(|e| e == "md") {
+                found.push(path.strip_prefix(root()).unwrap().to_owned());
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+/// Paths of the project that a text names: words that begin with one of its folders.
+fn named_paths(text: &str) -> BTreeSet<String> {
+    let part_of_a_path = |c: char| c.is_ascii_alphanumeric() || "._-/".contains(c);
+    text.split(|c: char| !part_of_a_path(c))
+        .filter(|word| ["src/", "tests/", "config/", "docs/"].iter().any(|folder| word.starts_with(folder)))
+        .map(|word| word.trim_end_matches(['.', '/', '-']).to_owned())
+        .collect()
+}
+
+#[test]
+fn every_path_that_a_document_names_exists() {
+    let mut missing = Vec::new();
+    let mut named = 0;
+    for document in documents() {
+        for path in named_paths(&read(&document.to_string_lossy())) {
+            named += 1;
+            if !root().join(&path).exists() {
+                missing.push(format!("{}: {path}", document.display()));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "named and not there:\n{}", missing.join("\n"));
+    assert!(named > 30, "only {named} paths were found: the search is broken");
+}
+
+/// Targets of the Markdown links of a text.
+fn links(text: &str) -> Vec<&str> {
+    text.split("](").skip(1).filter_map(|rest| rest.split(')').next()).collect()
+}
+
+/// The anchor that a heading gets: lower case, spaces to hyphens, punctuation dropped.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim().to_lowercase();
+    kept.chars().filter(|c| c.is_alphanumeric() || " -_".contains(*c)).map(|c| if c == ' ' { '-' } else { c }).collect()
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() {
+    let mut broken = Vec::new();
+    for document in documents() {
+        let text = read(&document.to_string_lossy());
+        for link in links(&text).into_iter().filter(|l| !l.contains("://")) {
+            let (file, fragment) = link.split_once('#').map_or((link, None), |(file, f)| (file, Some(f)));
+            let target = match file {
+                "" => root().join(&document),
+                file => root().join(&document).parent().unwrap().join(file),
+            };
+            let reached = match fragment {
+                None => target.exists(),
+                Some(fragment) => fs::read_to_string(&target).is_ok_and(|text| {
+                    text.lines().filter(|l| l.starts_with('#')).any(|l| anchor(l.trim_start_matches('#')) == fragment)
+                }),
+            };
+            if !reached {
+                broken.push(format!("{}: {link}", document.display()));
+            }
+        }
+    }
+    assert!(broken.is_empty(), "links that lead nowhere:\n{}", broken.join("\n"));
+}
+
+#[test]
+fn the_table_of_exit_codes_is_that_of_the_program() {
+    let text = read("docs/exit-codes.md");
+    let rows: Vec<&str> = text
+        .lines()
+        .filter(|l| l.strip_prefix("| ").is_some_and(|l| l.starts_with(|c: char| c.is_ascii_digit())))
+        .collect();
+    let expected: Vec<String> =
+        Kind::ALL.iter().map(|(_, code, name, meaning)| format!("| {code} | {name} | {meaning} |")).collect();
+    assert_eq!(rows, expected);
+}
+
+/// The keys in `src/config/raw.rs`: fields of its structs, and of the variants of its enums.
+fn keys() -> BTreeSet<String> {
+    let text = read("src/config/raw.rs");
+    let is_name = |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+    let mut keys = BTreeSet::new();
+    let mut in_type = false;
+    for line in text.lines() {
+        if line.starts_with("pub struct") || line.starts_with("pub enum") {
+            in_type = true;
+        } else if line == "}" {
+            in_type = false;
+        } else if in_type && let Some((name, _)) = line.trim().split_once(": ") {
+            let name = name.strip_prefix("pub ").unwrap_or(name);
+            if is_name(name) {
+                keys.insert(name.to_owned());
+            }
+        }
+    }
+    keys
+}
+
+#[test]
+fn every_configuration_key_is_described_and_in_the_sample() {
+    let keys = keys();
+    for known in ["host", "state_dir", "url", "identity_file", "one_file_system", "count_rows_up_to", "keep", "within"]
+    {
+        assert!(keys.contains(known), "{known} was not found in src/config/raw.rs: the search is broken");
+    }
+    let described = read("docs/configuration.md");
+    let sample = read("config/backstay.toml");
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let in_sample: BTreeSet<&str> = sample.split(|c: char| !word(c)).collect();
+    for key in &keys {
+        let mentioned = described.contains(&format!("`{key}`")) || described.contains(&format!("## `[{key}"));
+        assert!(mentioned, "docs/configuration.md does not mention `{key}`");
+        assert!(in_sample.contains(key.as_str()), "config/backstay.toml does not show {key}");
+    }
+}
+
+#[test]
+fn the_sample_configuration_is_read() {
+    let config = load::load_with(&root().join("config/backstay.toml"), Some(Default::default()));
+    let config = config.unwrap_or_else(|e| panic!("{e}"));
+    assert_eq!(config.plans.len(), 1);
+    assert_eq!(config.sources.len(), 2);
+    // With the keys that are commented out it is read too: they are spelt and typed right.
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("backstay.toml");
+    let all: Vec<String> = read("config/backstay.toml").lines().map(uncommented).collect();
+    fs::write(&file, all.join("\n")).unwrap();
+    for secret in ["s3.secret", "shopdb.password"] {
+        fs::write(folder.path().join(secret), "secret\n").unwrap();
+    }
+    load::load_with(&file, Some(Default::default())).unwrap_or_else(|e| panic!("{e}\n{}", all.join("\n")));
+}
+
+/// `# key = value` and `# [section]` without their mark; prose stays a comment.
+fn uncommented(line: &str) -> String {
+    let Some(rest) = line.strip_prefix("# ") else { return line.to_owned() };
+    let key = rest.split_once(" = ").is_some_and(|(key, _)| key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'));
+    if key || rest.starts_with('[') { rest.to_owned() } else { line.to_owned() }
+}

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Installs what a task needs and is not there yet: Debian packages, Python packages, and programs built from their
+# published crates into ~/.cache/backstay-tools. Run again, it finds everything and does nothing.
+#
+#   setup.sh demo    what `make demo` needs
+#   setup.sh test    what `make test` needs
+#   setup.sh bench   what `make bench` needs
+#   setup.sh deny    cargo-deny
+set -euo pipefail
+tools=$HOME/.cache/backstay-tools
+sudo=$([ "$(id -u)" = 0 ] || echo sudo)
+
+have() { command -v "$1" > /dev/null; }
+packages() {
+    local missing=()
+    for p in "$@"; do
+        dpkg-query -W -f '${Status}' "$p" 2> /dev/null | grep -q 'ok installed' || missing+=("$p")
+    done
+    [ ${#missing[@]} = 0 ] && return
+    echo "installing ${missing[*]}"
+    # The tests make clusters of their own; the one that the package would start is not wanted.
+    $sudo mkdir -p /etc/postgresql-common/createcluster.d
+    echo 'create_main_cluster = false' | $sudo tee /etc/postgresql-common/createcluster.d/backstay.conf > /dev/null
+    $sudo apt-get update -qq
+    DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends "${missing[@]}" > /dev/null
+}
+crate() { # NAME VERSION PROGRAM
+    if [ ! -x "$tools/bin/$3" ] && ! have "$3"; then
+        echo "building $1 $2 (once; this takes a while)"
+        cargo install "$1" --version "$2" --locked --quiet --root "$tools"
+    fi
+}
+
+build=(build-essential pkg-config libssl-dev)
+case ${1:-test} in
+    demo) packages "${build[@]}" postgresql postgresql-client ;;
+    test)
+        packages "${build[@]}" postgresql postgresql-client age zstd jq rclone acl attr util-linux openssl python3 python3-pip
+        have moto_server || python3 -m pip install --quiet --break-system-packages 'moto[server]==5.2.1' 2> /dev/null || python3 -m pip install --quiet 'moto[server]==5.2.1'
+        crate b3sum 1.8.7 b3sum
+        crate garage 2.5.0 garage
+        have cargo-nextest || crate cargo-nextest 0.9.143 cargo-nextest
+        ;;
+    bench) packages "${build[@]}" postgresql postgresql-client age zstd restic time && crate rustic-rs 0.11.4 rustic ;;
+    deny) crate cargo-deny 0.20.2 cargo-deny ;;
+    *) echo "setup.sh: unknown task $1" >&2 && exit 2 ;;
+esac
