@@ -7,6 +7,7 @@
 #   recover.sh VAULT IDENTITY PLAN BACKUP                 lists the artifacts of one
 #   recover.sh VAULT IDENTITY PLAN BACKUP SOURCE ARTIFACT > FILE
 #
+# IDENTITY is an identity file, or `-` for a passphrase, which age asks for on the terminal.
 # The output is a plain tar, a PostgreSQL custom archive, SQL, … as the list says.
 set -euo pipefail
 die() { echo "recover.sh: $*" >&2; exit 1; }
@@ -19,7 +20,13 @@ work=$(mktemp -d) && trap 'rm -rf "$work"' EXIT && chmod 700 "$work"
 
 # 1. The key files: every one that the identity opens holds the identity of its epoch and the vault secret.
 for file in "$vault"/keys/*/*.age; do
-    age -d -i "$identity" "$file" > "$work/key.json" 2> "$work/why" || continue
+    if [ "$identity" = - ]; then
+        # Only files that are sealed to a passphrase ask for one, on the terminal.
+        head -2 "$file" | grep -q '^-> scrypt ' || continue
+        age -d "$file" > "$work/key.json" || continue
+    else
+        age -d -i "$identity" "$file" > "$work/key.json" 2> "$work/why" || continue
+    fi
     jq -r .epoch_identity "$work/key.json" >> "$work/epochs"
     secret=$(jq -r .vault_secret "$work/key.json")
 done
@@ -36,15 +43,15 @@ fi
 
 # Opens a record (a manifest or a segment): a code, a newline, a zstd frame.
 record() { # KIND KEY
-    [ -f "$vault/$2" ] || die "$2 is missing"
-    age -d -i "$work/epochs" "$vault/$2" > "$work/record" || die "$2 cannot be opened"
+    [ -f "$vault/$2" ] || { why="$2 is missing" && return 1; }
+    age -d -i "$work/epochs" "$vault/$2" > "$work/record" 2> /dev/null || { why="$2 cannot be opened" && return 1; }
     tail -c +66 "$work/record" > "$work/frame"
     if [ -f "$work/record.key" ]; then
         printf 'backstay record 1\n%s\n%s\n%s\n' "$(jq -r .vault "$vault/vault.json")" "$1" "$2" | cat - "$work/frame" > "$work/bound"
         code=$(b3sum --no-names --keyed "$work/bound" < "$work/record.key")
-        [ "$code" = "$(head -c 64 "$work/record")" ] || die "$2 is not authentic"
+        [ "$code" = "$(head -c 64 "$work/record")" ] || { why="$2 is not authentic" && return 1; }
     fi
-    zstd -dcq "$work/frame"
+    zstd -dcq "$work/frame" > "$work/body"
 }
 
 # Opens a pack into $work/pack and proves its name.
@@ -58,7 +65,8 @@ if [ $# -lt 4 ]; then
     (cd "$vault/backups" && find . -type f | sed 's,^\./,,; s,/, ,' | sort)
     exit
 fi
-record manifest "backups/$3/$4" > "$work/manifest"
+record manifest "backups/$3/$4" || die "$why"
+mv "$work/body" "$work/manifest"
 if [ $# -lt 6 ]; then
     jq -r '.sources[] | .name as $s | .artifacts[] | "\($s)\t\(.name)\t\(.media)\t\(.bytes) bytes"' "$work/manifest"
     exit
@@ -68,8 +76,13 @@ fi
 jq -r --arg s "$5" --arg a "$6" '.sources[] | select(.name == $s) | .artifacts[] | select(.name == $a) | .segments[].object' "$work/manifest" > "$work/segments"
 [ -s "$work/segments" ] || die "the backup holds no artifact $6 of source $5"
 while read -r segment; do
-    record segment "meta/${segment:0:2}/$segment" > "$work/segment"
-    jq -rn 'input as $h | inputs | .x[] | "\($h.packs[.[0]][0]) \($h.packs[.[0]][2]) \(.[1]) \(.[2])"' "$work/segment"
+    found=
+    # Should a segment be damaged, a later generation of it may be sound.
+    for candidate in "$segment" $(cd "$vault/meta/${segment:0:2}" && ls | grep "^${segment%-*}-" || true); do
+        if record segment "meta/${candidate:0:2}/$candidate"; then found=1 && break; fi
+    done
+    [ -n "$found" ] || die "$why"
+    jq -rn 'input as $h | inputs | .x[] | "\($h.packs[.[0]][0]) \($h.packs[.[0]][2]) \(.[1]) \(.[2])"' "$work/body"
 done < "$work/segments" | awk '
     $1 == name && $3 == offset + length_ { length_ += $4; next }
     { if (name) print name, plain, offset, length_; name = $1; plain = $2; offset = $3; length_ = $4 }

@@ -77,6 +77,8 @@ impl Kind {
 pub struct Error {
     /// What a script can react to.
     pub kind: Kind,
+    /// True when the store refused the request for lack of permission.
+    pub denied: bool,
     /// What failed, as a lower-case phrase without a full stop.
     pub what: String,
     /// The file, object, source or option concerned.
@@ -93,7 +95,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// An error of a kind with what failed.
     pub fn new(kind: Kind, what: impl Into<String>) -> Self {
-        Error { kind, what: what.into(), place: None, hint: None, cause: None }
+        Error { kind, denied: false, what: what.into(), place: None, hint: None, cause: None }
     }
 
     /// Adds the place, unless a lower layer already named a more exact one.
@@ -148,6 +150,7 @@ impl Error {
     pub fn again(&self) -> Self {
         Error {
             kind: self.kind,
+            denied: self.denied,
             what: self.what.clone(),
             place: self.place.clone(),
             hint: self.hint.clone(),
@@ -230,7 +233,8 @@ impl From<StorageError> for Error {
                 (Kind::Storage, "the store refused the request as invalid", "Check `repository.url` and its options.")
             }
         };
-        Error::new(kind, what).because(e).hint(hint)
+        let denied = e.kind == S::Denied;
+        Error { denied, ..Error::new(kind, what).because(e).hint(hint) }
     }
 }
 

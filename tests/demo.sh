@@ -42,7 +42,7 @@ sql erp "
     CREATE TABLE customers (id serial PRIMARY KEY, name text NOT NULL, email text UNIQUE, joined timestamptz);
     INSERT INTO customers (name, email, joined) SELECT 'Customer ' || g, 'c' || g || '@example.org', timestamptz '2024-01-01' + g * interval '7 min' FROM generate_series(1, 60000) g;
     CREATE TABLE orders (id bigserial PRIMARY KEY, customer int REFERENCES customers, placed timestamptz, total numeric(12,2), note text);
-    INSERT INTO orders (customer, placed, total, note) SELECT 1 + g % 60000, timestamptz '2025-01-01' + g * interval '90 s', (g * 7919 % 100000) / 100.0, md5(g::text) || ' ' || md5((g * 31)::text) FROM generate_series(1, 700000) g;
+    INSERT INTO orders (customer, placed, total, note) SELECT 1 + g % 60000, timestamptz '2025-01-01' + g * interval '90 s', (g::bigint * 7919 % 100000) / 100.0, md5(g::text) || ' ' || md5((g * 31)::text) FROM generate_series(1, 700000) g;
     CREATE INDEX ON orders (customer); CREATE INDEX ON orders (placed);
     CREATE TABLE events (at timestamptz, kind text, payload jsonb);
     INSERT INTO events SELECT timestamptz '2026-01-01' + g * interval '1 s', (ARRAY['login','view','buy'])[1 + g % 3], jsonb_build_object('session', md5((g / 9)::text), 'n', g) FROM generate_series(1, 600000) g;

@@ -69,6 +69,9 @@ fn chosen(all: &[Name], only: &[String], plan: &Name) -> Result<Vec<Name>> {
     if only.is_empty() {
         return Ok(all.to_vec());
     }
+    let mut only = only.to_vec();
+    only.sort();
+    only.dedup();
     only.iter()
         .map(|text| {
             all.iter().find(|n| n.as_str() == text).cloned().ok_or_else(|| {

@@ -72,7 +72,9 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         for (plan, id) in &report.missing_predecessors {
             say(&bad(&format!("  backup {plan}/{id} is named by a later one and is missing, and nobody forgot it")))?;
         }
-        if !report.findings.is_empty() {
+        if report.unmarked > 0 {
+            say(&notice("These credentials may not write, so damaged packs could not be marked for repair."))?;
+        } else if !report.findings.is_empty() {
             say("Damaged packs are marked: the next backup stores again what the host still has.")?;
         }
     }

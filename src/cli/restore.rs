@@ -196,20 +196,14 @@ fn report(context: &Context, m: &Manifest, done: &Done, started: Instant, has_re
             "  {source}: {} with {}, {} and {}",
             p.path.display(),
             size::plural(p.restored.files, "file"),
-            size::plural(p.restored.dirs, "director")
-                .replace("directors", "directories")
-                .replace("1 director", "1 directory"),
+            size::plural(p.restored.dirs, "directory"),
             size::human(p.restored.bytes)
         ))?;
         if let Some(previous) = &p.previous {
             say(&format!("    what was there is kept as {}, with what the backup excludes", previous.display()))?;
         }
         for (what, n) in &p.restored.left_out {
-            say(&format!(
-                "    {} {what} could not be set on {}",
-                notice("left out:"),
-                size::plural(*n, "entry").replace("entrys", "entries")
-            ))?;
+            say(&format!("    {} {what} could not be set on {}", notice("left out:"), size::plural(*n, "entry")))?;
         }
     }
     for (source, l) in &done.loaded {

@@ -95,10 +95,23 @@ hex_id!(
     PackId, 32
 );
 hex_id!(
+    /// The first bytes of a pack's name, where a rare mistake costs nothing but space.
+    PackPrefix, 8
+);
+hex_id!(
     /// A blob's id: the first 128 bits of the keyed BLAKE3 of its bytes. Collisions cannot be searched for
     /// without the vault secret, and by chance need about 2^64 blobs.
     BlobId, 16
 );
+
+impl PackId {
+    /// The first bytes.
+    pub fn prefix(&self) -> PackPrefix {
+        let mut first = [0; 8];
+        first.copy_from_slice(&self.0[..8]);
+        PackPrefix(first)
+    }
+}
 
 impl VaultId {
     /// A fresh random id.

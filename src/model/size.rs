@@ -34,7 +34,11 @@ pub fn count(n: u64) -> String {
 
 /// A count with its noun: `1 file`, `1,204 files`.
 pub fn plural(n: u64, noun: &str) -> String {
-    format!("{} {noun}{}", count(n), if n == 1 { "" } else { "s" })
+    let many = match noun.strip_suffix('y') {
+        Some(stem) => format!("{stem}ies"),
+        None => format!("{noun}s"),
+    };
+    format!("{} {}", count(n), if n == 1 { noun } else { &many })
 }
 
 /// Parses `512`, `64KiB`, `10 MiB`, `1.5GiB`, `20MB` into bytes.
@@ -77,6 +81,7 @@ mod tests {
         assert_eq!(human(15_247_473_664), "14.2 GiB");
         assert_eq!(count(1_234_567), "1,234,567");
         assert_eq!(plural(1, "file"), "1 file");
+        assert_eq!(plural(2, "directory"), "2 directories");
     }
 
     #[test]

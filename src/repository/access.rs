@@ -20,6 +20,7 @@ use crate::storage::{ObjectStore, PutOutcome};
 use age::secrecy::SecretString;
 use age::x25519;
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -60,6 +61,9 @@ struct KeyFile {
     vault_secret: Zeroizing<String>,
     epoch_identity: Zeroizing<String>,
     catalog_identity: Zeroizing<String>,
+    /// What earlier epochs say of this one, by their numbers; empty in the first.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    vouched: BTreeMap<u32, String>,
 }
 
 /// The host's trust file.
@@ -89,6 +93,27 @@ pub struct KeyLabel {
     pub recipient: String,
     /// When it was added, by the store's clock.
     pub added: jiff::Timestamp,
+    /// Made with the epoch's identity: a host that knows the vault secret only cannot add a recipient of its own,
+    /// which the next rotation would seal to.
+    pub vouched: String,
+}
+
+impl KeyLabel {
+    fn statement(vault: VaultId, epoch: u32, name: &Name, role: &str, recipient: &str) -> String {
+        format!("key {vault} {epoch} {name} {role} {recipient}")
+    }
+
+    /// Whether a holder of the epoch's identity made this label.
+    pub fn is_vouched(&self, vault: VaultId, epoch: &Epoch) -> bool {
+        epoch
+            .vouch(&Self::statement(vault, epoch.number, &self.name, &self.role, &self.recipient))
+            .is_some_and(|v| v == self.vouched)
+    }
+}
+
+/// What the epoch before says of an epoch.
+pub fn succession(vault: VaultId, epoch: &Epoch) -> String {
+    format!("epoch {vault} {} {} {}", epoch.number, epoch.recipient, epoch.catalog.to_public())
 }
 
 fn parse_identity(text: &str) -> Result<x25519::Identity> {
@@ -255,7 +280,9 @@ pub async fn write_key(vault: &Vault, epoch: &Epoch, name: &Name, role: &str, re
     let identity = epoch.identity.as_ref().ok_or_else(|| {
         Error::new(Kind::Key, "adding a key needs an identity of this vault").hint("Give one with --identity.")
     })?;
+    let says = |e: &Epoch| Some((e.number, e.vouch(&succession(vault.header.vault, epoch))?));
     let content = KeyFile {
+        vouched: vault.epochs().iter().filter(|e| e.number < epoch.number).filter_map(says).collect(),
         format: FORMAT,
         vault: vault.header.vault,
         name: name.clone(),
@@ -282,8 +309,14 @@ pub async fn write_key(vault: &Vault, epoch: &Epoch, name: &Name, role: &str, re
             .at(key)
             .hint("Choose another name, or remove that key first."));
     }
-    let label =
-        KeyLabel { name: name.clone(), role: role.to_owned(), recipient: recipient_text, added: vault.now().await? };
+    let statement = KeyLabel::statement(vault.header.vault, epoch.number, name, role, &recipient_text);
+    let label = KeyLabel {
+        vouched: epoch.vouch(&statement).unwrap_or_default(),
+        name: name.clone(),
+        role: role.to_owned(),
+        recipient: recipient_text,
+        added: vault.now().await?,
+    };
     let label_key = layout::key_label(epoch.number, name);
     vault.write_record(RecordKind::KeyLabel, &label_key, &label).await?;
     Ok(())
@@ -298,7 +331,7 @@ async fn unlock_epochs(
 ) -> Result<(VaultSecret, Vec<Epoch>)> {
     let prefix = format!("{host}/{}", layout::KEYS);
     let mut secret: Option<VaultSecret> = None;
-    let mut epochs: Vec<Epoch> = Vec::new();
+    let mut opened: Vec<(Epoch, BTreeMap<u32, String>)> = Vec::new();
     let mut damaged: Option<Error> = None;
     let mut seen = 0;
     for object in crate::storage::list_all(store, &prefix).await? {
@@ -310,7 +343,7 @@ async fn unlock_epochs(
         };
         seen += 1;
         let sealed = store.get(&object.key, 64 * 1024).await?;
-        let opened = match unlock {
+        let attempt = match unlock {
             Unlock::Identities(ids, _) => seal::open(ids.iter().map(|i| i as &dyn age::Identity), &sealed, 64 * 1024),
             Unlock::Passphrase(p) => {
                 let mut id = age::scrypt::Identity::new(p.clone());
@@ -318,7 +351,7 @@ async fn unlock_epochs(
                 seal::open(std::iter::once(&id as &dyn age::Identity), &sealed, 64 * 1024)
             }
         };
-        let plain = match opened {
+        let plain = match attempt {
             Ok(plain) => Zeroizing::new(plain),
             Err(OpenError::NoMatchingKey) => continue,
             Err(OpenError::Damaged(why)) => {
@@ -350,16 +383,20 @@ async fn unlock_epochs(
             ));
         }
         secret = Some(this);
-        if !epochs.iter().any(|e| e.number == content.epoch) {
-            let identity = parse_identity(&content.epoch_identity)?;
-            epochs.push(Epoch {
-                number: content.epoch,
-                recipient: identity.to_public(),
-                catalog: parse_identity(&content.catalog_identity)?,
-                identity: Some(identity),
-            });
+        let identity = parse_identity(&content.epoch_identity)?;
+        let epoch = Epoch {
+            number: content.epoch,
+            recipient: identity.to_public(),
+            catalog: parse_identity(&content.catalog_identity)?,
+            identity: Some(identity),
+        };
+        match opened.iter().find(|(e, _)| e.number == epoch.number) {
+            Some((e, _)) if e.recipient.to_string() == epoch.recipient.to_string() => {}
+            Some(_) => return Err(Error::damaged(rel, "key files of this epoch hold different identities")),
+            None => opened.push((epoch, content.vouched.clone())),
         }
     }
+    let epochs = believe(header.vault, opened)?;
     match secret {
         Some(secret) => Ok((secret, epochs)),
         None => Err(damaged.unwrap_or_else(|| {
@@ -370,6 +407,26 @@ async fn unlock_epochs(
                 )
         })),
     }
+}
+
+/// The first epoch that an identity opens is where its trust begins; every later one must be vouched for by one that
+/// is believed already. Otherwise whoever knows the vault secret could plant an epoch of his own, and have hosts seal
+/// to it.
+fn believe(vault: VaultId, mut opened: Vec<(Epoch, BTreeMap<u32, String>)>) -> Result<Vec<Epoch>> {
+    opened.sort_by_key(|(e, _)| e.number);
+    let mut believed: Vec<Epoch> = Vec::new();
+    for (epoch, vouched) in opened {
+        let statement = succession(vault, &epoch);
+        let good = believed.is_empty()
+            || believed.iter().any(|e| vouched.get(&e.number).is_some_and(|v| e.vouch(&statement).as_ref() == Some(v)));
+        if !good {
+            return Err(Error::new(Kind::Refused, format!("no earlier key epoch vouches for key epoch {}", epoch.number))
+                .at(layout::epoch(epoch.number))
+                .hint("Somebody who knows the vault secret may have planted it. Compare with whoever rotated the keys; if nobody did, delete that folder."));
+        }
+        believed.push(epoch);
+    }
+    Ok(believed)
 }
 
 /// Opens a vault with an identity alone, as on a fresh machine, and checks it against the canaries.

@@ -51,6 +51,7 @@ pub async fn list(vault: &Vault) -> Result<Vec<Key>> {
             other => other?,
         };
         let unknown = || KeyLabel {
+            vouched: String::new(),
             name: name.clone(),
             role: "unknown".into(),
             recipient: "unknown".into(),
@@ -118,6 +119,11 @@ pub async fn rotate(vault: &Vault, without: Option<&Name>, passphrase: Option<Se
     }
     let mut recipients = Vec::new();
     for key in &keep {
+        if !key.label.is_vouched(vault.header.vault, vault.epoch()?) {
+            return Err(Error::new(Kind::Refused, format!("nobody with an identity of the vault vouches for key {}", key.label.name))
+                .at(layout::key_label(newest, &key.label.name))
+                .hint("Somebody who knows the vault secret only may have added it. Remove it with `backstay key remove`, and add it again if it is right."));
+        }
         let recipient = match (key.label.recipient.as_str(), &passphrase) {
             ("passphrase", Some(p)) => {
                 // It must be the passphrase of this very key, or its owner would be locked out.

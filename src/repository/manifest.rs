@@ -1,7 +1,8 @@
 //! The manifest: what one backup is. Written last; a backup exists exactly when its manifest does.
 
 use super::segment::SegmentRef;
-use crate::model::{BackupId, Name, PackId, VaultId};
+use crate::model::ids::PackPrefix;
+use crate::model::{BackupId, Name, VaultId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -38,9 +39,10 @@ pub struct Manifest {
     pub sources: Vec<SourceRecord>,
     /// What was read and shipped.
     pub stats: Stats,
-    /// Packs of which this backup uses too little to go on using them; the next run stores that little again.
+    /// Packs (the first bytes of their names) of which this backup uses too little to go on using them; the next run
+    /// stores that little again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub sparse_packs: Vec<PackId>,
+    pub sparse_packs: Vec<PackPrefix>,
 }
 
 /// How a source ended.

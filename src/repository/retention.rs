@@ -134,6 +134,10 @@ pub fn decide(manifests: &[Manifest], keep: &Keep, respect: &Respect, now: Times
             give(&backup, format!("{source}: {reason}"));
         }
     }
+    // By source, runs of single sources could let the last backup of the whole plan go.
+    if let Some(newest) = manifests.iter().filter(|m| m.is_complete()).max_by_key(|m| (m.store_time, m.id.clone())) {
+        give(&(newest.plan.clone(), newest.id.clone()), "newest of the whole plan".into());
+    }
     // A backup in which nothing is complete protects nothing; the newest one stays to be looked at.
     if let Some(newest) = manifests.iter().max_by_key(|m| (m.store_time, m.id.clone())) {
         give(&(newest.plan.clone(), newest.id.clone()), "newest".into());

@@ -21,6 +21,8 @@ pub mod context {
     pub const RECORD: &str = "backstay 2026 v1 record code";
     /// Seed of the chunker's table.
     pub const CUT: &str = "backstay 2026 v1 cut table";
+    /// Key, from an epoch's identity, that vouches for labels and for the next epoch.
+    pub const VOUCH: &str = "backstay 2026 v1 epoch vouches";
     /// What people compare: proves knowledge of nothing, names the secret.
     pub const FINGERPRINT: &str = "backstay 2026 v1 fingerprint";
 }
@@ -136,6 +138,15 @@ impl Epoch {
     /// The same epoch as a sealed host knows it.
     pub fn without_identity(&self) -> Self {
         Epoch { identity: None, ..self.clone() }
+    }
+}
+
+impl Epoch {
+    /// A code that only a holder of this epoch's identity can make: it vouches for what the vault secret alone must
+    /// not decide, which is whom the next epoch is sealed to. `None` without the identity.
+    pub fn vouch(&self, statement: &str) -> Option<String> {
+        let key = Zeroizing::new(blake3::derive_key(context::VOUCH, identity_text(self.identity.as_ref()?).as_bytes()));
+        Some(blake3::keyed_hash(&key, statement.as_bytes()).to_hex().to_string())
     }
 }
 

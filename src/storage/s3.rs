@@ -214,6 +214,9 @@ impl ObjectStore for S3Store {
             .key(self.root.full(key))
             .set_storage_class(self.storage_class.clone())
             .set_if_none_match(condition)
+            // Buckets with a default retention demand a checksum; a plain header suits third-party servers too, where
+            // a trailer would not.
+            .checksum_crc32_c(openssl::base64::encode_block(&crc32c::crc32c(&body).to_be_bytes()))
             .body(ByteStream::from(body))
             .customize()
             .config_override(slower);

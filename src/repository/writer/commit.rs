@@ -2,11 +2,12 @@
 
 use super::artifact::{PendingArtifact, Reference};
 use super::pack::OpenPack;
-use super::recipe::Usage;
+use super::recipe::{PackUse, Usage};
 use super::slot::Slot;
 use super::{BackupWriter, Shared, lock};
 use crate::error::{Error, Kind, Result};
-use crate::model::{Name, PackId};
+use crate::model::Name;
+use crate::model::ids::PackPrefix;
 use crate::repository::layout;
 use crate::repository::manifest::{Artifact, Manifest, SourceRecord, SourceState, Stats};
 use crate::repository::record::RecordKind;
@@ -262,19 +263,13 @@ fn resolve(reference: Reference) -> Result<SegmentRef> {
 
 /// The packs that the next run should not name again: those of which little is used, and the small ones when
 /// there are many.
-fn sparse_packs(usage: &Usage) -> Vec<PackId> {
-    let small: Vec<PackId> =
-        usage.packs().filter(|(info, _)| u64::from(info.plain) < SMALL).map(|(info, _)| info.key.id).collect();
-    let mut sparse: Vec<PackId> = usage
-        .packs()
-        .filter(|(info, used)| used * SPARSE < u64::from(info.plain))
-        .map(|(info, _)| info.key.id)
-        .collect();
-    if small.len() > MANY_SMALL {
-        sparse.extend(small);
-    }
-    sparse.sort_unstable();
-    sparse.dedup();
-    sparse.truncate(SPARSE_LISTED);
-    sparse
+fn sparse_packs(usage: &Usage) -> Vec<PackPrefix> {
+    let small = |u: &PackUse| u64::from(u.plain) < SMALL;
+    let many_small = usage.packs().filter(|(_, u)| small(u)).count() > MANY_SMALL;
+    let sparse = |u: &PackUse| u64::from(u.used) * SPARSE < u64::from(u.plain);
+    let mut listed: Vec<PackPrefix> =
+        usage.packs().filter(|(_, u)| sparse(u) || (many_small && small(u))).map(|(id, _)| *id).collect();
+    listed.sort_unstable();
+    listed.truncate(SPARSE_LISTED);
+    listed
 }

@@ -5,6 +5,7 @@
 //! if they came again, which costs space and is never wrong.
 
 use super::slot::{Home, Slot};
+use crate::model::ids::PackPrefix;
 use crate::model::{BlobId, PackId, PackKey};
 use crate::repository::segment::{PackInfo, Segment};
 use std::collections::{HashMap, HashSet};
@@ -54,20 +55,20 @@ pub struct Known {
     /// Packs that must not be named again: condemned or damaged.
     forbidden: HashSet<PackKey>,
     /// Packs of which the newest backup uses too little.
-    sparse: HashSet<PackId>,
+    sparse: HashSet<PackPrefix>,
     tiny: HashMap<PackId, PackInfo>,
 }
 
 impl Known {
     /// A table that never gives a place in one of these packs.
-    pub fn new(forbidden: HashSet<PackKey>, sparse: HashSet<PackId>) -> Self {
+    pub fn new(forbidden: HashSet<PackKey>, sparse: HashSet<PackPrefix>) -> Self {
         Known { forbidden, sparse, ..Known::default() }
     }
 
     /// Whether a pack may be named by this run.
     pub fn allows(&self, pack: &PackKey) -> bool {
         let none = self.forbidden.is_empty() && self.sparse.is_empty();
-        none || !(self.forbidden.contains(pack) || self.sparse.contains(&pack.id))
+        none || !(self.forbidden.contains(pack) || self.sparse.contains(&pack.id.prefix()))
     }
 
     /// Where a blob is, if it need not be stored again.

@@ -31,6 +31,7 @@ use super::prune;
 use super::segment::{Segment, SegmentRef};
 use super::vault::Vault;
 use crate::error::{Error, Kind, Result};
+use crate::model::ids::PackPrefix;
 use crate::model::{BackupId, Name, PackId, PackKey};
 use crate::telemetry::monitor::Monitor;
 use futures::{StreamExt, TryStreamExt, stream};
@@ -70,7 +71,7 @@ pub struct WriterOptions {
 impl Default for WriterOptions {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(2, usize::from);
-        WriterOptions { level: 3, verify: true, threads, uploads: 8, memory: 96 << 20, take_over: false }
+        WriterOptions { level: 3, verify: true, threads, uploads: 8, memory: 64 << 20, take_over: false }
     }
 }
 
@@ -186,7 +187,7 @@ impl BackupWriter {
             *next = (*next).max(pack.generation + 1);
         }
         let forbidden: HashSet<PackKey> = condemned.union(&damaged).copied().collect();
-        let sparse: HashSet<PackId> =
+        let sparse: HashSet<PackPrefix> =
             earlier.first().map(|m| m.sparse_packs.iter().copied().collect()).unwrap_or_default();
         let mut known = Known::new(forbidden, sparse);
         let (journal, uploaded) = UploadJournal::open(journal)?;
@@ -314,7 +315,10 @@ impl Shared {
             manifests.extend(self.catalog.manifest(&plan, &id).await.ok());
         }
         let mut seen = HashSet::new();
-        for reference in manifests.iter().flat_map(Manifest::segments) {
+        // Streams first: the table is bounded, and a dump has few chunks that are each worth much.
+        let (streams, trees): (Vec<_>, Vec<_>) =
+            manifests.iter().flat_map(Manifest::segments).partition(|s| s.first.is_none());
+        for reference in streams.into_iter().chain(trees) {
             // A segment that cannot be read only means that its blobs are stored again.
             if seen.insert(reference.object)
                 && let Ok(segment) = self.catalog.segment(reference).await

@@ -7,11 +7,14 @@
 //! The common case, a segment in which nothing changed, is not even encoded: while entries are reused one by one
 //! in the order of a base segment, the builder *mirrors* it, and when all of it came by, takes over its reference.
 
+use super::known::FirstBytes;
 use super::slot::Home;
 use crate::error::Result;
+use crate::model::ids::PackPrefix;
 use crate::model::{BlobId, PackKey};
 use crate::repository::segment::{Bytes, Entry, Extent, FileEntry, PackInfo, Segment, SegmentRef};
 use std::collections::{HashMap, VecDeque};
+use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
 /// No segment ends by hash before this many entries.
@@ -68,27 +71,40 @@ pub enum Finished {
     Same(SegmentRef),
 }
 
-/// How much of each pack a backup uses, by the first bytes of its name.
+/// How much of each pack a backup uses, by the first bytes of its name: 3 million packs of a 10 TB host take 70 MiB.
 #[derive(Default)]
-pub struct Usage(HashMap<u64, (PackInfo, u64)>);
+pub struct Usage(HashMap<PackPrefix, PackUse, BuildHasherDefault<FirstBytes>>);
+
+/// Use of one pack.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PackUse {
+    /// Bytes used; what is used twice counts twice.
+    pub used: u32,
+    /// Bytes of the whole.
+    pub plain: u32,
+}
 
 impl Usage {
     fn add(&mut self, pack: &PackInfo, bytes: u32) {
-        let mut first = [0; 8];
-        first.copy_from_slice(&pack.key.id.0[..8]);
-        self.0.entry(u64::from_le_bytes(first)).or_insert((*pack, 0)).1 += u64::from(bytes);
+        let entry = self.0.entry(pack.key.id.prefix()).or_insert(PackUse { used: 0, plain: pack.plain });
+        entry.used = entry.used.saturating_add(bytes);
     }
 
     /// Adds another artifact's use.
     pub fn merge(&mut self, other: Usage) {
-        for (id, (info, used)) in other.0 {
-            self.0.entry(id).or_insert((info, 0)).1 += used;
+        if self.0.is_empty() {
+            *self = other;
+            return;
+        }
+        for (id, more) in other.0 {
+            let entry = self.0.entry(id).or_insert(PackUse { used: 0, plain: more.plain });
+            entry.used = entry.used.saturating_add(more.used);
         }
     }
 
-    /// Every pack with the bytes used of it.
-    pub fn packs(&self) -> impl Iterator<Item = &(PackInfo, u64)> {
-        self.0.values()
+    /// Every pack with its use.
+    pub fn packs(&self) -> impl Iterator<Item = (&PackPrefix, &PackUse)> {
+        self.0.iter()
     }
 }
 
@@ -377,7 +393,10 @@ mod tests {
         assert_eq!(news(&finished), 0);
         assert_eq!(finished.len(), base.len());
         assert_eq!(again.bytes, first.bytes);
-        assert_eq!(again.usage.packs().map(|p| p.1).sum::<u64>(), first.usage.packs().map(|p| p.1).sum::<u64>());
+        assert_eq!(
+            again.usage.packs().map(|p| u64::from(p.1.used)).sum::<u64>(),
+            first.usage.packs().map(|p| u64::from(p.1.used)).sum::<u64>()
+        );
     }
 
     #[test]
@@ -402,7 +421,7 @@ mod tests {
             again.end().unwrap();
             let expected = first.bytes - if skip { 1024 } else { 512 };
             assert_eq!(again.bytes, expected);
-            assert_eq!(again.usage.packs().map(|p| p.1).sum::<u64>(), expected);
+            assert_eq!(again.usage.packs().map(|p| u64::from(p.1.used)).sum::<u64>(), expected);
             let finished = again.take_finished();
             let total: u64 = finished
                 .iter()

@@ -6,6 +6,7 @@
 pub mod exclude;
 pub mod header;
 pub mod members;
+pub mod place;
 pub mod read;
 pub mod sparse;
 pub mod untar;

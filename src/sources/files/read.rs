@@ -426,8 +426,9 @@ impl Reader<'_> {
         if let Some(map) = &sparse {
             let header = header::encode(&member(stat.size)).map_err(io)?;
             entry.header = header.len() as u32;
-            entry.ctime = self.settled(file, &stat, path, entry.ctime);
+            entry.ctime = entry.ctime.filter(|c| *c < now_nanos() - TICK);
             self.artifact.large(entry, &header, map.stored(), &mut DataReader::new(file, map))?;
+            self.settled(file, &stat, path, None);
         } else if stat.size >= LARGE {
             let header = header::encode(&member(stat.size)).map_err(io)?;
             entry.header = header.len() as u32;

@@ -81,6 +81,9 @@ async fn database_dump(
         .start()
         .await
         .map_err(&failed)?;
+    // pg_dump locks every table while it runs, but lets go when it is done, and our counts may come later: a table
+    // that is rewritten in between looks empty in an older snapshot. So the locks are ours too, until the counts are in.
+    facts::lock_tables(transaction.client()).await?;
     let snapshot: String = transaction.query_one("SELECT pg_export_snapshot()", &[]).await.map_err(&failed)?.get(0);
     let args = [
         "--format=custom",
@@ -115,7 +118,9 @@ async fn stream(writer: &BackupWriter, name: &str, media: &str, program: Program
         Err(e) => Err(e),
         Ok(()) => {
             running.finish(Kind::Source).await?;
-            artifact.finish()
+            // Handing over the last pack may wait for the budget.
+            let finished = tokio::task::spawn_blocking(move || artifact.finish());
+            finished.await.map_err(|_| Error::new(Kind::Internal, "the reading thread ended by a panic"))?
         }
     }
 }

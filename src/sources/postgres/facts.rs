@@ -58,6 +58,28 @@ pub fn sql_error(what: &str) -> impl Fn(tokio_postgres::Error) -> Error {
     }
 }
 
+/// Tables that hold rows: those of extensions are the extensions' business, unlogged ones are dumped like others.
+const TABLES: &str = "SELECT n.nspname::text, c.relname::text, pg_table_size(c.oid)::bigint, greatest(c.reltuples, 0)::bigint \
+     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+     WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema' \
+     AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e') ORDER BY 1, 2";
+
+/// Locks every table against being rewritten or dropped, until the transaction ends. Readers and writers go on.
+/// Does not wait behind somebody who alters a table for longer than a minute.
+pub async fn lock_tables(client: &Client) -> Result<()> {
+    let failed = sql_error("the tables cannot be locked against being altered during the dump");
+    client.batch_execute("SET LOCAL lock_timeout = '60s'").await.map_err(&failed)?;
+    let tables = client.query(TABLES, &[]).await.map_err(&failed)?;
+    for some in tables.chunks(500) {
+        let names: Vec<String> = some.iter().map(|t| format!("ONLY {}.{}", ident(t.get(0)), ident(t.get(1)))).collect();
+        let lock = format!("LOCK TABLE {} IN ACCESS SHARE MODE", names.join(", "));
+        client.batch_execute(&lock).await.map_err(|e| {
+            failed(e).hint("The role must be able to read every table; and nobody may alter tables for a minute.")
+        })?;
+    }
+    Ok(())
+}
+
 /// Reads the facts on a connection, in whatever transaction it is in. Tables above `count_up_to` bytes are
 /// estimated.
 pub async fn read(client: &Client, count_up_to: u64) -> Result<DatabaseFacts> {
@@ -85,17 +107,7 @@ pub async fn read(client: &Client, count_up_to: u64) -> Result<DatabaseFacts> {
         large_objects: 0,
         sequences: Vec::new(),
     };
-    // Tables that belong to an extension are its business; unlogged ones are dumped like others.
-    let tables = client
-        .query(
-            "SELECT n.nspname::text, c.relname::text, pg_table_size(c.oid)::bigint, greatest(c.reltuples, 0)::bigint \
-             FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-             WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema' \
-             AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e') ORDER BY 1, 2",
-            &[],
-        )
-        .await
-        .map_err(&failed)?;
+    let tables = client.query(TABLES, &[]).await.map_err(&failed)?;
     for table in tables {
         let (schema, name, size): (String, String, i64) = (table.get(0), table.get(1), table.get(2));
         let estimated = size.unsigned_abs() > count_up_to;

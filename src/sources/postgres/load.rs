@@ -48,8 +48,10 @@ pub async fn load(
     let major = server_major(&admin).await?;
     let pg_restore = tools::find("pg_restore", major.max(expected.server_version / 10_000)).await?;
     let failed = sql_error("the new database cannot be made");
-    let roles_made = make_missing_roles(&admin, globals).await?;
+    let mut roles_made = Vec::new();
+    let made = &mut roles_made;
     let result = async {
+        make_missing_roles(&admin, globals, made).await?;
         admin.batch_execute(&create_database(name, expected)).await.map_err(&failed)?;
         restore_into(server, &pg_restore, name, archive).await?;
         verify(server, name, expected).await
@@ -192,11 +194,11 @@ async fn role_exists(admin: &Client, role: &str) -> Result<bool> {
         .is_some())
 }
 
-/// Makes the roles of the backup that the server does not have; existing ones are never altered.
-async fn make_missing_roles(admin: &Client, globals: &[u8]) -> Result<Vec<String>> {
+/// Makes the roles of the backup that the server does not have, and notes each in `made` at once, so that a failure
+/// can take back those before it. Existing ones are never altered.
+async fn make_missing_roles(admin: &Client, globals: &[u8], made: &mut Vec<String>) -> Result<()> {
     let failed = sql_error("a role of the backup cannot be made");
     let statements = statements(&String::from_utf8_lossy(globals));
-    let mut made = Vec::new();
     for statement in &statements {
         if let Some(name) = role_name(statement, "CREATE ROLE ")
             && !role_exists(admin, &name).await?
@@ -221,7 +223,7 @@ async fn make_missing_roles(admin: &Client, globals: &[u8]) -> Result<Vec<String
             admin.batch_execute(statement).await.map_err(&failed)?;
         }
     }
-    Ok(made)
+    Ok(())
 }
 
 /// Splits what `pg_dumpall --globals-only` writes into statements, minding quotes and comments. Lines that are
