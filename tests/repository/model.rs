@@ -160,10 +160,7 @@ impl Model {
             }
             17 => self.damage().await,
             18 => self.check().await,
-            _ => {
-                self.say("page size".into());
-                self.world.store.set_page_size(1 + self.random.below(9));
-            }
+            _ => self.world.store.set_page_size(1 + self.random.below(9)),
         }
         let stored = self.world.store.snapshot();
         if stored != self.stored {
@@ -338,12 +335,10 @@ impl Model {
         }
         self.invariant().await;
         self.check().await;
-        let newest: Vec<&Backup> = PLANS
-            .map(|plan| self.backups.iter().rfind(|((p, _), _)| p.as_str() == plan).map(|(_, b)| b))
-            .into_iter()
-            .flatten()
-            .collect();
-        assert!(newest.iter().all(|b| b.whole), "a backup made after a check is whole");
+        for plan in PLANS {
+            let newest = self.backups.iter().rfind(|((p, _), _)| p.as_str() == plan).unwrap();
+            assert!(newest.1.whole, "a backup made after a check is whole");
+        }
         let hit: Vec<Key> = self.backups.iter().filter(|(_, b)| !b.whole).map(|(k, _)| k.clone()).collect();
         marks::forget(self.machine.catalog.vault(), &hit).await.unwrap();
         hit.iter().for_each(|k| drop(self.backups.remove(k)));

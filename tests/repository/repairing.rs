@@ -29,7 +29,7 @@ async fn a_deleted_pack_of_a_tree_comes_back_for_old_backups_too() {
     assert!(failed.values().all(|e| e.kind == Kind::Damaged && e.to_string().contains(&packs[0]["host-1/".len()..])));
     let report = world.check().await;
     assert_eq!((report.whole, report.findings.len()), (0, 1));
-    // As long as nobody knows, nothing is stored again; after the mark one run heals all.
+    world.clock.hours(1);
     let manifest = machine.backup("erp", &sources).await.unwrap();
     remember(&mut expected, &manifest, &sources);
     let failed = restore_all(&world.person().await, &expected).await;
@@ -49,6 +49,7 @@ async fn a_repaired_pack_is_not_repaired_again_by_every_run() {
         world.store.remove(&pack);
     }
     world.check().await;
+    world.clock.hours(1);
     machine.backup("erp", &sources).await.unwrap();
     let after_first = world.keys("packs/");
     for _ in 0..3 {
