@@ -230,7 +230,11 @@ fn damages(what: What, world: &World, other: &World) -> Vec<(&'static str, Vec<(
         let both = vec![(key.clone(), world.store.raw(second)), (second.clone(), Some(body.clone()))];
         all.push(("swapped", both, key.clone()));
     }
-    if what != What::Header {
+    if what == What::Header {
+        // One digit, and prune would delete early.
+        let text = String::from_utf8(body.to_vec()).unwrap().replace("604800", "604802");
+        all.push(("another grace time", vec![(key.clone(), Some(text.into()))], key.clone()));
+    } else {
         let free = what.free(world, &key);
         all.push(("replayed", vec![(free.clone(), Some(body.clone()))], free));
         // By somebody who knows all public keys and not the vault's secret.
@@ -320,6 +324,21 @@ fn names(e: &Error, key: &str) -> bool {
     // vault.json is found wrong as the vault that it is.
     let text = e.to_string();
     plain && (text.contains(key) || (key == layout::VAULT && (text.contains("host-1") || e.kind == Kind::NotFound)))
+}
+
+/// The name of a pack is a keyed hash: neither another sound pack nor one that was made to fit takes its place.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forged_pack_of_the_right_length_is_refused() {
+    let world = World::new().await;
+    let manifest = world.machine("m").await.backup("erp", &[stream("db", vec![7; 5000])]).await.unwrap();
+    let catalog = world.person().await;
+    let info = catalog.segment(manifest.segments().next().unwrap()).await.unwrap().packs[0];
+    let frame = zstd::bulk::compress(&vec![8; info.plain as usize], 3).unwrap();
+    let forged = seal::seal(access_recipients(&world)[..1].iter().map(|r| r as &dyn Recipient), &frame).unwrap();
+    world.store.replace(&world.key(&layout::pack(&info.key)), forged);
+    let reader = Reader::new(catalog, Arc::new(Silent)).unwrap();
+    let error = reader.small(&manifest.sources[0].artifacts[0]).await.unwrap_err();
+    assert!(names(&error, &layout::pack(&info.key)) && error.kind == Kind::Damaged, "{error}");
 }
 
 /// What `by_design` says of deleted manifests and of the last key file.

@@ -154,3 +154,38 @@ async fn sparse_packs_are_left_and_go() {
     assert_eq!(named_packs(&world).await.len(), world.keys("packs/").len());
     assert!(restore_all(&world.person().await, &expected).await.is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tree_of_several_segments_survives_changes_at_every_seam() {
+    let world = World::new().await;
+    let machine = world.machine("m").await;
+    let mut expected = Expected::new();
+    let mut random = Random::new(21);
+    let mut files: Tree = (0..4000).map(|i| (format!("data/{i:05}"), file(format!("content {i}")))).collect();
+    for night in 0..8 {
+        let sources = [tree("files", &files)];
+        let manifest = machine.backup("erp", &sources).await.unwrap();
+        remember(&mut expected, &manifest, &sources);
+        let segments = &manifest.sources[0].artifacts[0].segments;
+        assert!(segments.len() > 2, "{} segments", segments.len());
+        if night > 0 {
+            assert!(manifest.stats.new < 64 * 1024, "night {night}: {:?}", manifest.stats);
+        }
+        world.clock.hours(24);
+        // The first or last entry of a segment goes, changes or gets a neighbour, and a few anywhere.
+        let segment = machine.catalog.segment(&segments[random.below(segments.len() - 1)]).await.unwrap();
+        let seam = if night % 2 == 0 { segment.entries.last() } else { segment.entries.first() };
+        let path = String::from_utf8(seam.unwrap().file.as_ref().unwrap().path.0.clone()).unwrap();
+        match night % 3 {
+            0 => drop(files.remove(&path)),
+            1 => drop(files.insert(path, file(random.noise(300)))),
+            _ => drop(files.insert(format!("{path}x"), file(random.noise(300)))),
+        }
+        if night > 3 {
+            let any = format!("data/{:05}", random.below(4000));
+            files.remove(&any);
+            files.insert(format!("data/{:05}y", random.below(4000)), file(random.noise(200)));
+        }
+    }
+    assert!(restore_all(&world.person().await, &expected).await.is_empty());
+}

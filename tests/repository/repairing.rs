@@ -166,3 +166,28 @@ async fn a_source_that_breaks_does_not_take_another_one_with_it() {
     remember(&mut expected, &manifest, &sources);
     assert!(restore_all(&world.person().await, &expected).await.is_empty());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_pack_that_cannot_be_rebuilt_is_not_named_again() {
+    let world = World::new().await;
+    let machine = world.machine("m").await;
+    let mut expected = Expected::new();
+    let mut bytes = Random::new(1).noise(3 << 20);
+    let first = [stream("db", bytes.clone())];
+    let manifest = machine.backup("erp", &first).await.unwrap();
+    remember(&mut expected, &manifest, &first);
+    let packs = world.keys("packs/");
+    assert_eq!(packs.len(), 1);
+    world.store.remove(&packs[0]);
+    world.check().await;
+    world.clock.hours(1);
+    // The end is another one, most chunks are the same.
+    let end = bytes.len() - 1000;
+    bytes[end..].fill(7);
+    let second = [stream("db", bytes)];
+    let manifest = machine.backup("erp", &second).await.unwrap();
+    remember(&mut expected, &manifest, &second);
+    let failed = restore_all(&world.person().await, &expected).await;
+    assert_eq!(failed.len(), 1, "the second backup is whole: {failed:?}");
+    assert!(!failed.contains_key(&(manifest.plan, manifest.id)));
+}
