@@ -59,7 +59,9 @@ impl Shared {
         let OpenPack { plain, blobs, .. } = pack;
         if at_least.is_none()
             && plain.len() < known::TINY
-            && let Some(info) = lock(&self.known).known.tiny(&self.vault.secret.name_of(&plain))
+            // A thread that loads the table holds it for long, and this one must not wait.
+            && let Ok(state) = self.known.try_lock()
+            && let Some(info) = state.known.tiny(&self.vault.secret.name_of(&plain))
         {
             return Ok(info);
         }
