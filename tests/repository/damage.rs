@@ -197,8 +197,10 @@ async fn furnished(recovery: x25519::Identity) -> World {
     world
 }
 
-/// One way of damaging an object: what it does to the store, and the key that must be named.
-fn damages(what: What, world: &World, other: &World) -> Vec<(&'static str, Vec<(String, Option<Bytes>)>, String)> {
+/// One way of damaging an object: its name, what it does to the store, and the key that must be named.
+type Damage = (&'static str, Vec<(String, Option<Bytes>)>, String);
+
+fn damages(what: What, world: &World, other: &World) -> Vec<Damage> {
     let keys = what.objects(world);
     let key = keys[0].clone();
     let body = world.store.raw(&key).unwrap();

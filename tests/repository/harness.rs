@@ -226,7 +226,7 @@ impl Machine {
 impl Run {
     /// Reads all sources into the run.
     pub async fn feed(&mut self, sources: &[Source]) {
-        for source in sources.to_vec() {
+        for source in sources.iter().cloned() {
             let writer = self.writer.clone();
             let result = tokio::task::spawn_blocking({
                 let source = source.clone();

@@ -8,7 +8,7 @@
 //!
 //! `BACKSTAY_SEED=17 cargo test --test repository model` repeats one history.
 
-use crate::data::{Random, Source, Tree, dir, file, stream, tree};
+use crate::data::{Random, Source, Tree, dir, file, mutate, stream, tree};
 use crate::harness::{Expected, GRACE, Machine, Run, World, restore_all};
 use crate::pruning::remember;
 use backstay::error::Kind;
@@ -85,33 +85,7 @@ impl Model {
         let borrowed = self.data[other].0.values().filter_map(|f| f.content.clone()).max_by_key(Vec::len);
         let random = &mut self.random;
         let (files, bytes) = self.data.get_mut(plan).unwrap();
-        for _ in 0..random.below(4) {
-            let path = format!("data/{}", random.below(12));
-            match random.below(6) {
-                0 => drop(files.remove(&path)),
-                1 => drop(files.insert(path, file(borrowed.clone().unwrap_or_default()))),
-                2 if random.one_in(12) => drop(files.insert(path, file(random.noise(1_100_000)))),
-                3 => {
-                    if let Some(moved) = files.remove(&path) {
-                        files.insert(format!("data/{}", random.below(12)), moved);
-                    }
-                }
-                _ => {
-                    let length = random.below(6000);
-                    files.insert(path, file(random.noise(length)));
-                }
-            }
-        }
-        match random.below(5) {
-            0 => {
-                let at = random.below(bytes.len());
-                bytes[at] ^= 1;
-            }
-            1 => bytes.extend(random.noise(1000)),
-            2 if random.one_in(3) => *bytes = random.noise(700_000),
-            3 if bytes.len() > 200_000 => bytes.truncate(150_000),
-            _ => {}
-        }
+        mutate(random, files, bytes, &borrowed.unwrap_or_default());
         vec![tree("files", files), stream("db", bytes.clone())]
     }
 
@@ -160,6 +134,7 @@ impl Model {
             }
             17 => self.damage().await,
             18 => self.check().await,
+            _ if self.open.is_none() => self.race(plan).await,
             _ => self.world.store.set_page_size(1 + self.random.below(9)),
         }
         let stored = self.world.store.snapshot();
@@ -208,6 +183,27 @@ impl Model {
                 assert!(elapsed > GRACE - SignedDuration::from_secs(GRACE.as_secs() / 8), "refused too early: {e}");
             }
         }
+    }
+
+    /// A run names what is condemned while it goes on, and the prune after the grace time must see that.
+    async fn race(&mut self, plan: &'static str) {
+        self.backup(plan).await;
+        let (files, bytes) = &self.data[plan];
+        let sources = vec![tree("files", files), stream("db", bytes.clone())];
+        let begun = self.world.clock.now();
+        let mut run = self.machine.begin(plan).await.unwrap();
+        run.feed(&sources).await;
+        self.open = Some(Open { run, plan, sources, fed: 2, begun });
+        let of_plan: Vec<Key> = self.backups.keys().filter(|k| k.0.as_str() == plan).cloned().collect();
+        self.say(format!("race: {plan} is forgotten under an open run"));
+        marks::forget(self.machine.catalog.vault(), &of_plan).await.unwrap();
+        of_plan.iter().for_each(|k| drop(self.backups.remove(k)));
+        self.world.clock.hours(13);
+        self.prune().await;
+        self.world.store.set_page_size(1 + self.random.below(9));
+        self.commit_open().await;
+        self.world.clock.advance(GRACE);
+        self.prune().await;
     }
 
     async fn killed(&mut self, plan: &'static str) {
