@@ -95,8 +95,11 @@ impl Model {
         let mut needs = BTreeSet::new();
         for reference in manifest.segments() {
             needs.insert(layout::meta_generations(&reference.object.id));
-            let segment = catalog.segment(reference).await;
-            // A segment that an earlier damage has hit: the backup is not whole from the start.
+            // The machine's cache has what the run wrote, also where the store's copy was hit.
+            let segment = match self.machine.catalog.segment(reference).await {
+                Err(_) => catalog.segment(reference).await,
+                cached => cached,
+            };
             let packs = segment.map(|s| s.packs.iter().map(|p| p.key.id).collect::<Vec<PackId>>()).unwrap_or_default();
             needs.extend(packs.iter().map(layout::pack_generations));
         }
