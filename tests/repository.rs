@@ -1,8 +1,12 @@
 //! The repository from outside: what goes in comes out, whatever happens to the store, the host and the clock in
 //! between.
 
+#[path = "repository/damage.rs"]
+mod damage;
 #[path = "repository/data.rs"]
 mod data;
+#[path = "repository/dedup.rs"]
+mod dedup;
 #[path = "repository/gate.rs"]
 mod gate;
 #[path = "repository/harness.rs"]
@@ -11,5 +15,11 @@ mod harness;
 mod model;
 #[path = "repository/pruning.rs"]
 mod pruning;
+#[path = "repository/refusing.rs"]
+mod refusing;
 #[path = "repository/repairing.rs"]
 mod repairing;
+#[path = "repository/samples.rs"]
+mod samples;
+#[path = "repository/sealed.rs"]
+mod sealed;

@@ -56,6 +56,7 @@ pub enum KeyRecipient {
 struct KeyFile {
     format: u32,
     vault: VaultId,
+    grace_seconds: i64,
     name: Name,
     epoch: u32,
     vault_secret: Zeroizing<String>,
@@ -71,6 +72,7 @@ struct KeyFile {
 struct TrustFile {
     format: u32,
     vault: VaultId,
+    grace_seconds: i64,
     vault_secret: Zeroizing<String>,
     epochs: Vec<TrustedEpoch>,
 }
@@ -285,6 +287,7 @@ pub async fn write_key(vault: &Vault, epoch: &Epoch, name: &Name, role: &str, re
         vouched: vault.epochs().iter().filter(|e| e.number < epoch.number).filter_map(says).collect(),
         format: FORMAT,
         vault: vault.header.vault,
+        grace_seconds: vault.header.grace_seconds,
         name: name.clone(),
         epoch: epoch.number,
         vault_secret: vault.secret.to_hex(),
@@ -320,6 +323,17 @@ pub async fn write_key(vault: &Vault, epoch: &Epoch, name: &Name, role: &str, re
     let label_key = layout::key_label(epoch.number, name);
     vault.write_record(RecordKind::KeyLabel, &label_key, &label).await?;
     Ok(())
+}
+
+/// `vault.json` is plain, and races are decided by its grace time: a changed one is found here.
+fn same_grace(header: &VaultHeader, pinned: i64) -> Result<()> {
+    if header.grace_seconds == pinned {
+        return Ok(());
+    }
+    Err(Error::damaged(
+        layout::VAULT,
+        format!("the grace time is {} s, and {pinned} s when the vault was made", header.grace_seconds),
+    ))
 }
 
 /// Opens every key file that `unlock` can, and returns header, secret and epochs.
@@ -370,6 +384,7 @@ async fn unlock_epochs(
         {
             return Err(Error::damaged(rel, "the key file belongs to another vault, epoch or name"));
         }
+        same_grace(header, content.grace_seconds)?;
         let this = VaultSecret::from_hex(&content.vault_secret)?;
         if secret.as_ref().is_some_and(|s| s.fingerprint() != this.fingerprint()) {
             return Err(Error::damaged(rel, "key files of this vault hold different secrets"));
@@ -499,6 +514,7 @@ pub async fn open_on_host(
             trust.display()
         )));
     }
+    same_grace(&header, file.grace_seconds)?;
     let secret = VaultSecret::from_hex(&file.vault_secret)?;
     let mut epochs = Vec::new();
     for e in &file.epochs {
@@ -545,6 +561,7 @@ pub fn write_trust(path: &Path, vault: &Vault) -> Result<()> {
     let file = TrustFile {
         format: FORMAT,
         vault: vault.header.vault,
+        grace_seconds: vault.header.grace_seconds,
         vault_secret: vault.secret.to_hex(),
         epochs: vault
             .epochs()

@@ -143,3 +143,35 @@ pub fn expected(sources: &[Source]) -> BTreeMap<String, Vec<u8>> {
         })
         .collect()
 }
+
+/// Changes a tree and a stream a little, as days do: some files come, go, change, move or become copies of
+/// another's.
+pub fn mutate(random: &mut Random, files: &mut Tree, bytes: &mut Vec<u8>, borrowed: &[u8]) {
+    for _ in 0..random.below(4) {
+        let path = format!("data/{}", random.below(12));
+        match random.below(6) {
+            0 => drop(files.remove(&path)),
+            1 => drop(files.insert(path, file(borrowed.to_vec()))),
+            2 if random.one_in(12) => drop(files.insert(path, file(random.noise(1_100_000)))),
+            3 => {
+                if let Some(moved) = files.remove(&path) {
+                    files.insert(format!("data/{}", random.below(12)), moved);
+                }
+            }
+            _ => {
+                let length = random.below(6000);
+                files.insert(path, file(random.noise(length)));
+            }
+        }
+    }
+    match random.below(5) {
+        0 => {
+            let at = random.below(bytes.len());
+            bytes[at] ^= 1;
+        }
+        1 => bytes.extend(random.noise(1000)),
+        2 if random.one_in(3) => *bytes = random.noise(700_000),
+        3 if bytes.len() > 200_000 => bytes.truncate(150_000),
+        _ => {}
+    }
+}

@@ -86,23 +86,17 @@ pub struct Machine {
 impl World {
     /// A new vault with one recovery key.
     pub async fn new() -> Self {
-        Self::named("host-1", "2026-01-05T02:00:00Z").await
+        Self::of("host-1", "2026-01-05T02:00:00Z", x25519::Identity::generate()).await
     }
 
-    /// A new vault of a host, made at a time.
-    pub async fn named(host: &str, at: &str) -> Self {
+    /// A new vault of a host, made at a time, with this recovery key.
+    pub async fn of(host: &str, at: &str, recovery: x25519::Identity) -> Self {
         let clock = Clock(Arc::new(Mutex::new(at.parse().unwrap())));
         let shown = clock.clone();
         let store = Arc::new(MemoryStore::with_clock(Arc::new(move || shown.now())));
         // Listings take several pages, as those of a real store do.
         store.set_page_size(7);
-        let world = World {
-            store,
-            clock,
-            dir: tempfile::tempdir().unwrap(),
-            recovery: x25519::Identity::generate(),
-            host: name(host),
-        };
+        let world = World { store, clock, dir: tempfile::tempdir().unwrap(), recovery, host: name(host) };
         let vault = world.init().await.unwrap();
         access::write_trust(&world.trust(), &vault).unwrap();
         world
@@ -232,7 +226,7 @@ impl Machine {
 impl Run {
     /// Reads all sources into the run.
     pub async fn feed(&mut self, sources: &[Source]) {
-        for source in sources.to_vec() {
+        for source in sources.iter().cloned() {
             let writer = self.writer.clone();
             let result = tokio::task::spawn_blocking({
                 let source = source.clone();

@@ -278,3 +278,63 @@ async fn a_journal_entry_does_not_bring_back_a_condemned_pack() {
     let generation = named_packs(&world).await.iter().filter(|k| k.ends_with("-1")).count();
     assert_eq!(generation, 1, "the content lies in generation 1 now");
 }
+
+/// A run that begins after the record was written may not name what it condemns, although a backup that was rescued
+/// still does: that backup can be forgotten while the run goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_condemned_before_a_run_began_is_not_named_by_it_although_a_backup_still_names_it() {
+    // With the packs named by another plan too, only the segment is condemned.
+    for packs_live_elsewhere in [false, true] {
+        let world = World::new().await;
+        let machine = world.machine("m").await;
+        let mut expected = Expected::new();
+        let bytes = noise(1, 1_500_000);
+        let sources = [stream("db", bytes.clone())];
+        let first = machine.backup("erp", &sources).await.unwrap();
+        let elsewhere = data::Tree::from([("data/copy".to_owned(), data::file(bytes))]);
+        let others = [if packs_live_elsewhere { tree("files", &elsewhere) } else { stream("db", noise(3, 1000)) }];
+        let kept = machine.backup("other", &others).await.unwrap();
+        remember(&mut expected, &kept, &others);
+        world.clock.hours(24);
+        let mut running = machine.begin("erp").await.unwrap();
+        running.feed(&sources).await;
+        forget(&machine, &first).await;
+        world.clock.hours(1);
+        world.prune().await.unwrap();
+        let rescued = running.commit().await.unwrap();
+        world.clock.advance(GRACE - SignedDuration::from_hours(2));
+        let mut late = machine.begin("erp").await.unwrap();
+        late.feed(&sources).await;
+        forget(&machine, &rescued).await;
+        world.clock.hours(3);
+        assert!(world.prune().await.unwrap().deleted_objects > 0);
+        let manifest = late.commit().await.unwrap();
+        remember(&mut expected, &manifest, &sources);
+        let failed = restore_all(&world.person().await, &expected).await;
+        assert!(failed.is_empty(), "{packs_live_elsewhere}: {failed:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_journal_does_not_name_what_is_long_gone() {
+    let world = World::new().await;
+    let machine = world.machine("m").await;
+    let mut expected = Expected::new();
+    let kept_sources = [stream("db", noise(2, 1000))];
+    let kept = machine.backup("other", &kept_sources).await.unwrap();
+    remember(&mut expected, &kept, &kept_sources);
+    let sources = [stream("db", noise(1, 100_000))];
+    let mut run = machine.begin("erp").await.unwrap();
+    run.feed(&sources).await;
+    machine.gate.dies_after(1);
+    run.commit().await.unwrap_err();
+    for _ in 0..3 {
+        world.clock.advance(GRACE);
+        world.prune().await.unwrap();
+    }
+    assert!(world.keys("packs/").len() == 1 && world.keys(layout::CONDEMNED).is_empty());
+    let again = world.machine("m").await.backup("erp", &sources).await.unwrap();
+    remember(&mut expected, &again, &sources);
+    let failed = restore_all(&world.person().await, &expected).await;
+    assert!(failed.is_empty(), "{failed:?}");
+}

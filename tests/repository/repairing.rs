@@ -29,7 +29,7 @@ async fn a_deleted_pack_of_a_tree_comes_back_for_old_backups_too() {
     assert!(failed.values().all(|e| e.kind == Kind::Damaged && e.to_string().contains(&packs[0]["host-1/".len()..])));
     let report = world.check().await;
     assert_eq!((report.whole, report.findings.len()), (0, 1));
-    // As long as nobody knows, nothing is stored again; after the mark one run heals all.
+    world.clock.hours(1);
     let manifest = machine.backup("erp", &sources).await.unwrap();
     remember(&mut expected, &manifest, &sources);
     let failed = restore_all(&world.person().await, &expected).await;
@@ -49,6 +49,7 @@ async fn a_repaired_pack_is_not_repaired_again_by_every_run() {
         world.store.remove(&pack);
     }
     world.check().await;
+    world.clock.hours(1);
     machine.backup("erp", &sources).await.unwrap();
     let after_first = world.keys("packs/");
     for _ in 0..3 {
@@ -164,4 +165,29 @@ async fn a_source_that_breaks_does_not_take_another_one_with_it() {
     let mut expected = Expected::new();
     remember(&mut expected, &manifest, &sources);
     assert!(restore_all(&world.person().await, &expected).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_pack_that_cannot_be_rebuilt_is_not_named_again() {
+    let world = World::new().await;
+    let machine = world.machine("m").await;
+    let mut expected = Expected::new();
+    let mut bytes = Random::new(1).noise(3 << 20);
+    let first = [stream("db", bytes.clone())];
+    let manifest = machine.backup("erp", &first).await.unwrap();
+    remember(&mut expected, &manifest, &first);
+    let packs = world.keys("packs/");
+    assert_eq!(packs.len(), 1);
+    world.store.remove(&packs[0]);
+    world.check().await;
+    world.clock.hours(1);
+    // The end is another one, most chunks are the same.
+    let end = bytes.len() - 1000;
+    bytes[end..].fill(7);
+    let second = [stream("db", bytes)];
+    let manifest = machine.backup("erp", &second).await.unwrap();
+    remember(&mut expected, &manifest, &second);
+    let failed = restore_all(&world.person().await, &expected).await;
+    assert_eq!(failed.len(), 1, "the second backup is whole: {failed:?}");
+    assert!(!failed.contains_key(&(manifest.plan, manifest.id)));
 }

@@ -100,7 +100,10 @@ impl ArtifactWriter {
         mut each: impl FnMut(&mut Self, &[u8], Piece) -> Result<()>,
     ) -> Result<()> {
         let mut buffer = std::mem::take(&mut self.buffer);
-        buffer.resize(WINDOW, 0);
+        if buffer.is_empty() {
+            // Zeroed by the system as it is touched: a short stream does not pay for the whole window.
+            buffer = vec![0; WINDOW];
+        }
         let (mut start, mut end) = (0, 0);
         let mut left = length.unwrap_or(u64::MAX);
         let mut at_end = false;

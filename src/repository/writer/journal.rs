@@ -18,7 +18,7 @@ use std::path::{Path, PathBuf};
 pub struct Uploaded {
     /// The vault, since a state directory may be pointed at another one.
     pub vault: VaultId,
-    /// The store's clock at the start of the run that stored it.
+    /// The store's clock when it was stored, or a little before.
     pub at: Timestamp,
     /// The pack.
     pub pack: PackInfo,

@@ -98,6 +98,8 @@ struct Shared {
     id: BackupId,
     /// The store's clock when the run began, before anything was read.
     store_time: Timestamp,
+    /// When that was, by a clock that nobody sets.
+    begun: std::time::Instant,
     started: Timestamp,
     machine: String,
     sealer: Sealer,
@@ -154,6 +156,7 @@ impl BackupWriter {
     ) -> Result<Self> {
         let vault = catalog.vault().clone();
         let epoch = vault.epoch()?.clone();
+        let begun = std::time::Instant::now();
         let store_time = vault.now().await?;
         let (condemned, condemned_segments) = prune::condemned_objects(&vault).await?;
         let damaged = marks::damaged(&vault).await?;
@@ -192,8 +195,9 @@ impl BackupWriter {
         let mut known = Known::new(forbidden, sparse);
         let (journal, uploaded) = UploadJournal::open(journal)?;
         for entry in &uploaded {
-            // Half the grace: the entry must outlive this run too.
-            let young = store_time.duration_since(entry.at).as_secs().abs() < vault.grace().as_secs() / 2;
+            // A pack is condemned after it was stored, and is deleted a grace time after that: one that is younger
+            // is there, or its record was seen above. What is condemned from now on outlives this run.
+            let young = store_time.duration_since(entry.at).as_secs().abs() < vault.grace().as_secs();
             if entry.vault == vault.header.vault && entry.pack.epoch <= epoch.number && young {
                 known.add_pack(entry.pack, &entry.blobs);
             }
@@ -206,6 +210,7 @@ impl BackupWriter {
             chunker: Chunker::new(&vault.secret),
             id,
             store_time,
+            begun,
             started,
             machine,
             sealer,

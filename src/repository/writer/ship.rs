@@ -47,6 +47,11 @@ impl Shared {
         });
     }
 
+    /// How long the run has gone on.
+    fn since_begin(&self) -> jiff::SignedDuration {
+        jiff::SignedDuration::from_secs(self.begun.elapsed().as_secs() as i64)
+    }
+
     /// Seals a pack, stores it under the first free generation and enters it into the upload journal. One that
     /// earlier backups name is taken as it is, unless a generation is asked for.
     pub(super) async fn store_pack(self: &Arc<Self>, pack: OpenPack, at_least: Option<u32>) -> Result<PackInfo> {
@@ -54,7 +59,9 @@ impl Shared {
         let OpenPack { plain, blobs, .. } = pack;
         if at_least.is_none()
             && plain.len() < known::TINY
-            && let Some(info) = lock(&self.known).known.tiny(&self.vault.secret.name_of(&plain))
+            // A thread that loads the table holds it for long, and this one must not wait.
+            && let Ok(state) = self.known.try_lock()
+            && let Some(info) = state.known.tiny(&self.vault.secret.name_of(&plain))
         {
             return Ok(info);
         }
@@ -68,17 +75,14 @@ impl Shared {
         let epoch = self.vault.epoch()?.number;
         let (size, crc) = (sealed.bytes.len(), sealed.crc);
         let first = self.generations.get(&sealed.id).copied().unwrap_or(0).max(at_least.unwrap_or(0));
+        // Taken before the put, hence rather too early than too late.
+        let at = self.store_time + self.since_begin();
         let key = self.put_generation(sealed.id, first, sealed.bytes.into(), |key| layout::pack(key)).await?;
         let info = PackInfo { key, epoch, plain: plain_length, sealed: size as u32, crc };
         self.counters.packs.fetch_add(1, Ordering::Relaxed);
         self.counters.shipped.fetch_add(size as u64, Ordering::Relaxed);
         self.monitor.event(Event::Shipped(size as u64));
-        lock(&self.journal).add(&Uploaded {
-            vault: self.vault.header.vault,
-            at: self.store_time,
-            pack: info,
-            blobs,
-        })?;
+        lock(&self.journal).add(&Uploaded { vault: self.vault.header.vault, at, pack: info, blobs })?;
         Ok(info)
     }
 

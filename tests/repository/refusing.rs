@@ -1,0 +1,209 @@
+//! What must not go on is refused in time, and what was interrupted goes on the next time.
+
+use crate::data::{Random, stream, tree};
+use crate::harness::{Expected, GRACE, Machine, World, name, restore_all, small_tree};
+use crate::pruning::remember;
+use age::x25519;
+use backstay::error::Kind;
+use backstay::repository::access::{self, Unlock};
+use backstay::repository::record::RecordKind;
+use backstay::repository::writer::WriterOptions;
+use backstay::repository::{layout, marks, vault};
+use backstay::storage::{ErrorKind, StorageError};
+use jiff::SignedDuration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+const MIB: usize = 1 << 20;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_strangers_identity_opens_nothing_and_another_vault_is_not_trusted() {
+    let world = World::new().await;
+    let stranger = Unlock::Identities(vec![x25519::Identity::generate()], None);
+    let error = access::open_with(world.store.clone(), &world.host, &stranger).await.unwrap_err();
+    assert_eq!(error.kind, Kind::Key);
+    let marked = Unlock::Identities(vec![world.recovery.clone()], Some("0000-0000-0000-0000".into()));
+    let error = access::open_with(world.store.clone(), &world.host, &marked).await.unwrap_err();
+    assert_eq!(error.kind, Kind::Damaged, "the identity file names another fingerprint");
+
+    let other = World::new().await;
+    let error = access::open_on_host(other.store.clone(), &world.host, &world.trust(), None).await.unwrap_err();
+    assert_eq!(error.kind, Kind::Refused);
+    let error = access::open_on_host(other.store.clone(), &world.host, &world.trust(), Some(&other.unlock()))
+        .await
+        .unwrap_err();
+    assert_eq!(error.kind, Kind::Refused);
+    let nowhere = name("host-2");
+    let error = access::open_with(world.store.clone(), &nowhere, &world.unlock()).await.unwrap_err();
+    assert_eq!(error.kind, Kind::NotFound);
+    let error = access::open_on_host(world.store.clone(), &world.host, &world.dir.path().join("none"), None).await;
+    assert_eq!(error.unwrap_err().kind, Kind::Key);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn key_files_with_another_secret_or_recipient_are_not_taken_over_from_the_store() {
+    // The store presents a vault of its own with our vault's id, sealed to our recovery key.
+    let world = World::new().await;
+    let other = World::new().await;
+    let ours: serde_json::Value = serde_json::from_slice(&world.store.raw("host-1/vault.json").unwrap()).unwrap();
+    let mut made = access::NewVault::generate(world.clock.now(), GRACE);
+    made.header.vault = ours["vault"].as_str().unwrap().parse().unwrap();
+    let keys = [(name("recovery"), "recovery", access::KeyRecipient::X25519(world.recovery.to_public()))];
+    other.store.remove("host-1/vault.json");
+    made.write(other.store.clone(), world.host.clone(), &keys).await.unwrap();
+    let error = access::open_on_host(other.store.clone(), &world.host, &world.trust(), Some(&world.unlock())).await;
+    assert_eq!(error.unwrap_err().kind, Kind::Refused);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_newer_format_is_named_and_left_alone() {
+    let world = World::new().await;
+    let machine = world.machine("m").await;
+    let mut manifest = machine.backup("erp", &[stream("db", "x")]).await.unwrap();
+    let key = layout::manifest(&manifest.plan, &manifest.id);
+    world.store.remove(&world.key(&key));
+    // It still parses as what is known here, and may mean something else.
+    manifest.format = vault::FORMAT + 1;
+    machine.catalog.vault().write_record(RecordKind::Manifest, &key, &manifest).await.unwrap();
+    let catalog = world.person().await;
+    assert_eq!(catalog.manifest(&manifest.plan, &manifest.id).await.unwrap_err().kind, Kind::Newer);
+    assert_eq!(world.prune().await.unwrap_err().kind, Kind::Newer);
+
+    let key = world.key(layout::VAULT);
+    let text = String::from_utf8(world.store.raw(&key).unwrap().to_vec()).unwrap();
+    world.store.replace(&key, text.replace("\"format\": 1", "\"format\": 2, \"more\": {}"));
+    let error = access::open_with(world.store.clone(), &world.host, &world.unlock()).await.unwrap_err();
+    assert_eq!(error.kind, Kind::Newer);
+    let error = access::open_on_host(world.store.clone(), &world.host, &world.trust(), None).await.unwrap_err();
+    assert_eq!(error.kind, Kind::Newer);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn init_never_touches_a_vault_not_even_one_that_lost_its_header() {
+    let world = World::new().await;
+    let machine = world.machine("m").await;
+    machine.backup("erp", &[stream("db", "x")]).await.unwrap();
+    let before = world.store.snapshot();
+    assert_eq!(world.init().await.unwrap_err().kind, Kind::Refused);
+    assert_eq!(world.store.snapshot(), before);
+    let header = world.store.raw("host-1/vault.json").unwrap();
+    world.store.remove("host-1/vault.json");
+    assert_eq!(world.init().await.unwrap_err().kind, Kind::Refused);
+    world.store.replace("host-1/vault.json", header);
+    assert_eq!(world.store.snapshot(), before, "the key files are still there");
+    // Key files that were left by a killed init are in nobody's way.
+    let fresh = World::new().await;
+    fresh.store.remove("host-1/vault.json");
+    fresh.init().await.unwrap();
+    access::open_with(fresh.store.clone(), &fresh.host, &fresh.unlock()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_machine_under_the_same_name_must_take_over() {
+    let world = World::new().await;
+    let (old, new) = (world.machine("old").await, world.machine("new").await);
+    old.backup("erp", &[stream("db", "x")]).await.unwrap();
+    world.clock.hours(1);
+    assert_eq!(new.backup("erp", &[stream("db", "y")]).await.unwrap_err().kind, Kind::Refused);
+    let options = WriterOptions { take_over: true, ..Machine::options() };
+    let mut run = new.begin_with("erp", options).await.unwrap();
+    run.feed(&[stream("db", "y")]).await;
+    run.commit().await.unwrap();
+    world.clock.hours(1);
+    assert_eq!(old.backup("erp", &[stream("db", "z")]).await.unwrap_err().kind, Kind::Refused);
+    new.backup("erp", &[stream("db", "z")]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clock_set_back_within_a_run_is_refused() {
+    let world = World::new().await;
+    let machine = world.machine("m").await;
+    let mut run = machine.begin("erp").await.unwrap();
+    run.feed(&[stream("db", "x")]).await;
+    world.clock.advance(SignedDuration::from_mins(-2));
+    assert_eq!(run.commit().await.unwrap_err().kind, Kind::Refused);
+    assert!(world.keys("backups/").is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_run_longer_than_the_grace_time_is_refused_and_the_next_one_takes_its_uploads_up() {
+    let world = World::new().await;
+    let machine = world.machine("m").await;
+    let sources = [stream("db", Random::new(1).noise(9 * MIB))];
+    let mut run = machine.begin("erp").await.unwrap();
+    run.feed(&sources).await;
+    world.clock.advance(GRACE - SignedDuration::from_hours(20));
+    assert_eq!(run.commit().await.unwrap_err().kind, Kind::Refused);
+    let manifest = machine.backup("erp", &sources).await.unwrap();
+    assert_eq!(manifest.stats.packs, 0, "{:?}", manifest.stats);
+    assert!(manifest.stats.shipped < 8192);
+    let mut expected = Expected::new();
+    remember(&mut expected, &manifest, &sources);
+    assert!(restore_all(&world.person().await, &expected).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_manifest_that_the_store_hides_is_missed() {
+    let world = World::new().await;
+    let machine = world.machine("m").await;
+    let mut ids = Vec::new();
+    for text in ["a", "b", "c"] {
+        let manifest = machine.backup("erp", &[stream("db", text)]).await.unwrap();
+        ids.push((manifest.plan, manifest.id));
+        world.clock.hours(1);
+    }
+    world.store.remove(&world.key(&layout::manifest(&ids[1].0, &ids[1].1)));
+    let report = world.check().await;
+    assert_eq!(report.missing_predecessors, [ids[1].clone()]);
+    assert!(!report.is_clean());
+    // What was forgotten on purpose is not missed.
+    marks::forget(machine.catalog.vault(), &ids[..2]).await.unwrap();
+    assert!(world.check().await.is_clean());
+}
+
+/// Kills a run around its k-th put, for every k: before it, or after it took effect and before its answer.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_kill_at_any_put_leaves_earlier_backups_and_the_next_run_whole() {
+    for answer_lost in [false, true] {
+        let mut completed = false;
+        for k in 0..20 {
+            let world = World::new().await;
+            let machine = world.machine("m").await;
+            let mut expected = Expected::new();
+            let mut random = Random::new(7);
+            let before = [stream("db", random.noise(300_000)), tree("files", &small_tree(&mut random, 9, 4000))];
+            let first = machine.backup("erp", &before).await.unwrap();
+            remember(&mut expected, &first, &before);
+            world.clock.hours(1);
+            let after = [stream("db", random.noise(5 * MIB)), tree("files", &small_tree(&mut random, 9, 4000))];
+            let mut run = machine.begin("erp").await.unwrap();
+            let id = run.writer.id().clone();
+            if answer_lost {
+                let puts = AtomicUsize::new(0);
+                world.store.set_fault_after(move |op, key| {
+                    let hit = op == "put" && puts.fetch_add(1, Ordering::SeqCst) >= k;
+                    hit.then(|| StorageError::new(ErrorKind::Unavailable, op, key, "the answer is lost"))
+                });
+            } else {
+                machine.gate.dies_after(k as i64);
+            }
+            run.feed(&after).await;
+            let ended = run.commit().await;
+            world.store.clear_faults();
+            completed = ended.is_ok();
+            expected.insert((name("erp"), id), Arc::new(crate::data::expected(&after)));
+            let machine = world.machine("m").await;
+            world.clock.hours(1);
+            let again = machine.backup("erp", &after).await.unwrap();
+            remember(&mut expected, &again, &after);
+            let failed = restore_all(&world.person().await, &expected).await;
+            assert!(failed.is_empty(), "killed at put {k}: {failed:?}");
+            assert!(world.check().await.is_clean());
+            if completed {
+                assert!(k >= 4, "packs, segments and the manifest are more than {k} puts");
+                break;
+            }
+        }
+        assert!(completed);
+    }
+}
