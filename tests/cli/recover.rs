@@ -106,7 +106,7 @@ fn without_b3sum_it_still_works_and_says_what_is_missing() {
     fs::create_dir(&bin).unwrap();
     for tool in [
         "bash", "age", "zstd", "jq", "mktemp", "chmod", "cat", "sed", "tail", "head", "awk", "dd", "stat", "basename",
-        "cut", "rm", "env", "sort", "find",
+        "cut", "rm", "env", "sort", "find", "mv", "ls", "grep",
     ] {
         let path = Command::new("sh").args(["-c", &format!("command -v {tool}")]).output().unwrap();
         std::os::unix::fs::symlink(String::from_utf8(path.stdout).unwrap().trim(), bin.join(tool)).unwrap();
