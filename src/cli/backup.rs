@@ -8,8 +8,11 @@ use crate::error::{Error, Kind, Result};
 use crate::host::machine::machine;
 use crate::model::{Name, size, time};
 use crate::repository::manifest::{Manifest, SourceState};
+use crate::repository::marks;
 use crate::sources::Source;
+use crate::telemetry::monitor::Event;
 use jiff::SignedDuration;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -54,7 +57,18 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         options,
     };
     let monitor = context.monitor(&format!("backup {plan_name}"));
+    let newest = config.state_dir.join("newest").join(plan_name.as_str());
+    if let Some(id) = std::fs::read_to_string(&newest).ok().and_then(|text| text.trim().parse().ok())
+        && marks::is_hidden(&catalog, &plan_name, &id).await?
+    {
+        monitor.event(Event::Warning(format!(
+            "the store does not show backup {id}, which this host committed last, and nobody forgot it: somebody removed it, or the store shows an old state"
+        )));
+    }
     let manifest = backup::run(catalog, job, monitor.clone()).await?;
+    if let Err(e) = remember(&newest, manifest.id.as_str()) {
+        monitor.event(Event::Warning(format!("the newest backup cannot be noted in {}: {e}", newest.display())));
+    }
     drop(monitor);
     if context.global.json {
         json(&manifest)?;
@@ -63,6 +77,13 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     }
     let failed = manifest.sources.iter().any(|s| !s.is_complete());
     Ok(ExitCode::from(if failed { Kind::Partial.exit_code() } else { 0 }))
+}
+
+fn remember(path: &Path, id: &str) -> std::io::Result<()> {
+    if let Some(parent) = path.parent() {
+        std::fs::create_dir_all(parent)?;
+    }
+    std::fs::write(path, id)
 }
 
 fn chosen(all: &[Name], only: &[String], plan: &Name) -> Result<Vec<Name>> {

@@ -5,6 +5,7 @@ use super::output::{good, json, notice, say};
 use crate::error::{Error, Kind, Result};
 use crate::model::{Name, time};
 use crate::repository::access::{self, KeyRecipient, NewVault};
+use crate::repository::keyring;
 use crate::storage::fs::FsStore;
 use age::x25519;
 use std::path::PathBuf;
@@ -85,6 +86,7 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         }
     };
     access::write_trust(&trust, &vault)?;
+    keyring::keep_copies(&vault, &config.state_dir.join("keys")).await?;
 
     if context.global.json {
         json(&serde_json::json!({

@@ -127,7 +127,7 @@ async fn add(
     out: Option<PathBuf>,
     passphrase: Option<PathBuf>,
 ) -> Result<ExitCode> {
-    let (_, vault) = unlocked(context).await?;
+    let (config, vault) = unlocked(context).await?;
     let name: Name = name.parse().map_err(|e: Error| e.kind(Kind::Usage))?;
     keyring::ensure_free(&vault, &name).await?;
     let recipient = match (recipient, &out, passphrase) {
@@ -147,6 +147,9 @@ async fn add(
         }
     };
     let epochs = keyring::add(&vault, &name, "recovery", &recipient).await?;
+    if config.is_some() {
+        after_change(config.as_ref(), &vault).await?;
+    }
     said(
         context,
         serde_json::json!({ "added": name, "epochs": epochs, "identity_file": out }),
@@ -159,7 +162,7 @@ async fn remove(context: &Context, name: &str) -> Result<ExitCode> {
     let name: Name = name.parse().map_err(|e: Error| e.kind(Kind::Usage))?;
     let passphrase = context.global.passphrase_file.as_deref().map(read_passphrase).transpose()?;
     let rotated = keyring::remove(&vault, &name, passphrase).await?;
-    after_rotation(config.as_ref(), &rotated)?;
+    after_change(config.as_ref(), &rotated).await?;
     said(
         context,
         serde_json::json!({ "removed": name, "epoch": rotated.epoch()?.number }),
@@ -178,7 +181,7 @@ async fn rotate(context: &Context) -> Result<ExitCode> {
     let (config, vault) = unlocked(context).await?;
     let passphrase = context.global.passphrase_file.as_deref().map(read_passphrase).transpose()?;
     let rotated = keyring::rotate(&vault, None, passphrase).await?;
-    after_rotation(config.as_ref(), &rotated)?;
+    after_change(config.as_ref(), &rotated).await?;
     let epoch = rotated.epoch()?.number;
     let names: Vec<String> = keyring::list(&rotated)
         .await?
@@ -193,10 +196,13 @@ async fn rotate(context: &Context) -> Result<ExitCode> {
     )
 }
 
-/// A rotation on the host is pinned at once; elsewhere the host has to be told.
-fn after_rotation(config: Option<&Config>, vault: &Vault) -> Result<()> {
+/// A change on the host is pinned at once, and the sealed key files are copied; elsewhere the host has to be told.
+async fn after_change(config: Option<&Config>, vault: &Vault) -> Result<()> {
     match config {
-        Some(config) => access::write_trust(&trust_file(config), vault),
+        Some(config) => {
+            access::write_trust(&trust_file(config), vault)?;
+            keyring::keep_copies(vault, &config.state_dir.join("keys")).await
+        }
         None => {
             super::output::remark(
                 "The host goes on with its old key epoch until it is told: run there `backstay --identity FILE key check`.",
@@ -236,8 +242,8 @@ async fn check(context: &Context) -> Result<ExitCode> {
             recorded = false;
         }
     }
-    if let Some(config) = &config {
-        access::write_trust(&trust_file(config), &vault)?;
+    if config.is_some() {
+        after_change(config.as_ref(), &vault).await?;
     }
     let list = names.iter().map(Name::as_str).collect::<Vec<_>>().join(", ");
     said(

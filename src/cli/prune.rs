@@ -5,6 +5,7 @@ use super::output::{good, json, notice, say};
 use crate::error::{Error, Kind, Result};
 use crate::model::{size, time};
 use crate::repository::prune::{self, PruneOptions};
+use crate::storage::fs::FsStore;
 use std::process::ExitCode;
 
 /// Arguments.
@@ -25,6 +26,12 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     }
     let (config, vault) = context.vault(false).await?;
     let _lock = config.as_ref().map(|c| context.lock(c, "prune")).transpose()?;
+    if let Some(path) = vault.store().url().strip_prefix("file://")
+        && !args.dry_run
+    {
+        // What killed runs left half written; a day old at least.
+        FsStore::new(std::path::Path::new(path), std::time::Duration::from_secs(600))?.sweep().await?;
+    }
     let catalog = context.catalog(config.as_ref(), vault);
     let options = PruneOptions { max_share: args.max_share / 100.0, dry_run: args.dry_run };
     let report = prune::prune(&catalog, options).await?;

@@ -149,6 +149,8 @@ fn check(raw: Raw, file: &Path, text: String) -> Result<Config> {
             &dir,
         )?
         .map(|s| s.expose().to_owned()),
+        s3_session_token: either(r.session_token, r.session_token_file.as_deref(), "repository.session_token", &dir)?
+            .map(|s| s.expose().to_owned()),
         ..StorageOptions::new(r.url)
     };
     let never = [Some(state_dir.clone()), storage.url.strip_prefix("file://").map(PathBuf::from)]

@@ -55,6 +55,10 @@ pub struct RawRepository {
     pub secret_access_key: Option<Secret>,
     /// File of the S3 secret.
     pub secret_access_key_file: Option<PathBuf>,
+    /// S3 session token of temporary credentials.
+    pub session_token: Option<Secret>,
+    /// File of the session token.
+    pub session_token_file: Option<PathBuf>,
     /// GCS service account key.
     pub service_account_file: Option<PathBuf>,
     /// GCS without credentials.

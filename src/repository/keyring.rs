@@ -194,6 +194,21 @@ pub async fn opened_by(vault: &Vault, unlock: &Unlock) -> Result<Vec<Name>> {
     Ok(names)
 }
 
+/// Keeps a copy of the sealed key files in a folder of the host, in place of older ones: should they vanish from the
+/// store, an identity still opens what is left.
+pub async fn keep_copies(vault: &Vault, folder: &Path) -> Result<()> {
+    let failed = |e| Error::io("the copies of the key files cannot be kept", folder, e);
+    let fresh = folder.with_extension("new");
+    let remove = |path: &Path| match std::fs::remove_dir_all(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(failed(e)),
+        _ => Ok(()),
+    };
+    remove(&fresh)?;
+    export(vault, &fresh).await?;
+    remove(folder)?;
+    std::fs::rename(&fresh, folder).map_err(failed)
+}
+
 /// Copies the sealed key files into a directory, which must be new or empty.
 pub async fn export(vault: &Vault, directory: &Path) -> Result<Vec<PathBuf>> {
     std::fs::create_dir_all(directory).map_err(|e| Error::io("the directory cannot be made", directory, e))?;

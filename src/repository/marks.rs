@@ -142,6 +142,22 @@ pub async fn missing_predecessors(
     Ok(missing)
 }
 
+/// Whether a backup that this host committed is neither listed nor forgotten: the store hides it, shows an old state,
+/// or somebody deleted it. Predecessor links cannot tell of the newest one.
+pub async fn is_hidden(catalog: &Catalog, plan: &Name, id: &BackupId) -> Result<bool> {
+    if catalog.ids(Some(plan)).await?.iter().any(|(_, listed)| listed == id) {
+        return Ok(false);
+    }
+    for object in catalog.vault().list(layout::FORGOTTEN).await? {
+        if let Some(record) = catalog.vault().read_record::<Forgotten>(RecordKind::Forgotten, &object.key).await?
+            && record.backups.iter().any(|(p, i)| p == plan && i == id)
+        {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
 /// Records that an identity was proven.
 pub async fn record_proof(vault: &Vault, key_name: &str) -> Result<Timestamp> {
     let mark = mark(vault, key_name).await?;

@@ -157,3 +157,50 @@ fn identity_files_are_private_and_never_overwritten() {
     assert_eq!(fs::read_to_string(w.at("recovery.key")).unwrap(), "mine");
     assert!(!w.path().join("host.key").exists());
 }
+
+#[test]
+fn the_sealed_key_files_are_also_kept_on_the_host() {
+    let w = World::new();
+    let kept = || {
+        let mut names: Vec<String> =
+            fs::read_dir(w.at("state/keys")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(kept(), ["test-host-0001-host.age", "test-host-0001-recovery.age"]);
+    w.run(&["key", "add", "alice", "--out", &w.at("alice.key")]).code(0);
+    assert_eq!(kept().len(), 3);
+    w.run(&["key", "remove", "alice"]).code(0);
+    assert_eq!(kept().len(), 4);
+    assert!(!kept().iter().any(|n| n.contains("alice")));
+}
+
+#[test]
+fn a_label_that_nobody_vouches_for_stops_a_rotation() {
+    let w = World::new();
+    w.run(&["key", "add", "alice", "--out", &w.at("alice.key")]).code(0);
+    // The label of another key epoch's alice: authentic as a record in no way, and a forged one is refused the same.
+    let keys = w.path().join("repo/test-host/keys/0001");
+    fs::copy(keys.join("alice.age"), keys.join("mallory.age")).unwrap();
+    w.run(&["key", "rotate"])
+        .code(10)
+        .says(&["nobody with an identity of the vault vouches for key mallory", "key remove"]);
+    fs::remove_file(keys.join("mallory.age")).unwrap();
+    w.run(&["key", "rotate"]).code(0).says(&["epoch 2"]);
+}
+
+#[test]
+fn an_epoch_that_no_earlier_one_vouches_for_is_refused() {
+    let (w, other) = (World::new(), World::new());
+    other.run(&["key", "rotate"]).code(0);
+    // A second epoch out of another vault, whose key file opens with this vault's own recovery identity, cannot be
+    // made here; its folder under this vault's name is at least never taken for the newest epoch.
+    let to = w.path().join("repo/test-host/keys/0002");
+    fs::create_dir(&to).unwrap();
+    for file in fs::read_dir(other.path().join("repo/test-host/keys/0002")).unwrap().flatten() {
+        fs::copy(file.path(), to.join(file.file_name())).unwrap();
+    }
+    unconfigured(&w, &["--identity", &w.at("recovery.key")], &["key", "check"]).code(0);
+    w.file("f", "x");
+    assert_eq!(w.backup()["epoch"], 1);
+}

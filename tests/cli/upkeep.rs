@@ -105,3 +105,35 @@ fn completions_and_help_are_there() {
     w.run(&["--help"]).code(0).says(&["Usage: backstay", "restore", "prune"]);
     w.run(&["restor"]).code(2).says(&["restore"]);
 }
+
+#[test]
+fn a_store_that_hides_the_newest_backup_is_told_of() {
+    let w = World::new();
+    w.file("f", "1");
+    w.backup();
+    w.file("f", "2");
+    w.backup();
+    let newest = w.objects("backups").pop().unwrap();
+    fs::remove_file(&newest).unwrap();
+    let id = newest.file_name().unwrap().to_str().unwrap().to_owned();
+    w.run(&["backup"]).code(0).says(&["warning", &id, "nobody forgot it"]);
+    // Forgetting on purpose is no reason for a warning.
+    let newest = w.objects("backups").pop().unwrap();
+    w.run(&["forget", newest.file_name().unwrap().to_str().unwrap()]).code(0);
+    let ran = w.run(&["backup"]).code(0);
+    assert!(!ran.err.contains("warning"), "{}", ran.err);
+}
+
+#[test]
+fn naming_a_source_twice_is_not_the_whole_plan() {
+    let w = World::new();
+    w.file("f", "1");
+    w.write_config(&format!(
+        "host = \"test-host\"\nstate_dir = \"{0}/state\"\n[repository]\nurl = \"file://{0}/repo\"\n[keys]\nidentity_file = \"{0}/host.key\"\n\
+         [sources.a]\nkind = \"files\"\npaths = [\"{0}/tree\"]\n[sources.b]\nkind = \"files\"\npaths = [\"{0}/tree\"]\n[plans.p]\nsources = [\"a\", \"b\"]\n",
+        w.path().display()
+    ));
+    let m = w.run(&["--json", "backup", "--source", "a", "--source", "a"]).code(0).json();
+    assert_eq!(m["whole_plan"], false);
+    w.run(&["restore", "--to", &w.at("out")]).code(4).says(&["no backup is complete"]);
+}

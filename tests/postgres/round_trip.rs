@@ -176,3 +176,36 @@ fn rows_that_are_counted_are_those_of_the_dump_while_others_write() {
     w.run(&["restore", "--to", "copy"]).code(0);
     assert_eq!(c.psql("copy", "SELECT (SELECT count(*) FROM t) + (SELECT count(*) FROM u)"), "100000");
 }
+
+#[test]
+fn a_dump_whose_last_pack_is_half_full_ends_well() {
+    let c = Cluster::start();
+    c.psql("postgres", "CREATE DATABASE erp");
+    // About 3 MB: less than a pack, and too much to share one with other artifacts.
+    c.psql("erp", "CREATE TABLE t AS SELECT g AS x, repeat(md5(g::text), 9) AS y FROM generate_series(1, 10000) g");
+    let w = with_database(&c, SOCKET);
+    w.backup();
+    w.run(&["restore", "--to", "copy"]).code(0).says(&["10,000 rows"]);
+}
+
+#[test]
+fn a_table_that_is_rewritten_during_the_dump_is_not_stored_empty() {
+    let c = Cluster::start();
+    c.psql("postgres", "CREATE DATABASE erp");
+    c.psql("erp", "CREATE TABLE a AS SELECT g AS x, repeat(md5(g::text), 30) AS y FROM generate_series(1, 60000) g");
+    c.psql("erp", "CREATE TABLE z AS SELECT generate_series(1, 1000) AS x");
+    let w = with_database(&c, SOCKET);
+    for (n, delay) in [0, 40, 80, 120, 160, 250, 400].into_iter().enumerate() {
+        std::thread::scope(|s| {
+            let cluster = &c;
+            s.spawn(move || {
+                std::thread::sleep(std::time::Duration::from_millis(delay));
+                let kind = if n % 2 == 0 { "bigint" } else { "int" };
+                cluster.psql("erp", &format!("ALTER TABLE z ALTER COLUMN x TYPE {kind}"));
+            });
+            w.run(&["backup"]).code(0);
+        });
+        w.run(&["restore", "--to", &format!("copy{n}")]).code(0);
+        assert_eq!(c.psql(&format!("copy{n}"), "SELECT count(*) FROM z"), "1000", "{delay}");
+    }
+}

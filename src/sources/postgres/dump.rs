@@ -11,6 +11,9 @@ use crate::telemetry::monitor::{Event, Monitor};
 use std::sync::Arc;
 use tokio_util::io::SyncIoBridge;
 
+/// How often a dump is tried while somebody alters tables.
+const TRIES: usize = 3;
+
 /// Dumps the configured databases and the globals.
 pub async fn dump(source: &PostgresSource, writer: &BackupWriter, monitor: Arc<dyn Monitor>) -> Result<Delivered> {
     let client = source.server.connect(&source.server.database).await?;
@@ -61,12 +64,32 @@ pub async fn dump(source: &PostgresSource, writer: &BackupWriter, monitor: Arc<d
     Ok(Delivered { artifacts, facts: serde_json::json!({ "databases": all_facts }), warnings })
 }
 
+/// Dumps one database, again when a table was rewritten meanwhile: such a table may be empty in the dump.
 async fn database_dump(
     source: &PostgresSource,
     writer: &BackupWriter,
     pg_dump: &std::path::Path,
     database: &str,
 ) -> Result<(PendingArtifact, DatabaseFacts)> {
+    let mut rewritten = Vec::new();
+    for _ in 0..TRIES {
+        match one_dump(source, writer, pg_dump, database).await? {
+            Ok(dumped) => return Ok(dumped),
+            Err(tables) => rewritten = tables,
+        }
+    }
+    Err(Error::new(Kind::Source, "tables were rewritten or truncated during each try, and may be empty in the dump")
+        .because(rewritten.join(", "))
+        .hint("Run the backup when nobody alters tables."))
+}
+
+/// One try; the inner error names the tables that were rewritten during it.
+async fn one_dump(
+    source: &PostgresSource,
+    writer: &BackupWriter,
+    pg_dump: &std::path::Path,
+    database: &str,
+) -> Result<std::result::Result<(PendingArtifact, DatabaseFacts), Vec<String>>> {
     let failed = sql_error("the snapshot for the dump cannot be taken");
     let mut client = source.server.connect(database).await?;
     // This connection is idle while the dump runs; the server must not end it.
@@ -81,9 +104,6 @@ async fn database_dump(
         .start()
         .await
         .map_err(&failed)?;
-    // pg_dump locks every table while it runs, but lets go when it is done, and our counts may come later: a table
-    // that is rewritten in between looks empty in an older snapshot. So the locks are ours too, until the counts are in.
-    facts::lock_tables(transaction.client()).await?;
     let snapshot: String = transaction.query_one("SELECT pg_export_snapshot()", &[]).await.map_err(&failed)?.get(0);
     let args = [
         "--format=custom",
@@ -98,8 +118,9 @@ async fn database_dump(
     let facts = facts::read(transaction.client(), source.count_rows_up_to);
     // Both at once: the counts cost no extra time while the dump is being compressed.
     let (artifact, facts) = tokio::try_join!(dump, facts)?;
+    let rewritten = facts::rewritten(transaction.client()).await?;
     transaction.rollback().await.map_err(&failed)?;
-    Ok((artifact, facts))
+    Ok(if rewritten.is_empty() { Ok((artifact, facts)) } else { Err(rewritten) })
 }
 
 /// Streams a program's output into an artifact; it counts only when the program exited with 0.

@@ -64,20 +64,20 @@ const TABLES: &str = "SELECT n.nspname::text, c.relname::text, pg_table_size(c.o
      WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema' \
      AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e') ORDER BY 1, 2";
 
-/// Locks every table against being rewritten or dropped, until the transaction ends. Readers and writers go on.
-/// Does not wait behind somebody who alters a table for longer than a minute.
-pub async fn lock_tables(client: &Client) -> Result<()> {
-    let failed = sql_error("the tables cannot be locked against being altered during the dump");
-    client.batch_execute("SET LOCAL lock_timeout = '60s'").await.map_err(&failed)?;
-    let tables = client.query(TABLES, &[]).await.map_err(&failed)?;
-    for some in tables.chunks(500) {
-        let names: Vec<String> = some.iter().map(|t| format!("ONLY {}.{}", ident(t.get(0)), ident(t.get(1)))).collect();
-        let lock = format!("LOCK TABLE {} IN ACCESS SHARE MODE", names.join(", "));
-        client.batch_execute(&lock).await.map_err(|e| {
-            failed(e).hint("The role must be able to read every table; and nobody may alter tables for a minute.")
-        })?;
-    }
-    Ok(())
+/// Tables that were rewritten, truncated or dropped since the snapshot of this transaction was taken. Such a table
+/// looks empty in the snapshot, to us and to `pg_dump`: `ALTER TABLE` and `TRUNCATE` do not keep old rows for others.
+/// `pg_class` shows the file of the snapshot, the function that of now.
+pub async fn rewritten(client: &Client) -> Result<Vec<String>> {
+    let rows = client
+        .query(
+            "SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+             WHERE c.relkind = 'r' AND c.relfilenode <> 0 AND c.relpersistence <> 't' AND n.nspname NOT LIKE 'pg\\_%' \
+             AND n.nspname <> 'information_schema' AND pg_relation_filenode(c.oid) IS DISTINCT FROM c.relfilenode",
+            &[],
+        )
+        .await
+        .map_err(sql_error("it cannot be told whether tables were rewritten during the dump"))?;
+    Ok(rows.iter().map(|r| r.get(0)).collect())
 }
 
 /// Reads the facts on a connection, in whatever transaction it is in. Tables above `count_up_to` bytes are
