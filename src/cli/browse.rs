@@ -12,6 +12,7 @@ use crate::sources::files::members::Members;
 use globset::GlobBuilder;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -142,6 +143,9 @@ pub async fn ls(context: &Context, args: LsArgs) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What tells two versions of a file apart: path, modification time, size.
+type Version = (Vec<u8>, i64, u64);
+
 /// Finds files in every backup of a plan, and tells which backups hold which version.
 pub async fn find(context: &Context, args: FindArgs) -> Result<ExitCode> {
     let (config, vault) = context.vault(false).await?;
@@ -155,22 +159,16 @@ pub async fn find(context: &Context, args: FindArgs) -> Result<ExitCode> {
         .map_err(|e| Error::new(Kind::Usage, "not a pattern").because(e))?
         .compile_matcher();
     // A version is path, size and time; the segments that hold it are shared by many backups and read once.
-    let mut versions: BTreeMap<(Vec<u8>, i64, u64), (FileEntry, Vec<String>)> = BTreeMap::new();
+    let mut versions: BTreeMap<Version, (FileEntry, Vec<String>)> = BTreeMap::new();
     let mut seen: BTreeMap<crate::model::PackKey, Vec<FileEntry>> = BTreeMap::new();
     for m in catalog.all(Some(&plan)).await? {
         for artifact in
             m.sources.iter().filter(|s| s.is_complete()).flat_map(|s| &s.artifacts).filter(|a| a.media == "tar")
         {
             for reference in &artifact.segments {
-                if !seen.contains_key(&reference.object) {
-                    let segment = catalog.segment(reference).await?;
-                    let hits = segment
-                        .entries
-                        .into_iter()
-                        .filter_map(|e| e.file)
-                        .filter(|f| glob.is_match(Path::new(OsStr::from_bytes(&f.path.0))))
-                        .collect();
-                    seen.insert(reference.object, hits);
+                if let Entry::Vacant(place) = seen.entry(reference.object) {
+                    let files = catalog.segment(reference).await?.entries.into_iter().filter_map(|e| e.file);
+                    place.insert(files.filter(|f| glob.is_match(Path::new(OsStr::from_bytes(&f.path.0)))).collect());
                 }
                 for f in &seen[&reference.object] {
                     versions

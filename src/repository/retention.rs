@@ -160,6 +160,9 @@ fn split_suspicious(
     (counting, small)
 }
 
+/// The period that a time lies in: two numbers that differ between any two periods.
+type Period = fn(Timestamp) -> (i32, i32);
+
 /// The kept ones of one source's counting backups, oldest first, with the reason.
 fn kept(candidates: &[Candidate], keep: &Keep, now: Timestamp) -> Vec<((Name, BackupId), String)> {
     let mut out = Vec::new();
@@ -172,7 +175,7 @@ fn kept(candidates: &[Candidate], keep: &Keep, now: Timestamp) -> Vec<((Name, Ba
     if let Some(within) = keep.within {
         out.extend(candidates.iter().filter(|c| c.at + within >= now).map(|c| (c.backup.clone(), "within".to_owned())));
     }
-    let periods: [(u32, &str, fn(Timestamp) -> (i32, i32)); 5] = [
+    let periods: [(u32, &str, Period); 5] = [
         (keep.hourly, "hourly", |t| {
             let z = t.to_zoned(TimeZone::UTC);
             (i32::from(z.year()) * 1000 + i32::from(z.day_of_year()), i32::from(z.hour()))

@@ -71,7 +71,7 @@ fn a_file_that_cannot_be_read_fails_its_source_unless_it_is_excluded() {
     let w = World::new();
     w.file("ok", "x");
     let locked = w.file("locked", "y");
-    fs::set_permissions(&locked, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&locked, fs::Permissions::from_mode(0o000)).unwrap();
     // As an ordinary user, to whom permissions apply.
     for dir in ["", "tree"] {
         fs::set_permissions(w.path().join(dir), fs::Permissions::from_mode(0o777)).unwrap();

@@ -64,7 +64,7 @@ impl ArtifactWriter {
             shared,
             name: name.to_owned(),
             media: media.to_owned(),
-            open: OpenPack::new(),
+            open: OpenPack::default(),
             recipe: RecipeBuilder::default(),
             references: Vec::new(),
             blake3: None,
@@ -198,7 +198,7 @@ impl ArtifactWriter {
 
     fn flush(&mut self) -> Result<()> {
         self.shared.failed()?;
-        let full = std::mem::replace(&mut self.open, OpenPack::new());
+        let full = std::mem::take(&mut self.open);
         if !full.plain.is_empty() {
             self.shared.ship_pack(full);
         }
@@ -321,7 +321,7 @@ impl ArtifactWriter {
     /// All bytes are given. A short rest goes into the run's common last pack, so that small artifacts do not
     /// make small packs.
     pub fn finish(mut self) -> Result<PendingArtifact> {
-        let rest = std::mem::replace(&mut self.open, OpenPack::new());
+        let rest = std::mem::take(&mut self.open);
         if rest.plain.len() >= pack::TAIL {
             self.shared.ship_pack(rest);
         } else if !rest.plain.is_empty() {
@@ -345,7 +345,7 @@ impl ArtifactWriter {
 /// wait for it to be stored. Must not block, since it may happen anywhere.
 impl Drop for ArtifactWriter {
     fn drop(&mut self) {
-        let rest = std::mem::replace(&mut self.open, OpenPack::new());
+        let rest = std::mem::take(&mut self.open);
         if !rest.blobs.is_empty() {
             self.shared.spawn_pack(rest, None);
         }
@@ -359,7 +359,7 @@ impl OpenPack {
         self.plain.extend_from_slice(&other.plain);
         self.blobs.extend(other.blobs.iter().map(|(id, offset, length)| (*id, base + offset, *length)));
         other.slot.moved(self.slot.clone(), base);
-        (self.plain.len() >= pack::TARGET).then(|| std::mem::replace(self, OpenPack::new()))
+        (self.plain.len() >= pack::TARGET).then(|| std::mem::take(self))
     }
 }
 

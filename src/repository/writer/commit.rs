@@ -91,7 +91,7 @@ impl Shared {
     }
 
     async fn flush_tail(self: &Arc<Self>) -> Result<()> {
-        let tail = std::mem::replace(&mut *lock(&self.tail), OpenPack::new());
+        let tail = std::mem::take(&mut *lock(&self.tail));
         if !tail.plain.is_empty() {
             self.blocking(move |shared| shared.ship_pack(tail)).await?;
         }

@@ -221,7 +221,7 @@ impl BackupWriter {
             segments,
             earlier,
             journal: Mutex::new(journal),
-            tail: Mutex::new(OpenPack::new()),
+            tail: Mutex::new(OpenPack::default()),
             budget: Arc::new(Semaphore::new(options.memory >> 10)),
             cpu: Arc::new(Semaphore::new(options.threads.max(1))),
             uploads: Arc::new(Semaphore::new(options.uploads.max(1))),

@@ -27,9 +27,8 @@ pub struct OpenPack {
     pub home: Option<u32>,
 }
 
-impl OpenPack {
-    /// An empty pack.
-    pub fn new() -> Self {
+impl Default for OpenPack {
+    fn default() -> Self {
         OpenPack { plain: Vec::new(), blobs: Vec::new(), slot: Slot::new(), home: None }
     }
 }

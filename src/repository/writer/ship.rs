@@ -77,7 +77,7 @@ impl Shared {
         let first = self.generations.get(&sealed.id).copied().unwrap_or(0).max(at_least.unwrap_or(0));
         // Taken before the put, hence rather too early than too late.
         let at = self.store_time + self.since_begin();
-        let key = self.put_generation(sealed.id, first, sealed.bytes.into(), |key| layout::pack(key)).await?;
+        let key = self.put_generation(sealed.id, first, sealed.bytes.into(), layout::pack).await?;
         let info = PackInfo { key, epoch, plain: plain_length, sealed: size as u32, crc };
         self.counters.packs.fetch_add(1, Ordering::Relaxed);
         self.counters.shipped.fetch_add(size as u64, Ordering::Relaxed);

@@ -51,11 +51,11 @@ impl Stat {
             gid: s.st_gid,
             size: s.st_size.max(0) as u64,
             blocks: s.st_blocks.max(0) as u64,
-            mtime: nanos(s.st_mtime as i64, s.st_mtime_nsec as i64),
-            ctime: nanos(s.st_ctime as i64, s.st_ctime_nsec as i64),
+            mtime: nanos(s.st_mtime, s.st_mtime_nsec as i64),
+            ctime: nanos(s.st_ctime, s.st_ctime_nsec as i64),
             dev: s.st_dev,
             inode: s.st_ino,
-            links: s.st_nlink as u64,
+            links: s.st_nlink,
             rdev: s.st_rdev,
         }
     }
