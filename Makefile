@@ -22,6 +22,7 @@ lint:
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- --deny warnings
 	tests/setup.sh deny
+	cargo fetch --locked --quiet
 	cargo deny --offline check licenses bans sources
 
 ## Compares with restic, rustic and pipes; results go to docs/performance.md by hand
