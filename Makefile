@@ -15,7 +15,6 @@ demo: demo-tools
 ## Installs what the tests need, starts it and runs everything
 test: tools
 	cargo nextest run --locked --no-fail-fast
-	cargo test --doc --locked
 
 ## Formatting, lints, licences and advisories
 lint:

@@ -1,5 +1,7 @@
 //! The program as its users run it: one process per command, files and exit codes.
 
+#[path = "cli/append_only.rs"]
+mod append_only;
 #[path = "cli/errors.rs"]
 mod errors;
 #[path = "cli/files.rs"]

@@ -120,7 +120,7 @@ fn without_b3sum_it_still_works_and_says_what_is_missing() {
 
 #[path = "../support/mod.rs"]
 #[allow(dead_code)]
-mod support;
+pub mod support;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_generation_comes_back_by_hand_from_an_s3_server() {

@@ -7,6 +7,7 @@ use s3s::auth::SimpleAuth;
 use s3s::service::S3ServiceBuilder;
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::sync::Mutex;
@@ -23,6 +24,8 @@ pub struct Fault {
 }
 
 impl Fault {
+    /// What a policy that forbids a request answers.
+    pub const DENIED: Fault = Fault { status: 403, code: "AccessDenied", message: "Access Denied", commit: false };
     pub const SLOW_DOWN: Fault = Fault { status: 503, code: "SlowDown", message: "Slow down", commit: false };
 
     fn answer(self) -> http::Response<s3s::Body> {
@@ -37,6 +40,7 @@ type Faults = Arc<std::sync::Mutex<VecDeque<(http::Method, Fault)>>>;
 pub struct S3Server {
     pub access: S3Access,
     faults: Faults,
+    append_only: Arc<AtomicBool>,
     task: JoinHandle<()>,
     _data: TempDir,
 }
@@ -59,12 +63,16 @@ impl S3Server {
         let turns = Arc::new(Mutex::new(()));
         let faults = Faults::default();
         let injected = Arc::clone(&faults);
+        let append_only = Arc::new(AtomicBool::new(false));
+        let policy = Arc::clone(&append_only);
         let task = tokio::spawn(async move {
             while let Ok((socket, _)) = listener.accept().await {
                 let (service, turns, faults) = (service.clone(), Arc::clone(&turns), Arc::clone(&injected));
+                let policy = Arc::clone(&policy);
                 let handler = hyper::service::service_fn(move |request: http::Request<hyper::body::Incoming>| {
                     let (service, turns) = (service.clone(), Arc::clone(&turns));
-                    let fault = next_fault(&faults, request.method());
+                    let denied = policy.load(Ordering::Relaxed) && !appends(&request);
+                    let fault = if denied { Some(Fault::DENIED) } else { next_fault(&faults, request.method()) };
                     async move {
                         let _turn = match *request.method() {
                             http::Method::PUT => Some(turns.lock().await),
@@ -84,12 +92,26 @@ impl S3Server {
                 });
             }
         });
-        S3Server { access, faults, task, _data: data }
+        S3Server { access, faults, append_only, task, _data: data }
+    }
+
+    /// From now on the server allows what `config/policies/s3-append-only.json` allows: reading, listing, and writing
+    /// under the condition that nothing is there.
+    pub fn make_append_only(&self) {
+        self.append_only.store(true, Ordering::Relaxed);
     }
 
     /// The next requests with this method meet these faults.
     pub fn inject(&self, method: http::Method, faults: &[Fault]) {
         self.faults.lock().unwrap().extend(faults.iter().map(|fault| (method.clone(), *fault)));
+    }
+}
+
+fn appends(request: &http::Request<hyper::body::Incoming>) -> bool {
+    match *request.method() {
+        http::Method::GET | http::Method::HEAD => true,
+        http::Method::PUT => request.headers().get("if-none-match").is_some_and(|v| v == "*"),
+        _ => false,
     }
 }
 
