@@ -8,4 +8,6 @@ mod directory;
 mod faults;
 #[path = "storage/servers.rs"]
 mod servers;
+// Shared with other test programs, each of which uses a part.
+#[allow(dead_code)]
 mod support;
