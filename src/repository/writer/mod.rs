@@ -71,7 +71,7 @@ pub struct WriterOptions {
 impl Default for WriterOptions {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(2, usize::from);
-        WriterOptions { level: 2, verify: true, threads, uploads: 8, memory: 64 << 20, take_over: false }
+        WriterOptions { level: 2, verify: true, threads, uploads: 8, memory: 56 << 20, take_over: false }
     }
 }
 
