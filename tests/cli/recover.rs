@@ -151,3 +151,40 @@ async fn every_generation_comes_back_by_hand_from_an_s3_server() {
     prove(&w.path().join("vault"), &w, &generations);
     w.run(&["check", "--read-data"]).code(0).says(&["3 of 3"]);
 }
+
+/// Types a passphrase at each prompt; `age` reads it from the terminal only.
+const TYPIST: &str = r#"
+import os, pty, sys
+pid, fd = pty.fork()
+if pid == 0:
+    os.execvp("bash", ["bash", "-c", sys.argv[1]])
+seen = b""
+while True:
+    try:
+        data = os.read(fd, 4096)
+    except OSError:
+        break
+    if not data:
+        break
+    seen += data
+    if seen.rstrip().endswith(b":"):
+        os.write(fd, sys.argv[2].encode() + b"\n")
+        seen = b""
+sys.stderr.write(seen.decode(errors="replace"))
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"#;
+
+#[test]
+fn a_passphrase_opens_the_vault_by_hand() {
+    let w = World::bare();
+    fs::write(w.at("pass"), "correct horse\n").unwrap();
+    w.run(&["init", "--recovery-passphrase-file", &w.at("pass")]).code(0);
+    w.file("f", "by hand");
+    let id = w.backup()["id"].as_str().unwrap().to_owned();
+    let command = format!("{} {} - p {id} tree tree > {}", script().display(), w.at("repo/test-host"), w.at("a.tar"));
+    let typed = |passphrase: &str| run(Command::new("python3").args(["-c", TYPIST, &command, passphrase]));
+    assert_ne!(typed("incorrect horse").code, 0);
+    typed("correct horse").code(0);
+    let listed = Command::new("tar").args(["-tf", &w.at("a.tar")]).output().unwrap();
+    assert!(String::from_utf8_lossy(&listed.stdout).contains("tree/f"));
+}
