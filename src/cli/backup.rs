@@ -11,7 +11,6 @@ use crate::repository::manifest::{Manifest, SourceState};
 use crate::repository::marks;
 use crate::sources::Source;
 use crate::telemetry::monitor::Event;
-use jiff::SignedDuration;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -118,7 +117,7 @@ fn report(m: &Manifest) -> Result<()> {
         .filter_map(|s| if let SourceState::Failed(why) = &s.state { Some((&s.name, why)) } else { None })
         .collect();
     let word = if failed.is_empty() { good("backed up") } else { notice("partly backed up") };
-    let took = SignedDuration::from_millis(m.finished.duration_since(m.started).as_millis() as i64);
+    let took = m.finished.duration_since(m.started);
     say(&format!("{word} plan {} as {} in {}", m.plan, m.id, time::words(took)))?;
     let s = &m.stats;
     say(&format!(

@@ -83,7 +83,7 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         for (plan, id, manifest) in &all {
             let cells = match manifest {
                 Ok(m) => {
-                    let took = SignedDuration::from_millis(m.finished.duration_since(m.started).as_millis() as i64);
+                    let took = m.finished.duration_since(m.started);
                     let hold = if held.contains(&(plan.clone(), id.clone())) { ", held" } else { "" };
                     vec![
                         time::local(m.started),

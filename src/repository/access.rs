@@ -31,6 +31,8 @@ use zeroize::Zeroizing;
 /// Work factor of passphrase key files: about a second on a current machine. Fixed, so that a forged file
 /// cannot ask for an hour.
 const WORK_FACTOR: u8 = 18;
+/// No key file is longer.
+const MAX_KEY_FILE: usize = 64 * 1024;
 /// The canary's content.
 const CANARY: &[u8] = b"this identity opens this vault\n";
 
@@ -41,6 +43,21 @@ pub enum Unlock {
     Identities(Vec<x25519::Identity>, Option<String>),
     /// A passphrase.
     Passphrase(SecretString),
+}
+
+impl Unlock {
+    /// Opens a key file. Every reading of one comes through here: a forged passphrase file may not ask for more work
+    /// than ours do.
+    pub fn open(&self, sealed: &[u8]) -> std::result::Result<Vec<u8>, OpenError> {
+        match self {
+            Unlock::Identities(ids, _) => seal::open(ids.iter().map(|i| i as &dyn age::Identity), sealed, MAX_KEY_FILE),
+            Unlock::Passphrase(p) => {
+                let mut id = age::scrypt::Identity::new(p.clone());
+                id.set_max_work_factor(WORK_FACTOR);
+                seal::open(std::iter::once(&id as &dyn age::Identity), sealed, MAX_KEY_FILE)
+            }
+        }
+    }
 }
 
 /// Whom a key file is sealed to.
@@ -356,15 +373,8 @@ async fn unlock_epochs(
             continue;
         };
         seen += 1;
-        let sealed = store.get(&object.key, 64 * 1024).await?;
-        let attempt = match unlock {
-            Unlock::Identities(ids, _) => seal::open(ids.iter().map(|i| i as &dyn age::Identity), &sealed, 64 * 1024),
-            Unlock::Passphrase(p) => {
-                let mut id = age::scrypt::Identity::new(p.clone());
-                id.set_max_work_factor(WORK_FACTOR);
-                seal::open(std::iter::once(&id as &dyn age::Identity), &sealed, 64 * 1024)
-            }
-        };
+        let sealed = store.get(&object.key, MAX_KEY_FILE as u64).await?;
+        let attempt = unlock.open(&sealed);
         let plain = match attempt {
             Ok(plain) => Zeroizing::new(plain),
             Err(OpenError::NoMatchingKey) => continue,

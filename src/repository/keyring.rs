@@ -7,7 +7,6 @@
 use super::access::{KeyLabel, KeyRecipient, Unlock, write_canary, write_key};
 use super::layout;
 use super::record::RecordKind;
-use super::seal;
 use super::secrets::Epoch;
 use super::vault::Vault;
 use crate::error::{Error, Kind, Result};
@@ -130,8 +129,7 @@ pub async fn rotate(vault: &Vault, without: Option<&Name>, passphrase: Option<Se
                 let file = layout::key_file(newest, &key.label.name);
                 let sealed =
                     vault.get_raw(&file).await?.ok_or_else(|| Error::damaged(&file, "the key file is missing"))?;
-                let identity = age::scrypt::Identity::new(p.clone());
-                if seal::open(std::iter::once(&identity as &dyn age::Identity), &sealed, 64 * 1024).is_err() {
+                if Unlock::Passphrase(p.clone()).open(&sealed).is_err() {
                     return Err(Error::new(Kind::Key, format!("the passphrase is not that of key {}", key.label.name)));
                 }
                 KeyRecipient::Passphrase(p.clone())
@@ -176,14 +174,7 @@ pub async fn opened_by(vault: &Vault, unlock: &Unlock) -> Result<Vec<Name>> {
             continue;
         }
         let Some(sealed) = vault.get_raw(&key).await? else { continue };
-        let opened = match unlock {
-            Unlock::Identities(ids, _) => seal::open(ids.iter().map(|i| i as &dyn age::Identity), &sealed, 64 * 1024),
-            Unlock::Passphrase(p) => {
-                let identity = age::scrypt::Identity::new(p.clone());
-                seal::open(std::iter::once(&identity as &dyn age::Identity), &sealed, 64 * 1024)
-            }
-        };
-        if opened.is_ok() {
+        if unlock.open(&sealed).is_ok() {
             names.push(name);
         }
     }

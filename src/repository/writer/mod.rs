@@ -266,11 +266,6 @@ impl BackupWriter {
         self.shared.runtime.block_on(self.shared.base_segment(reference))
     }
 
-    /// Whether a pack of an earlier backup may be named again.
-    pub fn allows(&self, pack: &PackKey) -> bool {
-        lock(&self.shared.known).known.allows(pack)
-    }
-
     /// Begins an artifact.
     pub fn artifact(&self, name: &str, media: &str) -> ArtifactWriter {
         ArtifactWriter::new(self.shared.clone(), name, media)
