@@ -2,7 +2,9 @@
 //! the new is whole.
 //!
 //! [`select`] finds the backup that is meant, [`tree`] restores files, [`database`] restores databases.
+//! [`resource`] is what the restore flow knows of each kind of thing that it replaces.
 
 pub mod database;
+pub mod resource;
 pub mod select;
 pub mod tree;

@@ -1,0 +1,126 @@
+//! What a restore replaces: the one interface between the restore flow and each kind of thing.
+//!
+//! A resource is staged beside the live one while the application runs, verified there, swapped in, and can be
+//! swapped back. The flow owns order, journal and messages; a resource owns its own effects, and keeps nothing in
+//! memory between calls that a crash must not lose: that is in the [`Note`]s, which the flow writes to the journal
+//! *before* the effect that they describe.
+//!
+//! Every effect is idempotent. `swap` and `unswap` look at identities (device and inode, database OID, file hash)
+//! before they act, since an exchange that is done twice undoes itself. After a crash a resource is made anew from
+//! the configuration and the journal, on a host that may hold no identity: only [`Resource::stage`] may read the
+//! repository.
+
+use crate::error::Result;
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// What an effect needs to be done, told apart from "done already", and undone. Goes through the journal, so it
+/// names things by what survives a reboot: names, paths, inodes and OIDs, never container ids or process ids, and
+/// holds no secret.
+pub type Note = serde_json::Value;
+
+/// When a resource is swapped: trees first, then Redis, databases last. Undone in reverse.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Class {
+    /// Files, directories, volumes.
+    Tree,
+    /// Redis.
+    Redis,
+    /// Databases.
+    Database,
+}
+
+/// What looking at the target told, before anything is touched.
+#[derive(Clone, Debug, Default)]
+pub struct Findings {
+    /// Room that staging needs.
+    pub space: Vec<Space>,
+    /// Containers, services, units and processes that use the live one, as `container:NAME`, `service:NAME`,
+    /// `unit:NAME`, `process:PID NAME`. Each must be stopped at the swap, or it keeps what was there before.
+    pub users: Vec<String>,
+    /// What the operator should know.
+    pub warnings: Vec<String>,
+    /// True when the swap takes a time that grows with the data (copied in, or loaded at start).
+    pub slow_swap: bool,
+}
+
+/// Room on one file system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Space {
+    /// A path on it, or a name when it is not of this machine.
+    pub place: PathBuf,
+    /// Bytes that staging will take.
+    pub needed: u64,
+    /// Bytes that are free; `None` when nobody can tell.
+    pub free: Option<u64>,
+}
+
+/// One line of the verification: what the backup says, and what was found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Compared {
+    /// What: `table public.orders`, `files`, `keys of db 0`.
+    pub what: String,
+    /// In the facts of the backup.
+    pub expected: String,
+    /// In the staged data.
+    pub found: String,
+    /// Whether that is as it should be. An estimate may differ and still be good.
+    pub good: bool,
+}
+
+/// What a swap kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Previous {
+    /// Its name or path.
+    pub name: String,
+    /// Bytes on disk, when that is known.
+    pub bytes: Option<u64>,
+}
+
+/// One thing that a restore replaces.
+#[async_trait]
+pub trait Resource: Send + Sync {
+    /// For the plan, the journal and messages: `database erp`, `volume edms_static`, `/opt/erp`.
+    fn label(&self) -> String;
+
+    /// When it is swapped.
+    fn class(&self) -> Class;
+
+    /// Looks at the target and touches nothing.
+    ///
+    /// # Errors
+    /// [`crate::error::Kind::Refused`] for whatever would make a later step fail, with what to do about it.
+    async fn preflight(&self) -> Result<Findings>;
+
+    /// Decides names and places of the staged copy. No effect.
+    async fn plan_staging(&self) -> Result<Note>;
+
+    /// Loads the backup beside the live data, syncs it, and gives what [`Resource::verify`] and
+    /// [`Resource::plan_swap`] will need besides. What an earlier try left at that place is removed first.
+    async fn stage(&self, staging: &Note) -> Result<Note>;
+
+    /// Holds the staged data against the facts of the backup. An `Err` means that it could not be compared; a
+    /// line that is not good means that it differs.
+    async fn verify(&self, staged: &Note) -> Result<Vec<Compared>>;
+
+    /// Removes the staged copy, whatever there is of it, and what was made for it (roles). Takes the note of
+    /// [`Resource::plan_staging`] or of [`Resource::stage`].
+    async fn unstage(&self, staging: &Note) -> Result<()>;
+
+    /// Reads the identities of both sides and decides where the previous data will be kept. No effect.
+    async fn plan_swap(&self, staged: &Note) -> Result<Note>;
+
+    /// Puts the staged data in place and keeps what was there.
+    async fn swap(&self, swap: &Note) -> Result<()>;
+
+    /// Puts back what was there. The restored data becomes what the note calls staging again.
+    async fn unswap(&self, swap: &Note) -> Result<()>;
+
+    /// What the swap keeps, or `None` when nothing was there.
+    async fn previous(&self, swap: &Note) -> Result<Option<Previous>>;
+
+    /// Deletes what the swap kept. Only ever called after the time that `keep_previous` says.
+    async fn drop_previous(&self, swap: &Note) -> Result<()>;
+}
