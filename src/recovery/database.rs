@@ -184,6 +184,7 @@ impl Databases {
             }
         }
         facts::count(&session, &mut found.tables, self.count_rows_up_to).await?;
+        facts::join_hash_partitions(&mut found.tables);
         let lines = facts::compare(expected, &found);
         let compared = |l: facts::Line| Compared {
             what: format!("{}: {}", staged.live, l.what),
@@ -211,10 +212,7 @@ async fn drop_database(admin: &Session, name: &str) -> SqlResult<()> {
     // With FORCE only from 13 on; this does the same everywhere.
     let _ = admin.run(&format!("ALTER DATABASE {} ALLOW_CONNECTIONS false", ident(name))).await;
     admin
-        .rows(
-            "pg_terminate_backend(pid)",
-            &format!("FROM pg_stat_activity WHERE datname = {}", literal(name)),
-        )
+        .rows("pg_terminate_backend(pid)", &format!("FROM pg_stat_activity WHERE datname = {}", literal(name)))
         .await?;
     admin.run(&format!("DROP DATABASE IF EXISTS {}", ident(name))).await
 }
@@ -314,8 +312,7 @@ impl Resource for Databases {
         let mut exchanges = Vec::new();
         for staged in &staging.databases {
             let attributes = &self.facts(&staged.live)?.attributes;
-            exchanges
-                .push(swap::plan(&admin, &staged.live, &staged.staged, self.backup.as_str(), attributes).await?);
+            exchanges.push(swap::plan(&admin, &staged.live, &staged.staged, self.backup.as_str(), attributes).await?);
         }
         Ok(json!({ "exchanges": exchanges }))
     }

@@ -294,7 +294,10 @@ mod tests {
         };
         let start = [Record::Begin(begin()), Record::Doing(0, note()), Record::Done(0, note())];
         let with = |more: &[Record]| ok(&[&start[..], more].concat());
-        assert_eq!(with(&[Record::Doing(1, note()), Record::Done(1, note()), Record::Committed]).unwrap(), State::Committed);
+        assert_eq!(
+            with(&[Record::Doing(1, note()), Record::Done(1, note()), Record::Committed]).unwrap(),
+            State::Committed
+        );
         assert_eq!(
             with(&[
                 Record::Doing(1, note()),

@@ -253,7 +253,10 @@ impl Restore {
     pub fn staged(&self) -> Vec<(&str, &serde_json::Value)> {
         let journal = self.engine.journal();
         let names = journal.about().steps.iter().enumerate();
-        names.filter(|(_, s)| s.starts_with("stage ")).filter_map(|(n, s)| Some((s.as_str(), journal.done(n)?))).collect()
+        names
+            .filter(|(_, s)| s.starts_with("stage "))
+            .filter_map(|(n, s)| Some((s.as_str(), journal.done(n)?)))
+            .collect()
     }
 }
 

@@ -34,7 +34,12 @@ pub(super) fn member_name(path: &Path) -> Vec<u8> {
 }
 
 /// Restores the whole artifact, or what lies at `paths` of it, below a new or empty directory. Full paths are kept.
-pub async fn into_directory(reader: &Reader, artifact: &Artifact, paths: &[PathBuf], target: &Path) -> Result<Restored> {
+pub async fn into_directory(
+    reader: &Reader,
+    artifact: &Artifact,
+    paths: &[PathBuf],
+    target: &Path,
+) -> Result<Restored> {
     let taken = || {
         Error::new(Kind::Refused, "the target directory is not empty")
             .at(target.display())

@@ -123,9 +123,9 @@ impl Trees {
         }
         staged.remember(&restored);
         // Files are synced as they are written; this is for what the file system keeps about them.
-        let synced = File::open(&staged.directory).map_err(std::io::Error::from).and_then(|d| {
-            rustix::fs::syncfs(&d).map_err(std::io::Error::from)
-        });
+        let synced = File::open(&staged.directory)
+            .map_err(std::io::Error::from)
+            .and_then(|d| rustix::fs::syncfs(&d).map_err(std::io::Error::from));
         synced.map_err(|e| Error::io("what was staged cannot be synced", &staged.directory, e).kind(Kind::Restore))
     }
 
@@ -267,7 +267,8 @@ impl Resource for Trees {
             if there.is_none() || there != exchange.live {
                 continue;
             }
-            let failed = |e| Error::io("the previous copy cannot be removed", &exchange.previous, e).kind(Kind::Restore);
+            let failed =
+                |e| Error::io("the previous copy cannot be removed", &exchange.previous, e).kind(Kind::Restore);
             if exchange.previous.is_dir() && !exchange.previous.is_symlink() {
                 std::fs::remove_dir_all(&exchange.previous).map_err(failed)?;
             } else {

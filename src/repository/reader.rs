@@ -113,7 +113,16 @@ impl Reader {
         wanted: impl Fn(&Entry) -> bool + Send + 'static,
     ) -> mpsc::Receiver<Result<Bytes>> {
         let segments = artifact.segments.iter().map(|s| (s.clone(), ())).collect();
-        self.deliver(segments, move |segment, ()| jobs(segment.entries.iter().filter(|e| wanted(e)).flat_map(|e| &e.extents).map(|x| (segment.packs[x.pack as usize], x.offset, x.length))))
+        self.deliver(segments, move |segment, ()| {
+            jobs(
+                segment
+                    .entries
+                    .iter()
+                    .filter(|e| wanted(e))
+                    .flat_map(|e| &e.extents)
+                    .map(|x| (segment.packs[x.pack as usize], x.offset, x.length)),
+            )
+        })
     }
 
     /// A stream of `length` bytes of an artifact from `offset` on. What lies before and behind is not fetched.

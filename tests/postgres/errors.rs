@@ -100,7 +100,7 @@ fn a_load_that_fails_or_differs_leaves_nothing_behind() {
     assert_eq!(left(), "00");
     // pg_restore says yes and loads nothing: the facts notice.
     let liar = "case \"$1\" in --version) echo 'pg_restore (PostgreSQL) 99.1';; *) cat > /dev/null;; esac";
-    with_tools(&w, liar, &["restore", "--yes"]).code(13).says(&["table public.t: missing instead of 1000 rows"]);
+    with_tools(&w, liar, &["restore", "--yes"]).code(13).says(&["table public.t: missing instead of 1,000 rows"]);
     assert_eq!(left(), "00");
     // A pack is gone: no half-loaded database stays.
     let pack = w.objects("packs").into_iter().max_by_key(|p| fs::metadata(p).unwrap().len()).unwrap();

@@ -50,7 +50,7 @@ pub fn configure(w: &World, cluster: &Cluster, url: &str) {
     ));
 }
 
-const SOCKET: &str = "postgresql://postgres@/erp?host=SOCKET&port=PORT";
+pub const SOCKET: &str = "postgresql://postgres@/erp?host=SOCKET&port=PORT";
 
 #[test]
 fn a_database_comes_back_equal_under_its_own_name_and_another() {
@@ -63,7 +63,7 @@ fn a_database_comes_back_equal_under_its_own_name_and_another() {
     let shown = w.run(&["show"]).code(0);
     assert!(shown.out.contains("5 large objects") && shown.out.contains("45,002 rows"), "{}", shown.out);
 
-    w.run(&["restore", "--to", "copy"]).code(0).says(&["20000 rows", "equal to the facts"]);
+    w.run(&["restore", "--to", "copy"]).code(0).says(&["20,000 rows", "equal to the facts"]);
     assert_eq!(c.dump("copy"), before);
     // A copy never takes the place of what is there.
     w.run(&["restore", "--to", "copy"]).code(10).says(&["database copy exists", "--to"]);
@@ -185,7 +185,7 @@ fn a_dump_whose_last_pack_is_half_full_ends_well() {
     c.psql("erp", "CREATE TABLE t AS SELECT g AS x, repeat(md5(g::text), 9) AS y FROM generate_series(1, 10000) g");
     let w = with_database(&c, SOCKET);
     w.backup();
-    w.run(&["restore", "--to", "copy"]).code(0).says(&["10000 rows"]);
+    w.run(&["restore", "--to", "copy"]).code(0).says(&["10,000 rows"]);
 }
 
 #[test]

@@ -36,13 +36,24 @@ pub fn plan(
         let targets: Vec<_> = found
             .iter()
             .map(|(label, f)| {
-                let space: Vec<_> = f.space.iter().map(|s| serde_json::json!({ "place": s.place, "needed": s.needed, "free": s.free })).collect();
+                let space: Vec<_> = f
+                    .space
+                    .iter()
+                    .map(|s| serde_json::json!({ "place": s.place, "needed": s.needed, "free": s.free }))
+                    .collect();
                 serde_json::json!({ "target": label, "space": space, "warnings": f.warnings })
             })
             .collect();
-        return json(&serde_json::json!({ "backup": m.id, "plan": m.plan, "begun": m.started, "targets": targets, "steps": steps }));
+        return json(
+            &serde_json::json!({ "backup": m.id, "plan": m.plan, "begun": m.started, "targets": targets, "steps": steps }),
+        );
     }
-    say(&format!("backup {} of plan {}, begun {}", m.id, m.plan, format_args!("{} ({})", time::utc(m.started), time::local(m.started))))?;
+    say(&format!(
+        "backup {} of plan {}, begun {}",
+        m.id,
+        m.plan,
+        format_args!("{} ({})", time::utc(m.started), time::local(m.started))
+    ))?;
     say("What was written since then will be lost; what is live now is kept beside it.")?;
     let mut table = Table::new(&[("target", Align::Left), ("needs", Align::Right), ("free", Align::Right)]);
     for (label, findings) in found {
@@ -147,7 +158,8 @@ pub async fn ended(
 
 /// The comparison with the facts: all that is not alike, and the first of the rest.
 fn verification(compared: &[Compared]) -> Result<()> {
-    let mut table = Table::new(&[("verified", Align::Left), ("in the backup", Align::Right), ("restored", Align::Right)]);
+    let mut table =
+        Table::new(&[("verified", Align::Left), ("in the backup", Align::Right), ("restored", Align::Right)]);
     for c in compared.iter().take(SHOWN) {
         table.row(vec![c.what.clone(), c.expected.clone(), c.found.clone()]);
     }
@@ -165,7 +177,12 @@ pub fn unwound(context: &Context, about: &Begin, ended: Ended) -> Result<ExitCod
             if context.global.json {
                 json(&serde_json::json!({ "restore": about.id, "plan": about.plan, "unwound": true }))?;
             } else {
-                say(&format!("{} the restore of plan {} that was begun as {}", good("taken back"), about.plan, about.id))?;
+                say(&format!(
+                    "{} the restore of plan {} that was begun as {}",
+                    good("taken back"),
+                    about.plan,
+                    about.id
+                ))?;
                 say("  everything is as it was before")?;
             }
             Ok(ExitCode::SUCCESS)

@@ -85,10 +85,8 @@ impl Attributes {
                 ),
             )
             .await?;
-        let mut grants: Vec<Grant> = grants
-            .iter()
-            .map(|r| Grant { role: r.option(0), privilege: r.text(1), grantable: r.truth(2) })
-            .collect();
+        let mut grants: Vec<Grant> =
+            grants.iter().map(|r| Grant { role: r.option(0), privilege: r.text(1), grantable: r.truth(2) }).collect();
         grants.sort();
         let mut settings: Vec<Setting> =
             settings.iter().map(|r| Setting { role: r.option(0), name: r.text(1), value: r.text(2) }).collect();

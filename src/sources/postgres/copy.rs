@@ -138,9 +138,9 @@ impl CopyIn {
                 let read = output.read_to_string(&mut said).await;
                 running.finish(Kind::Restore).await?;
                 read.map_err(|e| Error::new(Kind::Restore, "the answer of psql cannot be read").because(e))?;
-                said.lines()
-                    .find_map(|l| l.strip_prefix("COPY ")?.parse().ok())
-                    .ok_or_else(|| Error::new(Kind::Restore, "psql does not say how many rows were copied").because(said))
+                said.lines().find_map(|l| l.strip_prefix("COPY ")?.parse().ok()).ok_or_else(|| {
+                    Error::new(Kind::Restore, "psql does not say how many rows were copied").because(said)
+                })
             }
         }
     }

@@ -6,9 +6,9 @@
 //! the table, and whoever waits behind him would wait for the end of the dump, which waits for us. Then the dump is
 //! made again, all by `pg_dump`.
 
+use super::archive::ArchiveError;
 use super::archive::blocks::{Framer, Scanner};
 use super::archive::head::Head;
-use super::archive::ArchiveError;
 use super::big::{self, Big};
 use super::connect::{Server, conninfo_value, literal};
 use super::copy::CopyOut;
@@ -124,6 +124,7 @@ async fn once(with: &Dumping<'_>, database: &str, threshold: u64) -> Result<Try>
     facts::know_rows(&mut facts.tables, &rows);
     // Only what the archive did not tell.
     facts::count(&holder, &mut facts.tables, with.source.count_rows_up_to).await?;
+    facts::join_hash_partitions(&mut facts.tables);
     let rewritten = facts::rewritten(&holder).await?;
     if !rewritten.is_empty() {
         return Ok(Try::Rewritten(rewritten));

@@ -4,6 +4,7 @@ use super::attributes::Attributes;
 use super::connect::ident;
 use super::session::{Row, Session, SqlError};
 use crate::error::Result;
+use crate::model::size::plural;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 
@@ -65,6 +66,9 @@ pub struct TableFacts {
     /// Bytes of its rows on disk.
     #[serde(skip)]
     pub size: u64,
+    /// Of a partition by hash: the schema and name of the whole table.
+    #[serde(skip)]
+    pub whole: Option<(String, String)>,
 }
 
 impl TableFacts {
@@ -103,8 +107,7 @@ pub struct BigTable {
 }
 
 /// Tables that hold rows: those of extensions are the extensions' business, unlogged ones are dumped like others.
-const TABLES: &str = "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-     WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema' \
+const TABLES: &str = "WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema' \
      AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e') \
      ORDER BY n.nspname, c.relname";
 
@@ -136,16 +139,31 @@ pub async fn read(session: &Session) -> Result<DatabaseFacts> {
     };
     let row = session
         .row(
-            &format!(
-                "datname, pg_encoding_to_char(encoding), datcollate, datctype, pg_database_size(oid), {locale}"
-            ),
+            &format!("datname, pg_encoding_to_char(encoding), datcollate, datctype, pg_database_size(oid), {locale}"),
             "FROM pg_database WHERE datname = current_database()",
         )
         .await
         .map_err(failed)?;
     let database = row.text(0);
+    let whole = if version >= 120_000 {
+        "(SELECT r.relnamespace::regnamespace::name FROM pg_class r WHERE r.oid = w.root), \
+         (SELECT r.relname FROM pg_class r WHERE r.oid = w.root)"
+    } else {
+        "NULL, NULL"
+    };
+    let by_hash = if version >= 120_000 {
+        "LEFT JOIN LATERAL (SELECT pg_partition_root(c.oid) AS root FROM pg_inherits i \
+         JOIN pg_partitioned_table p ON p.partrelid = i.inhparent WHERE i.inhrelid = c.oid AND p.partstrat = 'h') w ON true"
+    } else {
+        ""
+    };
     let tables = session
-        .rows("n.nspname, c.relname, c.oid::bigint, pg_table_size(c.oid), greatest(c.reltuples, 0)::bigint", TABLES)
+        .rows(
+            &format!(
+                "n.nspname, c.relname, c.oid::bigint, pg_table_size(c.oid), greatest(c.reltuples, 0)::bigint, {whole}"
+            ),
+            &format!("FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace {by_hash} {TABLES}"),
+        )
         .await
         .map_err(failed)?;
     let table = |r: &Row| TableFacts {
@@ -155,9 +173,9 @@ pub async fn read(session: &Session) -> Result<DatabaseFacts> {
         estimated: true,
         oid: r.number(2) as u32,
         size: r.number(3),
+        whole: r.option(5).zip(r.option(6)),
     };
-    let extensions =
-        session.rows("extname, extversion", "FROM pg_extension ORDER BY extname").await.map_err(failed)?;
+    let extensions = session.rows("extname, extversion", "FROM pg_extension ORDER BY extname").await.map_err(failed)?;
     let sequences = session
         .rows(
             "format('%I.%I', schemaname, sequencename), last_value",
@@ -201,10 +219,7 @@ pub async fn server_version(session: &Session) -> Result<u32> {
 /// When a table cannot be read.
 pub async fn count(session: &Session, tables: &mut [TableFacts], up_to: u64) -> Result<()> {
     // Row security would hide rows without a word; a role under it must not count at all.
-    session
-        .run("SET row_security = off")
-        .await
-        .map_err(|e| e.says("row security cannot be turned off"))?;
+    session.run("SET row_security = off").await.map_err(|e| e.says("row security cannot be turned off"))?;
     for table in tables.iter_mut().filter(|t| t.estimated && t.size <= up_to) {
         let from = format!("FROM ONLY {}.{}", ident(&table.schema), ident(&table.name));
         let row = session.row("count(*)", &from).await.map_err(|e| {
@@ -224,6 +239,27 @@ pub fn know_rows(tables: &mut [TableFacts], rows: &BTreeMap<u32, u64>) {
             (table.rows, table.estimated) = (*rows, false);
         }
     }
+}
+
+/// Takes partitions by hash together: where the hash of a value differs, as that of an enum does between two databases,
+/// `pg_restore` puts a row into another partition, and is right.
+pub fn join_hash_partitions(tables: &mut Vec<TableFacts>) {
+    let mut whole: BTreeMap<(String, String), TableFacts> = BTreeMap::new();
+    tables.retain(|table| {
+        let Some(name) = &table.whole else { return true };
+        let sum = whole.entry(name.clone()).or_insert_with(|| TableFacts {
+            schema: name.0.clone(),
+            name: name.1.clone(),
+            rows: 0,
+            estimated: false,
+            whole: None,
+            ..*table
+        });
+        sum.rows += table.rows;
+        sum.estimated |= table.estimated;
+        false
+    });
+    tables.extend(whole.into_values());
 }
 
 /// One line of a comparison.
@@ -246,7 +282,7 @@ pub fn compare(expected: &DatabaseFacts, found: &DatabaseFacts) -> Vec<Line> {
         out.push(Line { what, expected, found, good });
     };
     let missing = || "missing".to_owned();
-    let rows = |t: &TableFacts| format!("{}{} rows", if t.estimated { "about " } else { "" }, t.rows);
+    let rows = |t: &TableFacts| format!("{}{}", if t.estimated { "about " } else { "" }, plural(t.rows, "row"));
     let there: BTreeMap<_, _> = found.tables.iter().map(|t| ((&t.schema, &t.name), t)).collect();
     for table in &expected.tables {
         let what = format!("table {}", table.full_name());

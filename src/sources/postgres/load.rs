@@ -131,7 +131,9 @@ async fn settle(server: &Server, name: &str) -> Result<()> {
         session.rows("txid_current()", "").await?;
         session.run("COMMIT").await
     };
-    settled.await.map_err(|e: super::session::SqlError| e.says("the loaded database cannot be analysed").kind(Kind::Restore))
+    settled
+        .await
+        .map_err(|e: super::session::SqlError| e.says("the loaded database cannot be analysed").kind(Kind::Restore))
 }
 
 struct Parts<'a> {
@@ -192,11 +194,13 @@ impl Parts<'_> {
     /// The rows of one big table.
     async fn table(&self, head: &Head, block: &BigTable) -> Result<((String, String), u64)> {
         let name = format!("{}.{}", block.schema, block.name);
-        let odd = |e: ArchiveError| Error::new(Kind::Damaged, "the rows of a table cannot be taken from the archive").at(&name).because(e);
+        let odd = |e: ArchiveError| {
+            Error::new(Kind::Damaged, "the rows of a table cannot be taken from the archive").at(&name).because(e)
+        };
         let entry = head.entries.iter().find(|e| e.dump_id == block.entry);
-        let copy = entry.and_then(|e| e.copy_from()).ok_or_else(|| {
-            odd(ArchiveError::Malformed("its table of contents does not name them"))
-        })?;
+        let copy = entry
+            .and_then(|e| e.copy_from())
+            .ok_or_else(|| odd(ArchiveError::Malformed("its table of contents does not name them")))?;
         let mut before: Vec<String> = [
             ("client_encoding", self.expected.encoding.as_str()),
             ("search_path", ""),
@@ -236,7 +240,9 @@ impl Parts<'_> {
         let rows = into.finish().await.map_err(|e| e.at(&name))?;
         sent.map_err(|e| e.at(&name))?;
         if rows != block.rows {
-            return Err(Error::new(Kind::Mismatch, format!("{rows} rows were loaded instead of {}", block.rows)).at(&name));
+            return Err(
+                Error::new(Kind::Mismatch, format!("{rows} rows were loaded instead of {}", block.rows)).at(&name)
+            );
         }
         Ok(((block.schema.clone(), block.name.clone()), rows))
     }
@@ -244,11 +250,8 @@ impl Parts<'_> {
 
 /// A `pg_restore` into a database.
 fn restore(server: &Server, tools: &Tools, name: &str, options: &Options, args: &[&str]) -> Program {
-    let mut all = vec![
-        "--exit-on-error".to_owned(),
-        "--no-password".into(),
-        format!("--dbname=dbname={}", conninfo_value(name)),
-    ];
+    let mut all =
+        vec!["--exit-on-error".to_owned(), "--no-password".into(), format!("--dbname=dbname={}", conninfo_value(name))];
     for (set, flag) in [(options.no_owner, "--no-owner"), (options.no_privileges, "--no-privileges")] {
         if set {
             all.push(flag.into());
@@ -257,7 +260,9 @@ fn restore(server: &Server, tools: &Tools, name: &str, options: &Options, args: 
     all.extend(args.iter().map(|a| (*a).to_owned()));
     let mut program = server.program(&tools.pg_restore, all);
     // Only for these sessions; the log is flushed before the load counts.
-    let options = format!("-c synchronous_commit=off -c maintenance_work_mem={INDEX_MEMORY} -c statement_timeout=0 -c lock_timeout=0");
+    let options = format!(
+        "-c synchronous_commit=off -c maintenance_work_mem={INDEX_MEMORY} -c statement_timeout=0 -c lock_timeout=0"
+    );
     program.env.0.push(("PGOPTIONS".to_owned(), options));
     program
 }
@@ -286,7 +291,8 @@ async fn feed(
     if let Some(e) = broken {
         return Err(e);
     }
-    ended.or_else(|e| if e.kind() == std::io::ErrorKind::BrokenPipe { Ok(()) } else { Err(e) })
+    ended
+        .or_else(|e| if e.kind() == std::io::ErrorKind::BrokenPipe { Ok(()) } else { Err(e) })
         .map_err(|e| Error::new(Kind::Restore, "the input of pg_restore cannot be ended").because(e))
 }
 

@@ -48,7 +48,13 @@ fn fields(line: &str) -> Vec<(String, bool)> {
             c => out[n].push(c),
         }
     }
-    out.into_iter().zip(raw_star).map(|(field, raw)| { let star = raw && field == "*"; (field, star) }).collect()
+    out.into_iter()
+        .zip(raw_star)
+        .map(|(field, raw)| {
+            let star = raw && field == "*";
+            (field, star)
+        })
+        .collect()
 }
 
 #[cfg(test)]

@@ -14,7 +14,10 @@ use std::path::{Path, PathBuf};
 
 /// Extensions whose databases cannot be renamed into place, or want steps of their own around a load.
 const REFUSED: &[(&str, &str)] = &[
-    ("pg_cron", "it works in one database only, the one that cron.database_name names, and cannot be made in a second one"),
+    (
+        "pg_cron",
+        "it works in one database only, the one that cron.database_name names, and cannot be made in a second one",
+    ),
     ("timescaledb", "its tables want steps of its own before and after a load"),
 ];
 /// What a slow disk of WAL may take on top of the data, when the server does not tell. Bytes.
@@ -76,7 +79,9 @@ impl Look<'_> {
         let tablespaces = self.tablespaces(&admin).await?;
         for (live, facts) in targets {
             if let Some(t) = facts.attributes.tablespace.as_ref().filter(|t| !tablespaces.contains(*t)) {
-                told.warnings.push(format!("database {live} was in tablespace {t}, which is not here: it goes into the default one"));
+                told.warnings.push(format!(
+                    "database {live} was in tablespace {t}, which is not here: it goes into the default one"
+                ));
             }
         }
         let standbys = admin.row("count(*)", "FROM pg_stat_replication").await.map_err(failed)?.number(0);
@@ -104,7 +109,9 @@ impl Look<'_> {
                 format!("the backup is of PostgreSQL {}, the server is {here}", newer.server_version / 10_000),
             )
             .at(self.server.place())
-            .hint("A dump does not go back to an older version. Restore to a server of the same version or a newer one."));
+            .hint(
+                "A dump does not go back to an older version. Restore to a server of the same version or a newer one.",
+            ));
         }
         Ok(())
     }
@@ -126,32 +133,39 @@ impl Look<'_> {
     async fn live_can_move(&self, admin: &Session, live: &str) -> Result<()> {
         let name = literal(live);
         let list = |rows: Vec<super::session::Row>| rows.iter().map(|r| r.text(0)).collect::<Vec<_>>().join(", ");
-        let slots =
-            admin.rows("slot_name", &format!("FROM pg_replication_slots WHERE database = {name}")).await.map_err(failed)?;
+        let slots = admin
+            .rows("slot_name", &format!("FROM pg_replication_slots WHERE database = {name}"))
+            .await
+            .map_err(failed)?;
         if !slots.is_empty() {
             return Err(Error::new(Kind::Refused, format!("database {live} has replication slots, which would stay with the old one and keep its log until the disk is full"))
                 .because(list(slots))
                 .hint("Drop them with pg_drop_replication_slot() and let their readers begin anew after the restore, or restore with --to."));
         }
-        let prepared = admin
-            .rows("gid", &format!("FROM pg_prepared_xacts WHERE database = {name}"))
-            .await
-            .map_err(failed)?;
+        let prepared =
+            admin.rows("gid", &format!("FROM pg_prepared_xacts WHERE database = {name}")).await.map_err(failed)?;
         if !prepared.is_empty() {
-            return Err(Error::new(Kind::Refused, format!("database {live} has prepared transactions, which hold it where it is"))
-                .because(list(prepared))
-                .hint("COMMIT PREPARED or ROLLBACK PREPARED them."));
+            return Err(Error::new(
+                Kind::Refused,
+                format!("database {live} has prepared transactions, which hold it where it is"),
+            )
+            .because(list(prepared))
+            .hint("COMMIT PREPARED or ROLLBACK PREPARED them."));
         }
         // Readable by superusers only, and by name of the database it works in.
         let subscriptions = admin
-            .rows("s.subname", &format!("FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid WHERE d.datname = {name}"))
+            .rows(
+                "s.subname",
+                &format!("FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid WHERE d.datname = {name}"),
+            )
             .await;
         match subscriptions {
-            Ok(rows) if !rows.is_empty() => {
-                Err(Error::new(Kind::Refused, format!("database {live} has subscriptions, which would go on writing into the old one"))
-                    .because(list(rows))
-                    .hint("ALTER SUBSCRIPTION … DISABLE, SET (slot_name = NONE) and DROP them, restore, and subscribe anew."))
-            }
+            Ok(rows) if !rows.is_empty() => Err(Error::new(
+                Kind::Refused,
+                format!("database {live} has subscriptions, which would go on writing into the old one"),
+            )
+            .because(list(rows))
+            .hint("ALTER SUBSCRIPTION … DISABLE, SET (slot_name = NONE) and DROP them, restore, and subscribe anew.")),
             Ok(_) => Ok(()),
             Err(e) if e.is(super::session::INSUFFICIENT_PRIVILEGE) => Ok(()),
             Err(e) => Err(failed(e)),
@@ -160,9 +174,15 @@ impl Look<'_> {
 
     async fn extensions(&self, admin: &Session, facts: &DatabaseFacts) -> Result<()> {
         if let Some((name, why)) = REFUSED.iter().find(|(name, _)| facts.extensions.iter().any(|e| e.0 == *name)) {
-            return Err(Error::new(Kind::Refused, format!("database {} uses the extension {name}, and cannot be staged beside the live one", facts.database))
-                .because(*why)
-                .hint("Write the archive out with `backstay cat`, and load it as the extension's manual says."));
+            return Err(Error::new(
+                Kind::Refused,
+                format!(
+                    "database {} uses the extension {name}, and cannot be staged beside the live one",
+                    facts.database
+                ),
+            )
+            .because(*why)
+            .hint("Write the archive out with `backstay cat`, and load it as the extension's manual says."));
         }
         let available = admin.rows("name", "FROM pg_available_extensions").await.map_err(failed)?;
         let available: BTreeSet<String> = available.iter().map(|r| r.text(0)).collect();
@@ -185,19 +205,39 @@ impl Look<'_> {
         }
         let row = admin.row("rolcreatedb", "FROM pg_roles WHERE rolname = current_user").await.map_err(failed)?;
         if !row.truth(0) {
-            return Err(Error::new(Kind::Refused, format!("role {} may not create or rename databases", self.server.user))
-                .at(self.server.place())
-                .hint(format!("ALTER ROLE {} CREATEDB, or name a superuser in the source's url.", ident(&self.server.user))));
+            return Err(Error::new(
+                Kind::Refused,
+                format!("role {} may not create or rename databases", self.server.user),
+            )
+            .at(self.server.place())
+            .hint(format!(
+                "ALTER ROLE {} CREATEDB, or name a superuser in the source's url.",
+                ident(&self.server.user)
+            )));
         }
         for (live, _) in targets {
             let owner = admin
-                .rows("pg_get_userbyid(datdba)", &format!("FROM pg_database WHERE datname = {} AND NOT pg_has_role(datdba, 'USAGE')", literal(live)))
+                .rows(
+                    "pg_get_userbyid(datdba)",
+                    &format!("FROM pg_database WHERE datname = {} AND NOT pg_has_role(datdba, 'USAGE')", literal(live)),
+                )
                 .await
                 .map_err(failed)?;
             if let Some(row) = owner.first() {
-                return Err(Error::new(Kind::Refused, format!("database {live} belongs to {}, and role {} cannot rename it", row.text(0), self.server.user))
-                    .at(self.server.place())
-                    .hint(format!("GRANT {} TO {}, or name another role in the source's url.", ident(&row.text(0)), ident(&self.server.user))));
+                return Err(Error::new(
+                    Kind::Refused,
+                    format!(
+                        "database {live} belongs to {}, and role {} cannot rename it",
+                        row.text(0),
+                        self.server.user
+                    ),
+                )
+                .at(self.server.place())
+                .hint(format!(
+                    "GRANT {} TO {}, or name another role in the source's url.",
+                    ident(&row.text(0)),
+                    ident(&self.server.user)
+                )));
             }
         }
         if !self.options.no_owner {
@@ -223,7 +263,8 @@ impl Look<'_> {
             .first()
             .map_or(WAL, |r| r.number(0));
         let needed = targets.iter().map(|(_, f)| f.size).sum::<u64>() + wal;
-        let directory = admin.rows("setting", "FROM pg_settings WHERE name = 'data_directory'").await.map_err(failed)?;
+        let directory =
+            admin.rows("setting", "FROM pg_settings WHERE name = 'data_directory'").await.map_err(failed)?;
         let place = directory.first().map(|r| r.text(0)).filter(|d| !d.is_empty());
         let free = match (&place, self.assume_space) {
             (_, Some(assumed)) => Some(assumed),
@@ -235,7 +276,11 @@ impl Look<'_> {
             use crate::model::size::human;
             return Err(Error::new(
                 Kind::Refused,
-                format!("there is no room for a second copy: {} are needed, {} are free", human(needed), human(room.free.unwrap_or(0))),
+                format!(
+                    "there is no room for a second copy: {} are needed, {} are free",
+                    human(needed),
+                    human(room.free.unwrap_or(0))
+                ),
             )
             .at(room.place.display().to_string())
             .hint("Make room, for example with `backstay cleanup`, or tell --assume-space when this is wrong."));
@@ -245,7 +290,8 @@ impl Look<'_> {
 
     /// Free bytes where the server keeps its data, when that is here or in a container.
     async fn free(&self, directory: &Path) -> Option<u64> {
-        let local = self.server.host.starts_with('/') || ["localhost", "127.0.0.1", "::1"].contains(&self.server.host.as_str());
+        let local =
+            self.server.host.starts_with('/') || ["localhost", "127.0.0.1", "::1"].contains(&self.server.host.as_str());
         match &self.server.place {
             Place::Container(_) => {
                 let df = self.server.program(Path::new("df"), ["-Pk", &directory.display().to_string()]);
@@ -264,7 +310,8 @@ impl Look<'_> {
     /// Makes, renames and drops an empty database like each target's: locale, privileges and pg_hba.conf are what the
     /// server says they are, not what its catalogs let one think.
     async fn probe(&self, admin: &Session, targets: &[(&str, &DatabaseFacts)]) -> Result<()> {
-        let (first, second) = ("backstay_probe_staged_00000000".to_owned(), "backstay_probe_before_00000000".to_owned());
+        let (first, second) =
+            ("backstay_probe_staged_00000000".to_owned(), "backstay_probe_before_00000000".to_owned());
         let mut seen = BTreeSet::new();
         for (live, facts) in targets {
             let kind = (&facts.encoding, &facts.collate, &facts.ctype, &facts.locale);
@@ -275,11 +322,18 @@ impl Look<'_> {
                 admin.run(&format!("DROP DATABASE IF EXISTS {}", ident(name))).await.map_err(failed)?;
             }
             let refused = |e: SqlError, what: &str, hint: &str| {
-                let error = e.says(format!("database {live} cannot be restored here: {what}")).kind(Kind::Refused).at(self.server.place());
+                let error = e
+                    .says(format!("database {live} cannot be restored here: {what}"))
+                    .kind(Kind::Refused)
+                    .at(self.server.place());
                 error.hint(hint)
             };
             admin.run(&create::statement(&first, facts)).await.map_err(|e| {
-                refused(e, "an empty one like it cannot be made", "The locale must exist on the server, and the role needs CREATEDB.")
+                refused(
+                    e,
+                    "an empty one like it cannot be made",
+                    "The locale must exist on the server, and the role needs CREATEDB.",
+                )
             })?;
             let connected = self.server.session(&first).await.map(|_| ());
             let renamed = admin.run(&format!("ALTER DATABASE {} RENAME TO {}", ident(&first), ident(&second))).await;
@@ -289,10 +343,13 @@ impl Look<'_> {
                 }
             }
             connected.map_err(|e| {
-                Error::new(Kind::Refused, format!("database {live} cannot be restored here: a new database may not be connected to"))
-                    .at(self.server.place())
-                    .because(e.one_line())
-                    .hint("pg_hba.conf must let this role connect to all databases.")
+                Error::new(
+                    Kind::Refused,
+                    format!("database {live} cannot be restored here: a new database may not be connected to"),
+                )
+                .at(self.server.place())
+                .because(e.one_line())
+                .hint("pg_hba.conf must let this role connect to all databases.")
             })?;
             renamed.map_err(|e| refused(e, "databases cannot be renamed", "The role needs CREATEDB."))?;
         }

@@ -68,13 +68,7 @@ pub async fn oid(admin: &Session, name: &str) -> SqlResult<Option<u32>> {
 ///
 /// # Errors
 /// [`Kind::Restore`] when the staged database is not there.
-pub async fn plan(
-    admin: &Session,
-    live: &str,
-    staged: &str,
-    id: &str,
-    of_backup: &Attributes,
-) -> Result<Exchange> {
+pub async fn plan(admin: &Session, live: &str, staged: &str, id: &str, of_backup: &Attributes) -> Result<Exchange> {
     let failed = |e: SqlError| e.says("the databases cannot be looked at").kind(Kind::Restore);
     let staged_oid = oid(admin, staged)
         .await
@@ -93,7 +87,15 @@ pub async fn plan(
         before = beside(live, "before", &format!("{id}-{n}"));
     }
     let (_, left_out) = attributes.statements(live, &globals::roles(admin).await?);
-    Ok(Exchange { live: live.to_owned(), live_oid, staged: staged.to_owned(), staged_oid, before, attributes, left_out })
+    Ok(Exchange {
+        live: live.to_owned(),
+        live_oid,
+        staged: staged.to_owned(),
+        staged_oid,
+        before,
+        attributes,
+        left_out,
+    })
 }
 
 /// Exchanges. What is done already is left as it is.
@@ -157,7 +159,11 @@ pub async fn unswap(server: &Server, exchanges: &[Exchange]) -> Result<()> {
 
 /// A session with a database that is not exchanged itself.
 async fn admin(server: &Server, exchanges: &[Exchange]) -> Result<Session> {
-    if exchanges.iter().any(|x| x.live == "postgres") { server.session("template1").await } else { server.admin().await }
+    if exchanges.iter().any(|x| x.live == "postgres") {
+        server.session("template1").await
+    } else {
+        server.admin().await
+    }
 }
 
 /// Closes databases, and renames in one transaction. Opens them again when that fails.
@@ -194,10 +200,8 @@ async fn end_sessions(admin: &Session, names: &[&str]) -> Result<()> {
     let from = format!("FROM pg_stat_activity WHERE datname IN ({list}) AND pid <> pg_backend_pid()");
     let deadline = Instant::now() + TO_END;
     loop {
-        let left = admin
-            .rows("pg_terminate_backend(pid), pid, usename, application_name", &from)
-            .await
-            .map_err(cannot)?;
+        let left =
+            admin.rows("pg_terminate_backend(pid), pid, usename, application_name", &from).await.map_err(cannot)?;
         if left.is_empty() {
             return Ok(());
         }
@@ -236,7 +240,8 @@ mod tests {
         assert_eq!(beside("erp", "before", "20260103T220000Z-ab12"), "erp_before_20260103T220000Z-ab12");
         let long = "x".repeat(63);
         let other = format!("{}y", "x".repeat(62));
-        let (a, b) = (beside(&long, "before", "20260103T220000Z-ab12"), beside(&other, "before", "20260103T220000Z-ab12"));
+        let (a, b) =
+            (beside(&long, "before", "20260103T220000Z-ab12"), beside(&other, "before", "20260103T220000Z-ab12"));
         assert!(a.len() <= MAX_NAME && a != b, "{a} {b}");
         assert!(super::super::load::is_ours(&a));
         assert!(beside(&"ü".repeat(31), "staged", "20260103T220000Z-ab12").len() <= MAX_NAME);

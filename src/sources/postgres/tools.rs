@@ -25,7 +25,9 @@ pub async fn find(tool: &str, server_major: u32, place: &Place) -> Result<PathBu
     };
     let error = Error::new(Kind::Source, what);
     Err(match place {
-        Place::Container(inside) => error.at(format!("container {}", inside.container)).hint(format!("The container needs {tool} of its server's version.")),
+        Place::Container(inside) => error
+            .at(format!("container {}", inside.container))
+            .hint(format!("The container needs {tool} of its server's version.")),
         _ => error
             .at(format!("{BY_VERSION}/{server_major}/bin/{tool}"))
             .hint(format!("Install the package postgresql-client-{server_major}.")),
