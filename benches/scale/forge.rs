@@ -60,15 +60,18 @@ fn number(parts: &[u64]) -> u64 {
     u64::from_le_bytes([0, 1, 2, 3, 4, 5, 6, 7].map(|i| h.as_bytes()[i]))
 }
 
-/// The files that change in a backup: one run of them in each part of the tree.
+/// The files that change in a backup: one run of them in each part of the tree. Whole packs change: of one that is used
+/// in part, a run stores the rest again, and here no run has come by that could have.
 pub fn changes(shape: &Shape, backup: u64) -> Vec<Range<u64>> {
-    let length = ((shape.files as f64 * shape.change / shape.places as f64).ceil() as u64).max(1);
+    let pack = per_pack(shape);
+    let packs = shape.files / pack;
+    let length = ((shape.files as f64 * shape.change / shape.places as f64 / pack as f64).ceil() as u64).max(1);
     (0..shape.places)
-        .map(|p| {
-            let part = shape.files * p / shape.places..shape.files * (p + 1) / shape.places;
+        .filter_map(|p| {
+            let part = packs * p / shape.places..packs * (p + 1) / shape.places;
             let length = length.min(part.end - part.start);
             let start = part.start + number(&[backup, p]) % (part.end - part.start - length + 1);
-            start..start + length
+            (length > 0).then_some(start * pack..(start + length) * pack)
         })
         .collect()
 }
