@@ -154,12 +154,13 @@ paths = [\"$data\"]"
 # --- A database ---
 
 # pg_dump writes for the others; what they store is the same archive that Backstay stores.
+# With a snapshot before it, rustic 0.11 takes standard input for an unchanged file and does not read it; hence --force.
 database_backup() { # TOOL LABEL
     local tmp=$work/tmp/$1 dump="set -o pipefail; pg_dump -Fc -Z0 bench |"
     case $1 in
         backstay) measure "$2" backstay "$program" -q backup ;;
         restic) measure "$2" restic bash -c "$dump '$restic' -q backup -r '$restic_at' --stdin --stdin-filename dump" ;;
-        rustic) measure "$2" rustic bash -c "$dump '$rustic' -r '$rustic_at' backup --stdin-filename dump -" ;;
+        rustic) measure "$2" rustic bash -c "$dump '$rustic' -r '$rustic_at' backup --force --stdin-filename dump -" ;;
         pipe) measure "$2" pipe bash -c "$dump zstd -3 -q | age -r $age_to > '$work/pipe' && sync '$work/pipe'" ;;
         pipe-rclone) measure "$2" pipe-rclone bash -c "$dump zstd -3 -q | age -r $age_to | rclone rcat '$pipe_at'" ;;
         custom) measure "$2" custom bash -c "pg_dump -Fc bench > '$tmp/dump' && sync '$tmp/dump'" ;;
