@@ -72,8 +72,7 @@ async fn catalog(shape: &Shape, counts: Arc<Counts>, cached: bool, days: i64, pe
         shift: SignedDuration::from_hours(24 * days),
     };
     let unlock = person.then(|| access::read_identity_file(&forge::identity(shape))).transpose()?;
-    let vault =
-        access::open_on_host(Arc::new(store), &HOST.parse()?, &forge::trust(shape), unlock.as_ref()).await?;
+    let vault = access::open_on_host(Arc::new(store), &HOST.parse()?, &forge::trust(shape), unlock.as_ref()).await?;
     let name = if cached { "cache" } else { "cold" };
     let cache = forge::state(shape).join(name).join(vault.header.vault.to_string());
     if !cached {
@@ -104,7 +103,10 @@ async fn run(step: &str, shape: &Shape, counts: Arc<Counts>) -> Result<String> {
             catalog = Catalog::new(catalog.vault().clone(), None);
             let report = check::check(&catalog, None, Depth::Structure, Arc::new(Silent)).await?;
             if !report.is_clean() {
-                return Err(Error::new(Kind::Internal, format!("the forged vault is not clean: {:?}", report.findings.first())));
+                return Err(Error::new(
+                    Kind::Internal,
+                    format!("the forged vault is not clean: {:?}", report.findings.first()),
+                ));
             }
             Ok(format!("{} segments, {} packs", report.segments, report.packs))
         }
@@ -151,7 +153,13 @@ async fn list(catalog: &Catalog) -> Result<String> {
 }
 
 fn pruned(r: &prune::PruneReport) -> Result<String> {
-    Ok(format!("{} live, {} condemned ({}), {} deleted", r.live_objects, r.condemned_objects, human(r.condemned_bytes), r.deleted_objects))
+    Ok(format!(
+        "{} live, {} condemned ({}), {} deleted",
+        r.live_objects,
+        r.condemned_objects,
+        human(r.condemned_bytes),
+        r.deleted_objects
+    ))
 }
 
 /// One run that takes every file from the backup before, or gives some anew. The walk of a real tree is not in it; its

@@ -77,7 +77,11 @@ pub fn changes(shape: &Shape, backup: u64) -> Vec<Range<u64>> {
 }
 
 pub fn path(file: u64) -> String {
-    format!("srv/data/projects-of-the-year-{:06}/folder-{:04}/document-{file:010}.pdf", file / FOLDER / 100, file / FOLDER % 100)
+    format!(
+        "srv/data/projects-of-the-year-{:06}/folder-{:04}/document-{file:010}.pdf",
+        file / FOLDER / 100,
+        file / FOLDER % 100
+    )
 }
 
 /// Bytes of a file in the tar.
@@ -95,7 +99,13 @@ fn pack_of(shape: &Shape, version: Version, of: u64) -> PackInfo {
     let plain = files * member(shape);
     let id = PackId(*hash(&[1 << 63, u64::from(version.backup), n]).as_bytes());
     // As if it compressed to 70 %.
-    PackInfo { key: PackKey { id, generation: 0 }, epoch: 1, plain: plain as u32, sealed: (plain * 7 / 10) as u32, crc: 0 }
+    PackInfo {
+        key: PackKey { id, generation: 0 },
+        epoch: 1,
+        plain: plain as u32,
+        sealed: (plain * 7 / 10) as u32,
+        crc: 0,
+    }
 }
 
 /// Bytes of all packs together, by their records.

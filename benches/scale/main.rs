@@ -170,7 +170,9 @@ fn parent(run: &Run) -> Result<()> {
         shape.latency_ms,
         forged.said
     );
-    println!("| command | wall s | peak RSS MiB | put | get | list | delete | other | MiB in | MiB out | requests cost |");
+    println!(
+        "| command | wall s | peak RSS MiB | put | get | list | delete | other | MiB in | MiB out | requests cost |"
+    );
     println!("|---|---|---|---|---|---|---|---|---|---|---|");
     for (step, words) in STEPS {
         if step == "list" {
@@ -179,8 +181,7 @@ fn parent(run: &Run) -> Result<()> {
         }
         let c = child(shape, step)?;
         eprintln!("{words}: {:.1} s, {} MiB: {}", c.seconds, c.rss_kib / 1024, c.said);
-        let price =
-            ((c.put + c.list) as f64 * run.prices.put + (c.get + c.other) as f64 * run.prices.get) / 1000.0;
+        let price = ((c.put + c.list) as f64 * run.prices.put + (c.get + c.other) as f64 * run.prices.get) / 1000.0;
         println!(
             "| {words} | {:.2} | {} | {} | {} | {} | {} | {} | {:.1} | {:.1} | {price:.4} |",
             c.seconds,
