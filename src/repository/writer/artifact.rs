@@ -328,7 +328,9 @@ impl ArtifactWriter {
         for finished in self.recipe.take_finished() {
             self.references.push(self.shared.ship_segment(finished)?);
         }
-        if self.recipe.waiting() > MAX_WAITING {
+        // Only when this pack is what they wait for. While an earlier one is on its way, sealing the open one would
+        // help nobody, and each change until then would become a tiny pack of its own.
+        if self.recipe.waiting() > MAX_WAITING && self.recipe.waits_for(&self.open.slot) {
             self.flush()?;
         }
         Ok(())

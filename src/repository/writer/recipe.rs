@@ -8,7 +8,7 @@
 //! in the order of a base segment, the builder *mirrors* it, and when all of it came by, takes over its reference.
 
 use super::known::FirstBytes;
-use super::slot::Home;
+use super::slot::{Home, Slot};
 use crate::error::Result;
 use crate::model::ids::PackPrefix;
 use crate::model::{BlobId, PackKey};
@@ -204,6 +204,12 @@ impl RecipeBuilder {
     /// Entries that wait for a pack. The caller flushes its open pack when these get too many.
     pub fn waiting(&self) -> usize {
         self.pending.len()
+    }
+
+    /// Whether the first of them waits for this pack.
+    pub fn waits_for(&self, slot: &Arc<Slot>) -> bool {
+        let in_it = |p: &Piece| matches!(&p.home, Home::Slot(s) if Arc::ptr_eq(s, slot));
+        self.pending.front().is_some_and(|e| e.pieces.iter().any(in_it))
     }
 
     /// Moves what is resolved from the front of the queue into segments.
@@ -461,7 +467,6 @@ mod tests {
 
     #[test]
     fn entries_leave_in_order_although_packs_are_stored_out_of_order() {
-        use super::super::slot::Slot;
         let (a, b) = (Slot::new(), Slot::new());
         let mut r = RecipeBuilder::default();
         r.push(None, vec![Piece { home: Home::Slot(a.clone()), offset: 0, length: 10, blob: None }]).unwrap();
