@@ -11,6 +11,8 @@ mod dedup;
 mod gate;
 #[path = "repository/harness.rs"]
 mod harness;
+#[path = "repository/huge.rs"]
+mod huge;
 #[path = "repository/model.rs"]
 mod model;
 #[path = "repository/pruning.rs"]

@@ -175,7 +175,7 @@ async fn a_tree_of_several_segments_survives_changes_at_every_seam() {
         // The first or last entry of a segment goes, changes or gets a neighbour, and a few anywhere.
         let segment = machine.catalog.segment(&segments[random.below(segments.len() - 1)]).await.unwrap();
         let seam = if night % 2 == 0 { segment.entries.last() } else { segment.entries.first() };
-        let path = String::from_utf8(seam.unwrap().file.as_ref().unwrap().path.0.clone()).unwrap();
+        let path = String::from_utf8(seam.unwrap().path().unwrap().0.clone()).unwrap();
         match night % 3 {
             0 => drop(files.remove(&path)),
             1 => drop(files.insert(path, file(random.noise(300)))),

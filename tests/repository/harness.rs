@@ -268,16 +268,21 @@ fn deliver(writer: &BackupWriter, source: &Source) -> Result<backstay::repositor
     artifact.finish()
 }
 
-type Base = HashMap<Vec<u8>, (Arc<BaseSegment>, usize)>;
+/// The entries of each member.
+type Base = HashMap<Vec<u8>, Vec<(Arc<BaseSegment>, usize)>>;
 
 fn base_of(writer: &BackupWriter, source: &Name) -> Base {
-    let mut found = HashMap::new();
+    let mut found = Base::new();
     for reference in writer.base(source, "tree").map(|a| a.segments.clone()).unwrap_or_default() {
         // As sources do: what cannot be compared with is read.
-        let Ok(segment) = writer.base_segment(&reference) else { continue };
+        let Ok(segment) = writer.base_segment(&reference) else {
+            // It may go on with a file that began before it.
+            reference.first.iter().for_each(|path| drop(found.remove(&path.0)));
+            continue;
+        };
         for (i, entry) in segment.segment.entries.iter().enumerate() {
-            if let Some(f) = &entry.file {
-                found.insert(f.path.0.clone(), (segment.clone(), i));
+            if let Some(path) = entry.path() {
+                found.entry(path.0.clone()).or_default().push((segment.clone(), i));
             }
         }
     }
@@ -304,11 +309,12 @@ fn members(writer: &BackupWriter, artifact: &mut ArtifactWriter, source: &Name, 
             blob: None,
             read_day: 20_000,
         };
-        if let Some((segment, index)) = base.get(path.as_bytes()) {
-            let before = &segment.segment.entries[*index];
-            let same = before.file.as_ref().is_some_and(|f| f.ctime == entry.ctime && f.size == entry.size);
-            if same && artifact.reusable(segment, before) {
-                artifact.reuse(segment, *index)?;
+        if let Some(before) = base.get(path.as_bytes()) {
+            let (segment, index) = &before[0];
+            let first = segment.segment.entries[*index].file.as_ref();
+            let same = first.is_some_and(|f| f.ctime == entry.ctime && f.size == entry.size);
+            if same && before.iter().all(|(s, i)| artifact.reusable(s, &s.segment.entries[*i])) {
+                before.iter().try_for_each(|(s, i)| artifact.reuse(s, *i))?;
                 continue;
             }
         }

@@ -20,7 +20,7 @@ mod ship;
 
 pub use artifact::{ArtifactWriter, PendingArtifact};
 pub use commit::Outcome;
-pub use recipe::BaseSegment;
+pub use recipe::{BaseSegment, Division};
 
 use super::catalog::Catalog;
 use super::chunker::Chunker;
@@ -66,12 +66,22 @@ pub struct WriterOptions {
     pub memory: usize,
     /// Go on under a name that another machine has written to.
     pub take_over: bool,
+    /// Where large files are divided.
+    pub division: Division,
 }
 
 impl Default for WriterOptions {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(2, usize::from);
-        WriterOptions { level: 2, verify: true, threads, uploads: 8, memory: 56 << 20, take_over: false }
+        WriterOptions {
+            level: 2,
+            verify: true,
+            threads,
+            uploads: 8,
+            memory: 56 << 20,
+            take_over: false,
+            division: Division::default(),
+        }
     }
 }
 

@@ -4,6 +4,9 @@
 //! whose hash says so, about every thousandth, hence an insertion or deletion renews one segment and leaves the
 //! others equal to the bytes of the backup before.
 //!
+//! A large file has thousands of extents and is divided into several entries, behind chunks whose hash says so; its
+//! segments leave while it is still being read, and a change in the middle renews the entry around it.
+//!
 //! The common case, a segment in which nothing changed, is not even encoded: while entries are reused one by one
 //! in the order of a base segment, the builder *mirrors* it, and when all of it came by, takes over its reference.
 
@@ -23,8 +26,35 @@ const MIN_ENTRIES: usize = 256;
 const AVG_ENTRIES: u32 = 1024;
 /// No segment has more.
 const MAX_ENTRIES: usize = 4096;
-/// No segment has more extents: an entry of a large file has thousands.
+/// A segment with so many extents ends.
 const MAX_EXTENTS: usize = 16_384;
+
+/// Where the extents of a large file are divided into entries.
+#[derive(Clone, Copy, Debug)]
+pub struct Division {
+    /// No entry of a file has more extents. A quarter of this is the least, and another quarter what an entry has
+    /// beyond that on average.
+    pub greatest: usize,
+}
+
+impl Default for Division {
+    fn default() -> Self {
+        Division { greatest: MAX_EXTENTS }
+    }
+}
+
+impl Division {
+    /// Whether an entry with so many extents, of which the last is this blob, takes no more. A property of the entry
+    /// alone, and hit by content: behind a change the divisions are soon the same again.
+    fn is_full(self, extents: usize, last: Option<BlobId>) -> bool {
+        let quarter = (self.greatest / 4).max(1);
+        extents >= self.greatest || (extents > quarter && last.is_some_and(|b| one_in(quarter as u32, &b.0)))
+    }
+
+    fn fills(self, entry: &Entry) -> bool {
+        entry.path().is_some() && self.is_full(entry.extents.len(), entry.extents.last().and_then(|x| x.blob))
+    }
+}
 
 /// A run of bytes of an artifact and the pack that it is or will be in.
 #[derive(Clone)]
@@ -51,6 +81,7 @@ pub struct BaseSegment {
 
 struct Pending {
     file: Option<FileEntry>,
+    more: Option<Bytes>,
     pieces: Vec<Piece>,
 }
 
@@ -111,6 +142,7 @@ impl Usage {
 /// Builds one recipe.
 #[derive(Default)]
 pub struct RecipeBuilder {
+    division: Division,
     pending: VecDeque<Pending>,
     current: Segment,
     current_packs: HashMap<PackKey, u32>,
@@ -124,12 +156,31 @@ pub struct RecipeBuilder {
 }
 
 impl RecipeBuilder {
+    /// An empty recipe whose large files are divided in this way.
+    pub fn new(division: Division) -> Self {
+        RecipeBuilder { division, ..RecipeBuilder::default() }
+    }
+
     /// Adds a new entry.
     pub fn push(&mut self, file: Option<FileEntry>, pieces: Vec<Piece>) -> Result<()> {
+        self.push_entry(Pending { file, more: None, pieces })
+    }
+
+    /// Adds an entry that goes on with the file of this path, whose earlier entries came just before.
+    pub fn push_more(&mut self, path: Bytes, pieces: Vec<Piece>) -> Result<()> {
+        self.push_entry(Pending { file: None, more: Some(path), pieces })
+    }
+
+    fn push_entry(&mut self, entry: Pending) -> Result<()> {
         self.unmirror()?;
-        self.bytes += pieces.iter().map(|p| u64::from(p.length)).sum::<u64>();
-        self.pending.push_back(Pending { file, pieces });
+        self.bytes += entry.pieces.iter().map(|p| u64::from(p.length)).sum::<u64>();
+        self.pending.push_back(entry);
         self.drain()
+    }
+
+    /// Whether an entry of a file with these pieces takes no more.
+    pub fn is_full(&self, pieces: &[Piece]) -> bool {
+        self.division.is_full(pieces.len(), pieces.last().and_then(|p| p.blob))
     }
 
     /// Adds entry `index` of a base segment as it is.
@@ -140,7 +191,7 @@ impl RecipeBuilder {
                 if *next == mirrored.segment.entries.len()
                     && index == 0
                     && base.lasting
-                    && closes(&mirrored.segment) =>
+                    && self.division.closes_whole(&mirrored.segment) =>
             {
                 self.finish_mirror();
                 self.mirror = Some((base.clone(), 1));
@@ -176,13 +227,13 @@ impl RecipeBuilder {
                 blob: x.blob,
             })
             .collect();
-        self.push(entry.file.clone(), pieces)
+        self.push_entry(Pending { file: entry.file.clone(), more: entry.more.clone(), pieces })
     }
 
     /// Something differs: what was mirrored so far becomes ordinary entries.
     fn unmirror(&mut self) -> Result<()> {
         let Some((base, seen)) = self.mirror.take() else { return Ok(()) };
-        if seen == base.segment.entries.len() && closes(&base.segment) {
+        if seen == base.segment.entries.len() && self.division.closes_whole(&base.segment) {
             self.finished.push(Finished::Same(base.reference.clone()));
             return Ok(());
         }
@@ -228,7 +279,7 @@ impl RecipeBuilder {
                     Extent { pack, offset, length: piece.length, blob: piece.blob }
                 })
                 .collect();
-            self.add(Entry { file: entry.file, extents: merge_adjacent(extents) })?;
+            self.add(Entry { file: entry.file, more: entry.more, extents: merge_adjacent(extents) })?;
         }
         Ok(())
     }
@@ -236,11 +287,7 @@ impl RecipeBuilder {
     fn add(&mut self, entry: Entry) -> Result<()> {
         self.current_extents += entry.extents.len();
         self.current.entries.push(entry);
-        let n = self.current.entries.len();
-        if n >= MAX_ENTRIES
-            || self.current_extents >= MAX_EXTENTS
-            || (n >= MIN_ENTRIES && ends_here(&self.current.entries[n - 1]))
-        {
+        if self.division.closes(&self.current, self.current_extents) {
             self.end_segment()?;
         }
         Ok(())
@@ -257,7 +304,7 @@ impl RecipeBuilder {
             body: segment.encode()?,
             entries: segment.entries.len() as u32,
             bytes: segment.entries.iter().map(Entry::bytes).sum(),
-            first: segment.entries.first().and_then(|e| e.file.as_ref()).map(|f| f.path.clone()),
+            first: segment.entries.first().and_then(Entry::path).cloned(),
         });
         Ok(())
     }
@@ -305,24 +352,33 @@ fn merge_adjacent(extents: Vec<Extent>) -> Vec<Extent> {
 
 /// Whether a segment may end behind this entry: a property of the entry alone.
 fn ends_here(entry: &Entry) -> bool {
-    let hash = match &entry.file {
-        Some(file) => blake3::hash(&file.path.0),
-        None => match entry.extents.first().and_then(|x| x.blob) {
-            Some(blob) => blake3::hash(&blob.0),
-            None => return false,
-        },
-    };
-    let mut first = [0; 4];
-    first.copy_from_slice(&hash.as_bytes()[..4]);
-    u32::from_le_bytes(first) % AVG_ENTRIES == 0
+    match (entry.path(), entry.extents.first().and_then(|x| x.blob)) {
+        (Some(path), _) => one_in(AVG_ENTRIES, &path.0),
+        (None, Some(blob)) => one_in(AVG_ENTRIES, &blob.0),
+        (None, None) => false,
+    }
 }
 
-/// Whether a whole segment ended where any run would end it, or only because the artifact did.
-fn closes(segment: &Segment) -> bool {
-    let n = segment.entries.len();
-    n >= MAX_ENTRIES
-        || segment.entries.iter().map(|e| e.extents.len()).sum::<usize>() >= MAX_EXTENTS
-        || (n >= MIN_ENTRIES && segment.entries.last().is_some_and(ends_here))
+/// True for one in so many byte strings, always the same ones.
+fn one_in(n: u32, bytes: &[u8]) -> bool {
+    let mut first = [0; 4];
+    first.copy_from_slice(&blake3::hash(bytes).as_bytes()[..4]);
+    u32::from_le_bytes(first) % n == 0
+}
+
+impl Division {
+    /// Whether a segment ends behind its last entry, where any run would end it.
+    fn closes(self, segment: &Segment, extents: usize) -> bool {
+        let n = segment.entries.len();
+        n >= MAX_ENTRIES
+            || extents >= MAX_EXTENTS
+            || segment.entries.last().is_some_and(|e| (n >= MIN_ENTRIES && ends_here(e)) || self.fills(e))
+    }
+
+    /// The same for a whole segment of an earlier run, which may have ended only because the artifact did.
+    fn closes_whole(self, segment: &Segment) -> bool {
+        self.closes(segment, segment.entries.iter().map(|e| e.extents.len()).sum())
+    }
 }
 
 #[cfg(test)]
