@@ -13,6 +13,8 @@ mod gate;
 mod harness;
 #[path = "repository/huge.rs"]
 mod huge;
+#[path = "repository/keyfiles.rs"]
+mod keyfiles;
 #[path = "repository/model.rs"]
 mod model;
 #[path = "repository/pruning.rs"]

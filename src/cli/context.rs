@@ -1,6 +1,7 @@
 //! From options and configuration to open stores, vaults and catalogs.
 
 use super::Global;
+use super::output::{notice, remark};
 use super::progress;
 use crate::config::{Config, load};
 use crate::error::{Error, Kind, Result};
@@ -114,6 +115,12 @@ impl Context {
                 access::open_with(store, &host, &unlock).await?
             }
         };
+        if let Some(epoch) = vault.locked {
+            remark(&format!(
+                "{} the identity opens no key file of key epoch {epoch}, the newest: what is stored in it stays closed. Either this key was removed, or its key file is lost; `backstay check` tells.",
+                notice("warning")
+            ));
+        }
         Ok((config, Arc::new(vault)))
     }
 

@@ -1,15 +1,17 @@
 //! What must not go on is refused in time, and what was interrupted goes on the next time.
 
 use crate::data::{Random, stream, tree};
+use crate::gate::Gate;
 use crate::harness::{Expected, GRACE, Machine, World, name, restore_all, small_tree};
 use crate::pruning::remember;
 use age::x25519;
 use backstay::error::Kind;
-use backstay::repository::access::{self, Unlock};
+use backstay::repository::access::{self, KeyRecipient, NewVault, Unlock};
 use backstay::repository::record::RecordKind;
 use backstay::repository::writer::WriterOptions;
 use backstay::repository::{layout, marks, vault};
-use backstay::storage::{ErrorKind, StorageError};
+use backstay::storage::fs::FsStore;
+use backstay::storage::{ErrorKind, ObjectStore, StorageError};
 use jiff::SignedDuration;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -95,7 +97,65 @@ async fn init_never_touches_a_vault_not_even_one_that_lost_its_header() {
     let fresh = World::new().await;
     fresh.store.remove("host-1/vault.json");
     fresh.init().await.unwrap();
+    assert!(fresh.keys("keys/0001/").is_empty() && fresh.keys("keys/0002/").len() == 3);
     access::open_with(fresh.store.clone(), &fresh.host, &fresh.unlock()).await.unwrap();
+}
+
+/// Two at once, each stopped and let go at every point where it matters.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_inits_at_once_one_makes_the_vault_and_nothing_of_the_other_stays() {
+    let points = [("list", "keys"), ("put", "canary"), ("put", ".age"), ("put", ".label"), ("put", "vault.json")];
+    for (op, part) in points {
+        let world = World::new().await;
+        for key in world.store.snapshot().keys() {
+            world.store.remove(key);
+        }
+        let gate = Gate::new(world.store.clone());
+        gate.stops_before(op, part);
+        let slow = x25519::Identity::generate();
+        let keys = [(name("recovery"), "recovery", KeyRecipient::X25519(slow.to_public()))];
+        let (line, host, now) = (gate.clone(), world.host.clone(), world.clock.now());
+        let stopped = tokio::spawn(async move { NewVault::generate(now, GRACE).write(line, host, &keys).await });
+        gate.reached.acquire().await.unwrap().forget();
+        world.init().await.unwrap();
+        gate.go_on.add_permits(1);
+        let lost = stopped.await.unwrap().unwrap_err();
+        assert!(lost.kind == Kind::Refused && lost.what.contains("already"), "{op} {part}: {lost}");
+        let folders: std::collections::BTreeSet<String> =
+            world.keys("keys/").iter().map(|k| k.rsplit_once('/').unwrap().0.to_owned()).collect();
+        assert_eq!((folders.len(), world.keys("keys/").len()), (1, 3), "{op} {part}: {:?}", world.keys("keys/"));
+        let person = world.person().await;
+        assert_eq!(person.vault().locked, None);
+        let unlock = Unlock::Identities(vec![slow], None);
+        assert_eq!(access::open_with(world.store.clone(), &world.host, &unlock).await.unwrap_err().kind, Kind::Key);
+        assert!(world.check().await.is_clean());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_inits_at_once_in_a_directory_one_wins() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(FsStore::new(dir.path(), std::time::Duration::from_secs(60)).unwrap());
+    let inits = (0..6).map(|_| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let identity = x25519::Identity::generate();
+            let keys = [(name("recovery"), "recovery", KeyRecipient::X25519(identity.to_public()))];
+            let now = store.now().await.unwrap();
+            (identity, NewVault::generate(now, GRACE).write(store, name("host-1"), &keys).await)
+        })
+    });
+    let mut won = Vec::new();
+    for ended in futures::future::join_all(inits).await {
+        match ended.unwrap() {
+            (identity, Ok(_)) => won.push(identity),
+            (_, Err(e)) => assert!(e.kind == Kind::Refused && e.what.contains("already"), "{e}"),
+        }
+    }
+    assert_eq!(won.len(), 1);
+    let vault = access::open_with(store.clone(), &name("host-1"), &Unlock::Identities(won, None)).await.unwrap();
+    assert_eq!(vault.list(layout::KEYS).await.unwrap().len(), 3);
+    assert_eq!(vault.locked, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,8 +2,11 @@
 //!
 //! *Structure* needs no identity: every manifest, every segment, and for every pack that it exists with the
 //! recorded size. *Read* downloads packs too: with an identity each is opened and compared with its name, without
-//! one (for whoever calls this without the command line, which asks for an identity) its CRC is compared. A share (`5%`) takes another part each time, so that twenty runs read everything.
+//! one (for whoever calls this without the command line, which asks for an identity) its CRC is compared. A share
+//! (`5%`) takes another part each time, so that twenty runs read everything.
 //! A damaged pack is marked, and the next backup stores it again from live data.
+
+mod keys;
 
 use super::catalog::Catalog;
 use super::layout;
@@ -66,6 +69,12 @@ pub struct CheckReport {
     pub broken: BTreeMap<String, u64>,
     /// Packs and segments whose named generation is damaged and that another generation replaces.
     pub healed: u64,
+    /// Key files looked at.
+    pub key_files: u64,
+    /// What is wrong with key files, their labels and canaries.
+    pub keys: Vec<Finding>,
+    /// Key epochs to which no sound key file is left.
+    pub closed_epochs: Vec<u32>,
     /// Manifests that are named as predecessor, are gone, and that nobody forgot.
     pub missing_predecessors: Vec<(Name, BackupId)>,
 }
@@ -73,7 +82,7 @@ pub struct CheckReport {
 impl CheckReport {
     /// True when nothing is wrong.
     pub fn is_clean(&self) -> bool {
-        self.findings.is_empty() && self.missing_predecessors.is_empty()
+        self.findings.is_empty() && self.keys.is_empty() && self.missing_predecessors.is_empty()
     }
 }
 
@@ -86,6 +95,8 @@ pub async fn check(
 ) -> Result<CheckReport> {
     let vault = catalog.vault();
     let mut report = CheckReport { opened: vault.can_read_packs(), ..CheckReport::default() };
+    monitor.event(Event::Stage("keys".into()));
+    keys::keys(vault, &mut report).await?;
     let mut manifests = Vec::new();
     let mut broken: BTreeMap<(Name, BackupId), u64> = BTreeMap::new();
     monitor.event(Event::Stage("manifests".into()));
