@@ -175,6 +175,30 @@ async fn a_second_machine_under_the_same_name_must_take_over() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_clone_is_refused_under_every_plan_and_taking_over_holds_for_every_plan() {
+    let world = World::new().await;
+    let (old, new) = (world.machine("old").await, world.machine("new").await);
+    let sources = [stream("db", "x")];
+    for plan in ["erp", "files"] {
+        old.backup(plan, &sources).await.unwrap();
+        world.clock.hours(1);
+    }
+    for plan in ["erp", "files", "a-new-plan"] {
+        let error = new.backup(plan, &sources).await.unwrap_err();
+        assert!(error.kind == Kind::Refused && error.what.contains("plan files"), "{plan}: {error}");
+    }
+    let mut run = new.begin_with("erp", WriterOptions { take_over: true, ..Machine::options() }).await.unwrap();
+    run.feed(&sources).await;
+    run.commit().await.unwrap();
+    world.clock.hours(1);
+    for plan in ["files", "erp", "a-new-plan"] {
+        assert_eq!(old.backup(plan, &sources).await.unwrap_err().kind, Kind::Refused, "{plan}");
+        new.backup(plan, &sources).await.unwrap();
+        world.clock.hours(1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_clock_set_back_within_a_run_is_refused() {
     let world = World::new().await;
     let machine = world.machine("m").await;

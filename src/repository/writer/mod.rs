@@ -33,7 +33,7 @@ use super::vault::Vault;
 use crate::error::{Error, Kind, Result};
 use crate::model::ids::PackPrefix;
 use crate::model::{BackupId, Name, PackId, PackKey};
-use crate::telemetry::monitor::Monitor;
+use crate::telemetry::monitor::{Event, Monitor};
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use journal::UploadJournal;
@@ -170,7 +170,7 @@ impl BackupWriter {
         let store_time = vault.now().await?;
         let (condemned, condemned_segments) = prune::condemned_objects(&vault).await?;
         let damaged = marks::damaged(&vault).await?;
-        let mut ids = catalog.ids(Some(&plan)).await?;
+        let (mut ids, others): (Vec<_>, Vec<_>) = catalog.ids(None).await?.into_iter().partition(|(p, _)| *p == plan);
         ids.reverse();
         let id = BackupId::after(started, ids.first().map(|(_, newest)| newest));
         let mut earlier = Vec::new();
@@ -178,21 +178,14 @@ impl BackupWriter {
             match catalog.manifest(&plan, &id).await {
                 Ok(manifest) => earlier.push(manifest),
                 // A damaged manifest is check's business; the run stores again what only that one named.
-                Err(e) if e.kind == Kind::Damaged => {
-                    monitor.event(crate::telemetry::monitor::Event::Warning(e.one_line()))
-                }
+                Err(e) if e.kind == Kind::Damaged => monitor.event(Event::Warning(e.one_line())),
                 // Forgotten since it was listed.
                 Err(e) if e.kind == Kind::NotFound => {}
                 Err(e) => return Err(e),
             }
         }
-        if let Some(newest) = earlier.first()
-            && newest.machine != machine
-            && !options.take_over
-        {
-            return Err(Error::new(Kind::Refused, format!("another machine has written backup {} of plan {plan} under the name {}", newest.id, vault.host()))
-                .at(layout::manifest(&plan, &newest.id))
-                .hint("If this machine replaces that one, run once with --take-over. If it is a clone, give it a `host` name of its own."));
+        if !options.take_over {
+            own_name(&catalog, earlier.first(), others, &machine, &*monitor).await?;
         }
         let mut generations = HashMap::new();
         for pack in condemned.iter().chain(&damaged).chain(&condemned_segments) {
@@ -284,6 +277,43 @@ impl BackupWriter {
     /// Counts bytes that a source read, for the manifest and for the progress.
     pub fn count_read(&self, bytes: u64) {
         self.shared.counters.read.fetch_add(bytes, Ordering::Relaxed);
+    }
+}
+
+/// Makes sure that the newest backup of the host, of whatever plan, is of this machine. One manifest of each other plan
+/// is read.
+///
+/// # Errors
+/// [`Kind::Refused`] when it is another machine's: a clone, or one that was replaced.
+async fn own_name(
+    catalog: &Catalog,
+    of_plan: Option<&Manifest>,
+    others: Vec<(Name, BackupId)>,
+    machine: &str,
+    monitor: &dyn Monitor,
+) -> Result<()> {
+    // Oldest first, so that the newest of each plan stays. Ids carry the hosts' clocks, which compare within a plan
+    // only; between plans the store's time decides.
+    let newest_ids: HashMap<Name, BackupId> = others.into_iter().collect();
+    let mut newest = of_plan.cloned();
+    for (plan, id) in newest_ids {
+        match catalog.manifest(&plan, &id).await {
+            Ok(m) if newest.as_ref().is_none_or(|n| n.store_time < m.store_time) => newest = Some(m),
+            Ok(_) => {}
+            // As for the plan's own.
+            Err(e) if e.kind == Kind::Damaged => monitor.event(Event::Warning(e.one_line())),
+            Err(e) if e.kind == Kind::NotFound => {}
+            Err(e) => return Err(e),
+        }
+    }
+    match newest {
+        Some(m) if m.machine != machine => Err(Error::new(
+            Kind::Refused,
+            format!("another machine has written backup {} of plan {} under the name {}", m.id, m.plan, catalog.vault().host()),
+        )
+        .at(layout::manifest(&m.plan, &m.id))
+        .hint("If this machine replaces that one, run once with --take-over; that holds for all plans. If it is a clone, give it a `host` name of its own.")),
+        _ => Ok(()),
     }
 }
 
