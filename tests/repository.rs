@@ -7,6 +7,8 @@ mod damage;
 mod data;
 #[path = "repository/dedup.rs"]
 mod dedup;
+#[path = "repository/doubt.rs"]
+mod doubt;
 #[path = "repository/gate.rs"]
 mod gate;
 #[path = "repository/harness.rs"]

@@ -35,7 +35,8 @@ fn noise(seed: u64, length: usize) -> Vec<u8> {
     Random::new(seed).noise(length)
 }
 
-async fn forget(machine: &Machine, manifest: &Manifest) {
+/// Forgets one backup.
+pub async fn forget(machine: &Machine, manifest: &Manifest) {
     let report = marks::forget(machine.catalog.vault(), &[(manifest.plan.clone(), manifest.id.clone())]).await.unwrap();
     assert_eq!(report.removed.len(), 1);
 }

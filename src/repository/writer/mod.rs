@@ -16,6 +16,7 @@ pub mod slot;
 
 mod artifact;
 mod commit;
+mod late;
 mod ship;
 
 pub use artifact::{ArtifactWriter, PendingArtifact};
@@ -24,10 +25,10 @@ pub use recipe::{BaseSegment, Division};
 
 use super::catalog::Catalog;
 use super::chunker::Chunker;
+use super::condemned::{Doubt, Records};
 use super::layout;
 use super::manifest::{Artifact, Manifest, SourceState};
 use super::marks;
-use super::prune;
 use super::segment::{Segment, SegmentRef};
 use super::vault::Vault;
 use crate::error::{Error, Kind, Result};
@@ -50,6 +51,9 @@ use tokio::sync::Semaphore;
 
 /// Earlier backups of the same plan whose blobs are looked up.
 const LOOK_BACK: usize = 7;
+
+/// Generations of which a run in doubt draws one; see [`Doubt`]. Ordinary ones count from zero and stay small.
+const DOUBTED_GENERATIONS: std::ops::Range<u32> = 1 << 16..1 << 31;
 
 /// How a run works. The defaults suit a host of any size.
 #[derive(Clone, Debug)]
@@ -119,6 +123,10 @@ struct Shared {
     /// Lowest generation that may be stored, for names of which an earlier one is condemned or damaged; packs and
     /// segments alike.
     generations: HashMap<PackId, u32>,
+    /// Lowest generation that may be stored of any name.
+    lowest: u32,
+    /// What damaged condemned records leave in doubt.
+    doubt: Option<Doubt>,
     /// Packs and segments that are marked as damaged.
     damaged: HashSet<PackKey>,
     /// Segments of the manifests that this run has read, by name, less the condemned and the damaged.
@@ -151,7 +159,7 @@ impl BackupWriter {
     /// Begins a run: takes the store's time first, then reads what is condemned, and only then what exists. (In
     /// this order nothing can be deleted that the run will name. Were the manifests read first, one of them could
     /// be forgotten and its condemned packs deleted together with their record before the records are read; see
-    /// [`prune`].)
+    /// [`super::prune`].)
     ///
     /// # Errors
     /// [`Kind::Refused`] when another machine writes under this host's name.
@@ -168,7 +176,19 @@ impl BackupWriter {
         let epoch = vault.epoch()?.clone();
         let begun = std::time::Instant::now();
         let store_time = vault.now().await?;
-        let (condemned, condemned_segments) = prune::condemned_objects(&vault).await?;
+        let records = Records::read(&vault).await?;
+        let doubt = records.doubt();
+        for damaged in &records.unreadable {
+            monitor.event(Event::Warning(format!(
+                "{}: what older backups share is stored anew until a prune may remove this record",
+                damaged.why.one_line()
+            )));
+        }
+        let (mut condemned, mut condemned_segments) = (HashSet::new(), HashSet::new());
+        for (_, record) in records.readable {
+            condemned.extend(record.packs);
+            condemned_segments.extend(record.segments);
+        }
         let damaged = marks::damaged(&vault).await?;
         let (mut ids, others): (Vec<_>, Vec<_>) = catalog.ids(None).await?.into_iter().partition(|(p, _)| *p == plan);
         ids.reverse();
@@ -201,13 +221,21 @@ impl BackupWriter {
             // A pack is condemned after it was stored, and is deleted a grace time after that: one that is younger
             // is there, or its record was seen above. What is condemned from now on outlives this run.
             let young = store_time.duration_since(entry.at).as_secs().abs() < vault.grace().as_secs();
-            if entry.vault == vault.header.vault && entry.pack.epoch <= epoch.number && young {
+            let safe = doubt.is_none() && young;
+            if entry.vault == vault.header.vault && entry.pack.epoch <= epoch.number && safe {
                 known.add_pack(entry.pack, &entry.blobs);
             }
         }
         let lasting = |s: &&SegmentRef| !condemned_segments.contains(&s.object) && !damaged.contains(&s.object);
-        let segments =
-            earlier.iter().flat_map(Manifest::segments).filter(lasting).map(|s| (s.object.id, s.clone())).collect();
+        let segments = earlier
+            .iter()
+            .filter(|m| spared(doubt, m))
+            .flat_map(Manifest::segments)
+            .filter(lasting)
+            .map(|s| (s.object.id, s.clone()))
+            .collect();
+        // Names that a damaged record may forbid are not used either: no object ever had such a generation.
+        let lowest = if doubt.is_some() { rand::random_range(DOUBTED_GENERATIONS) } else { 0 };
         let sealer = Sealer::new(vault.secret.clone(), epoch.recipient, options.level, options.verify);
         let shared = Shared {
             chunker: Chunker::new(&vault.secret),
@@ -220,6 +248,8 @@ impl BackupWriter {
             known: Mutex::new(KnownState { known, loaded: false }),
             repair: Mutex::new(Repair::new(unreplaced(&vault, &damaged, &generations).await?)),
             generations,
+            lowest,
+            doubt,
             damaged,
             segments,
             earlier,
@@ -260,7 +290,7 @@ impl BackupWriter {
     /// unchanged file is compared with.
     pub fn base(&self, source: &Name, artifact: &str) -> Option<&Artifact> {
         let record =
-            self.shared.earlier.iter().filter_map(|m| m.source(source)).find(|s| s.state == SourceState::Complete)?;
+            self.shared.spared().filter_map(|m| m.source(source)).find(|s| s.state == SourceState::Complete)?;
         record.artifacts.iter().find(|a| a.name == artifact)
     }
 
@@ -278,6 +308,11 @@ impl BackupWriter {
     pub fn count_read(&self, bytes: u64) {
         self.shared.counters.read.fetch_add(bytes, Ordering::Relaxed);
     }
+}
+
+/// Whether no damaged condemned record can name what this backup names.
+fn spared(doubt: Option<Doubt>, manifest: &Manifest) -> bool {
+    doubt.is_none_or(|d| d.spares(manifest.store_time))
 }
 
 /// Makes sure that the newest backup of the host, of whatever plan, is of this machine. One manifest of each other plan
@@ -344,7 +379,7 @@ impl Shared {
     /// Shows the segments in which this run looks for known blobs, until told to stop: those of this plan's last
     /// backups, and of the newest one of each other plan.
     async fn each_earlier_segment(&self, mut f: impl FnMut(&Segment) -> bool) -> Result<()> {
-        let mut manifests = self.earlier.clone();
+        let mut manifests: Vec<Manifest> = self.spared().cloned().collect();
         let mut newest: HashMap<Name, BackupId> = HashMap::new();
         for (plan, id) in self.catalog.ids(None).await? {
             if plan != self.plan {
@@ -352,7 +387,7 @@ impl Shared {
             }
         }
         for (plan, id) in newest {
-            manifests.extend(self.catalog.manifest(&plan, &id).await.ok());
+            manifests.extend(self.catalog.manifest(&plan, &id).await.ok().filter(|m| spared(self.doubt, m)));
         }
         let mut seen = HashSet::new();
         // Streams first: the table is bounded, and a dump has few chunks that are each worth much.
@@ -368,6 +403,16 @@ impl Shared {
             }
         }
         Ok(())
+    }
+
+    /// The earlier backups whose packs may be named again.
+    fn spared(&self) -> impl Iterator<Item = &Manifest> {
+        self.earlier.iter().filter(|m| spared(self.doubt, m))
+    }
+
+    /// The lowest generation that may be stored of a name.
+    fn lowest_generation(&self, id: &PackId) -> u32 {
+        self.generations.get(id).copied().unwrap_or(0).max(self.lowest)
     }
 
     /// The first error of a seal or upload that went on beside the sources.

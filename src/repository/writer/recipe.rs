@@ -14,7 +14,7 @@ use super::known::FirstBytes;
 use super::slot::Home;
 use crate::error::Result;
 use crate::model::ids::PackPrefix;
-use crate::model::{BlobId, PackKey};
+use crate::model::{BlobId, PackId, PackKey};
 use crate::repository::segment::{Bytes, Entry, Extent, FileEntry, PackInfo, Segment, SegmentRef};
 use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasherDefault;
@@ -131,6 +131,11 @@ impl Usage {
             let entry = self.0.entry(id).or_insert(PackUse { used: 0, plain: more.plain });
             entry.used = entry.used.saturating_add(more.used);
         }
+    }
+
+    /// Whether a pack of this name is used.
+    pub fn uses(&self, id: &PackId) -> bool {
+        self.0.contains_key(&id.prefix())
     }
 
     /// Every pack with its use.
@@ -384,7 +389,6 @@ impl Division {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::PackId;
     use crate::repository::segment::FileType;
 
     fn info(n: u8) -> PackInfo {
