@@ -3,7 +3,7 @@
 use super::Global;
 use super::output::{notice, remark};
 use super::progress;
-use crate::config::{Config, load};
+use crate::config::{Config, load, repository};
 use crate::error::{Error, Kind, Result};
 use crate::model::Name;
 use crate::repository::access::{self, Unlock};
@@ -53,7 +53,7 @@ impl Context {
         match (&self.global.repository, self.global.config.exists()) {
             (Some(url), false) => {
                 let host = self.global.host.as_deref().map(str::parse).transpose()?;
-                Ok((None, StorageOptions::new(url.clone()), host))
+                Ok((None, repository::without_file(url, None)?, host))
             }
             _ => {
                 let config = self.config()?;
