@@ -22,9 +22,9 @@
 use super::catalog::Catalog;
 use super::condemned::{Condemned, Records};
 use super::layout;
-use super::manifest::Manifest;
 use super::marks;
 use super::record::RecordKind;
+use super::segment::SegmentRef;
 use super::vault::Vault;
 use crate::error::{Error, Kind, Result};
 use crate::model::{BackupId, PackId, PackKey};
@@ -32,7 +32,7 @@ use crate::storage::DeleteOutcome;
 use futures::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// Packs named in one condemned record.
 const PER_RECORD: usize = 20_000;
@@ -95,15 +95,14 @@ impl Live {
     }
 }
 
-async fn live(catalog: &Catalog, manifests: &[Manifest], damaged: &HashSet<PackKey>) -> Result<Live> {
+async fn live(catalog: &Catalog, segments: HashMap<PackKey, SegmentRef>, damaged: &HashSet<PackKey>) -> Result<Live> {
     let mut live = Live::default();
-    for reference in manifests.iter().flat_map(Manifest::segments) {
-        if live.segments.insert(reference.object) {
-            let segment = catalog.segment(reference).await.map_err(|e| {
-                e.do_instead("Prune stops here, since what this segment names is unknown. Run `backstay check`.")
-            })?;
-            live.packs.extend(segment.packs.iter().map(|p| p.key));
-        }
+    for (object, reference) in segments {
+        let segment = catalog.segment(&reference).await.map_err(|e| {
+            e.do_instead("Prune stops here, since what this segment names is unknown. Run `backstay check`.")
+        })?;
+        live.segments.insert(object);
+        live.packs.extend(segment.packs.iter().map(|p| p.key));
     }
     let named = |key: &&PackKey| live.packs.contains(key) || live.segments.contains(key);
     live.replaced = damaged.iter().filter(named).map(|key| key.id).collect();
@@ -119,14 +118,20 @@ pub async fn prune(catalog: &Catalog, options: PruneOptions) -> Result<PruneRepo
     let vault = catalog.vault();
     let records = Records::read(vault).await?;
     let now = vault.now().await?;
-    let manifests = catalog.all(None).await.map_err(|e| e.do_instead("Prune stops when a manifest cannot be read: what it names is unknown. Run `backstay check`; `backstay forget` can remove a manifest that is beyond help."))?;
+    let (mut manifests, mut segments) = (HashSet::new(), HashMap::new());
+    let each = catalog.visit(None, |plan, id, manifest| {
+        segments.extend(manifest?.segments().map(|s| (s.object, s.clone())));
+        manifests.insert((plan, id));
+        Ok(())
+    });
+    each.await.map_err(|e| e.do_instead("Prune stops when a manifest cannot be read: what it names is unknown. Run `backstay check`; `backstay forget` can remove a manifest that is beyond help."))?;
     if manifests.is_empty() {
         return Err(Error::new(Kind::Refused, "no backup was found, so everything would be garbage")
             .at(vault.full_key(layout::BACKUPS))
             .hint("If the vault is to be emptied, delete it in the store itself."));
     }
     let damaged = marks::damaged(vault).await?;
-    let live = live(catalog, &manifests, &damaged).await?;
+    let live = live(catalog, segments, &damaged).await?;
     let mut report = PruneReport { unreadable_records: records.unreadable.len() as u64, ..PruneReport::default() };
     // What a damaged record named is condemned anew below. After two grace times nobody acts on it any more: runs that
     // began before it have ended, and a prune that could read it has carried it out.
@@ -162,7 +167,7 @@ pub async fn prune(catalog: &Catalog, options: PruneOptions) -> Result<PruneRepo
         for mark in damaged.iter().filter(|m| !present.contains(m) && !live.has_pack(m) && !live.has_segment(m)) {
             vault.delete(&layout::damaged(mark)).await?;
         }
-        catalog.sweep_cache(&manifests);
+        catalog.sweep_cache(&live.segments.iter().map(|s| s.id).collect(), &manifests);
     }
     Ok(report)
 }
