@@ -123,6 +123,9 @@ async fn every_way_back_gives_all_of_a_huge_file_or_none_of_it() {
     }
     let listed = w.run(&["--json", "ls", second.id.as_str()]).code(0).out;
     assert_eq!(listed.lines().filter(|l| l.contains("/d/big\"") && l.contains("\"t\":\"f\"")).count(), 1, "{listed}");
+    // What machines list has the recipes, which the table for people does without.
+    let all = w.run(&["--json", "list"]).code(0).json();
+    assert!(all[0]["sources"][0]["artifacts"][0]["segments"].as_array().unwrap().len() > 4, "{all}");
     w.run(&["find", "big"]).code(0).says(&["(3 backups)"]);
     run(&mut w.command(&["check", "--read-data"])).code(0).says(&["3 of 3"]);
 }

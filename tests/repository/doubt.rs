@@ -1,23 +1,16 @@
 //! When it cannot be known what a prune may delete: a damaged condemned record, and a manifest that comes too late.
 
-use crate::data::{Random, Source, stream, tree};
-use crate::harness::{Expected, GRACE, Machine, World, restore_all, small_tree};
-use crate::pruning::{forget, remember};
+use crate::data::{Random, stream, tree};
+use crate::harness::{GRACE, World, remember, restore_all, small_tree, started};
+use crate::pruning::forget;
 use backstay::error::Kind;
 use backstay::repository::condemned::Condemned;
-use backstay::repository::manifest::Manifest;
 use backstay::repository::record::RecordKind;
 use backstay::storage::{ErrorKind, StorageError};
 use jiff::SignedDuration;
 
 fn noise(seed: u64) -> Vec<u8> {
     Random::new(seed).noise(100_000)
-}
-
-async fn backup(machine: &Machine, expected: &mut Expected, plan: &str, sources: &[Source]) -> Manifest {
-    let manifest = machine.backup(plan, sources).await.unwrap();
-    remember(expected, &manifest, sources);
-    manifest
 }
 
 fn damage(world: &World, key: &str) -> Vec<u8> {
@@ -34,13 +27,11 @@ fn generations(world: &World, folder: &str) -> Vec<u32> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_condemned_record_costs_one_full_backup_at_most_and_goes_by_itself() {
-    let world = World::new().await;
-    let machine = world.machine("m").await;
-    let mut expected = Expected::new();
+    let (world, machine, mut expected) = started().await;
     let sources = [stream("db", noise(1)), tree("files", &small_tree(&mut Random::new(2), 10, 3000))];
     let gone = machine.backup("erp", &[stream("db", noise(9))]).await.unwrap();
     world.clock.hours(1);
-    let before = backup(&machine, &mut expected, "erp", &sources).await;
+    let before = machine.remembered(&mut expected, "erp", &sources).await;
     forget(&machine, &gone).await;
     world.clock.hours(24);
     world.prune().await.unwrap();
@@ -49,7 +40,7 @@ async fn a_damaged_condemned_record_costs_one_full_backup_at_most_and_goes_by_it
     world.clock.hours(2);
     // Nothing of before may be named: all is read and stored, under names that no record can forbid.
     let (packs, segments) = (world.keys("packs/"), world.keys("meta/"));
-    let full = backup(&machine, &mut expected, "erp", &sources).await;
+    let full = machine.remembered(&mut expected, "erp", &sources).await;
     assert_eq!(full.stats.new, before.stats.new);
     assert!(
         generations(&world, "packs/").iter().filter(|g| **g >= 1 << 16).count()
@@ -59,7 +50,7 @@ async fn a_damaged_condemned_record_costs_one_full_backup_at_most_and_goes_by_it
     assert!(world.keys("meta/").len() == segments.len() + full.segments().count());
     // That one began after the record: what it names is safe, and the next one is cheap again.
     world.clock.hours(24);
-    let next = backup(&machine, &mut expected, "erp", &sources).await;
+    let next = machine.remembered(&mut expected, "erp", &sources).await;
     assert_eq!((next.stats.new, next.stats.packs), (0, 0), "{:?}", next.stats);
     // Prune goes on, and removes the record when nobody can act on it any more.
     let report = world.prune().await.unwrap();
@@ -77,12 +68,10 @@ async fn a_damaged_condemned_record_costs_one_full_backup_at_most_and_goes_by_it
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pack_that_only_a_damaged_record_condemns_is_not_named_again() {
-    let world = World::new().await;
-    let machine = world.machine("m").await;
-    let mut expected = Expected::new();
+    let (world, machine, mut expected) = started().await;
     let sources = [stream("db", noise(1))];
     let other = [stream("other", noise(2))];
-    backup(&machine, &mut expected, "other", &other).await;
+    machine.remembered(&mut expected, "other", &other).await;
     let first = machine.backup("erp", &sources).await.unwrap();
     world.clock.hours(24);
     // A run that began before the record names the pack that it condemns.
@@ -109,10 +98,8 @@ async fn a_pack_that_only_a_damaged_record_condemns_is_not_named_again() {
 
 /// A run whose manifest waits in the line while a prune deletes what it names. `deletes` says whether the host may.
 async fn too_late(deletes: bool) {
-    let world = World::new().await;
-    let machine = world.machine("m").await;
-    let mut expected = Expected::new();
-    backup(&machine, &mut expected, "other", &[stream("other", noise(2))]).await;
+    let (world, machine, mut expected) = started().await;
+    machine.remembered(&mut expected, "other", &[stream("other", noise(2))]).await;
     let sources = [stream("db", noise(1))];
     let first = machine.backup("erp", &sources).await.unwrap();
     world.clock.hours(24);
@@ -140,7 +127,7 @@ async fn too_late(deletes: bool) {
     assert_eq!(there, !deletes);
     assert_eq!(world.keys("damaged/").is_empty(), deletes);
     // The next one does not trust it.
-    let next = backup(&machine, &mut expected, "erp", &sources).await;
+    let next = machine.remembered(&mut expected, "erp", &sources).await;
     if !deletes {
         forget(&machine, &machine.catalog.manifest(&next.plan, &id).await.unwrap()).await;
     }
@@ -160,9 +147,7 @@ async fn an_append_only_host_marks_what_its_late_manifest_lacks() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_late_manifest_of_which_nothing_was_condemned_is_good() {
-    let world = World::new().await;
-    let machine = world.machine("m").await;
-    let mut expected = Expected::new();
+    let (world, machine, mut expected) = started().await;
     let sources = [stream("db", noise(1))];
     for late in [GRACE, GRACE + GRACE] {
         let mut run = machine.begin("erp").await.unwrap();

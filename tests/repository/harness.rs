@@ -215,6 +215,13 @@ impl Machine {
         Ok(Run { writer, outcomes: Vec::new(), clock: self.clock.clone() })
     }
 
+    /// A whole run, remembered.
+    pub async fn remembered(&self, expected: &mut Expected, plan: &str, sources: &[Source]) -> Manifest {
+        let manifest = self.backup(plan, sources).await.unwrap();
+        remember(expected, &manifest, sources);
+        manifest
+    }
+
     /// A whole run.
     pub async fn backup(&self, plan: &str, sources: &[Source]) -> Result<Manifest> {
         let mut run = self.begin(plan).await?;
@@ -331,6 +338,18 @@ fn members(writer: &BackupWriter, artifact: &mut ArtifactWriter, source: &Name, 
 
 /// What backups must give back: by plan and id, the bytes by source.
 pub type Expected = BTreeMap<(Name, BackupId), Arc<BTreeMap<String, Vec<u8>>>>;
+
+/// Remembers what a backup must give back.
+pub fn remember(expected: &mut Expected, manifest: &Manifest, sources: &[Source]) {
+    expected.insert((manifest.plan.clone(), manifest.id.clone()), Arc::new(data::expected(sources)));
+}
+
+/// A new vault, a machine that backs up into it, and nothing to remember yet.
+pub async fn started() -> (World, Machine, Expected) {
+    let world = World::new().await;
+    let machine = world.machine("m").await;
+    (world, machine, Expected::new())
+}
 
 /// Reads all artifacts of a backup and compares them.
 ///

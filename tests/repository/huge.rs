@@ -2,8 +2,7 @@
 
 use crate::data::{File, Random, Tree, dir, file, tree};
 use crate::gate::Gate;
-use crate::harness::{Expected, Machine, World, restore_all};
-use crate::pruning::remember;
+use crate::harness::{Expected, Machine, World, remember, restore_all, started};
 use backstay::repository::layout;
 use backstay::repository::manifest::{Artifact, Manifest};
 use backstay::repository::reader::Reader;
@@ -49,9 +48,7 @@ async fn entries(machine: &Machine, manifest: &Manifest) -> Vec<Entry> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_over_many_segments_comes_back_unchanged_changed_and_beside_its_neighbours() {
-    let world = World::new().await;
-    let machine = world.machine("m").await;
-    let mut expected = Expected::new();
+    let (world, machine, mut expected) = started().await;
     let content = Random::new(1).noise(40 * MIB);
     let first = backup(&machine, &mut expected, &around(content.clone())).await;
     let of_huge: Vec<Entry> =
@@ -112,9 +109,7 @@ async fn a_selection_has_all_of_a_huge_file_or_none_of_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_damaged_pack_of_a_huge_file_is_repaired_and_the_file_is_read_for_it() {
-    let world = World::new().await;
-    let machine = world.machine("m").await;
-    let mut expected = Expected::new();
+    let (world, machine, mut expected) = started().await;
     let files = around(Random::new(3).noise(17 * MIB + 100));
     backup(&machine, &mut expected, &files).await;
     for pack in world.keys("packs/") {

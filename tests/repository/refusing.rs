@@ -2,8 +2,7 @@
 
 use crate::data::{Random, stream, tree};
 use crate::gate::Gate;
-use crate::harness::{Expected, GRACE, Machine, World, name, restore_all, small_tree};
-use crate::pruning::remember;
+use crate::harness::{Expected, GRACE, Machine, World, name, remember, restore_all, small_tree};
 use age::x25519;
 use backstay::error::Kind;
 use backstay::repository::access::{self, KeyRecipient, NewVault, Unlock};
@@ -256,8 +255,7 @@ async fn a_kill_at_any_put_leaves_earlier_backups_and_the_next_run_whole() {
             let mut expected = Expected::new();
             let mut random = Random::new(7);
             let before = [stream("db", random.noise(300_000)), tree("files", &small_tree(&mut random, 9, 4000))];
-            let first = machine.backup("erp", &before).await.unwrap();
-            remember(&mut expected, &first, &before);
+            machine.remembered(&mut expected, "erp", &before).await;
             world.clock.hours(1);
             let after = [stream("db", random.noise(5 * MIB)), tree("files", &small_tree(&mut random, 9, 4000))];
             let mut run = machine.begin("erp").await.unwrap();
@@ -278,8 +276,7 @@ async fn a_kill_at_any_put_leaves_earlier_backups_and_the_next_run_whole() {
             expected.insert((name("erp"), id), Arc::new(crate::data::expected(&after)));
             let machine = world.machine("m").await;
             world.clock.hours(1);
-            let again = machine.backup("erp", &after).await.unwrap();
-            remember(&mut expected, &again, &after);
+            machine.remembered(&mut expected, "erp", &after).await;
             let failed = restore_all(&world.person().await, &expected).await;
             assert!(failed.is_empty(), "killed at put {k}: {failed:?}");
             assert!(world.check().await.is_clean());
