@@ -7,6 +7,7 @@ use backstay::error::Kind;
 use backstay::repository::access::{self, KeyRecipient, Unlock};
 use backstay::repository::catalog::Catalog;
 use backstay::repository::check::{self, CheckReport, Depth};
+use backstay::repository::secrets::Epoch;
 use backstay::repository::{keyring, layout};
 use backstay::telemetry::monitor::Silent;
 use std::sync::Arc;
@@ -83,6 +84,15 @@ async fn an_epoch_that_nobody_can_open_any_more_is_named() {
     let report = checked(&sealed).await;
     assert_eq!(report.closed_epochs, [2]);
     assert!(report.keys.iter().any(|f| f.object == "keys/0002/" && f.what.contains("nobody")), "{:?}", report.keys);
+    // The rest of a killed rotation is told as what it is.
+    let person = world.person().await;
+    access::write_canary(person.vault(), &Epoch::generate(3)).await.unwrap();
+    let report = checked(&sealed).await;
+    assert!(
+        report.closed_epochs == [2] && report.keys.iter().any(|f| f.what.contains("rotation was killed")),
+        "{report:?}"
+    );
+    world.store.remove(&world.key(&layout::canary(3)));
     // All of it gone: the host still knows that there was such an epoch.
     for key in world.keys("keys/0002/") {
         world.store.remove(&key);

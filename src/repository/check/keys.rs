@@ -28,6 +28,13 @@ pub(super) async fn keys(vault: &Vault, report: &mut CheckReport) -> Result<()> 
     }
     for (number, names) in names {
         let known = vault.epochs().iter().find(|e| e.number == number);
+        if known.is_none() && names.is_empty() {
+            report.keys.push(Finding {
+                object: layout::epoch(number),
+                what: "there is no key file and no label: a rotation was killed here, or somebody deleted them. When every backup can be listed, it was the former, and the folder can be deleted".to_owned(),
+            });
+            continue;
+        }
         let mut open = 0;
         for name in names {
             report.key_files += 1;

@@ -2,8 +2,9 @@
 
 use super::artifact::{PendingArtifact, Reference};
 use super::pack::OpenPack;
-use super::recipe::{PackUse, Usage};
+
 use super::slot::Slot;
+use super::usage::{PackUse, Usage};
 use super::{BackupWriter, Shared, lock};
 use crate::error::{Error, Kind, Result};
 use crate::model::Name;

@@ -3,7 +3,7 @@
 //! The deadline is looked at before the manifest is put, and a put can take long, with retries or a machine that sleeps.
 //! A prune that did not see the manifest may have deleted by then what it names.
 
-use super::recipe::Usage;
+use super::usage::Usage;
 use super::{Shared, lock};
 use crate::error::{Error, Kind, Result};
 use crate::model::time;

@@ -10,51 +10,14 @@
 //! The common case, a segment in which nothing changed, is not even encoded: while entries are reused one by one
 //! in the order of a base segment, the builder *mirrors* it, and when all of it came by, takes over its reference.
 
-use super::known::FirstBytes;
+use super::division::Division;
 use super::slot::Home;
+use super::usage::Usage;
 use crate::error::Result;
-use crate::model::ids::PackPrefix;
-use crate::model::{BlobId, PackId, PackKey};
-use crate::repository::segment::{Bytes, Entry, Extent, FileEntry, PackInfo, Segment, SegmentRef};
+use crate::model::{BlobId, PackKey};
+use crate::repository::segment::{Bytes, Entry, Extent, FileEntry, Segment, SegmentRef};
 use std::collections::{HashMap, VecDeque};
-use std::hash::BuildHasherDefault;
 use std::sync::Arc;
-
-/// No segment ends by hash before this many entries.
-const MIN_ENTRIES: usize = 256;
-/// Entries between two ends, on average.
-const AVG_ENTRIES: u32 = 1024;
-/// No segment has more.
-const MAX_ENTRIES: usize = 4096;
-/// A segment with so many extents ends.
-const MAX_EXTENTS: usize = 16_384;
-
-/// Where the extents of a large file are divided into entries.
-#[derive(Clone, Copy, Debug)]
-pub struct Division {
-    /// No entry of a file has more extents. A quarter of this is the least, and another quarter what an entry has
-    /// beyond that on average.
-    pub greatest: usize,
-}
-
-impl Default for Division {
-    fn default() -> Self {
-        Division { greatest: MAX_EXTENTS }
-    }
-}
-
-impl Division {
-    /// Whether an entry with so many extents, of which the last is this blob, takes no more. A property of the entry
-    /// alone, and hit by content: behind a change the divisions are soon the same again.
-    fn is_full(self, extents: usize, last: Option<BlobId>) -> bool {
-        let quarter = (self.greatest / 4).max(1);
-        extents >= self.greatest || (extents > quarter && last.is_some_and(|b| one_in(quarter as u32, &b.0)))
-    }
-
-    fn fills(self, entry: &Entry) -> bool {
-        entry.path().is_some() && self.is_full(entry.extents.len(), entry.extents.last().and_then(|x| x.blob))
-    }
-}
 
 /// A run of bytes of an artifact and the pack that it is or will be in.
 #[derive(Clone)]
@@ -100,48 +63,6 @@ pub enum Finished {
     },
     /// Stored by an earlier backup, unchanged.
     Same(SegmentRef),
-}
-
-/// How much of each pack a backup uses, by the first bytes of its name: 3 million packs of a 10 TB host take 70 MiB.
-#[derive(Default)]
-pub struct Usage(HashMap<PackPrefix, PackUse, BuildHasherDefault<FirstBytes>>);
-
-/// Use of one pack.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PackUse {
-    /// Bytes used; what is used twice counts twice.
-    pub used: u32,
-    /// Bytes of the whole.
-    pub plain: u32,
-}
-
-impl Usage {
-    fn add(&mut self, pack: &PackInfo, bytes: u32) {
-        let entry = self.0.entry(pack.key.id.prefix()).or_insert(PackUse { used: 0, plain: pack.plain });
-        entry.used = entry.used.saturating_add(bytes);
-    }
-
-    /// Adds another artifact's use.
-    pub fn merge(&mut self, other: Usage) {
-        if self.0.is_empty() {
-            *self = other;
-            return;
-        }
-        for (id, more) in other.0 {
-            let entry = self.0.entry(id).or_insert(PackUse { used: 0, plain: more.plain });
-            entry.used = entry.used.saturating_add(more.used);
-        }
-    }
-
-    /// Whether a pack of this name is used.
-    pub fn uses(&self, id: &PackId) -> bool {
-        self.0.contains_key(&id.prefix())
-    }
-
-    /// Every pack with its use.
-    pub fn packs(&self) -> impl Iterator<Item = (&PackPrefix, &PackUse)> {
-        self.0.iter()
-    }
 }
 
 /// Builds one recipe.
@@ -355,41 +276,11 @@ fn merge_adjacent(extents: Vec<Extent>) -> Vec<Extent> {
     out
 }
 
-/// Whether a segment may end behind this entry: a property of the entry alone.
-fn ends_here(entry: &Entry) -> bool {
-    match (entry.path(), entry.extents.first().and_then(|x| x.blob)) {
-        (Some(path), _) => one_in(AVG_ENTRIES, &path.0),
-        (None, Some(blob)) => one_in(AVG_ENTRIES, &blob.0),
-        (None, None) => false,
-    }
-}
-
-/// True for one in so many byte strings, always the same ones.
-fn one_in(n: u32, bytes: &[u8]) -> bool {
-    let mut first = [0; 4];
-    first.copy_from_slice(&blake3::hash(bytes).as_bytes()[..4]);
-    u32::from_le_bytes(first) % n == 0
-}
-
-impl Division {
-    /// Whether a segment ends behind its last entry, where any run would end it.
-    fn closes(self, segment: &Segment, extents: usize) -> bool {
-        let n = segment.entries.len();
-        n >= MAX_ENTRIES
-            || extents >= MAX_EXTENTS
-            || segment.entries.last().is_some_and(|e| (n >= MIN_ENTRIES && ends_here(e)) || self.fills(e))
-    }
-
-    /// The same for a whole segment of an earlier run, which may have ended only because the artifact did.
-    fn closes_whole(self, segment: &Segment) -> bool {
-        self.closes(segment, segment.entries.iter().map(|e| e.extents.len()).sum())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::repository::segment::FileType;
+    use crate::model::PackId;
+    use crate::repository::segment::{FileType, PackInfo};
 
     fn info(n: u8) -> PackInfo {
         PackInfo { key: PackKey { id: PackId([n; 32]), generation: 0 }, epoch: 1, plain: u32::MAX, sealed: 1, crc: 1 }
