@@ -172,3 +172,20 @@ async fn a_damaged_pack_that_cannot_be_rebuilt_is_not_named_again() {
     assert_eq!(failed.len(), 1, "the second backup is whole: {failed:?}");
     assert!(!failed.contains_key(&(manifest.plan, manifest.id)));
 }
+
+/// The check cannot read the segment and does not know of the pack; the cache still has the segment.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pack_that_only_a_damaged_segment_names_is_not_trusted() {
+    let (world, machine, mut expected) = started().await;
+    let sources =
+        [stream("db", Random::new(1).noise(400_000)), tree("files", &small_tree(&mut Random::new(2), 9, 900))];
+    machine.remembered(&mut expected, "erp", &sources).await;
+    world.clock.hours(1);
+    for key in [world.keys("meta/"), world.keys("packs/")].concat() {
+        world.store.remove(&key);
+    }
+    world.check().await;
+    let second = machine.remembered(&mut expected, "erp", &sources).await;
+    let failed = restore_all(&world.person().await, &expected).await;
+    assert!(!failed.contains_key(&(second.plan, second.id)), "{failed:?}");
+}

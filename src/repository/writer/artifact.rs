@@ -166,8 +166,10 @@ impl ArtifactWriter {
         if !state.loaded {
             state.loaded = true;
             let known = &mut state.known;
-            self.shared.runtime.block_on(self.shared.each_earlier_segment(|segment| {
-                known.add_segment(segment);
+            self.shared.runtime.block_on(self.shared.each_earlier_segment(|reference, segment| {
+                if !self.shared.damaged.contains(&reference.object) {
+                    known.add_segment(segment);
+                }
                 !known.is_full()
             }))?;
         }
@@ -314,8 +316,11 @@ impl ArtifactWriter {
     }
 
     /// Whether an entry may be named again without reading: all its packs may be, and no damaged pack waits for
-    /// its bytes.
+    /// its bytes. What only a damaged segment names was not checked: the segment is known here from the cache.
     pub fn reusable(&self, base: &BaseSegment, entry: &Entry) -> bool {
+        if self.shared.damaged.contains(&base.reference.object) {
+            return false;
+        }
         if entry.path().is_some_and(|path| lock(&self.shared.repair).waits_for(path)) {
             return false;
         }

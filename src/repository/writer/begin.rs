@@ -148,7 +148,7 @@ impl BackupWriter {
         if !lock(&writer.shared.repair).is_idle() {
             let shared = &writer.shared;
             shared
-                .each_earlier_segment(|s| {
+                .each_earlier_segment(|_, s| {
                     lock(&shared.repair).learn(s);
                     true
                 })

@@ -187,7 +187,7 @@ impl Shared {
 
     /// Shows the segments in which this run looks for known blobs, until told to stop: those of this plan's last
     /// backups, and of the newest one of each other plan.
-    async fn each_earlier_segment(&self, mut f: impl FnMut(&Segment) -> bool) -> Result<()> {
+    async fn each_earlier_segment(&self, mut f: impl FnMut(&SegmentRef, &Segment) -> bool) -> Result<()> {
         let mut manifests: Vec<Manifest> = self.spared().cloned().collect();
         let mut newest: HashMap<Name, BackupId> = HashMap::new();
         for (plan, id) in self.catalog.ids(None).await? {
@@ -206,7 +206,7 @@ impl Shared {
             // A segment that cannot be read only means that its blobs are stored again.
             if seen.insert(reference.object)
                 && let Ok(segment) = self.catalog.segment(reference).await
-                && !f(&segment)
+                && !f(reference, &segment)
             {
                 break;
             }
