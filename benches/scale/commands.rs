@@ -119,7 +119,7 @@ async fn run(step: &str, shape: &Shape, counts: Arc<Counts>) -> Result<String> {
             let file = forge::changes(shape, shape.backups).last().map_or(0, |r| r.start);
             let path = PathBuf::from(format!("/{}", forge::path(file)));
             let placed = tree::into_directory(&reader, artifact, &[path], &shape.dir.join("restored")).await?;
-            Ok(format!("{} bytes", placed.restored.bytes))
+            Ok(format!("{} bytes", placed.bytes))
         }
         "prune-dry-cold" => pruned(&prune::prune(&cold().await?, dry).await?),
         "prune-dry" => pruned(&prune::prune(&warm(0, false).await?, dry).await?),

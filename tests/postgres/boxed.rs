@@ -95,8 +95,20 @@ impl Boxed {
 
     fn sql_output(&self, database: &str, sql: &str) -> Output {
         docker(&[
-            "exec", "-u", "postgres", &self.name, "psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d",
-            database, "-c", sql,
+            "exec",
+            "-u",
+            "postgres",
+            &self.name,
+            "psql",
+            "-XAtq",
+            "-v",
+            "ON_ERROR_STOP=1",
+            "-U",
+            "postgres",
+            "-d",
+            database,
+            "-c",
+            sql,
         ])
     }
 
@@ -120,7 +132,9 @@ impl Boxed {
              SELECT conrelid::regclass || ' ' || pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace = 'public'::regnamespace AND contype <> 'n' ORDER BY 1",
         );
         for table in tables.lines() {
-            let sum = format!("SELECT count(*), md5(string_agg(t::text, E'\\n' ORDER BY t::text COLLATE \"C\")) FROM ONLY {table} t");
+            let sum = format!(
+                "SELECT count(*), md5(string_agg(t::text, E'\\n' ORDER BY t::text COLLATE \"C\")) FROM ONLY {table} t"
+            );
             out.push_str(&format!("\n{table} {}", self.sql(database, &sum)));
         }
         out

@@ -158,7 +158,9 @@ impl Cluster {
 
     /// A file system of 16 MiB with an empty directory `ts` of the server's on it.
     pub fn small_disk(&self, at: &str) {
-        self.shell(&format!("mkdir {at} && mount -t tmpfs -o size=16m tmpfs {at} && mkdir {at}/ts && chown postgres {at}/ts"));
+        self.shell(&format!(
+            "mkdir {at} && mount -t tmpfs -o size=16m tmpfs {at} && mkdir {at}/ts && chown postgres {at}/ts"
+        ));
         self.mounts.lock().unwrap().push(at.to_owned());
     }
 

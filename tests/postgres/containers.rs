@@ -47,7 +47,8 @@ fn a_server_in_a_container_needs_no_port() {
     w.run(&["restore", "--yes"]).code(0).says(&["30,000 rows", "erp_before_"]);
     assert_eq!(server.content("erp"), before);
     // What was there is closed and kept.
-    let kept = server.sql("postgres", "SELECT datname, datallowconn FROM pg_database WHERE datname LIKE 'erp_before_%'");
+    let kept =
+        server.sql("postgres", "SELECT datname, datallowconn FROM pg_database WHERE datname LIKE 'erp_before_%'");
     assert!(kept.ends_with("|f"), "{kept}");
     assert_eq!(server.sql("erp", "SELECT tableowner FROM pg_tables WHERE tablename = 'orders'"), "app");
     // Nothing of the run is left in the container.

@@ -28,7 +28,10 @@ fn owner_grants_settings_and_comment_stay_with_the_name() {
     erp(&c);
     c.psql("postgres", "CREATE ROLE reader; REVOKE ALL ON DATABASE erp FROM PUBLIC; GRANT CONNECT ON DATABASE erp TO reader WITH GRANT OPTION");
     c.psql("postgres", "ALTER DATABASE erp SET search_path = \"$user\", public, \"odd, \"\"one\"\"\"; ALTER DATABASE erp SET work_mem = '7MB'");
-    c.psql("postgres", "ALTER ROLE app IN DATABASE erp SET statement_timeout = '5s'; COMMENT ON DATABASE erp IS 'it''s the one'");
+    c.psql(
+        "postgres",
+        "ALTER ROLE app IN DATABASE erp SET statement_timeout = '5s'; COMMENT ON DATABASE erp IS 'it''s the one'",
+    );
     let before = attributes(&c);
     let w = with_database(&c, SOCKET);
     w.backup();
@@ -147,7 +150,8 @@ fn a_disk_that_fills_up_during_the_load_leaves_the_live_database_untouched() {
     c.psql("erp", "CREATE TABLE filler (x text) TABLESPACE small; INSERT INTO filler SELECT repeat(md5(g::text), 50) FROM generate_series(1, 5000) g");
     let w = with_database(&c, SOCKET);
     w.backup();
-    let (dump, databases) = (c.dump("erp"), c.psql("postgres", "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database"));
+    let (dump, databases) =
+        (c.dump("erp"), c.psql("postgres", "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database"));
     let failed = w.run(&["restore", "--yes"]).code(12).says(&["No space left on device", "Everything is as it was"]);
     assert!(failed.err.contains("undo: stage database erp"), "{}", failed.err);
     assert_eq!(c.dump("erp"), dump);
@@ -175,7 +179,10 @@ fn a_restore_that_is_killed_is_taken_back_or_finished() {
         if forward {
             w.run(&["restore", "--resume"]).code(0).says(&["equal to the facts"]);
             assert_eq!(c.dump("erp"), dump);
-            let kept = c.psql("postgres", "SELECT datname FROM pg_database WHERE datname LIKE 'erp_before_%' ORDER BY oid DESC LIMIT 1");
+            let kept = c.psql(
+                "postgres",
+                "SELECT datname FROM pg_database WHERE datname LIKE 'erp_before_%' ORDER BY oid DESC LIMIT 1",
+            );
             assert!(!kept.is_empty());
             c.psql("erp", "DELETE FROM t WHERE id > 100");
         } else {

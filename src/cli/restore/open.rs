@@ -37,8 +37,7 @@ pub async fn go_on(context: &Context, forward: bool) -> Result<ExitCode> {
     }
     let manifest = manifest?;
     let reader = Reader::new(catalog, monitor.clone());
-    let resources =
-        resources(&asked, Some(&config), &own, &about.backup, Some(&manifest), reader.as_ref().ok())?;
+    let resources = resources(&asked, Some(&config), &own, &about.backup, Some(&manifest), reader.as_ref().ok())?;
     let mut restore = Restore::take_up(&config.state_dir, journal, resources, monitor)?;
     let ended = restore.run(crate::cli::stopped()).await?;
     report::ended(context, &manifest, &restore, ended, started).await
