@@ -13,6 +13,7 @@ use crate::repository::retention::Keep;
 use crate::repository::writer::WriterOptions;
 use crate::sources::files::FilesSource;
 use crate::sources::postgres::PostgresSource;
+use crate::sources::volume::VolumeSource;
 use crate::storage::open::StorageOptions;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -34,6 +35,8 @@ pub struct Config {
     pub identity_file: Option<PathBuf>,
     /// Sources by name.
     pub sources: BTreeMap<Name, SourceConfig>,
+    /// The group of each source that has one.
+    pub groups: BTreeMap<Name, String>,
     /// Plans by name.
     pub plans: BTreeMap<Name, Plan>,
     /// How to write.
@@ -47,6 +50,8 @@ pub enum SourceConfig {
     Files(FilesSource),
     /// PostgreSQL databases.
     Postgres(PostgresSource),
+    /// Docker volumes.
+    Volume(VolumeSource),
 }
 
 impl SourceConfig {
@@ -55,6 +60,7 @@ impl SourceConfig {
         match self {
             SourceConfig::Files(_) => "files",
             SourceConfig::Postgres(_) => "postgres",
+            SourceConfig::Volume(_) => "volume",
         }
     }
 }
