@@ -39,6 +39,8 @@ pub enum Kind {
     Interrupted,
     /// The repository was written by a newer version.
     Newer,
+    /// A restore failed, and taking it back failed too: both copies stay, and somebody must look.
+    Stuck,
 }
 
 impl Kind {
@@ -59,6 +61,12 @@ impl Kind {
         (Kind::Mismatch, 13, "mismatch", "restored data differs from the facts of the backup"),
         (Kind::Interrupted, 14, "interrupted", "stopped by a signal"),
         (Kind::Newer, 15, "newer", "the repository was written by a newer version of Backstay"),
+        (
+            Kind::Stuck,
+            16,
+            "stuck",
+            "a restore failed and could not be taken back; both copies stay, and the rest is to be done by hand",
+        ),
     ];
 
     /// The process exit code.

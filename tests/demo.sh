@@ -103,7 +103,7 @@ sql postgres "DROP DATABASE erp"
 rm -rf "$world/app/uploads" && echo garbage > "$world/app/conf/app.conf"
 
 say "6. One command brings it back; what was in the way is kept beside it"
-show restore latest --plan shop
+show restore latest --plan shop --yes
 
 say "7. Proof: row counts and checksums of every table, large object and file"
 fingerprint > "$world/after" && tree > "$world/tree-after"

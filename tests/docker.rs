@@ -6,6 +6,8 @@ mod exec;
 mod find;
 #[path = "docker/quiesce.rs"]
 mod quiesce;
+#[path = "docker/restore.rs"]
+mod restore;
 #[path = "docker/stage.rs"]
 mod stage;
 #[path = "docker/volume.rs"]

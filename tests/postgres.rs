@@ -4,6 +4,8 @@
 mod cluster;
 #[path = "postgres/errors.rs"]
 mod errors;
+#[path = "postgres/odd.rs"]
+mod odd;
 #[path = "postgres/round_trip.rs"]
 mod round_trip;
 #[path = "cli/world.rs"]

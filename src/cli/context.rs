@@ -148,6 +148,11 @@ impl Context {
         }
     }
 
+    /// Where this host keeps its state.
+    pub fn state_dir(&self, config: Option<&Config>) -> PathBuf {
+        config.map_or_else(|| PathBuf::from(load::DEFAULT_STATE), |c| c.state_dir.clone())
+    }
+
     /// A monitor that shows progress.
     pub fn monitor(&self, title: &str) -> Arc<dyn Monitor> {
         progress::monitor(title, self.global.quiet || self.global.json)

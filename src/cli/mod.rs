@@ -102,6 +102,10 @@ pub fn main() -> ExitCode {
         Err(e) => return fail(&Error::new(Kind::Internal, "the runtime cannot be started").because(e), json),
     };
     let result = runtime.block_on(async {
+        // A restore that is stopped goes back first, and sees to that itself.
+        if matches!(cli.command, Command::Restore(_)) {
+            return run(cli).await;
+        }
         tokio::select! {
             result = run(cli) => result,
             signal = stopped() => Err(Error::new(Kind::Interrupted, format!("stopped by {signal}")).hint("Nothing was lost; the next run takes up what was uploaded.")),
@@ -115,7 +119,8 @@ pub fn main() -> ExitCode {
     }
 }
 
-async fn stopped() -> &'static str {
+/// Waits for the signal to stop.
+pub async fn stopped() -> &'static str {
     use tokio::signal::unix::{SignalKind, signal};
     let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
         return std::future::pending().await;

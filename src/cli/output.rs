@@ -75,6 +75,19 @@ pub fn raw(bytes: &[u8]) -> Result<()> {
     }
 }
 
+/// Asks on the terminal; nothing when there is none.
+pub fn ask(question: &str) -> Result<Option<String>> {
+    if !console::user_attended() || !console::user_attended_stderr() {
+        return Ok(None);
+    }
+    eprint!("{question}");
+    let mut answer = String::new();
+    std::io::stdin()
+        .read_line(&mut answer)
+        .map_err(|e| Error::new(Kind::Usage, "the answer cannot be read").because(e))?;
+    Ok(Some(answer))
+}
+
 /// Prints a value as JSON.
 pub fn json(value: &impl Serialize) -> Result<()> {
     let text = serde_json::to_string_pretty(value)

@@ -8,7 +8,7 @@ use crate::model::{Name, size, time};
 use crate::repository::retention::Keep;
 use crate::repository::writer::WriterOptions;
 use crate::sources::files::FilesSource;
-use crate::sources::postgres::connect::Server;
+use crate::sources::postgres::address::Address;
 use crate::sources::postgres::{Databases, PostgresSource};
 use crate::sources::volume::VolumeSource;
 use crate::sources::volume::choose::Which;
@@ -27,6 +27,10 @@ pub const DEFAULT_STATE: &str = "/var/lib/backstay";
 const DEFAULT_REREAD_DAYS: u32 = 30;
 /// Tables above this size are estimated.
 const DEFAULT_COUNT: u64 = 1 << 30;
+/// Below this a table of its own session costs more than it brings.
+const DEFAULT_BIG: u64 = 64 << 20;
+/// Sessions beside each other on a server that others use too.
+const MAX_JOBS: usize = 4;
 
 /// Reads the configuration.
 ///
@@ -269,19 +273,44 @@ fn source_of(source: RawSource, key: &str, dir: &Path, never: &[PathBuf]) -> Res
             let reread_days = reread_of(reread.as_deref())?;
             SourceConfig::Volume(VolumeSource { which, while_reading, exclude, never: never.to_vec(), reread_days })
         }
-        RawSource::Postgres { url, password, password_file, databases, count_rows_up_to, group: _ } => {
-            let mut server = Server::parse(&url)?;
-            if let Some(secret) = either(password, password_file.as_deref(), &format!("{key}.password"), dir)? {
-                server.password = Some(secret);
+        RawSource::Postgres {
+            url,
+            container,
+            os_user,
+            password,
+            password_file,
+            databases,
+            exclude_databases,
+            count_rows_up_to,
+            big_tables,
+            jobs,
+            group: _,
+        } => {
+            if url.is_none() && container.is_none() {
+                return Err(Error::new(Kind::Config, "a postgres source needs a url or a container")
+                    .at(key)
+                    .hint("Write url = \"postgresql://USER@HOST:5432/DATABASE\", or container = \"NAME\"."));
             }
+            let address = Address::parse(&url.unwrap_or_else(|| "postgresql:///".into()))?
+                .with_password(either(password, password_file.as_deref(), &format!("{key}.password"), dir)?)
+                .in_container(container)
+                .as_os_user(os_user);
             let databases = match databases {
-                None => Databases::Named(vec![server.database.clone()]),
+                None => Databases::Named(vec![address.database().to_owned()]),
                 Some(RawDatabases::One(all)) if all == "all" => Databases::All,
                 Some(RawDatabases::One(one)) => Databases::Named(vec![one]),
                 Some(RawDatabases::Many(names)) => Databases::Named(names),
             };
-            let count_rows_up_to = count_rows_up_to.map(|t| size::parse(&t)).transpose()?.unwrap_or(DEFAULT_COUNT);
-            SourceConfig::Postgres(PostgresSource { server, databases, count_rows_up_to })
+            let bytes = |text: Option<String>, default| text.map_or(Ok(default), |t| size::parse(&t));
+            let cores = std::thread::available_parallelism().map_or(2, usize::from);
+            SourceConfig::Postgres(Box::new(PostgresSource {
+                address,
+                databases,
+                exclude: exclude_databases,
+                count_rows_up_to: bytes(count_rows_up_to, DEFAULT_COUNT)?,
+                big_tables: bytes(big_tables, DEFAULT_BIG)?,
+                jobs: jobs.unwrap_or(cores.min(MAX_JOBS)),
+            }))
         }
     })
 }
@@ -342,7 +371,7 @@ stop = ["unit:app"]
         let plan = &c.plans[&"erp".parse::<Name>().unwrap()];
         assert_eq!((plan.keep.last, plan.keep.daily, plan.has_restore_section), (3, 7, true));
         let SourceConfig::Postgres(db) = &c.sources[&"db".parse::<Name>().unwrap()] else { panic!() };
-        assert_eq!(db.server.password.as_ref().unwrap().expose(), "0123");
+        assert_eq!(db.address.password().unwrap().expose(), "0123");
         assert_eq!(db.databases, Databases::Named(vec!["erp".into()]));
         assert!(!format!("{c:?}").contains("\"0123\""));
     }
@@ -353,7 +382,7 @@ stop = ["unit:app"]
             .unwrap();
         assert_eq!(c.storage.url, "s3://b/p");
         let SourceConfig::Postgres(db) = &c.sources[&"db".parse::<Name>().unwrap()] else { panic!() };
-        assert_eq!(db.server.password.as_ref().unwrap().expose(), "0042");
+        assert_eq!(db.address.password().unwrap().expose(), "0042");
     }
 
     #[test]

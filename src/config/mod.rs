@@ -49,7 +49,7 @@ pub enum SourceConfig {
     /// Directories and files.
     Files(FilesSource),
     /// PostgreSQL databases.
-    Postgres(PostgresSource),
+    Postgres(Box<PostgresSource>),
     /// Docker volumes.
     Volume(VolumeSource),
 }

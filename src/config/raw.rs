@@ -133,16 +133,27 @@ pub enum RawSource {
     },
     /// `kind = "postgres"`
     Postgres {
-        /// `postgresql://USER@HOST:PORT/DATABASE`
-        url: String,
+        /// `postgresql://USER@HOST:PORT/DATABASE`; with `container` the host is not needed.
+        url: Option<String>,
+        /// The container of the server: its name, `PROJECT/SERVICE` of compose, or a swarm service.
+        container: Option<String>,
+        /// The user of the operating system as whom clients run.
+        os_user: Option<String>,
         /// Password.
         password: Option<Secret>,
         /// File of the password.
         password_file: Option<PathBuf>,
         /// Names, or `"all"`; default: the database of the URL.
         databases: Option<RawDatabases>,
+        /// Databases to leave out.
+        #[serde(default, deserialize_with = "list")]
+        exclude_databases: Vec<String>,
         /// Tables above this size are estimated instead of counted.
         count_rows_up_to: Option<String>,
+        /// Tables above this size are dumped and loaded side by side.
+        big_tables: Option<String>,
+        /// How many at once.
+        jobs: Option<usize>,
         /// Shares one quiet moment with the sources of the same group.
         group: Option<String>,
     },

@@ -1,10 +1,20 @@
-//! The way back: picking a backup, and restoring trees and databases so that what was there before stays until
-//! the new is whole.
+//! The way back: picking a backup, and replacing what is live by what it holds, so that what was there before stays until
+//! the new is proven.
 //!
-//! [`select`] finds the backup that is meant, [`tree`] restores files, [`database`] restores databases.
-//! [`resource`] is what the restore flow knows of each kind of thing that it replaces.
+//! [`select`] finds the backup that is meant. [`resource`] is what the restore flow knows of each kind of thing that it
+//! replaces; [`tree`] writes files and [`trees`] replaces them, [`volume`] replaces Docker volumes,
+//! [`exchange`] moves paths, [`inner`] what is in them, [`database`] databases. [`steps`] makes the steps of a restore out of resources,
+//! [`engine`] runs them, [`journal`] is what survives a crash, and [`restore`] is the whole.
 
 pub mod database;
+pub mod engine;
+pub mod exchange;
+pub mod inner;
+pub mod journal;
 pub mod resource;
+pub mod restore;
 pub mod select;
+pub mod steps;
 pub mod tree;
+pub mod trees;
+pub mod volume;

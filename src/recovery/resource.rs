@@ -118,8 +118,8 @@ pub trait Resource: Send + Sync {
     /// Puts back what was there. The restored data becomes what the note calls staging again.
     async fn unswap(&self, swap: &Note) -> Result<()>;
 
-    /// What the swap keeps, or `None` when nothing was there.
-    async fn previous(&self, swap: &Note) -> Result<Option<Previous>>;
+    /// What the swap keeps; nothing when nothing was there.
+    async fn previous(&self, swap: &Note) -> Result<Vec<Previous>>;
 
     /// Deletes what the swap kept. Only ever called after the time that `keep_previous` says.
     async fn drop_previous(&self, swap: &Note) -> Result<()>;

@@ -1,31 +1,14 @@
-//! Restoring files and directories.
-//!
-//! What is restored is first written beside its place, on the same file system, and compared with the index.
-//! Only then it takes its place: by a rename where nothing is, and by an exchange where something is; what was
-//! there stays beside it as `NAME_before_ID`.
+//! Files and directories out of a tree artifact: written below a directory, and compared with the index.
 
 use crate::error::{Error, Kind, Result};
-use crate::repository::manifest::{Artifact, Manifest};
+use crate::repository::manifest::Artifact;
 use crate::repository::reader::{BlockingStream, Reader};
 use crate::repository::segment::{Bytes, FileType};
 use crate::sources::files::untar::{Options, Restored, untar};
-use rustix::fs::{CWD, RenameFlags, renameat_with};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-
-/// What happened to one path.
-#[derive(Clone, Debug)]
-pub struct Placed {
-    /// Where it is now.
-    pub path: PathBuf,
-    /// What was written.
-    pub restored: Restored,
-    /// Where the previous content is, if there was any.
-    pub previous: Option<PathBuf>,
-}
 
 /// What the index says of a selection: for the comparison after writing.
 #[derive(Default)]
@@ -43,7 +26,7 @@ fn below(path: &[u8], root: &[u8]) -> bool {
     root == b"." || path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
 }
 
-fn member_name(path: &Path) -> Vec<u8> {
+pub(super) fn member_name(path: &Path) -> Vec<u8> {
     let bytes = path.as_os_str().as_bytes();
     let name = bytes.strip_prefix(b"/").unwrap_or(bytes);
     let name = name.strip_suffix(b"/").unwrap_or(name);
@@ -51,7 +34,12 @@ fn member_name(path: &Path) -> Vec<u8> {
 }
 
 /// Restores the whole artifact, or what lies at `paths` of it, below a new or empty directory. Full paths are kept.
-pub async fn into_directory(reader: &Reader, artifact: &Artifact, paths: &[PathBuf], target: &Path) -> Result<Placed> {
+pub async fn into_directory(
+    reader: &Reader,
+    artifact: &Artifact,
+    paths: &[PathBuf],
+    target: &Path,
+) -> Result<Restored> {
     let taken = || {
         Error::new(Kind::Refused, "the target directory is not empty")
             .at(target.display())
@@ -71,123 +59,38 @@ pub async fn into_directory(reader: &Reader, artifact: &Artifact, paths: &[PathB
     }
     let roots: Vec<Vec<u8>> =
         if paths.is_empty() { vec![b".".to_vec()] } else { paths.iter().map(|p| member_name(p)).collect() };
-    let restored = write(reader, artifact, roots, target, 0).await?;
-    Ok(Placed { path: target.to_owned(), restored, previous: None })
-}
-
-/// Restores `paths` to where they were. Nothing is touched that could not be put back: what is there is exchanged
-/// with what was restored and kept.
-pub async fn in_place(
-    reader: &Reader,
-    manifest: &Manifest,
-    artifact: &Artifact,
-    paths: &[PathBuf],
-    own: &[PathBuf],
-) -> Result<Vec<Placed>> {
-    for path in paths {
-        if let Some(own) = own.iter().find(|o| o.starts_with(path)) {
-            return Err(Error::new(
-                Kind::Refused,
-                format!("{} holds {}, which this restore itself needs", path.display(), own.display()),
-            )
-            .hint("Restore it with --to DIRECTORY, or only what lies beside it with --path."));
-        }
-        if path.parent().is_none() {
-            return Err(Error::new(Kind::Refused, "the root directory cannot be exchanged")
-                .hint("Restore it with --to DIRECTORY, or parts of it with --path."));
-        }
-    }
-    let mut placed = Vec::new();
-    for path in paths {
-        placed.push(one_in_place(reader, manifest, artifact, path).await?);
-    }
-    Ok(placed)
-}
-
-async fn one_in_place(reader: &Reader, manifest: &Manifest, artifact: &Artifact, path: &Path) -> Result<Placed> {
-    let (parent, name) = match (path.parent(), path.file_name()) {
-        (Some(parent), Some(name)) => (parent, name.to_string_lossy().into_owned()),
-        _ => return Err(Error::new(Kind::Usage, "not a path that can be restored").at(path.display())),
-    };
-    std::fs::create_dir_all(parent)
-        .map_err(|e| Error::io("the directory of the path cannot be made", parent, e).kind(Kind::Restore))?;
-    let staging = parent.join(format!(".{name}.backstay-{}", manifest.id));
-    match std::fs::symlink_metadata(&staging) {
-        // Left by an interrupted run of this very restore; the name is ours.
-        Ok(_) => std::fs::remove_dir_all(&staging)
-            .map_err(|e| Error::io("an old staging directory cannot be removed", &staging, e).kind(Kind::Restore))?,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
-        Err(e) => return Err(Error::io("the staging directory cannot be used", &staging, e).kind(Kind::Restore)),
-    }
-    std::fs::DirBuilder::new()
-        .mode(0o700)
-        .create(&staging)
-        .map_err(|e| Error::io("the staging directory cannot be made", &staging, e).kind(Kind::Restore))?;
-    let member = member_name(path);
-    let depth = member.split(|b| *b == b'/').count() - 1;
-    let result = write(reader, artifact, vec![member], &staging, depth).await.and_then(|restored| {
-        let new = staging.join(&name);
-        if std::fs::symlink_metadata(&new).is_err() {
-            return Err(Error::new(Kind::NotFound, format!("backup {} does not hold this path", manifest.id))
-                .at(path.display())
-                .hint("`backstay find` searches a backup."));
-        }
-        Ok((swap(&new, path, manifest.id.as_str())?, restored))
-    });
-    let removed = std::fs::remove_dir_all(&staging);
-    let (previous, restored) = result?;
-    removed.map_err(|e| Error::io("the staging directory cannot be removed", &staging, e).kind(Kind::Restore))?;
-    Ok(Placed { path: path.to_owned(), restored, previous })
-}
-
-/// Puts `new` at `path`; what was there goes to `path_before_ID`.
-fn swap(new: &Path, path: &Path, id: &str) -> Result<Option<PathBuf>> {
-    let failed = |e: rustix::io::Errno| {
-        Error::new(Kind::Restore, "the restored data cannot take its place; what was there is untouched")
-            .at(path.display())
-            .because(std::io::Error::from(e))
-    };
-    let sync = |p: &Path| {
-        p.parent()
-            .map_or(Ok(()), |d| std::fs::File::open(d)?.sync_all())
-            .map_err(|e| Error::io("the directory cannot be synced", p, e).kind(Kind::Restore))
-    };
-    match renameat_with(CWD, new, CWD, path, RenameFlags::NOREPLACE) {
-        Ok(()) => {
-            sync(path)?;
-            return Ok(None);
-        }
-        Err(rustix::io::Errno::EXIST) => {}
-        Err(e) => return Err(failed(e)),
-    }
-    let previous = (0..1000)
-        .map(|n| {
-            PathBuf::from(if n == 0 {
-                format!("{}_before_{id}", path.display())
-            } else {
-                format!("{}_before_{id}.{n}", path.display())
-            })
-        })
-        .find(|p| std::fs::symlink_metadata(p).is_err())
-        .ok_or_else(|| Error::new(Kind::Restore, "a thousand previous copies are in the way").at(path.display()))?;
-    // The new content first takes the name that the previous one will have, and then both change places. In this
-    // order a crash never leaves live data in the staging directory, which the next run would remove.
-    renameat_with(CWD, new, CWD, &previous, RenameFlags::NOREPLACE).map_err(failed)?;
-    renameat_with(CWD, &previous, CWD, path, RenameFlags::EXCHANGE).map_err(failed)?;
-    sync(path)?;
-    Ok(Some(previous))
+    write(reader, artifact, roots, target, 0).await
 }
 
 /// Writes the selected members below `target` and compares counts with the index.
-async fn write(
+pub(super) async fn write(
     reader: &Reader,
     artifact: &Artifact,
     roots: Vec<Vec<u8>>,
     target: &Path,
     strip: usize,
 ) -> Result<Restored> {
+    write_as(reader, artifact, roots, target, Options { strip, ..as_we_are() }).await
+}
+
+/// Makes a directory that is there and empty what the root of the archive was.
+pub(super) async fn write_root(reader: &Reader, artifact: &Artifact, target: &Path) -> Result<Restored> {
+    write_as(reader, artifact, vec![b".".to_vec()], target, Options { root: true, ..as_we_are() }).await
+}
+
+fn as_we_are() -> Options {
+    Options { owners: rustix::process::geteuid().is_root(), ..Options::default() }
+}
+
+async fn write_as(
+    reader: &Reader,
+    artifact: &Artifact,
+    roots: Vec<Vec<u8>>,
+    target: &Path,
+    options: Options,
+) -> Result<Restored> {
+    let strip = options.strip;
     let expected = expect(reader, artifact, &roots).await?;
-    let options = Options { owners: rustix::process::geteuid().is_root(), strip };
     let orphans: BTreeSet<Vec<u8>> = expected.orphans.values().flatten().cloned().collect();
     let (skip, chosen) = (orphans.clone(), roots.clone());
     let wanted = move |e: &crate::repository::segment::Entry| {

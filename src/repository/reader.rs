@@ -8,7 +8,7 @@ use super::layout;
 use super::manifest::Artifact;
 use super::record;
 use super::seal::{self, OpenError};
-use super::segment::{Entry, PackInfo, Segment};
+use super::segment::{Entry, PackInfo, Segment, SegmentRef};
 use crate::error::{Error, Kind, Result};
 use crate::model::PackKey;
 use crate::telemetry::monitor::{Event, Monitor};
@@ -112,19 +112,60 @@ impl Reader {
         artifact: &Artifact,
         wanted: impl Fn(&Entry) -> bool + Send + 'static,
     ) -> mpsc::Receiver<Result<Bytes>> {
+        let segments = artifact.segments.iter().map(|s| (s.clone(), ())).collect();
+        self.deliver(segments, move |segment, ()| {
+            jobs(
+                segment
+                    .entries
+                    .iter()
+                    .filter(|e| wanted(e))
+                    .flat_map(|e| &e.extents)
+                    .map(|x| (segment.packs[x.pack as usize], x.offset, x.length)),
+            )
+        })
+    }
+
+    /// A stream of `length` bytes of an artifact from `offset` on. What lies before and behind is not fetched.
+    pub fn range(&self, artifact: &Artifact, offset: u64, length: u64) -> mpsc::Receiver<Result<Bytes>> {
+        let end = offset.saturating_add(length);
+        let mut begin = 0;
+        let mut segments = Vec::new();
+        for segment in &artifact.segments {
+            if begin < end && begin + segment.bytes > offset {
+                segments.push((segment.clone(), begin));
+            }
+            begin += segment.bytes;
+        }
+        self.deliver(segments, move |segment, mut at| {
+            jobs(segment.entries.iter().flat_map(|e| &e.extents).filter_map(|x| {
+                let begin = at;
+                at += u64::from(x.length);
+                let (from, to) = (offset.max(begin), end.min(at));
+                let skip = u32::try_from(from.saturating_sub(begin)).ok()?;
+                (from < to).then(|| (segment.packs[x.pack as usize], x.offset + skip, (to - from) as u32))
+            }))
+        })
+    }
+
+    /// Fetches what `pick` takes of each segment, packs ahead of the reader, and delivers it in order.
+    fn deliver<T: Send + 'static>(
+        &self,
+        segments: Vec<(SegmentRef, T)>,
+        mut pick: impl FnMut(&Segment, T) -> Vec<Job> + Send + 'static,
+    ) -> mpsc::Receiver<Result<Bytes>> {
         let (sender, receiver) = mpsc::channel(HAND_OVER);
-        let (reader, segments) = (self.clone(), artifact.segments.clone());
+        let reader = self.clone();
         tokio::spawn(async move {
             let catalog = reader.catalog.clone();
             let jobs = stream::iter(segments)
-                .map(move |reference| {
+                .map(move |(reference, with)| {
                     let catalog = catalog.clone();
-                    async move { catalog.segment(&reference).await }
+                    async move { catalog.segment(&reference).await.map(|segment| (segment, with)) }
                 })
                 .buffered(2)
                 .flat_map(move |segment| {
                     stream::iter(match segment {
-                        Ok(segment) => jobs(&segment, &wanted).into_iter().map(Ok).collect::<Vec<_>>(),
+                        Ok((segment, with)) => pick(&segment, with).into_iter().map(Ok).collect::<Vec<_>>(),
                         Err(e) => vec![Err(e)],
                     })
                 });
@@ -201,17 +242,16 @@ pub fn open_pack(vault: &super::vault::Vault, info: &PackInfo, name: &str, seale
     Ok(plain.into())
 }
 
-/// The runs of bytes of the wanted entries, joined where they lie side by side, grouped by pack.
-fn jobs(segment: &Segment, wanted: &impl Fn(&Entry) -> bool) -> Vec<Job> {
+/// Runs of bytes, joined where they lie side by side, grouped by pack.
+fn jobs(runs: impl Iterator<Item = (PackInfo, u32, u32)>) -> Vec<Job> {
     let mut jobs: Vec<Job> = Vec::new();
-    for x in segment.entries.iter().filter(|e| wanted(e)).flat_map(|e| &e.extents) {
-        let pack = segment.packs[x.pack as usize];
+    for (pack, from, bytes) in runs {
         match jobs.last_mut() {
             Some(job) if job.pack.key == pack.key => match job.ranges.last_mut() {
-                Some((offset, length)) if *offset + *length == x.offset => *length += x.length,
-                _ => job.ranges.push((x.offset, x.length)),
+                Some((offset, length)) if *offset + *length == from => *length += bytes,
+                _ => job.ranges.push((from, bytes)),
             },
-            _ => jobs.push(Job { pack, ranges: vec![(x.offset, x.length)] }),
+            _ => jobs.push(Job { pack, ranges: vec![(from, bytes)] }),
         }
     }
     jobs

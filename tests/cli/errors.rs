@@ -255,7 +255,7 @@ fn state_and_repository_are_neither_backed_up_nor_swapped_away() {
     w.backup();
     let listed = w.run(&["ls"]).code(0).out;
     assert!(!listed.contains("repo/") && !listed.contains("state/"), "{listed}");
-    w.run(&["restore"]).code(10).says(&["which this restore itself needs", "--to"]);
+    w.run(&["restore", "--yes"]).code(10).says(&["which this restore itself needs", "--to"]);
     w.configure("", &format!("paths = [\"{}\"]", w.at("repo/x")));
     w.run(&["backup"]).code(3).says(&["own state and repository"]);
 }

@@ -198,7 +198,7 @@ fn one_file_is_restored_without_reading_the_rest() {
     }
     assert!(broken >= packs.len() - 2, "{broken} of {}", packs.len());
     fs::remove_file(&wanted).unwrap();
-    w.run(&["restore", "--path", &wanted]).code(0);
+    w.run(&["restore", "--yes", "--path", &wanted]).code(0);
     assert_eq!(fs::read(&wanted).unwrap(), noise(900_000, 17));
 }
 
@@ -222,13 +222,13 @@ fn what_was_there_stays_beside_what_is_restored() {
     let m = w.backup();
     w.file("f", "bad");
     w.file("new-since", "x");
-    w.run(&["restore"]).code(0).says(&["_before_", "is kept"]);
+    w.run(&["restore", "--yes"]).code(0).says(&["_before_", "is kept"]);
     assert_eq!(fs::read(w.path().join("tree/f")).unwrap(), b"good");
     let before = w.path().join(format!("tree_before_{}", m["id"].as_str().unwrap()));
     assert_eq!(fs::read(before.join("f")).unwrap(), b"bad");
     assert_eq!(fs::read(before.join("new-since")).unwrap(), b"x");
     // Twice does not overwrite the first previous copy.
-    w.run(&["restore"]).code(0);
+    w.run(&["restore", "--yes"]).code(0);
     assert_eq!(fs::read(before.join("f")).unwrap(), b"bad");
 }
 

@@ -212,6 +212,26 @@ fn sources_that_stop_the_same_container_share_a_moment_unasked() {
 }
 
 #[test]
+fn a_container_that_a_dump_needs_is_not_stopped() {
+    let stage = Stage::new();
+    let (name, _) = volume(&stage, "v", &[]);
+    let c = stage.container("c", &["-v", &format!("{name}:/data")]);
+    let started = || stage.docker(&["inspect", "-f", "{{.State.StartedAt}}", &c]);
+    let before = started();
+    let world = world(&format!("volume = \"{name}\""));
+    world.write_config(&format!(
+        "host = \"test-host\"\nstate_dir = \"{d}/state\"\n[repository]\nurl = \"file://{d}/repo\"\n[keys]\nidentity_file = \"{d}/host.key\"\n\
+         [sources.v]\nkind = \"volume\"\nvolume = \"{name}\"\nwhile_reading = \"stop\"\n\
+         [sources.db]\nkind = \"postgres\"\ncontainer = \"{c}\"\n\
+         [plans.p]\nsources = [\"v\", \"db\"]\n",
+        d = world.path().display(),
+    ));
+    world.run(&["backup"]).code(11).says(&[&c, "source db needs it", "while_reading"]);
+    assert_eq!(started(), before);
+    assert_eq!(journals(&world), 0);
+}
+
+#[test]
 fn a_swarm_service_is_scaled_to_0_and_back() {
     let daemon = Daemon::start();
     let stage = Stage::on(Some(daemon.host()));

@@ -96,8 +96,8 @@ fn volumes_are_chosen_by_name_label_project_or_what_is_left() {
     };
     assert_eq!(chosen(&format!("volume = [\"{one}\", \"{three}\"]")), sorted(vec![one.clone(), three.clone()]));
     assert_eq!(chosen(&format!("label = \"{label}\"")), sorted(vec![one.clone(), two.clone()]));
-    assert_eq!(chosen(&format!("label = \"{label}=b\"")), [two.clone()]);
-    assert_eq!(chosen(&format!("compose_project = \"{label}\"")), [three.clone()]);
+    assert_eq!(chosen(&format!("label = \"{label}=b\"")), std::slice::from_ref(&two));
+    assert_eq!(chosen(&format!("compose_project = \"{label}\"")), std::slice::from_ref(&three));
     for (body, said) in [
         ("volume = \"bs-none\"".to_owned(), "there is no volume bs-none"),
         ("label = \"bs-none\"".to_owned(), "no volume has the label bs-none"),

@@ -124,6 +124,20 @@ impl Cluster {
             .join("\n")
     }
 
+    /// Runs one of PostgreSQL's own tools as the superuser.
+    #[track_caller]
+    pub fn tool(&self, name: &str, args: &[&str]) {
+        let out = Command::new(self.bin.join(name))
+            .args(args)
+            .env("PGHOST", self.dir.path())
+            .env("PGPORT", self.port.to_string())
+            .env("PGUSER", "postgres")
+            .env("PGPASSWORD", PASSWORD)
+            .output()
+            .unwrap();
+        assert!(out.status.success(), "{name} {args:?}\n{}", String::from_utf8_lossy(&out.stderr));
+    }
+
     pub fn path(&self, file: &str) -> String {
         self.dir.path().join(file).display().to_string()
     }

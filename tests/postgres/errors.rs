@@ -96,20 +96,20 @@ fn a_load_that_fails_or_differs_leaves_nothing_behind() {
     };
     // pg_restore fails half way.
     let half = "case \"$1\" in --version) echo 'pg_restore (PostgreSQL) 99.1';; *) head -c 1000 > /dev/null; echo 'disk full' >&2; exit 1;; esac";
-    with_tools(&w, half, &["restore"]).code(12).says(&["pg_restore failed", "disk full"]);
+    with_tools(&w, half, &["restore", "--yes"]).code(12).says(&["pg_restore failed", "disk full"]);
     assert_eq!(left(), "00");
     // pg_restore says yes and loads nothing: the facts notice.
     let liar = "case \"$1\" in --version) echo 'pg_restore (PostgreSQL) 99.1';; *) cat > /dev/null;; esac";
-    with_tools(&w, liar, &["restore"]).code(13).says(&["table public.t is missing"]);
+    with_tools(&w, liar, &["restore", "--yes"]).code(13).says(&["table public.t: missing instead of 1,000 rows"]);
     assert_eq!(left(), "00");
     // A pack is gone: no half-loaded database stays.
     let pack = w.objects("packs").into_iter().max_by_key(|p| fs::metadata(p).unwrap().len()).unwrap();
     let kept = w.path().join("kept");
     fs::rename(&pack, &kept).unwrap();
-    w.run(&["restore"]).code(7).says(&["pack"]);
+    w.run(&["restore", "--yes"]).code(7).says(&["pack"]);
     assert_eq!(left(), "00");
     fs::rename(kept, &pack).unwrap();
-    w.run(&["restore"]).code(0);
+    w.run(&["restore", "--yes"]).code(0);
     assert_eq!(left(), "11");
 }
 

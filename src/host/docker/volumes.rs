@@ -133,6 +133,12 @@ impl Docker {
         let root = info.docker_root_dir.unwrap_or_default();
         Ok(info.name.as_deref() == here.nodename().to_str().ok() && Path::new(&root).is_dir())
     }
+
+    /// Where the daemon keeps what is its own.
+    pub async fn root_dir(&self) -> Result<PathBuf> {
+        let info = self.api.info().await.map_err(failed("the daemon does not say where it keeps volumes"))?;
+        Ok(info.docker_root_dir.unwrap_or_default().into())
+    }
 }
 
 /// How a container uses a volume: where it is mounted, and whether it may write.

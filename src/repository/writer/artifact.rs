@@ -46,15 +46,31 @@ pub struct ArtifactWriter {
 pub struct PendingArtifact {
     pub(super) name: String,
     pub(super) media: String,
+    pub(super) parts: Vec<Part>,
+    pub(super) blake3: Option<String>,
+}
+
+/// A run of an artifact's bytes that was written in one go.
+pub(super) struct Part {
     pub(super) recipe: RecipeBuilder,
     pub(super) references: Vec<Reference>,
-    pub(super) blake3: Option<String>,
 }
 
 impl PendingArtifact {
     /// Bytes of the artifact.
     pub fn bytes(&self) -> u64 {
-        self.recipe.bytes
+        self.parts.iter().map(|p| p.recipe.bytes).sum()
+    }
+
+    /// One artifact of several that were written side by side: the bytes of the first one, which also gives its name,
+    /// then those of the second, and so on. Its hash as a whole is not known.
+    #[must_use]
+    pub fn join(mut self, behind: Vec<PendingArtifact>) -> PendingArtifact {
+        if !behind.is_empty() {
+            self.blake3 = None;
+            self.parts.extend(behind.into_iter().flat_map(|a| a.parts));
+        }
+        self
     }
 }
 
@@ -335,8 +351,10 @@ impl ArtifactWriter {
             blake3: self.blake3.take(),
             name: std::mem::take(&mut self.name),
             media: std::mem::take(&mut self.media),
-            recipe: std::mem::take(&mut self.recipe),
-            references: std::mem::take(&mut self.references),
+            parts: vec![Part {
+                recipe: std::mem::take(&mut self.recipe),
+                references: std::mem::take(&mut self.references),
+            }],
         })
     }
 }

@@ -144,20 +144,22 @@ impl Shared {
                 Ok(artifacts) => (SourceState::Complete, artifacts),
                 Err(e) => (SourceState::Failed(e.one_line()), Vec::new()),
             };
-            let mut references = Vec::new();
+            let mut ended = Vec::new();
             for mut artifact in pending {
-                artifact.recipe.end()?;
-                let last = artifact.recipe.take_finished();
-                let last = self
-                    .blocking(move |shared| {
-                        last.into_iter().map(|f| shared.ship_segment(f)).collect::<Result<Vec<_>>>()
-                    })
-                    .await??;
-                artifact.references.extend(last);
-                usage.merge(std::mem::take(&mut artifact.recipe.usage));
-                references.push(artifact);
+                for part in &mut artifact.parts {
+                    part.recipe.end()?;
+                    let last = part.recipe.take_finished();
+                    let last = self
+                        .blocking(move |shared| {
+                            last.into_iter().map(|f| shared.ship_segment(f)).collect::<Result<Vec<_>>>()
+                        })
+                        .await??;
+                    part.references.extend(last);
+                    usage.merge(std::mem::take(&mut part.recipe.usage));
+                }
+                ended.push(artifact);
             }
-            waiting.push(references);
+            waiting.push(ended);
             sources.push(SourceRecord {
                 name: outcome.name,
                 kind: outcome.kind,
@@ -171,11 +173,13 @@ impl Shared {
         self.settle().await?;
         for (source, artifacts) in sources.iter_mut().zip(waiting) {
             for artifact in artifacts {
-                let segments = artifact.references.into_iter().map(resolve).collect::<Result<Vec<SegmentRef>>>()?;
+                let bytes = artifact.bytes();
+                let references = artifact.parts.into_iter().flat_map(|p| p.references);
+                let segments = references.map(resolve).collect::<Result<Vec<SegmentRef>>>()?;
                 source.artifacts.push(Artifact {
                     name: artifact.name,
                     media: artifact.media,
-                    bytes: artifact.recipe.bytes,
+                    bytes,
                     blake3: artifact.blake3,
                     segments,
                 });

@@ -557,7 +557,8 @@ fn names<'a>(ids: impl Iterator<Item = &'a u32>, file: &str) -> BTreeMap<u32, St
 
 type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
 
-fn xattrs(path: &[u8]) -> Result<Xattrs> {
+/// Extended attributes of a path, not followed.
+pub fn xattrs(path: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let path_ref = Path::new(OsStr::from_bytes(path));
     match collect_xattrs(
         |buffer| rustix::fs::llistxattr(path_ref, buffer),

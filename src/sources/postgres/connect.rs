@@ -4,11 +4,15 @@
 //! modes are mapped here: `require` checks nothing (unless there is a root certificate), `verify-ca` the chain,
 //! `verify-full` the chain and the name.
 
+use super::passfile;
+use super::session::Session;
+use super::tools;
 use crate::config::secret::Secret;
 use crate::error::{Error, Kind, Result};
-use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
+use crate::host::exec::{Place, Program};
+use openssl::ssl::{SslConnector, SslFiletype, SslMethod, SslVerifyMode};
 use postgres_openssl::MakeTlsConnector;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 use tokio_postgres::{Client, NoTls};
@@ -77,10 +81,18 @@ pub struct Server {
     pub sslmode: SslMode,
     /// CA certificate.
     pub sslrootcert: Option<PathBuf>,
+    /// Client certificate and its key.
+    pub client_certificate: Option<(PathBuf, PathBuf)>,
+    /// Password file in libpq's format; else the usual places.
+    pub passfile: Option<PathBuf>,
+    /// Where clients run: here, as another user of the operating system, or in a container. Elsewhere than here,
+    /// everything goes through `psql` and its kin.
+    pub place: Place,
 }
 
 impl Server {
-    /// Reads a `postgresql://` URL with libpq's parameters `sslmode`, `sslrootcert`, `host` and `port`.
+    /// Reads a `postgresql://` URL with libpq's parameters `sslmode`, `sslrootcert`, `sslcert`, `sslkey`, `passfile`,
+    /// `host` and `port`.
     ///
     /// # Errors
     /// [`Kind::Config`]; the URL itself is not repeated, since it may hold a password.
@@ -111,13 +123,20 @@ impl Server {
             password: password.map(decode).transpose()?.map(Secret::new),
             sslmode: SslMode::Prefer,
             sslrootcert: None,
+            client_certificate: None,
+            passfile: None,
+            place: Place::Host,
         };
+        let (mut certificate, mut private) = (None, None);
         for pair in query.split('&').filter(|p| !p.is_empty()) {
             let (key, value) = pair.split_once('=').ok_or_else(|| bad("a parameter has no value"))?;
             let value = decode(value)?;
             match key {
                 "sslmode" => server.sslmode = value.parse()?,
                 "sslrootcert" => server.sslrootcert = Some(value.into()),
+                "sslcert" => certificate = Some(PathBuf::from(value)),
+                "sslkey" => private = Some(PathBuf::from(value)),
+                "passfile" => server.passfile = Some(value.into()),
                 "host" => server.host = value,
                 "port" => server.port = value.parse().map_err(|_| bad("the port is no number"))?,
                 "user" => server.user = value,
@@ -125,6 +144,11 @@ impl Server {
                 other => return Err(bad(&format!("the parameter {other} is not known"))),
             }
         }
+        server.client_certificate = match (certificate, private) {
+            (Some(certificate), Some(key)) => Some((certificate, key)),
+            (None, None) => None,
+            _ => return Err(bad("sslcert and sslkey go together")),
+        };
         if server.host.is_empty() {
             server.host = "/var/run/postgresql".into();
         }
@@ -139,38 +163,111 @@ impl Server {
 
     /// For messages: where, as whom, never the password.
     pub fn place(&self) -> String {
-        format!("{}@{}:{}", self.user, self.host, self.port)
+        let there = format!("{}@{}:{}", self.user, self.host, self.port);
+        match &self.place {
+            Place::Host => there,
+            Place::User(user) => format!("{there} as {user}"),
+            Place::Container(inside) => format!("{} in container {}", self.user, inside.container),
+        }
     }
 
-    /// The environment that makes libpq's tools connect to the same place in the same way.
-    pub fn env(&self) -> Vec<(String, String)> {
+    /// True when we connect ourselves; else `psql` does it for us.
+    pub fn is_direct(&self) -> bool {
+        matches!(self.place, Place::Host)
+    }
+
+    /// One of libpq's own programs, so that it connects to the same place in the same way.
+    pub fn program(&self, path: &Path, args: impl IntoIterator<Item = impl Into<String>>) -> Program {
+        Program::new(path, args).env(self.env()).at(self.place.clone())
+    }
+
+    /// A `psql` that runs statements one by one and stops at the first error.
+    pub fn psql<'a>(
+        &self,
+        path: &Path,
+        database: &str,
+        statements: impl IntoIterator<Item = &'a str>,
+        quiet: bool,
+    ) -> Program {
+        let mut args = vec!["-XAt".to_owned(), "-w".into(), "-v".into(), "ON_ERROR_STOP=1".into()];
+        if quiet {
+            args.push("-q".into());
+        }
+        args.push(format!("--dbname=dbname={}", conninfo_value(database)));
+        args.extend(statements.into_iter().flat_map(|s| ["-c".to_owned(), s.to_owned()]));
+        self.program(path, args)
+    }
+
+    fn env(&self) -> Vec<(String, String)> {
         let mut env = vec![
-            ("PGHOST".to_owned(), self.host.clone()),
-            ("PGPORT".to_owned(), self.port.to_string()),
             ("PGUSER".to_owned(), self.user.clone()),
-            ("PGSSLMODE".to_owned(), self.sslmode.as_str().to_owned()),
             ("PGCONNECT_TIMEOUT".to_owned(), CONNECT_TIMEOUT.as_secs().to_string()),
             ("PGAPPNAME".to_owned(), "backstay".to_owned()),
+            // Names travel as UTF-8, wherever psql runs.
+            ("PGCLIENTENCODING".to_owned(), "UTF8".to_owned()),
         ];
+        let mut set = |name: &str, value: String| env.push((name.to_owned(), value));
+        // In a container the client's own defaults are right: its socket, wherever its packager put it.
+        if !matches!(self.place, Place::Container(_)) {
+            set("PGHOST", self.host.clone());
+            set("PGPORT", self.port.to_string());
+            set("PGSSLMODE", self.sslmode.as_str().to_owned());
+        }
         if let Some(root) = &self.sslrootcert {
-            env.push(("PGSSLROOTCERT".to_owned(), root.display().to_string()));
+            set("PGSSLROOTCERT", root.display().to_string());
+        }
+        if let Some((certificate, key)) = &self.client_certificate {
+            set("PGSSLCERT", certificate.display().to_string());
+            set("PGSSLKEY", key.display().to_string());
+        }
+        if let Some(passfile) = &self.passfile {
+            set("PGPASSFILE", passfile.display().to_string());
         }
         if let Some(password) = &self.password {
-            env.push(("PGPASSWORD".to_owned(), password.expose().to_owned()));
+            set("PGPASSWORD", password.expose().to_owned());
         }
         env
     }
 
-    /// Connects to a database of the server. The connection ends when the client is dropped.
+    /// A session with a database of the server.
     ///
     /// # Errors
     /// [`Kind::Source`] with the server's own words.
-    pub async fn connect(&self, database: &str) -> Result<Client> {
-        let failed = |e: &dyn std::fmt::Display| {
-            Error::new(Kind::Source, format!("cannot connect to the database {database}"))
-                .at(self.place())
-                .because(e.to_string())
-        };
+    pub async fn session(&self, database: &str) -> Result<Session> {
+        if self.is_direct() {
+            return Ok(Session::direct(self.client(database).await?));
+        }
+        let psql = tools::any("psql", &self.place).await?;
+        let mut program = self.psql(&psql, database, [], true);
+        // Unlike a list of statements, a conversation goes on after a refusal.
+        program.args.extend(["-v".into(), "ON_ERROR_STOP=0".into(), "-v".into(), "VERBOSITY=verbose".into()]);
+        let (running, input, output) = program.duplex().await?;
+        let session = Session::psql(running, input, output);
+        session.run("SELECT 1 WHERE false").await.map_err(|e| self.unreachable(database, &e.text))?;
+        Ok(session)
+    }
+
+    fn unreachable(&self, database: &str, why: &str) -> Error {
+        Error::new(Kind::Source, format!("cannot connect to the database {database}")).at(self.place()).because(why)
+    }
+
+    /// A session for questions about the cluster. The database of the URL may be the one that is lost.
+    ///
+    /// # Errors
+    /// [`Kind::Source`] with the server's own words.
+    pub async fn admin(&self) -> Result<Session> {
+        match self.session("postgres").await {
+            Ok(session) => Ok(session),
+            Err(_) => self.session("template1").await,
+        }
+    }
+
+    /// A connection of our own. It ends when the client is dropped.
+    ///
+    /// # Errors
+    /// [`Kind::Source`] with the server's own words.
+    pub async fn client(&self, database: &str) -> Result<Client> {
+        let failed = |e: &dyn std::fmt::Display| self.unreachable(database, &e.to_string());
         let mut config = tokio_postgres::Config::new();
         config
             .port(self.port)
@@ -183,7 +280,11 @@ impl Server {
         } else {
             config.host(&self.host)
         };
-        if let Some(password) = &self.password {
+        let password = match &self.password {
+            Some(password) => Some(password.clone()),
+            None => passfile::password(self, database),
+        };
+        if let Some(password) = &password {
             config.password(password.expose());
         }
         use tokio_postgres::config::SslMode as M;
@@ -216,6 +317,10 @@ impl Server {
         if let Some(root) = &self.sslrootcert {
             builder.set_ca_file(root)?;
         }
+        if let Some((certificate, key)) = &self.client_certificate {
+            builder.set_certificate_chain_file(certificate)?;
+            builder.set_private_key_file(key, SslFiletype::PEM)?;
+        }
         // libpq: `require` with a root certificate at hand behaves like `verify-ca`.
         let verify_chain = matches!(self.sslmode, SslMode::VerifyCa | SslMode::VerifyFull)
             || (self.sslmode == SslMode::Require && self.sslrootcert.is_some());
@@ -246,14 +351,20 @@ fn decode(text: &str) -> Option<String> {
     String::from_utf8(out).ok()
 }
 
+/// A value in a libpq connection string: so a database named `a=b` or `postgresql://x` stays a name.
+pub fn conninfo_value(value: &str) -> String {
+    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
+}
+
 /// An SQL identifier, quoted; names from outside never become SQL otherwise.
 pub fn ident(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-/// An SQL literal, quoted.
+/// An SQL literal, quoted so that it means the same whatever `standard_conforming_strings` is.
 pub fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
+    let escape = if text.contains('\\') { " E" } else { "" };
+    format!("{escape}'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
 }
 
 #[cfg(test)]
@@ -286,5 +397,7 @@ mod tests {
     fn odd_names_stay_names() {
         assert_eq!(ident("a\"b; drop"), "\"a\"\"b; drop\"");
         assert_eq!(literal("o'b"), "'o''b'");
+        assert_eq!(literal("o\\'b"), " E'o\\\\''b'");
+        assert_eq!(conninfo_value("a'b\\c"), "'a\\'b\\\\c'");
     }
 }

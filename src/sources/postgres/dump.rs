@@ -1,81 +1,91 @@
-//! The way out: for each database one exported snapshot, in which `pg_dump` writes and we count.
+//! The way out of one database: one exported snapshot, in which `pg_dump` writes all but the rows of big tables, and
+//! those come over sessions of their own, side by side. Together they are one archive.
+//!
+//! The order of locks matters. `pg_dump` locks every table before it writes its table of contents, and only then our
+//! sessions ask for theirs, without waiting: a lock that is not to be had at once means that somebody waits to alter
+//! the table, and whoever waits behind him would wait for the end of the dump, which waits for us. Then the dump is
+//! made again, all by `pg_dump`.
 
-use super::connect::ident;
-use super::facts::{self, DatabaseFacts, sql_error};
-use super::{Databases, GLOBALS, PostgresSource, artifact_name, tools};
+use super::archive::ArchiveError;
+use super::archive::blocks::{Framer, Scanner};
+use super::archive::head::Head;
+use super::big::{self, Big};
+use super::connect::{Server, conninfo_value, literal};
+use super::copy::CopyOut;
+use super::facts::{self, ArchiveFacts, BigTable, DatabaseFacts};
+use super::session::{LOCK_NOT_AVAILABLE, Session};
+use super::{PostgresSource, artifact_name, tools};
 use crate::error::{Error, Kind, Result};
 use crate::host::exec::Program;
-use crate::repository::writer::{BackupWriter, PendingArtifact};
-use crate::sources::Delivered;
-use crate::telemetry::monitor::{Event, Monitor};
-use std::sync::Arc;
-use tokio_util::io::SyncIoBridge;
+use crate::repository::writer::{ArtifactWriter, BackupWriter, PendingArtifact};
+use bytes::Bytes;
+use futures::{FutureExt, StreamExt, TryStreamExt};
+use std::collections::{BTreeMap, HashMap};
+use std::io::Read;
+use std::path::PathBuf;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::io::{StreamReader, SyncIoBridge};
 
 /// How often a dump is tried while somebody alters tables.
-const TRIES: usize = 3;
+const TRIES: usize = 4;
+/// Framed rows that are handed over at once.
+const PIECE: usize = 256 << 10;
+/// Media type of an archive.
+const MEDIA: &str = "pg-custom";
 
-/// Dumps the configured databases and the globals.
-pub async fn dump(source: &PostgresSource, writer: &BackupWriter, monitor: Arc<dyn Monitor>) -> Result<Delivered> {
-    let client = source.server.connect(&source.server.database).await?;
-    let failed = sql_error("the server does not answer questions about itself");
-    let version: i32 =
-        client.query_one("SELECT current_setting('server_version_num')::int", &[]).await.map_err(&failed)?.get(0);
-    let major = version.unsigned_abs() / 10_000;
-    let pg_dump = tools::find("pg_dump", major).await?;
-    let pg_dumpall = tools::find("pg_dumpall", major).await?;
-    let databases = match &source.databases {
-        Databases::Named(names) => names.clone(),
-        Databases::All => {
-            let rows = client
-                .query("SELECT datname::text FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY 1", &[])
-                .await
-                .map_err(&failed)?;
-            rows.iter().map(|r| r.get(0)).collect()
-        }
-    };
-    let superuser: bool = client
-        .query_one("SELECT rolsuper FROM pg_roles WHERE rolname = current_user", &[])
-        .await
-        .map_err(&failed)?
-        .get(0);
-    drop(client);
-
-    let mut warnings = Vec::new();
-    let mut args =
-        vec!["--globals-only".to_owned(), "--no-password".to_owned(), format!("--database={}", source.server.database)];
-    if !superuser {
-        args.push("--no-role-passwords".to_owned());
-        warnings.push("roles are stored without their passwords: reading those needs a superuser".to_owned());
-    }
-    let globals = stream(writer, GLOBALS, "sql", Program::new(pg_dumpall, args).env(source.server.env())).await?;
-    let mut artifacts = vec![globals];
-    let mut all_facts = Vec::new();
-    for database in &databases {
-        let (artifact, facts) = database_dump(source, writer, &pg_dump, database)
-            .await
-            .map_err(|e| e.at(format!("database {database} on {}", source.server.place())))?;
-        monitor.event(Event::Stage(format!(
-            "database {database}: {}",
-            crate::model::size::plural(facts.tables.iter().map(|t| t.rows).sum(), "row")
-        )));
-        artifacts.push(artifact);
-        all_facts.push(facts);
-    }
-    Ok(Delivered { artifacts, facts: serde_json::json!({ "databases": all_facts }), warnings })
+/// The tools of a run.
+pub struct Tools {
+    /// `pg_dump` of the server's version.
+    pub pg_dump: PathBuf,
+    /// `psql`, when sessions go through it.
+    pub psql: Option<PathBuf>,
 }
 
-/// Dumps one database, again when a table was rewritten meanwhile: such a table may be empty in the dump.
-async fn database_dump(
-    source: &PostgresSource,
-    writer: &BackupWriter,
-    pg_dump: &std::path::Path,
-    database: &str,
-) -> Result<(PendingArtifact, DatabaseFacts)> {
+impl Tools {
+    /// Finds them.
+    pub async fn find(server: &Server, major: u32) -> Result<Self> {
+        let psql = if server.is_direct() { None } else { Some(tools::any("psql", &server.place).await?) };
+        Ok(Tools { pg_dump: tools::find("pg_dump", major, &server.place).await?, psql })
+    }
+}
+
+/// What a dump works with.
+#[derive(Clone, Copy)]
+pub struct Dumping<'a> {
+    /// The source.
+    pub source: &'a PostgresSource,
+    /// Its server.
+    pub server: &'a Server,
+    /// Its tools.
+    pub tools: &'a Tools,
+    /// Where the bytes go.
+    pub writer: &'a BackupWriter,
+}
+
+/// One try.
+enum Try {
+    Done(PendingArtifact, Box<DatabaseFacts>),
+    /// These tables were rewritten or truncated meanwhile, and may be empty in the dump.
+    Rewritten(Vec<String>),
+    /// A big table could not be dumped beside the others.
+    Together(String),
+}
+
+/// Dumps one database, again when a table was rewritten meanwhile.
+///
+/// # Errors
+/// What failed, and [`Kind::Source`] when tables were rewritten during each try.
+pub async fn database(with: &Dumping<'_>, database: &str) -> Result<(PendingArtifact, DatabaseFacts)> {
+    let mut threshold = with.source.big_tables;
     let mut rewritten = Vec::new();
     for _ in 0..TRIES {
-        match one_dump(source, writer, pg_dump, database).await? {
-            Ok(dumped) => return Ok(dumped),
-            Err(tables) => rewritten = tables,
+        match once(with, database, threshold).await? {
+            Try::Done(artifact, facts) => return Ok((artifact, *facts)),
+            Try::Rewritten(tables) => rewritten = tables,
+            Try::Together(table) => {
+                rewritten = vec![table];
+                threshold = u64::MAX;
+            }
         }
     }
     Err(Error::new(Kind::Source, "tables were rewritten or truncated during each try, and may be empty in the dump")
@@ -83,82 +93,295 @@ async fn database_dump(
         .hint("Run the backup when nobody alters tables."))
 }
 
-/// One try; the inner error names the tables that were rewritten during it.
-async fn one_dump(
-    source: &PostgresSource,
-    writer: &BackupWriter,
-    pg_dump: &std::path::Path,
-    database: &str,
-) -> Result<std::result::Result<(PendingArtifact, DatabaseFacts), Vec<String>>> {
-    let failed = sql_error("the snapshot for the dump cannot be taken");
-    let mut client = source.server.connect(database).await?;
-    // This connection is idle while the dump runs; the server must not end it.
-    client
-        .batch_execute("SET idle_in_transaction_session_timeout = 0; SET statement_timeout = 0; SET lock_timeout = 0")
-        .await
-        .map_err(&failed)?;
-    let transaction = client
-        .build_transaction()
-        .isolation_level(tokio_postgres::IsolationLevel::RepeatableRead)
-        .read_only(true)
-        .start()
-        .await
-        .map_err(&failed)?;
-    let snapshot: String = transaction.query_one("SELECT pg_export_snapshot()", &[]).await.map_err(&failed)?.get(0);
-    let args = [
-        "--format=custom",
-        "--compress=0",
-        "--no-password",
-        &format!("--snapshot={snapshot}"),
-        &format!("--dbname=dbname={}", conninfo_value(database)),
-    ];
-    let program = Program::new(pg_dump, args).env(source.server.env());
-    let name = artifact_name(database);
-    let dump = stream(writer, &name, "pg-custom", program);
-    let facts = facts::read(transaction.client(), source.count_rows_up_to);
-    // Both at once: the counts cost no extra time while the dump is being compressed.
-    let (artifact, facts) = tokio::try_join!(dump, facts)?;
-    let rewritten = facts::rewritten(transaction.client()).await?;
-    transaction.rollback().await.map_err(&failed)?;
-    Ok(if rewritten.is_empty() { Ok((artifact, facts)) } else { Err(rewritten) })
+async fn once(with: &Dumping<'_>, database: &str, threshold: u64) -> Result<Try> {
+    let holder = with.server.session(database).await?;
+    let snapshot = export_snapshot(&holder).await?;
+    let mut facts = facts::read(&holder).await?;
+    let big = big::choose(&holder, &facts, threshold).await?;
+
+    let (heading, headed) = oneshot::channel();
+    let main = main_part(with, database, &snapshot, big.clone(), heading);
+    let parts = big_parts(with, &facts, &snapshot, &big, headed);
+    // Dropping the other future ends its processes and sessions.
+    let ((main, known), parts) = match tokio::try_join!(main, parts) {
+        Ok(both) => both,
+        Err(Stopped::Together(table)) => return Ok(Try::Together(table)),
+        Err(Stopped::Failed(e)) => return Err(e),
+    };
+
+    let mut rows = known.rows;
+    let mut offset = main.bytes();
+    let mut archive = ArchiveFacts { head: known.head, big: offset, blocks: Vec::new() };
+    let mut behind = Vec::new();
+    for (table, part) in big.into_iter().zip(parts) {
+        let length = part.artifact.bytes();
+        rows.insert(table.oid, part.rows);
+        let (schema, name) = (table.schema, table.name);
+        archive.blocks.push(BigTable { schema, name, entry: part.entry, offset, length, rows: part.rows });
+        offset += length;
+        behind.push(part.artifact);
+    }
+    facts::know_rows(&mut facts.tables, &rows);
+    // Only what the archive did not tell.
+    facts::count(&holder, &mut facts.tables, with.source.count_rows_up_to).await?;
+    facts::join_hash_partitions(&mut facts.tables);
+    let rewritten = facts::rewritten(&holder).await?;
+    if !rewritten.is_empty() {
+        return Ok(Try::Rewritten(rewritten));
+    }
+    facts.archive = (!archive.blocks.is_empty()).then_some(archive);
+    Ok(Try::Done(main.join(behind), Box::new(facts)))
 }
 
-/// Streams a program's output into an artifact; it counts only when the program exited with 0.
-async fn stream(writer: &BackupWriter, name: &str, media: &str, program: Program) -> Result<PendingArtifact> {
-    let (running, stdout) = program.reading().await?;
-    let mut artifact = writer.artifact(name, media);
-    let reader = tokio::task::spawn_blocking(move || {
-        let mut reader = SyncIoBridge::new(stdout);
-        let result = artifact.stream(&mut reader);
-        (result, artifact)
-    });
-    let (result, artifact) =
-        reader.await.map_err(|_| Error::new(Kind::Internal, "the reading thread ended by a panic"))?;
-    match result {
+/// Settings of a session whose transaction must outlive the whole dump.
+fn patient(version: u32) -> Vec<String> {
+    let mut names = vec!["idle_in_transaction_session_timeout", "statement_timeout", "lock_timeout"];
+    if version >= 170_000 {
+        names.push("transaction_timeout");
+    }
+    names.iter().map(|name| format!("SET {name} = 0")).collect()
+}
+
+async fn export_snapshot(holder: &Session) -> Result<String> {
+    let version = facts::server_version(holder).await?;
+    let begun = async {
+        holder.run_all(&patient(version)).await?;
+        holder.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
+        holder.row("pg_export_snapshot()", "").await
+    };
+    Ok(begun.await.map_err(|e| e.says("the snapshot for the dump cannot be taken"))?.text(0))
+}
+
+/// Why a part ended early.
+enum Stopped {
+    Failed(Error),
+    Together(String),
+}
+
+impl From<Error> for Stopped {
+    fn from(e: Error) -> Self {
+        Stopped::Failed(e)
+    }
+}
+
+/// What is known of the part that `pg_dump` wrote.
+#[derive(Default)]
+struct Main {
+    /// Bytes of the head, with our entries.
+    head: u64,
+    /// Rows of tables, by OID.
+    rows: BTreeMap<u32, u64>,
+}
+
+async fn main_part(
+    with: &Dumping<'_>,
+    database: &str,
+    snapshot: &str,
+    big: Vec<Big>,
+    heading: oneshot::Sender<Vec<i32>>,
+) -> std::result::Result<(PendingArtifact, Main), Stopped> {
+    let mut args = vec![
+        "--format=custom".to_owned(),
+        "--compress=0".into(),
+        "--no-password".into(),
+        format!("--snapshot={snapshot}"),
+        format!("--dbname=dbname={}", conninfo_value(database)),
+    ];
+    args.extend(big.iter().map(|b| format!("--exclude-table-data={}", b.sql)));
+    let (running, stdout) = with.server.program(&with.tools.pg_dump, args).reading().await?;
+    let mut artifact = with.writer.artifact(&artifact_name(database), MEDIA);
+    let (artifact, written) = blocking(move || {
+        let written = write_main(&mut artifact, SyncIoBridge::new(stdout), &big, heading);
+        (artifact, written)
+    })
+    .await?;
+    match written {
+        // When it failed by itself, its words tell more than a stream that ended early.
+        Err(e) if e.kind == Kind::Source => Err(running.finish(Kind::Source).await.err().unwrap_or(e).into()),
         // Dropping the child kills it: nobody reads its output any more.
-        Err(e) => Err(e),
-        Ok(()) => {
+        Err(e) => Err(e.into()),
+        Ok(main) => {
             running.finish(Kind::Source).await?;
             // Handing over the last pack may wait for the budget.
-            let finished = tokio::task::spawn_blocking(move || artifact.finish());
-            finished.await.map_err(|_| Error::new(Kind::Internal, "the reading thread ended by a panic"))?
+            Ok((blocking(move || artifact.finish()).await??, main))
         }
     }
 }
 
-/// A value in a libpq connection string: so a database named `a=b` or `postgresql://x` stays a name.
-pub fn conninfo_value(value: &str) -> String {
-    format!("'{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
+/// Streams an archive into an artifact, and adds the entries of big tables to its head on the way.
+fn write_main(
+    artifact: &mut ArtifactWriter,
+    mut stdout: impl Read,
+    big: &[Big],
+    heading: oneshot::Sender<Vec<i32>>,
+) -> Result<Main> {
+    let odd = |e: ArchiveError| Error::new(Kind::Source, "the output of pg_dump is not what it should be").because(e);
+    let mut start = [0; Head::START];
+    stdout.read_exact(&mut start).map_err(|e| odd(e.into()))?;
+    if big.is_empty() && !Head::is_known(&start) {
+        // A newer pg_dump: nothing is known of the inside, and nothing needs to be.
+        artifact.stream(&mut start.chain(stdout))?;
+        return Ok(Main::default());
+    }
+    let mut head = Head::read(&mut start.chain(&mut stdout)).map_err(odd)?;
+    let ids: std::result::Result<_, _> = big.iter().map(|b| head.add_rows(b.oid, &b.columns)).collect();
+    // Nobody listens when the run failed elsewhere.
+    let _ = heading.send(ids.map_err(odd)?);
+    let encoded = head.encode();
+    let mut body = Scanning { inner: stdout, scanner: Scanner::new(encoded.len() as u64) };
+    artifact.stream(&mut encoded.chain(&mut body))?;
+    let tables: HashMap<i32, u32> = head
+        .entries
+        .iter()
+        .filter(|e| e.is("TABLE DATA"))
+        .filter_map(|e| Some((e.dump_id, std::str::from_utf8(e.oid.as_deref()?).ok()?.parse().ok()?)))
+        .collect();
+    let blocks = body.scanner.finish().map_err(odd)?;
+    let rows = blocks.iter().filter_map(|b| Some((*tables.get(&b.entry)?, b.rows?))).collect();
+    Ok(Main { head: encoded.len() as u64, rows })
 }
 
-/// `CREATE DATABASE` with the encoding and locale of the facts, from the empty template.
-pub fn create_database(name: &str, facts: &DatabaseFacts) -> String {
-    use super::connect::literal;
-    format!(
-        "CREATE DATABASE {} TEMPLATE template0 ENCODING {} LC_COLLATE {} LC_CTYPE {}",
-        ident(name),
-        literal(&facts.encoding),
-        literal(&facts.collate),
-        literal(&facts.ctype)
-    )
+/// Looks at the blocks of an archive while it passes.
+struct Scanning<R> {
+    inner: R,
+    scanner: Scanner,
+}
+
+impl<R: Read> Read for Scanning<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.inner.read(buffer)?;
+        self.scanner.feed(&buffer[..n]).map_err(std::io::Error::other)?;
+        Ok(n)
+    }
+}
+
+/// The rows of one big table, as a part of the archive.
+struct Part {
+    artifact: PendingArtifact,
+    entry: i32,
+    rows: u64,
+}
+
+/// Dumps the big tables, a few at a time, once the head is there and every table is locked.
+async fn big_parts(
+    with: &Dumping<'_>,
+    facts: &DatabaseFacts,
+    snapshot: &str,
+    big: &[Big],
+    headed: oneshot::Receiver<Vec<i32>>,
+) -> std::result::Result<Vec<Part>, Stopped> {
+    if big.is_empty() {
+        return Ok(Vec::new());
+    }
+    // The other side failed, and says why.
+    let Ok(entries) = headed.await else { return futures::future::pending().await };
+    let mut parts = Vec::new();
+    for (table, entry) in big.iter().zip(entries) {
+        parts.push(big_part(with, facts, snapshot, table, entry).boxed());
+    }
+    futures::stream::iter(parts).buffered(with.source.jobs.max(1)).try_collect().await
+}
+
+/// What a session needs to see what `pg_dump` sees, and to write it as `pg_dump` would.
+fn statements(facts: &DatabaseFacts, snapshot: &str, table: &Big) -> Vec<String> {
+    let mut before = vec![
+        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY".to_owned(),
+        format!("SET TRANSACTION SNAPSHOT {}", literal(snapshot)),
+    ];
+    before.extend(patient(facts.server_version));
+    for (name, value) in [
+        ("row_security", "off"),
+        ("DateStyle", "ISO"),
+        ("IntervalStyle", "postgres"),
+        ("extra_float_digits", "3"),
+        ("synchronize_seqscans", "off"),
+        ("search_path", ""),
+        ("client_encoding", &facts.encoding),
+    ] {
+        before.push(format!("SET {name} = {}", literal(value)));
+    }
+    before.push(format!("LOCK TABLE ONLY {} IN ACCESS SHARE MODE NOWAIT", table.sql));
+    before
+}
+
+async fn big_part(
+    with: &Dumping<'_>,
+    facts: &DatabaseFacts,
+    snapshot: &str,
+    table: &Big,
+    entry: i32,
+) -> std::result::Result<Part, Stopped> {
+    let before = statements(facts, snapshot, table);
+    let rows = format!("COPY {} {} TO STDOUT", table.sql, table.columns);
+    let begun = CopyOut::begin(with.server, with.tools.psql.as_deref(), &facts.database, &before, &rows).await?;
+    let mut copy = match begun {
+        Ok(copy) => copy,
+        Err(e) if e.is(LOCK_NOT_AVAILABLE) => return Err(Stopped::Together(table.sql.clone())),
+        Err(e) => return Err(e.says("a big table cannot be dumped").at(&table.sql).into()),
+    };
+    let (pieces, received) = mpsc::channel::<std::io::Result<Bytes>>(2);
+    let received = futures::stream::unfold(received, |mut r| async { Some((r.recv().await?, r)) });
+    let mut artifact = with.writer.artifact(&artifact_name(&facts.database), MEDIA);
+    let mut reader = SyncIoBridge::new(StreamReader::new(Box::pin(received)));
+    let writing = blocking(move || {
+        artifact.stream(&mut reader)?;
+        artifact.finish()
+    });
+    let copying = async {
+        let mut framer = Framer::new(entry);
+        let mut rest: Vec<u8> = Vec::new();
+        while let Some(piece) = copy.next().await.map_err(|e| e.says("the rows of a table cannot be read"))? {
+            let mut start = 0;
+            for end in memchr::memchr_iter(b'\n', &piece) {
+                if rest.is_empty() {
+                    framer.row(&piece[start..=end]);
+                } else {
+                    rest.extend_from_slice(&piece[start..=end]);
+                    framer.row(&rest);
+                    rest.clear();
+                }
+                start = end + 1;
+            }
+            rest.extend_from_slice(&piece[start..]);
+            // The writer is gone when it failed, and says why.
+            if framer.ready() >= PIECE && pieces.send(Ok(framer.take().into())).await.is_err() {
+                return Ok(framer.rows);
+            }
+        }
+        copy.finish().await?;
+        if !rest.is_empty() {
+            return Err(Error::new(Kind::Source, "the last row of a table is not whole"));
+        }
+        let rows = framer.rows;
+        let _ = pieces.send(Ok(framer.finish().into())).await;
+        drop(pieces);
+        Ok(rows)
+    };
+    // When the copy fails, its end of the channel is dropped and the writer sees an end; its artifact is dropped too.
+    let (rows, artifact) = futures::future::join(copying, writing).await;
+    let rows = rows.map_err(|e| match e.to_string().contains(LOCK_NOT_AVAILABLE) {
+        true => Stopped::Together(table.sql.clone()),
+        false => Stopped::Failed(e.at(&table.sql)),
+    })?;
+    Ok(Part { artifact: artifact??, entry, rows })
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|_| Error::new(Kind::Internal, "the reading thread ended by a panic"))
+}
+
+/// Streams a program's output into an artifact; it counts only when the program exited with 0.
+pub async fn stream(writer: &BackupWriter, name: &str, media: &str, program: Program) -> Result<PendingArtifact> {
+    let (running, stdout) = program.reading().await?;
+    let mut artifact = writer.artifact(name, media);
+    let (artifact, streamed) = blocking(move || {
+        let streamed = artifact.stream(&mut SyncIoBridge::new(stdout));
+        (artifact, streamed)
+    })
+    .await?;
+    // Dropping the child kills it: nobody reads its output any more.
+    streamed?;
+    running.finish(Kind::Source).await?;
+    blocking(move || artifact.finish()).await?
 }

@@ -1,9 +1,12 @@
 //! What was true of a database, seen in the very snapshot that is dumped.
 
+use super::attributes::Attributes;
 use super::connect::ident;
-use crate::error::{Error, Kind, Result};
+use super::session::{Row, Session, SqlError};
+use crate::error::Result;
+use crate::model::size::plural;
 use serde::{Deserialize, Serialize};
-use tokio_postgres::Client;
+use std::collections::BTreeMap;
 
 /// Facts of one database. A restore is held against these.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -18,8 +21,18 @@ pub struct DatabaseFacts {
     pub collate: String,
     /// `LC_CTYPE`.
     pub ctype: String,
-    /// Role that owns the database.
-    pub owner: String,
+    /// Where its collations come from: `libc`, `icu` or `builtin`. Empty in backups before it was recorded.
+    #[serde(default)]
+    pub locale_provider: String,
+    /// Locale of a provider that is not libc.
+    #[serde(default)]
+    pub locale: Option<String>,
+    /// Version of the collation that its indexes were built with.
+    #[serde(default)]
+    pub collation_version: Option<String>,
+    /// Owner, grants, settings, comment.
+    #[serde(flatten)]
+    pub attributes: Attributes,
     /// Bytes on the server's disk, as `pg_database_size` says.
     pub size: u64,
     /// Tables that hold rows.
@@ -30,6 +43,9 @@ pub struct DatabaseFacts {
     pub large_objects: u64,
     /// Sequences with their last values.
     pub sequences: Vec<(String, Option<i64>)>,
+    /// Where the rows of big tables are in the archive; missing when `pg_dump` wrote all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub archive: Option<ArchiveFacts>,
 }
 
 /// One table.
@@ -44,141 +60,253 @@ pub struct TableFacts {
     /// True when `rows` is the planner's estimate.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub estimated: bool,
+    /// OID, by which the archive names it.
+    #[serde(skip)]
+    pub oid: u32,
+    /// Bytes of its rows on disk.
+    #[serde(skip)]
+    pub size: u64,
+    /// Of a partition by hash: the schema and name of the whole table.
+    #[serde(skip)]
+    pub whole: Option<(String, String)>,
 }
 
-/// An error of the server, with its code and detail.
-pub fn sql_error(what: &str) -> impl Fn(tokio_postgres::Error) -> Error {
-    let what = what.to_owned();
-    move |e| {
-        let text = match e.as_db_error() {
-            Some(db) => format!("{} {}: {}", db.severity(), db.code().code(), db.message()),
-            None => std::error::Error::source(&e).map_or_else(|| e.to_string(), ToString::to_string),
-        };
-        Error::new(Kind::Source, what.clone()).because(text)
+impl TableFacts {
+    /// Name with schema, for messages.
+    pub fn full_name(&self) -> String {
+        format!("{}.{}", self.schema, self.name)
     }
 }
 
+/// The parts of an archive, so that its big tables can be loaded side by side.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArchiveFacts {
+    /// Bytes of the head.
+    pub head: u64,
+    /// Where the blocks of big tables begin: behind all that `pg_dump` wrote.
+    pub big: u64,
+    /// Those blocks.
+    pub blocks: Vec<BigTable>,
+}
+
+/// A block of rows that came over a session of its own.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BigTable {
+    /// Schema.
+    pub schema: String,
+    /// Name.
+    pub name: String,
+    /// Number of its entry in the table of contents.
+    pub entry: i32,
+    /// Where the block begins in the archive.
+    pub offset: u64,
+    /// Its length.
+    pub length: u64,
+    /// Its rows.
+    pub rows: u64,
+}
+
 /// Tables that hold rows: those of extensions are the extensions' business, unlogged ones are dumped like others.
-const TABLES: &str = "SELECT n.nspname::text, c.relname::text, pg_table_size(c.oid)::bigint, greatest(c.reltuples, 0)::bigint \
-     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-     WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema' \
-     AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e') ORDER BY 1, 2";
+const TABLES: &str = "WHERE c.relkind = 'r' AND c.relpersistence <> 't' AND n.nspname NOT LIKE 'pg\\_%' AND n.nspname <> 'information_schema' \
+     AND NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = c.oid AND d.deptype = 'e') \
+     ORDER BY n.nspname, c.relname";
 
 /// Tables that were rewritten, truncated or dropped since the snapshot of this transaction was taken. Such a table
 /// looks empty in the snapshot, to us and to `pg_dump`: `ALTER TABLE` and `TRUNCATE` do not keep old rows for others.
 /// `pg_class` shows the file of the snapshot, the function that of now.
-pub async fn rewritten(client: &Client) -> Result<Vec<String>> {
-    let rows = client
-        .query(
-            "SELECT format('%I.%I', n.nspname, c.relname) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
+pub async fn rewritten(session: &Session) -> Result<Vec<String>> {
+    let rows = session
+        .rows(
+            "format('%I.%I', n.nspname, c.relname)",
+            "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
              WHERE c.relkind = 'r' AND c.relfilenode <> 0 AND c.relpersistence <> 't' AND n.nspname NOT LIKE 'pg\\_%' \
              AND n.nspname <> 'information_schema' AND pg_relation_filenode(c.oid) IS DISTINCT FROM c.relfilenode",
-            &[],
         )
         .await
-        .map_err(sql_error("it cannot be told whether tables were rewritten during the dump"))?;
-    Ok(rows.iter().map(|r| r.get(0)).collect())
+        .map_err(|e| e.says("it cannot be told whether tables were rewritten during the dump"))?;
+    Ok(rows.iter().map(|r| r.text(0)).collect())
 }
 
-/// Reads the facts on a connection, in whatever transaction it is in. Tables above `count_up_to` bytes are
-/// estimated.
-pub async fn read(client: &Client, count_up_to: u64) -> Result<DatabaseFacts> {
-    let failed = sql_error("the facts of the database cannot be read");
-    // Row security would hide rows without a word; a role under it must not count at all.
-    client.batch_execute("SET row_security = off").await.map_err(&failed)?;
-    let row = client
-        .query_one(
-            "SELECT current_database()::text, current_setting('server_version_num')::int, pg_encoding_to_char(encoding)::text, datcollate::text, \
-             datctype::text, pg_get_userbyid(datdba)::text, pg_database_size(oid)::bigint FROM pg_database WHERE datname = current_database()",
-            &[],
-        )
-        .await
-        .map_err(&failed)?;
-    let mut facts = DatabaseFacts {
-        database: row.get(0),
-        server_version: row.get::<_, i32>(1).unsigned_abs(),
-        encoding: row.get(2),
-        collate: row.get(3),
-        ctype: row.get(4),
-        owner: row.get(5),
-        size: row.get::<_, i64>(6).unsigned_abs(),
-        tables: Vec::new(),
-        extensions: Vec::new(),
-        large_objects: 0,
-        sequences: Vec::new(),
+/// Reads the facts in whatever transaction the session is in, but for the numbers of rows.
+pub async fn read(session: &Session) -> Result<DatabaseFacts> {
+    let failed = |e: SqlError| e.says("the facts of the database cannot be read");
+    let version = server_version(session).await?;
+    // The columns came with the versions: ICU for databases with 15, its new name and the builtin provider with 17.
+    let locale = match version / 10_000 {
+        ..15 => "'c', NULL, NULL",
+        15 | 16 => "datlocprovider, daticulocale, datcollversion",
+        _ => "datlocprovider, datlocale, datcollversion",
     };
-    let tables = client.query(TABLES, &[]).await.map_err(&failed)?;
-    for table in tables {
-        let (schema, name, size): (String, String, i64) = (table.get(0), table.get(1), table.get(2));
-        let estimated = size.unsigned_abs() > count_up_to;
-        let rows = if estimated {
-            table.get::<_, i64>(3)
-        } else {
-            let count = format!("SELECT count(*) FROM ONLY {}.{}", ident(&schema), ident(&name));
-            client
-                .query_one(&count, &[])
-                .await
-                .map_err(|e| {
-                    failed(e)
-                        .at(format!("{schema}.{name}"))
-                        .hint("The role must be able to read every table, past row security too.")
-                })?
-                .get(0)
-        };
-        facts.tables.push(TableFacts { schema, name, rows: rows.unsigned_abs(), estimated });
-    }
-    let rows = client
-        .query("SELECT extname::text, extversion::text FROM pg_extension ORDER BY 1", &[])
+    let row = session
+        .row(
+            &format!("datname, pg_encoding_to_char(encoding), datcollate, datctype, pg_database_size(oid), {locale}"),
+            "FROM pg_database WHERE datname = current_database()",
+        )
         .await
-        .map_err(&failed)?;
-    facts.extensions = rows.iter().map(|r| (r.get(0), r.get(1))).collect();
-    let count: i64 =
-        client.query_one("SELECT count(*) FROM pg_largeobject_metadata", &[]).await.map_err(&failed)?.get(0);
-    facts.large_objects = count.unsigned_abs();
-    let rows = client
-        .query("SELECT format('%I.%I', schemaname, sequencename), last_value FROM pg_sequences ORDER BY 1", &[])
+        .map_err(failed)?;
+    let database = row.text(0);
+    let whole = if version >= 120_000 {
+        "(SELECT r.relnamespace::regnamespace::name FROM pg_class r WHERE r.oid = w.root), \
+         (SELECT r.relname FROM pg_class r WHERE r.oid = w.root)"
+    } else {
+        "NULL, NULL"
+    };
+    let by_hash = if version >= 120_000 {
+        "LEFT JOIN LATERAL (SELECT pg_partition_root(c.oid) AS root FROM pg_inherits i \
+         JOIN pg_partitioned_table p ON p.partrelid = i.inhparent WHERE i.inhrelid = c.oid AND p.partstrat = 'h') w ON true"
+    } else {
+        ""
+    };
+    let tables = session
+        .rows(
+            &format!(
+                "n.nspname, c.relname, c.oid::bigint, pg_table_size(c.oid), greatest(c.reltuples, 0)::bigint, {whole}"
+            ),
+            &format!("FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace {by_hash} {TABLES}"),
+        )
         .await
-        .map_err(&failed)?;
-    facts.sequences = rows.iter().map(|r| (r.get(0), r.get(1))).collect();
-    Ok(facts)
+        .map_err(failed)?;
+    let table = |r: &Row| TableFacts {
+        schema: r.text(0),
+        name: r.text(1),
+        rows: r.number(4),
+        estimated: true,
+        oid: r.number(2) as u32,
+        size: r.number(3),
+        whole: r.option(5).zip(r.option(6)),
+    };
+    let extensions = session.rows("extname, extversion", "FROM pg_extension ORDER BY extname").await.map_err(failed)?;
+    let sequences = session
+        .rows(
+            "format('%I.%I', schemaname, sequencename), last_value",
+            "FROM pg_sequences ORDER BY schemaname, sequencename",
+        )
+        .await
+        .map_err(failed)?;
+    Ok(DatabaseFacts {
+        server_version: version,
+        encoding: row.text(1),
+        collate: row.text(2),
+        ctype: row.text(3),
+        size: row.number(4),
+        locale_provider: match row.text(5).as_str() {
+            "i" => "icu",
+            "b" => "builtin",
+            _ => "libc",
+        }
+        .to_owned(),
+        locale: row.option(6),
+        collation_version: row.option(7),
+        attributes: Attributes::read(session, &database).await.map_err(failed)?,
+        tables: tables.iter().map(table).collect(),
+        extensions: extensions.iter().map(|r| (r.text(0), r.text(1))).collect(),
+        large_objects: session.row("count(*)", "FROM pg_largeobject_metadata").await.map_err(failed)?.number(0),
+        sequences: sequences.iter().map(|r| (r.text(0), r.integer(1))).collect(),
+        archive: None,
+        database,
+    })
 }
 
-/// What differs between the facts of a backup and those of what was restored from it; empty when all agrees.
-pub fn differences(expected: &DatabaseFacts, found: &DatabaseFacts) -> Vec<String> {
+/// `server_version_num`.
+pub async fn server_version(session: &Session) -> Result<u32> {
+    let row = session.row("current_setting('server_version_num')::int", "").await;
+    Ok(row.map_err(|e| e.says("the server does not tell its version"))?.number(0) as u32)
+}
+
+/// Counts the rows of tables of which only an estimate is known, those up to so many bytes.
+///
+/// # Errors
+/// When a table cannot be read.
+pub async fn count(session: &Session, tables: &mut [TableFacts], up_to: u64) -> Result<()> {
+    // Row security would hide rows without a word; a role under it must not count at all.
+    session.run("SET row_security = off").await.map_err(|e| e.says("row security cannot be turned off"))?;
+    for table in tables.iter_mut().filter(|t| t.estimated && t.size <= up_to) {
+        let from = format!("FROM ONLY {}.{}", ident(&table.schema), ident(&table.name));
+        let row = session.row("count(*)", &from).await.map_err(|e| {
+            e.says("the rows of a table cannot be counted")
+                .at(table.full_name())
+                .hint("The role must be able to read every table, past row security too.")
+        })?;
+        (table.rows, table.estimated) = (row.number(0), false);
+    }
+    Ok(())
+}
+
+/// Puts in the numbers of rows that are known from the copies themselves, by OID.
+pub fn know_rows(tables: &mut [TableFacts], rows: &BTreeMap<u32, u64>) {
+    for table in tables {
+        if let Some(rows) = rows.get(&table.oid) {
+            (table.rows, table.estimated) = (*rows, false);
+        }
+    }
+}
+
+/// Takes partitions by hash together: where the hash of a value differs, as that of an enum does between two databases,
+/// `pg_restore` puts a row into another partition, and is right.
+pub fn join_hash_partitions(tables: &mut Vec<TableFacts>) {
+    let mut whole: BTreeMap<(String, String), TableFacts> = BTreeMap::new();
+    tables.retain(|table| {
+        let Some(name) = &table.whole else { return true };
+        let sum = whole.entry(name.clone()).or_insert_with(|| TableFacts {
+            schema: name.0.clone(),
+            name: name.1.clone(),
+            rows: 0,
+            estimated: false,
+            whole: None,
+            ..*table
+        });
+        sum.rows += table.rows;
+        sum.estimated |= table.estimated;
+        false
+    });
+    tables.extend(whole.into_values());
+}
+
+/// One line of a comparison.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Line {
+    /// What: `table public.orders`.
+    pub what: String,
+    /// In the backup.
+    pub expected: String,
+    /// Found.
+    pub found: String,
+    /// Whether that is as it should be.
+    pub good: bool,
+}
+
+/// Holds what was restored against the facts of the backup.
+pub fn compare(expected: &DatabaseFacts, found: &DatabaseFacts) -> Vec<Line> {
     let mut out = Vec::new();
-    let key = |t: &TableFacts| (t.schema.clone(), t.name.clone());
-    let rows: std::collections::BTreeMap<_, _> = found.tables.iter().map(|t| (key(t), t)).collect();
+    let mut line = |what: String, expected: String, found: String, good: bool| {
+        out.push(Line { what, expected, found, good });
+    };
+    let missing = || "missing".to_owned();
+    let rows = |t: &TableFacts| format!("{}{}", if t.estimated { "about " } else { "" }, plural(t.rows, "row"));
+    let there: BTreeMap<_, _> = found.tables.iter().map(|t| ((&t.schema, &t.name), t)).collect();
     for table in &expected.tables {
-        match rows.get(&key(table)) {
-            None => out.push(format!("table {}.{} is missing", table.schema, table.name)),
-            Some(there) if !table.estimated && !there.estimated && there.rows != table.rows => {
-                out.push(format!(
-                    "table {}.{} has {} rows instead of {}",
-                    table.schema, table.name, there.rows, table.rows
-                ));
-            }
-            Some(_) => {}
+        let what = format!("table {}", table.full_name());
+        match there.get(&(&table.schema, &table.name)) {
+            None => line(what, rows(table), missing(), false),
+            Some(t) => line(what, rows(table), rows(t), table.estimated || t.estimated || t.rows == table.rows),
         }
     }
-    if expected.large_objects != found.large_objects {
-        out.push(format!("{} large objects instead of {}", found.large_objects, expected.large_objects));
+    let objects = (expected.large_objects, found.large_objects);
+    if objects != (0, 0) {
+        line("large objects".into(), objects.0.to_string(), objects.1.to_string(), objects.0 == objects.1);
     }
-    let sequences: std::collections::BTreeMap<_, _> = found.sequences.iter().cloned().collect();
-    for (name, value) in &expected.sequences {
-        if sequences.get(name) != Some(value) {
-            out.push(format!(
-                "sequence {name} stands at {:?} instead of {value:?}",
-                sequences.get(name).copied().flatten()
-            ));
-        }
+    let value = |v: &Option<i64>| v.map_or_else(|| "unused".to_owned(), |v| v.to_string());
+    let sequences: BTreeMap<_, _> = found.sequences.iter().map(|(name, v)| (name, v)).collect();
+    for (name, wanted) in &expected.sequences {
+        let is = sequences.get(name);
+        let found = is.map_or_else(missing, |v| value(v));
+        line(format!("sequence {name}"), value(wanted), found, is == Some(&wanted));
     }
-    let extensions: std::collections::BTreeSet<_> = found.extensions.iter().map(|e| &e.0).collect();
-    out.extend(
-        expected
-            .extensions
-            .iter()
-            .filter(|e| !extensions.contains(&e.0))
-            .map(|e| format!("extension {} is missing", e.0)),
-    );
+    let extensions: BTreeMap<_, _> = found.extensions.iter().map(|(name, version)| (name, version)).collect();
+    for (name, version) in &expected.extensions {
+        // A newer version may be all that the server has; that it is there counts.
+        let is = extensions.get(name);
+        line(format!("extension {name}"), version.clone(), is.map_or_else(missing, |v| (*v).clone()), is.is_some());
+    }
     out
 }

@@ -1,315 +1,372 @@
-//! The way back in: a new database, loaded, and held against the facts before anybody uses it.
+//! The way back in: an archive into a new database that nobody uses yet.
 //!
-//! A database that exists is never touched here. What was loaded and does not agree with the facts is dropped
-//! again, and so are the roles that were made for it.
+//! Definitions first, from the head of the archive alone, which is kept in a small file. Then the rows: those of big
+//! tables over sessions of their own, side by side with `pg_restore`, which gets the rest as a stream; no dump touches
+//! the disk. Then indexes and constraints, several at once, from the same small file. Any error ends it: no load is
+//! good that printed one.
 
-use super::connect::{Server, ident};
-use super::dump::{conninfo_value, create_database};
-use super::facts::{self, DatabaseFacts, sql_error};
+use super::archive::ArchiveError;
+use super::archive::blocks::Unframer;
+use super::archive::head::Head;
+use super::connect::{Server, conninfo_value, ident, literal};
+use super::copy::CopyIn;
+use super::facts::{self, BigTable, DatabaseFacts};
 use super::tools;
 use crate::error::{Error, Kind, Result};
-use crate::host::exec::Program;
+use crate::host::exec::{Program, Running};
 use bytes::Bytes;
+use futures::{FutureExt, StreamExt, TryStreamExt};
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
-use tokio_postgres::Client;
+use tokio_util::io::{StreamReader, SyncIoBridge};
 
-/// What a load did.
-#[derive(Clone, Debug)]
-pub struct Loaded {
-    /// The new database.
-    pub database: String,
-    /// Rows, as counted in it afterwards.
-    pub rows: u64,
-    /// Tables.
-    pub tables: u64,
-    /// Roles that were missing and were made.
-    pub roles_made: Vec<String>,
+/// Bytes of rows that are handed to a session at once.
+const PIECE: usize = 256 << 10;
+/// Memory for building one index, for a session that builds them: the default is for a server that does much else.
+const INDEX_MEMORY: &str = "256MB";
+
+/// The bytes of an archive, in any order.
+pub trait Archive: Send + Sync {
+    /// A stream of `length` bytes from `offset` on.
+    fn range(&self, offset: u64, length: u64) -> mpsc::Receiver<Result<Bytes>>;
+
+    /// Bytes in all.
+    fn length(&self) -> u64;
 }
 
-/// Loads an archive into a new database `name`.
+/// What of an archive is loaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum What {
+    /// Everything.
+    #[default]
+    All,
+    /// Definitions only.
+    Schema,
+    /// Rows only, into tables that are there.
+    Data,
+}
+
+/// How to load.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Tables at once, and indexes at once.
+    pub jobs: usize,
+    /// Leave objects to the connecting role.
+    pub no_owner: bool,
+    /// Leave out grants.
+    pub no_privileges: bool,
+    /// What to load.
+    pub what: What,
+}
+
+/// What a load did.
+#[derive(Clone, Debug, Default)]
+pub struct Loaded {
+    /// Rows that sessions of ours put in, as the server counted them, by schema and name.
+    pub rows: BTreeMap<(String, String), u64>,
+    /// What the tools said although they succeeded.
+    pub warnings: Vec<String>,
+}
+
+/// The tools of a load.
+struct Tools {
+    pg_restore: PathBuf,
+    psql: Option<PathBuf>,
+}
+
+/// Loads an archive into the empty database `name`.
 ///
 /// # Errors
-/// [`Kind::Refused`] when the database exists, [`Kind::Restore`] when the load failed, [`Kind::Mismatch`] when
-/// the result differs from the facts. In each case nothing of it is left.
+/// [`Kind::Restore`] with the words of whoever refused. The database is then half full.
 pub async fn load(
     server: &Server,
     name: &str,
     expected: &DatabaseFacts,
-    globals: &[u8],
-    archive: mpsc::Receiver<Result<Bytes>>,
+    archive: &dyn Archive,
+    options: &Options,
 ) -> Result<Loaded> {
-    // The database of the URL may be the one that is lost.
-    let admin = match server.connect("postgres").await {
-        Ok(client) => client,
-        Err(_) => server.connect("template1").await?,
+    let admin = server.admin().await?;
+    let major = facts::server_version(&admin).await? / 10_000;
+    drop(admin);
+    let place = &server.place;
+    let tools = Tools {
+        pg_restore: tools::find("pg_restore", major.max(expected.server_version / 10_000), place).await?,
+        psql: if server.is_direct() { None } else { Some(tools::any("psql", place).await?) },
     };
-    preflight(&admin, server, name, expected).await?;
-    let major = server_major(&admin).await?;
-    let pg_restore = tools::find("pg_restore", major.max(expected.server_version / 10_000)).await?;
-    let failed = sql_error("the new database cannot be made");
-    let mut roles_made = Vec::new();
-    let made = &mut roles_made;
-    let result = async {
-        make_missing_roles(&admin, globals, made).await?;
-        admin.batch_execute(&create_database(name, expected)).await.map_err(&failed)?;
-        restore_into(server, &pg_restore, name, archive).await?;
-        verify(server, name, expected).await
-    };
-    match result.await {
-        Ok(found) => {
-            if role_exists(&admin, &expected.owner).await? {
-                admin
-                    .batch_execute(&format!("ALTER DATABASE {} OWNER TO {}", ident(name), ident(&expected.owner)))
-                    .await
-                    .map_err(&failed)?;
-            }
-            Ok(Loaded {
-                database: name.to_owned(),
-                rows: found.tables.iter().map(|t| t.rows).sum(),
-                tables: found.tables.len() as u64,
-                roles_made,
-            })
+    let mut loaded = Loaded::default();
+    match head(archive).await? {
+        None => {
+            let run = restore(server, &tools, name, options, &[]);
+            feed(run, Vec::new(), archive.range(0, archive.length()), &mut loaded).await?;
         }
-        Err(e) => {
-            let mut undone = admin.batch_execute(&format!("DROP DATABASE IF EXISTS {}", ident(name))).await;
-            for role in &roles_made {
-                undone = undone.and(admin.batch_execute(&format!("DROP ROLE IF EXISTS {}", ident(role))).await);
-            }
-            match undone {
-                Ok(()) => Err(e),
-                Err(undo) => Err(e.hint(format!("What was made for the restore could not be removed ({undo}): drop database {name} and roles {roles_made:?} by hand."))),
-            }
+        Some((head, length)) => {
+            let file = HeadFile::write(server, &head.encode()).await?;
+            let parts = Parts { server, tools: &tools, name, expected, archive, options };
+            let done = parts.load(&head, length, &file.path, &mut loaded).await;
+            file.remove(server).await?;
+            done?;
         }
     }
+    settle(server, name).await?;
+    Ok(loaded)
 }
 
-async fn server_major(client: &Client) -> Result<u32> {
-    let version: i32 = client
-        .query_one("SELECT current_setting('server_version_num')::int", &[])
-        .await
-        .map_err(sql_error("the server's version cannot be read"))?
-        .get(0);
-    Ok(version.unsigned_abs() / 10_000)
+/// True for names that a restore gives to databases beside the live one.
+pub fn is_ours(name: &str) -> bool {
+    ["_staged_", "_before_", "_failed_"].iter().any(|infix| {
+        name.rsplit_once(infix).is_some_and(|(_, id)| id.len() >= 8 && id.starts_with(|c: char| c.is_ascii_digit()))
+    })
 }
 
-/// Everything that can be known to go wrong, before anything is made.
-async fn preflight(admin: &Client, server: &Server, name: &str, expected: &DatabaseFacts) -> Result<()> {
-    let failed = sql_error("the server cannot be examined");
-    if name.len() > 63 {
-        return Err(Error::new(Kind::Usage, "a database name has at most 63 bytes")
-            .at(name.to_owned())
-            .hint("PostgreSQL would cut it silently; choose a shorter one."));
-    }
-    if admin.query_opt("SELECT 1 FROM pg_database WHERE datname = $1", &[&name]).await.map_err(&failed)?.is_some() {
-        return Err(Error::new(Kind::Refused, format!("database {name} exists"))
-            .at(server.place())
-            .hint(format!("Restore beside it with --to OTHER_NAME, compare, and rename; or rename the existing one away: ALTER DATABASE {} RENAME TO …", ident(name))));
-    }
-    let major = server_major(admin).await?;
-    if major < expected.server_version / 10_000 {
-        return Err(Error::new(
-            Kind::Refused,
-            format!("the backup is of PostgreSQL {}, the server is {major}", expected.server_version / 10_000),
-        )
-        .at(server.place())
-        .hint("A dump does not go back to an older version. Restore to a server of the same version or a newer one."));
-    }
-    let available: Vec<String> = admin
-        .query("SELECT name::text FROM pg_available_extensions", &[])
+/// Statistics for the planner, and everything on disk: a synchronous commit flushes the log up to itself, with all
+/// that was committed without waiting.
+async fn settle(server: &Server, name: &str) -> Result<()> {
+    let session = server.session(name).await?;
+    let settled = async {
+        session.run("ANALYZE").await?;
+        session.run("SET synchronous_commit = on").await?;
+        session.run("BEGIN").await?;
+        session.rows("txid_current()", "").await?;
+        session.run("COMMIT").await
+    };
+    settled
         .await
-        .map_err(&failed)?
+        .map_err(|e: super::session::SqlError| e.says("the loaded database cannot be analysed").kind(Kind::Restore))
+}
+
+struct Parts<'a> {
+    server: &'a Server,
+    tools: &'a Tools,
+    name: &'a str,
+    expected: &'a DatabaseFacts,
+    archive: &'a dyn Archive,
+    options: &'a Options,
+}
+
+impl Parts<'_> {
+    async fn load(&self, head: &Head, length: u64, file: &Path, loaded: &mut Loaded) -> Result<()> {
+        let file = file.display().to_string();
+        let jobs = format!("--jobs={}", self.options.jobs.max(1));
+        if self.options.what != What::Data {
+            self.run(&["--section=pre-data", &file], loaded).await?;
+        }
+        if self.options.what != What::Schema {
+            self.rows(head, length, loaded).await?;
+        }
+        if self.options.what != What::Data {
+            self.run(&["--section=post-data", &jobs, &file], loaded).await?;
+        }
+        Ok(())
+    }
+
+    async fn run(&self, args: &[&str], loaded: &mut Loaded) -> Result<()> {
+        let program = restore(self.server, self.tools, self.name, self.options, args);
+        let (running, _) = program.reading().await?;
+        loaded.warnings.extend(self.finish(running).await?);
+        Ok(())
+    }
+
+    async fn finish(&self, running: Running) -> Result<Vec<String>> {
+        running.finish(Kind::Restore).await.map_err(|e| e.at(format!("database {}", self.name)))
+    }
+
+    /// All rows: `pg_restore` with what `pg_dump` wrote, and the big tables beside it.
+    async fn rows(&self, head: &Head, length: u64, loaded: &mut Loaded) -> Result<()> {
+        let blocks = self.expected.archive.as_ref().map(|a| a.blocks.as_slice()).unwrap_or_default();
+        let end = self.expected.archive.as_ref().map_or(self.archive.length(), |a| a.big);
+        let big: HashSet<i32> = blocks.iter().map(|b| b.entry).collect();
+        let main = restore(self.server, self.tools, self.name, self.options, &["--section=data"]);
+        let mut warnings = Loaded::default();
+        let main = feed(main, head.without(&big).encode(), self.archive.range(length, end - length), &mut warnings);
+        let mut tables = Vec::new();
+        for block in blocks {
+            tables.push(self.table(head, block).boxed());
+        }
+        let tables = futures::stream::iter(tables).buffer_unordered(self.options.jobs.max(1)).try_collect::<Vec<_>>();
+        let ((), tables) = tokio::try_join!(main, tables)?;
+        loaded.warnings.extend(warnings.warnings);
+        loaded.rows.extend(tables);
+        Ok(())
+    }
+
+    /// The rows of one big table.
+    async fn table(&self, head: &Head, block: &BigTable) -> Result<((String, String), u64)> {
+        let name = format!("{}.{}", block.schema, block.name);
+        let odd = |e: ArchiveError| {
+            Error::new(Kind::Damaged, "the rows of a table cannot be taken from the archive").at(&name).because(e)
+        };
+        let entry = head.entries.iter().find(|e| e.dump_id == block.entry);
+        let copy = entry
+            .and_then(|e| e.copy_from())
+            .ok_or_else(|| odd(ArchiveError::Malformed("its table of contents does not name them")))?;
+        let mut before: Vec<String> = [
+            ("client_encoding", self.expected.encoding.as_str()),
+            ("search_path", ""),
+            ("row_security", "off"),
+            ("statement_timeout", "0"),
+            ("lock_timeout", "0"),
+            ("idle_in_transaction_session_timeout", "0"),
+            ("synchronous_commit", "off"),
+            ("xmloption", "content"),
+        ]
         .iter()
-        .map(|r| r.get(0))
+        .map(|(name, value)| format!("SET {name} = {}", literal(value)))
         .collect();
-    let missing: Vec<&str> =
-        expected.extensions.iter().map(|e| e.0.as_str()).filter(|e| !available.iter().any(|a| a == e)).collect();
-    if !missing.is_empty() {
-        return Err(Error::new(
-            Kind::Refused,
-            format!("the server lacks extensions that the backup uses: {}", missing.join(", ")),
-        )
-        .at(server.place())
-        .hint("Install their packages on the server first."));
+        let fresh = self.options.what == What::All;
+        if fresh {
+            // In the transaction that emptied the table rows are frozen as they come: nobody must do it later.
+            before.push(format!("TRUNCATE ONLY {}.{}", ident(&block.schema), ident(&block.name)));
+        }
+        let copy = if fresh { format!("{copy} WITH (FREEZE)") } else { copy.to_owned() };
+        let psql = self.tools.psql.as_deref();
+        let mut into = CopyIn::begin(self.server, psql, self.name, &before, &copy).await.map_err(|e| e.at(&name))?;
+        let mut pieces = self.archive.range(block.offset, block.length);
+        let mut unframer = Unframer::default();
+        let mut rows = Vec::new();
+        while let Some(piece) = pieces.recv().await {
+            unframer.feed(&piece?, &mut rows).map_err(odd)?;
+            if rows.len() >= PIECE {
+                let full = std::mem::replace(&mut rows, Vec::with_capacity(2 * PIECE));
+                if let Err(e) = into.send(full.into()).await {
+                    // The server has refused a row; only the end of the copy tells which.
+                    return Err(into.finish().await.err().unwrap_or(e).at(&name));
+                }
+            }
+        }
+        unframer.finish().map_err(odd)?;
+        let sent = into.send(rows.into()).await;
+        let rows = into.finish().await.map_err(|e| e.at(&name))?;
+        sent.map_err(|e| e.at(&name))?;
+        if rows != block.rows {
+            return Err(
+                Error::new(Kind::Mismatch, format!("{rows} rows were loaded instead of {}", block.rows)).at(&name)
+            );
+        }
+        Ok(((block.schema.clone(), block.name.clone()), rows))
     }
-    Ok(())
 }
 
-async fn restore_into(
-    server: &Server,
-    pg_restore: &std::path::Path,
-    name: &str,
-    mut archive: mpsc::Receiver<Result<Bytes>>,
+/// A `pg_restore` into a database.
+fn restore(server: &Server, tools: &Tools, name: &str, options: &Options, args: &[&str]) -> Program {
+    let mut all =
+        vec!["--exit-on-error".to_owned(), "--no-password".into(), format!("--dbname=dbname={}", conninfo_value(name))];
+    for (set, flag) in [(options.no_owner, "--no-owner"), (options.no_privileges, "--no-privileges")] {
+        if set {
+            all.push(flag.into());
+        }
+    }
+    all.extend(args.iter().map(|a| (*a).to_owned()));
+    let mut program = server.program(&tools.pg_restore, all);
+    // Only for these sessions; the log is flushed before the load counts.
+    let options = format!(
+        "-c synchronous_commit=off -c maintenance_work_mem={INDEX_MEMORY} -c statement_timeout=0 -c lock_timeout=0"
+    );
+    program.env.0.push(("PGOPTIONS".to_owned(), options));
+    program
+}
+
+/// Gives a program its input, and reads its exit status.
+async fn feed(
+    program: Program,
+    first: Vec<u8>,
+    mut rest: mpsc::Receiver<Result<Bytes>>,
+    loaded: &mut Loaded,
 ) -> Result<()> {
-    let args = [
-        "--exit-on-error",
-        "--no-password",
-        "--single-transaction",
-        &format!("--dbname=dbname={}", conninfo_value(name)),
-    ];
-    let mut env = server.env();
-    // Only for this session, and the cluster is synced before the load counts.
-    env.push(("PGOPTIONS".to_owned(), "-c synchronous_commit=off -c maintenance_work_mem=256MB".to_owned()));
-    let (running, mut stdin) = Program::new(pg_restore, args).env(env).writing().await?;
+    let (running, mut input) = program.writing().await?;
+    let mut next = Some(Ok(Bytes::from(first)));
     let mut broken = None;
-    while let Some(piece) = archive.recv().await {
-        match piece {
-            Ok(bytes) => {
-                if let Err(e) = stdin.write_all(&bytes).await {
-                    // pg_restore is gone; its exit status says why.
-                    broken = Some(Error::new(Kind::Restore, "pg_restore stopped reading").because(e));
-                    break;
-                }
-            }
-            Err(e) => return Err(e),
+    while let Some(piece) = next {
+        if let Err(e) = input.write_all(&piece?).await {
+            // It is gone; its exit status says why.
+            broken = Some(Error::new(Kind::Restore, "pg_restore stopped reading").because(e));
+            break;
         }
+        next = rest.recv().await;
     }
-    drop(stdin);
-    running.finish(Kind::Restore).await.map_err(|e| e.at(format!("database {name}")))?;
-    broken.map_or(Ok(()), Err)
+    let ended = input.shutdown().await;
+    drop(input);
+    loaded.warnings.extend(running.finish(Kind::Restore).await?);
+    if let Some(e) = broken {
+        return Err(e);
+    }
+    ended
+        .or_else(|e| if e.kind() == std::io::ErrorKind::BrokenPipe { Ok(()) } else { Err(e) })
+        .map_err(|e| Error::new(Kind::Restore, "the input of pg_restore cannot be ended").because(e))
 }
 
-async fn verify(server: &Server, name: &str, expected: &DatabaseFacts) -> Result<DatabaseFacts> {
-    let client = server.connect(name).await?;
-    client.batch_execute("ANALYZE").await.map_err(sql_error("the loaded database cannot be analysed"))?;
-    client
-        .batch_execute("CHECKPOINT")
-        .await
-        .or_else(|e| if e.code().is_some_and(|c| c.code() == "42501") { Ok(()) } else { Err(e) })
-        .map_err(sql_error("the cluster cannot be synced"))?;
-    let found = facts::read(&client, u64::MAX).await?;
-    let differences = facts::differences(expected, &found);
-    if differences.is_empty() {
-        return Ok(found);
+/// The head of an archive and its length, or nothing when it is of a version that is not taken apart.
+async fn head(archive: &dyn Archive) -> Result<Option<(Head, u64)>> {
+    let pieces = archive.range(0, archive.length());
+    let pieces = futures::stream::unfold(pieces, |mut p| async { Some((p.recv().await?, p)) });
+    // An error of the store must come out as it is, not as the end of an archive.
+    let (errors, mut error) = mpsc::channel(1);
+    let pieces = pieces.map(move |piece| {
+        piece.map_err(|e| {
+            let text = e.one_line();
+            let _ = errors.try_send(e);
+            std::io::Error::other(text)
+        })
+    });
+    let mut reader = SyncIoBridge::new(StreamReader::new(Box::pin(pieces)));
+    let read = tokio::task::spawn_blocking(move || {
+        let mut counting = Counting { inner: &mut reader, bytes: 0 };
+        let head = Head::read(&mut counting);
+        (head, counting.bytes)
+    });
+    let (head, bytes) = read.await.map_err(|_| Error::new(Kind::Internal, "the reading thread ended by a panic"))?;
+    match head {
+        Ok(head) => Ok(Some((head, bytes))),
+        Err(ArchiveError::Unknown(..)) => Ok(None),
+        Err(e) => Err(match error.try_recv() {
+            Ok(e) => e,
+            Err(_) => Error::new(Kind::Damaged, "the archive cannot be read").because(e),
+        }),
     }
-    Err(Error::new(Kind::Mismatch, format!("database {name} was loaded and differs from the facts of the backup"))
-        .because(differences.join("\n")))
 }
 
-async fn role_exists(admin: &Client, role: &str) -> Result<bool> {
-    Ok(admin
-        .query_opt("SELECT 1 FROM pg_roles WHERE rolname = $1", &[&role])
-        .await
-        .map_err(sql_error("the roles cannot be read"))?
-        .is_some())
+struct Counting<R> {
+    inner: R,
+    bytes: u64,
 }
 
-/// Makes the roles of the backup that the server does not have, and notes each in `made` at once, so that a failure
-/// can take back those before it. Existing ones are never altered.
-async fn make_missing_roles(admin: &Client, globals: &[u8], made: &mut Vec<String>) -> Result<()> {
-    let failed = sql_error("a role of the backup cannot be made");
-    let statements = statements(&String::from_utf8_lossy(globals));
-    for statement in &statements {
-        if let Some(name) = role_name(statement, "CREATE ROLE ")
-            && !role_exists(admin, &name).await?
-        {
-            admin.batch_execute(statement).await.map_err(&failed)?;
-            made.push(name);
-        }
+impl<R: std::io::Read> std::io::Read for Counting<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.inner.read(buffer)?;
+        self.bytes += n as u64;
+        Ok(n)
     }
-    for statement in &statements {
-        if let Some(name) = role_name(statement, "ALTER ROLE ")
-            && made.contains(&name)
-        {
-            admin.batch_execute(statement).await.map_err(&failed)?;
-        }
-    }
-    for statement in &statements {
-        // Memberships: only those that a new role is given.
-        if statement.starts_with("GRANT ")
-            && let Some((_, to)) = statement.rsplit_once(" TO ")
-            && role_name(&format!("TO {to}"), "TO ").is_some_and(|n| made.contains(&n))
-        {
-            admin.batch_execute(statement).await.map_err(&failed)?;
-        }
-    }
-    Ok(())
 }
 
-/// Splits what `pg_dumpall --globals-only` writes into statements, minding quotes and comments. Lines that are
-/// meta-commands of psql (`\restrict` of recent versions) are left out.
-fn statements(sql: &str) -> Vec<String> {
-    let mut out = Vec::new();
-    let mut current = String::new();
-    let mut quote: Option<char> = None;
-    let mut chars = sql.chars().peekable();
-    let mut line_start = true;
-    while let Some(c) = chars.next() {
-        let at_start = std::mem::replace(&mut line_start, c == '\n');
-        match quote {
-            Some(q) => {
-                current.push(c);
-                // A doubled quote closes and opens again, which comes to the same.
-                if c == q {
-                    quote = None;
-                }
-            }
-            None => match c {
-                '\'' | '"' => {
-                    quote = Some(c);
-                    current.push(c);
-                }
-                '-' if chars.peek() == Some(&'-') => {
-                    for d in chars.by_ref() {
-                        if d == '\n' {
-                            break;
-                        }
-                    }
-                    line_start = true;
-                }
-                '\\' if at_start && current.trim().is_empty() => {
-                    for d in chars.by_ref() {
-                        if d == '\n' {
-                            break;
-                        }
-                    }
-                    line_start = true;
-                }
-                ';' => {
-                    let statement = std::mem::take(&mut current).trim().to_owned();
-                    if !statement.is_empty() {
-                        out.push(statement);
-                    }
-                }
-                _ => current.push(c),
-            },
-        }
-    }
-    out
+/// The head of an archive in a file where `pg_restore` runs: it reads that file several times at once.
+struct HeadFile {
+    directory: PathBuf,
+    path: PathBuf,
 }
 
-/// The role that a statement speaks of.
-fn role_name(statement: &str, verb: &str) -> Option<String> {
-    let rest = statement.strip_prefix(verb)?;
-    if let Some(quoted) = rest.strip_prefix('"') {
-        let mut name = String::new();
-        let mut chars = quoted.chars().peekable();
-        while let Some(c) = chars.next() {
-            match c {
-                '"' if chars.peek() == Some(&'"') => {
-                    chars.next();
-                    name.push('"');
-                }
-                '"' => return Some(name),
-                c => name.push(c),
-            }
-        }
-        return None;
+impl HeadFile {
+    async fn write(server: &Server, head: &[u8]) -> Result<Self> {
+        // Readable by its maker only: it may name what nobody should know.
+        let made = server.program(Path::new("mktemp"), ["-d"]).output().await?;
+        let directory = PathBuf::from(String::from_utf8_lossy(&made).trim_end());
+        let path = directory.join("head.dump");
+        let path_text = path.display().to_string();
+        let (running, mut input) =
+            server.program(Path::new("sh"), ["-c", "cat > \"$1\"", "sh", &path_text]).writing().await?;
+        let written = async {
+            input.write_all(head).await?;
+            input.shutdown().await
+        };
+        let written = written.await;
+        drop(input);
+        running.finish(Kind::Restore).await?;
+        written.map_err(|e| Error::io("the head of the archive cannot be written", &path, e).kind(Kind::Restore))?;
+        Ok(HeadFile { directory, path })
     }
-    Some(rest.split([' ', ';']).next()?.to_owned())
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn globals_are_split_by_statements_not_by_lines() {
-        let sql = "--\n-- Roles; all\n--\n\\restrict abc\nCREATE ROLE \"a;\"\"b\";\nALTER ROLE \"a;\"\"b\" WITH LOGIN PASSWORD 'x''y;z\n\\q';\n\\unrestrict abc\nCREATE ROLE app;\n";
-        let s = statements(sql);
-        assert_eq!(s.len(), 3, "{s:?}");
-        assert_eq!(role_name(&s[0], "CREATE ROLE ").unwrap(), "a;\"b");
-        assert!(s[1].contains("\\q'"));
-        assert_eq!(role_name(&s[2], "CREATE ROLE ").unwrap(), "app");
+    async fn remove(self, server: &Server) -> Result<()> {
+        let directory = self.directory.display().to_string();
+        server.program(Path::new("rm"), ["-r", "--", &directory]).output().await.map(|_| ())
     }
 }

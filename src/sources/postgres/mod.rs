@@ -1,22 +1,38 @@
 //! The `postgres` source: logical dumps in custom format, with globals, and facts from the same snapshot.
 //!
-//! [`connect`] reaches the server (the same settings for us and for its own tools), [`facts`] says what was true,
-//! [`dump`] is the way out and [`load`] the way back in.
+//! [`address`] names a server, [`connect`] reaches it, the same for us and for its own tools, [`session`] asks it,
+//! [`facts`] says what was true. The way out of one database is [`dump`], with [`big`] tables beside it over [`copy`] and all of it
+//! one [`archive`]; the way back in is
+//! [`load`] into a new database, and [`swap`].
 
+pub mod address;
+pub mod archive;
+pub mod attributes;
+pub mod big;
 pub mod connect;
+pub mod copy;
+pub mod create;
 pub mod dump;
 pub mod facts;
+pub mod globals;
 pub mod load;
+mod passfile;
+pub mod preflight;
+pub mod session;
+pub mod swap;
 pub mod tools;
 
 use super::window::Window;
 use super::{Delivered, Source};
-use crate::error::Result;
-use crate::model::Name;
+use crate::error::{Error, Kind, Result};
+use crate::model::{Name, size};
 use crate::repository::writer::BackupWriter;
-use crate::telemetry::monitor::Monitor;
+use crate::telemetry::monitor::{Event, Monitor};
+use address::Address;
 use async_trait::async_trait;
-use connect::Server;
+use connect::{Server, conninfo_value};
+use globset::Glob;
+use session::Session;
 use std::sync::Arc;
 
 /// Name of the artifact with roles and tablespaces.
@@ -30,7 +46,7 @@ pub fn artifact_name(database: &str) -> String {
 /// Which databases of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Databases {
-    /// Those named.
+    /// Those named; `*` and `?` stand for any characters.
     Named(Vec<String>),
     /// Every one that allows connections and is no template.
     All,
@@ -40,17 +56,27 @@ pub enum Databases {
 #[derive(Clone, Debug)]
 pub struct PostgresSource {
     /// How to reach it.
-    pub server: Server,
+    pub address: Address,
     /// What to dump.
     pub databases: Databases,
-    /// Tables above this size are estimated instead of counted. Bytes.
+    /// What to leave out of that; patterns like those of names.
+    pub exclude: Vec<String>,
+    /// Tables above this size are estimated instead of counted, where the dump itself does not tell. Bytes.
     pub count_rows_up_to: u64,
+    /// Tables above this size are dumped and loaded side by side. Bytes.
+    pub big_tables: u64,
+    /// How many of those at once.
+    pub jobs: usize,
 }
 
 #[async_trait]
 impl Source for PostgresSource {
     fn kind(&self) -> &'static str {
         "postgres"
+    }
+
+    fn needs(&self) -> Vec<String> {
+        self.address.container().map(str::to_owned).into_iter().collect()
     }
 
     async fn read(
@@ -61,6 +87,88 @@ impl Source for PostgresSource {
         window: &Window,
     ) -> Result<Delivered> {
         window.ready().await?;
-        dump::dump(self, writer, monitor).await
+        let server = self.address.reach().await?;
+        let admin = server.session(&server.database).await?;
+        let major = facts::server_version(&admin).await? / 10_000;
+        let tools = dump::Tools::find(&server, major).await?;
+        let pg_dumpall = tools::find("pg_dumpall", major, &server.place).await?;
+        let databases = self.chosen(&server, &admin).await?;
+        let failed = |e: session::SqlError| e.says("the server does not answer questions about itself");
+        let superuser =
+            admin.row("rolsuper", "FROM pg_roles WHERE rolname = current_user").await.map_err(failed)?.truth(0);
+        drop(admin);
+
+        let mut warnings = Vec::new();
+        let mut args = vec![
+            "--globals-only".to_owned(),
+            "--no-password".to_owned(),
+            format!("--dbname=dbname={}", conninfo_value(&server.database)),
+        ];
+        if !superuser {
+            args.push("--no-role-passwords".to_owned());
+            warnings.push("roles are stored without their passwords: reading those needs a superuser".to_owned());
+        }
+        let globals = dump::stream(writer, GLOBALS, "sql", server.program(&pg_dumpall, args)).await?;
+        let mut artifacts = vec![globals];
+        let mut all_facts = Vec::new();
+        let dumping = dump::Dumping { source: self, server: &server, tools: &tools, writer };
+        for database in &databases {
+            let (artifact, facts) = dump::database(&dumping, database)
+                .await
+                .map_err(|e| e.at(format!("database {database} on {}", server.place())))?;
+            let rows = size::plural(facts.tables.iter().map(|t| t.rows).sum(), "row");
+            monitor.event(Event::Stage(format!("database {database}: {rows}")));
+            artifacts.push(artifact);
+            all_facts.push(facts);
+        }
+        Ok(Delivered { artifacts, facts: serde_json::json!({ "databases": all_facts }), warnings })
     }
+}
+
+impl PostgresSource {
+    /// The databases to dump, by what is there. Names without a pattern are taken as they are, so that one that is
+    /// gone fails by its name.
+    async fn chosen(&self, server: &Server, admin: &Session) -> Result<Vec<String>> {
+        let rows = admin
+            .rows("datname", "FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname")
+            .await
+            .map_err(|e| e.says("the server does not tell its databases"))?;
+        // What a restore made or kept beside the live one is nobody's data.
+        let there: Vec<String> = rows.iter().map(|r| r.text(0)).filter(|n| !load::is_ours(n)).collect();
+        let mut chosen: Vec<String> = match &self.databases {
+            Databases::All => there,
+            Databases::Named(names) => {
+                let mut chosen = Vec::new();
+                for name in names {
+                    if !name.contains(['*', '?']) {
+                        chosen.push(name.clone());
+                        continue;
+                    }
+                    let fits: Vec<_> = there.iter().filter(|n| matches(name, n)).cloned().collect();
+                    if fits.is_empty() {
+                        return Err(Error::new(Kind::Source, format!("no database fits {name:?}"))
+                            .at(server.place())
+                            .hint(format!("There are: {}.", there.join(", "))));
+                    }
+                    chosen.extend(fits);
+                }
+                chosen
+            }
+        };
+        chosen.retain(|n| !self.exclude.iter().any(|pattern| matches(pattern, n)));
+        let mut seen = std::collections::HashSet::new();
+        chosen.retain(|n| seen.insert(n.clone()));
+        if chosen.is_empty() {
+            return Err(Error::new(Kind::Source, "no database is left to dump")
+                .at(server.place())
+                .hint("Check `databases` and `exclude_databases` of the source."));
+        }
+        Ok(chosen)
+    }
+}
+
+/// Whether a name fits a pattern of `*` and `?`. A pattern that is none fits nothing; the configuration refuses it.
+fn matches(pattern: &str, name: &str) -> bool {
+    let literal = pattern.replace('[', "[[]").replace('{', "[{]").replace('\\', "[\\\\]");
+    Glob::new(&literal).is_ok_and(|glob| glob.compile_matcher().is_match(name))
 }

@@ -1,7 +1,7 @@
-//! Finding PostgreSQL's own tools in the right version.
+//! Finding PostgreSQL's own tools in the right version, where they will run.
 
 use crate::error::{Error, Kind, Result};
-use crate::host::exec::Program;
+use crate::host::exec::{Place, Program};
 use std::path::{Path, PathBuf};
 
 /// Where distributions put the tools of each major version.
@@ -12,21 +12,8 @@ const BY_VERSION: &str = "/usr/lib/postgresql";
 ///
 /// # Errors
 /// [`Kind::Source`] that names the version to install, before anything was started.
-pub async fn find(tool: &str, server_major: u32) -> Result<PathBuf> {
-    let mut candidates: Vec<PathBuf> = Vec::new();
-    if let Ok(versions) = std::fs::read_dir(BY_VERSION) {
-        candidates.extend(versions.flatten().map(|v| v.path().join("bin").join(tool)).filter(|p| p.exists()));
-    }
-    if let Some(path) = std::env::var_os("PATH") {
-        candidates.extend(std::env::split_paths(&path).map(|d| d.join(tool)).filter(|p| p.exists()));
-    }
-    let mut found: Vec<(u32, PathBuf)> = Vec::new();
-    for path in candidates {
-        if let Some(major) = major_of(&path).await {
-            found.push((major, path));
-        }
-    }
-    found.sort();
+pub async fn find(tool: &str, server_major: u32, place: &Place) -> Result<PathBuf> {
+    let found = installed(tool, server_major, place).await;
     if let Some((_, path)) = found.iter().find(|(major, _)| *major >= server_major) {
         return Ok(path.clone());
     }
@@ -36,14 +23,56 @@ pub async fn find(tool: &str, server_major: u32) -> Result<PathBuf> {
     } else {
         format!("{tool} is too old for the server: {have} is installed, the server is {server_major}")
     };
-    Err(Error::new(Kind::Source, what)
-        .at(format!("{BY_VERSION}/{server_major}/bin/{tool}"))
-        .hint(format!("Install the package postgresql-client-{server_major}.")))
+    let error = Error::new(Kind::Source, what);
+    Err(match place {
+        Place::Container(inside) => error
+            .at(format!("container {}", inside.container))
+            .hint(format!("The container needs {tool} of its server's version.")),
+        _ => error
+            .at(format!("{BY_VERSION}/{server_major}/bin/{tool}"))
+            .hint(format!("Install the package postgresql-client-{server_major}.")),
+    })
 }
 
-async fn major_of(path: &Path) -> Option<u32> {
-    let out = Program::new(path, ["--version"]).output().await.ok()?;
-    parse_version(&String::from_utf8_lossy(&out))
+/// A tool of any version: the newest.
+///
+/// # Errors
+/// [`Kind::Source`] when there is none.
+pub async fn any(tool: &str, place: &Place) -> Result<PathBuf> {
+    let found = installed(tool, 0, place).await;
+    match found.iter().map(|(major, _)| *major).max() {
+        Some(newest) => find(tool, newest, place).await,
+        None => find(tool, 0, place).await,
+    }
+}
+
+/// What is there, by major version.
+async fn installed(tool: &str, major: u32, place: &Place) -> Vec<(u32, PathBuf)> {
+    let mut candidates: Vec<PathBuf> = Vec::new();
+    if let Place::Container(_) = place {
+        // Its own search path comes first; the other is where Debian's packages have what is not in it.
+        candidates.push(PathBuf::from(tool));
+        candidates.push(Path::new(BY_VERSION).join(major.to_string()).join("bin").join(tool));
+    } else {
+        if let Ok(versions) = std::fs::read_dir(BY_VERSION) {
+            candidates.extend(versions.flatten().map(|v| v.path().join("bin").join(tool)).filter(|p| p.exists()));
+        }
+        if let Some(path) = std::env::var_os("PATH") {
+            candidates.extend(std::env::split_paths(&path).map(|d| d.join(tool)).filter(|p| p.exists()));
+        }
+    }
+    let mut found: Vec<(u32, PathBuf)> = Vec::new();
+    for path in candidates {
+        let program = Program::new(&path, ["--version"]).at(place.clone());
+        if let Ok(out) = program.output().await
+            && let Some(major) = parse_version(&String::from_utf8_lossy(&out))
+        {
+            found.push((major, path));
+        }
+    }
+    // Debian's wrapper in the search path goes by the clusters of this machine: the tool itself is preferred.
+    found.sort_by_key(|(major, path)| (*major, !path.starts_with(BY_VERSION)));
+    found
 }
 
 /// `pg_dump (PostgreSQL) 15.18 (Debian …)`, or `17beta1`.
@@ -65,9 +94,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_tool_that_is_missing_or_too_old_is_told_by_name() {
-        let e = find("pg_no_such_tool", 15).await.unwrap_err();
+        let e = find("pg_no_such_tool", 15, &Place::Host).await.unwrap_err();
         assert!(e.what.contains("not installed"), "{e}");
-        let e = find("pg_dump", 999).await.unwrap_err();
+        let e = find("pg_dump", 999, &Place::Host).await.unwrap_err();
         assert!(e.to_string().contains("postgresql-client-999"), "{e}");
     }
 }

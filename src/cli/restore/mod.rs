@@ -1,0 +1,251 @@
+//! `backstay restore`
+
+mod open;
+mod report;
+
+use super::context::Context;
+use super::output::{ask, notice, say};
+use crate::config::Config;
+use crate::error::{Error, Kind, Result};
+use crate::model::{Name, size, time};
+use crate::recovery::resource::Findings;
+use crate::recovery::restore::{Asked, Part, Restore, journal_file, open_restore, preflight, resources};
+use crate::recovery::{database, select, tree, volume};
+use crate::repository::manifest::{Manifest, SourceRecord};
+use crate::repository::reader::Reader;
+use crate::sources::files::TREE;
+use crate::telemetry::monitor::{Event, Monitor};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Arguments.
+#[derive(clap::Args, Debug)]
+pub struct Args {
+    /// `latest`, an id, or the beginning of one
+    #[arg(default_value = "latest")]
+    backup: String,
+    /// Plan
+    #[arg(long, value_name = "NAME")]
+    plan: Option<String>,
+    /// Restore only this source (repeatable)
+    #[arg(long, value_name = "NAME")]
+    source: Vec<String>,
+    /// The newest backup begun by this time (`2026-01-03 22:00` in local time, or with a zone)
+    #[arg(long, value_name = "TIME")]
+    at: Option<String>,
+    /// Restore to another directory, database or volume; without it, to where it was
+    #[arg(long, value_name = "DIRECTORY|DATABASE|VOLUME")]
+    to: Option<String>,
+    /// Of a `files` source, restore only this file or directory (repeatable)
+    #[arg(long, value_name = "PATH")]
+    path: Vec<PathBuf>,
+    /// Of a `postgres` source, restore only this database
+    #[arg(long, value_name = "NAME")]
+    database: Option<String>,
+    /// Of a `volume` source, restore only this volume
+    #[arg(long, value_name = "NAME")]
+    volume: Option<String>,
+    /// Do not ask; needed where nobody can answer
+    #[arg(long)]
+    yes: bool,
+    /// Look at every target, say what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Leave the objects of databases to the connecting role
+    #[arg(long)]
+    no_owner: bool,
+    /// Leave out grants on objects of databases
+    #[arg(long)]
+    no_privileges: bool,
+    /// Free space on a database server that does not tell it, `100GiB`
+    #[arg(long, value_name = "SIZE")]
+    assume_space: Option<String>,
+    /// Finish the restore that was interrupted
+    #[arg(long, conflicts_with_all = ["unwind", "dry_run"])]
+    resume: bool,
+    /// Take back the restore that was interrupted
+    #[arg(long, conflicts_with = "dry_run")]
+    unwind: bool,
+}
+
+/// Restores.
+pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
+    if args.resume || args.unwind {
+        return open::go_on(context, args.resume).await;
+    }
+    let started = Instant::now();
+    let (config, vault) = context.vault(true).await?;
+    let config = config.as_ref();
+    let _lock = config.map(|c| context.lock(c, "restore")).transpose()?;
+    let catalog = context.catalog(config, vault);
+    let plan = context.plan(args.plan.as_deref(), config, &catalog).await?;
+    let at = args.at.as_deref().map(time::parse_moment).transpose()?;
+    let only: Vec<Name> = args.source.iter().map(|s| s.parse()).collect::<Result<_>>()?;
+    let m = select::backup(&catalog, &plan, &args.backup, at, &only).await?;
+    let chosen: Vec<&SourceRecord> = if only.is_empty() {
+        m.sources.iter().filter(|s| s.kind != "config").collect()
+    } else {
+        only.iter().map(|n| select::source(&m, n)).collect::<Result<_>>()?
+    };
+    let chosen = narrow(chosen, &args, &m)?;
+    let monitor = context.monitor(&format!("restore {plan}"));
+    let reader = Reader::new(catalog, monitor.clone())?;
+    if let ([one], Some(to)) = (&chosen[..], &args.to)
+        && (one.kind == "files" || (one.kind == "volume" && to.contains('/')))
+    {
+        return beside(context, &reader, &m, one, &args, Path::new(to), started).await;
+    }
+
+    let asked = asked_of(&chosen, &args)?;
+    let own = own_paths(config);
+    let resources = resources(&asked, config, &own, &m.id, Some((&reader, &m)))?;
+    let state_dir = context.state_dir(config);
+    if journal_file(&state_dir).exists() {
+        return Err(open_restore(&journal_file(&state_dir)));
+    }
+    let found = preflight(&resources).await?;
+    if args.dry_run || (!args.yes && args.to.is_none()) {
+        report::plan(context, &m, &resources, &found)?;
+    }
+    if args.dry_run {
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some((label, f)) = found.iter().find(|(_, f)| !f.users.is_empty()) {
+        return Err(volume::in_use(label, &f.users));
+    }
+    if args.to.is_none() && !args.yes {
+        confirm(&plan)?;
+    }
+    warn(&monitor, &found);
+    if args.path.is_empty() && args.database.is_none() {
+        monitor.event(Event::Expect(chosen.iter().map(|s| s.bytes()).sum()));
+    }
+    let mut restore = Restore::begin(&state_dir, &plan, &m.id, &asked, resources, monitor.clone())?;
+    let ended = restore.run(super::stopped()).await?;
+    drop((reader, monitor));
+    report::ended(context, &m, &restore, ended, started).await
+}
+
+fn warn(monitor: &Arc<dyn Monitor>, found: &[(String, Findings)]) {
+    for (label, findings) in found {
+        findings.warnings.iter().for_each(|w| monitor.event(Event::Warning(format!("{label}: {w}"))));
+    }
+}
+
+/// Files to a directory of their own: nothing is replaced, hence no journal.
+async fn beside(
+    context: &Context,
+    reader: &Reader,
+    m: &Manifest,
+    record: &SourceRecord,
+    args: &Args,
+    to: &Path,
+    started: Instant,
+) -> Result<ExitCode> {
+    let artifact = match record.kind.as_str() {
+        "volume" => volume::chosen::artifact_of(record, &volume::chosen::one_of(record, args.volume.as_deref())?)?,
+        _ => select::artifact(record, Some(TREE))?,
+    };
+    if args.dry_run {
+        say(&format!("would write {} of source {} below {}", size::human(artifact.bytes), record.name, to.display()))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let restored = tree::into_directory(reader, artifact, &args.path, to).await?;
+    report::written(context, m, record, to, &restored, started)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Options that speak of one kind pick the sources of that kind; `--to` speaks of exactly one.
+fn narrow<'a>(chosen: Vec<&'a SourceRecord>, args: &Args, m: &Manifest) -> Result<Vec<&'a SourceRecord>> {
+    let kinds = [
+        (!args.path.is_empty()).then_some("files"),
+        args.database.is_some().then_some("postgres"),
+        args.volume.is_some().then_some("volume"),
+    ];
+    let mut kinds = kinds.into_iter().flatten();
+    let kind = kinds.next();
+    if kinds.next().is_some() {
+        return Err(Error::new(
+            Kind::Usage,
+            "--path speaks of files, --database of a database and --volume of a volume",
+        )
+        .hint("Give one of them."));
+    }
+    let chosen: Vec<&SourceRecord> = chosen.into_iter().filter(|s| kind.is_none_or(|k| s.kind == k)).collect();
+    let names = || chosen.iter().map(|s| s.name.as_str()).collect::<Vec<_>>().join(", ");
+    if chosen.is_empty() {
+        return Err(Error::new(Kind::NotFound, format!("backup {} has no source of that kind", m.id))
+            .hint("`backstay show` lists its sources."));
+    }
+    if chosen.len() > 1 && (args.to.is_some() || kind.is_some()) {
+        return Err(Error::new(Kind::Usage, "that option speaks of one source, and the backup has several")
+            .hint(format!("Pick one with --source: {}.", names())));
+    }
+    if let Some(failed) = chosen.iter().find(|s| !s.is_complete()) {
+        return Err(Error::new(Kind::NotFound, format!("source {} failed in backup {}", failed.name, m.id))
+            .hint("Take another backup, or pick sources with --source."));
+    }
+    Ok(chosen)
+}
+
+/// What is asked for, in a form that a journal keeps.
+fn asked_of(chosen: &[&SourceRecord], args: &Args) -> Result<Asked> {
+    let part = |record: &&SourceRecord| {
+        let source = record.name.clone();
+        Ok(match record.kind.as_str() {
+            "files" => {
+                let recorded = record.facts.get("paths").cloned().unwrap_or_default();
+                let recorded: Vec<PathBuf> = serde_json::from_value(recorded)
+                    .map_err(|e| Error::new(Kind::Damaged, "the facts of the source cannot be read").because(e))?;
+                Part::Files { source, paths: if args.path.is_empty() { recorded } else { args.path.clone() } }
+            }
+            "postgres" => {
+                let targets = database::targets(record, args.database.as_deref(), args.to.as_deref())?;
+                Part::Databases { source, targets }
+            }
+            "volume" => Part::Volumes {
+                source,
+                targets: volume::chosen::targets(record, args.volume.as_deref(), args.to.as_deref())?,
+            },
+            other => {
+                return Err(Error::new(
+                    Kind::Newer,
+                    format!("source {source} is of kind {other}, which this version does not restore"),
+                )
+                .hint("`backstay cat` writes its artifacts out."));
+            }
+        })
+    };
+    Ok(Asked {
+        by: std::env::var("SUDO_USER").or_else(|_| std::env::var("USER")).unwrap_or_else(|_| "unknown".into()),
+        parts: chosen.iter().map(part).collect::<Result<_>>()?,
+        no_owner: args.no_owner,
+        no_privileges: args.no_privileges,
+        assume_space: args.assume_space.as_deref().map(size::parse).transpose()?,
+    })
+}
+
+/// What an exchange must not take away from under this very run.
+fn own_paths(config: Option<&Config>) -> Vec<PathBuf> {
+    let mut own: Vec<PathBuf> = std::env::current_exe().into_iter().collect();
+    if let Some(c) = config {
+        own.push(c.state_dir.clone());
+        own.push(std::path::absolute(&c.file).unwrap_or_else(|_| c.file.clone()));
+        own.extend(c.storage.url.strip_prefix("file://").map(PathBuf::from));
+    }
+    own
+}
+
+/// Asks for the plan's name: nobody types that by mistake.
+fn confirm(plan: &Name) -> Result<()> {
+    let answer = ask(&notice(&format!("Type the plan's name ({plan}) to go on: ")))?.ok_or_else(|| {
+        Error::new(Kind::Usage, "a restore replaces what is live, and nobody is here to confirm it")
+            .hint("Give --yes, or --to to restore beside it, or --dry-run to see what would be done.")
+    })?;
+    if answer.trim() == plan.as_str() {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Refused, "not confirmed; nothing was done"))
+}

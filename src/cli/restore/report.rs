@@ -1,0 +1,213 @@
+//! What a restore says: before, and when it ended.
+
+use crate::cli::context::Context;
+use crate::cli::output::{Align, Table, bad, good, json, notice, say};
+use crate::error::{Error, Kind, Result};
+use crate::model::{size, time};
+use crate::recovery::engine::Ended;
+use crate::recovery::journal::Begin;
+use crate::recovery::resource::{Compared, Findings, Resource};
+use crate::recovery::restore::Restore;
+use crate::recovery::steps;
+use crate::repository::manifest::{Manifest, SourceRecord};
+use crate::sources::files::untar::Restored;
+use jiff::SignedDuration;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// Rows of the verification that are shown; the report has all.
+const SHOWN: usize = 12;
+
+fn took(started: Instant) -> String {
+    time::words(SignedDuration::from_millis((started.elapsed().as_secs_f64() * 1000.0) as i64))
+}
+
+/// What would be done.
+pub fn plan(
+    context: &Context,
+    m: &Manifest,
+    resources: &[Arc<dyn Resource>],
+    found: &[(String, Findings)],
+) -> Result<()> {
+    let steps: Vec<String> = steps::of_resources(resources).iter().map(|s| s.name()).collect();
+    if context.global.json {
+        let targets: Vec<_> = found
+            .iter()
+            .map(|(label, f)| {
+                let space: Vec<_> = f
+                    .space
+                    .iter()
+                    .map(|s| serde_json::json!({ "place": s.place, "needed": s.needed, "free": s.free }))
+                    .collect();
+                serde_json::json!({ "target": label, "space": space, "users": f.users, "warnings": f.warnings })
+            })
+            .collect();
+        return json(
+            &serde_json::json!({ "backup": m.id, "plan": m.plan, "begun": m.started, "targets": targets, "steps": steps }),
+        );
+    }
+    say(&format!(
+        "backup {} of plan {}, begun {}",
+        m.id,
+        m.plan,
+        format_args!("{} ({})", time::utc(m.started), time::local(m.started))
+    ))?;
+    say("What was written since then will be lost; what is live now is kept beside it.")?;
+    let mut table = Table::new(&[("target", Align::Left), ("needs", Align::Right), ("free", Align::Right)]);
+    for (label, findings) in found {
+        let needed = findings.space.iter().map(|s| s.needed).sum();
+        let free = findings.space.first().map(|s| s.free.map_or("unknown".to_owned(), size::human));
+        table.row(vec![label.clone(), size::human(needed), free.unwrap_or_default()]);
+    }
+    table.print()?;
+    for (n, step) in steps.iter().enumerate() {
+        say(&format!("  {:>2}. {step}", n + 1))?;
+    }
+    for (label, findings) in found {
+        if !findings.users.is_empty() {
+            say(&bad(&format!("{label}: in use by {}; stop them first", findings.users.join(", "))))?;
+        }
+        for warning in &findings.warnings {
+            say(&notice(&format!("{label}: {warning}")))?;
+        }
+    }
+    Ok(())
+}
+
+/// Files that were written to a directory of their own.
+pub fn written(
+    context: &Context,
+    m: &Manifest,
+    record: &SourceRecord,
+    to: &Path,
+    restored: &Restored,
+    started: Instant,
+) -> Result<()> {
+    if context.global.json {
+        return json(&serde_json::json!({
+            "backup": m.id, "plan": m.plan, "seconds": started.elapsed().as_secs_f64(),
+            "paths": [{ "source": record.name, "path": to, "files": restored.files, "directories": restored.dirs,
+                        "links": restored.links, "bytes": restored.bytes, "left_out": restored.left_out }],
+        }));
+    }
+    say(&format!("{} backup {} of plan {} in {}", good("restored"), m.id, m.plan, took(started)))?;
+    say(&format!(
+        "  {}: {} with {}, {} and {}",
+        record.name,
+        to.display(),
+        size::plural(restored.files, "file"),
+        size::plural(restored.dirs, "directory"),
+        size::human(restored.bytes)
+    ))?;
+    left_out(restored.left_out.iter().map(|(what, n)| (what.as_str(), *n)))
+}
+
+fn left_out<'a>(what: impl Iterator<Item = (&'a str, u64)>) -> Result<()> {
+    for (what, n) in what {
+        say(&format!("    {} {what} could not be set on {}", notice("left out:"), size::plural(n, "entry")))?;
+    }
+    Ok(())
+}
+
+/// How a restore ended.
+pub async fn ended(
+    context: &Context,
+    m: &Manifest,
+    restore: &Restore,
+    ended: Ended,
+    started: Instant,
+) -> Result<ExitCode> {
+    match ended {
+        Ended::Committed => {}
+        Ended::Unwound(e) => return Err(e.hint("Everything is as it was before the restore.")),
+        stuck => return Err(stuck_error(context, stuck)?),
+    }
+    let compared = restore.compared();
+    let previous = restore.previous().await?;
+    let staged = restore.staged();
+    if context.global.json {
+        json(&serde_json::json!({
+            "backup": m.id, "plan": m.plan, "seconds": started.elapsed().as_secs_f64(),
+            "verified": compared, "previous": previous,
+            "staged": staged.iter().map(|(_, note)| note).collect::<Vec<_>>(),
+        }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    say(&format!("{} backup {} of plan {} in {}", good("restored"), m.id, m.plan, took(started)))?;
+    verification(&compared)?;
+    for (_, note) in &staged {
+        let texts = |key: &str| {
+            let all = note.get(key).and_then(|v| v.as_array()).cloned().unwrap_or_default();
+            all.iter().filter_map(|v| v.as_str().map(str::to_owned)).collect::<Vec<_>>()
+        };
+        let roles = texts("roles");
+        if !roles.is_empty() {
+            say(&format!("  roles made: {}", roles.join(", ")))?;
+        }
+        for path in note.get("paths").and_then(|v| v.as_array()).into_iter().flatten() {
+            let pairs: Vec<(String, u64)> =
+                path.get("left_out").and_then(|v| serde_json::from_value(v.clone()).ok()).unwrap_or_default();
+            left_out(pairs.iter().map(|(what, n)| (what.as_str(), *n)))?;
+        }
+    }
+    for kept in &previous {
+        let bytes = kept.bytes.map(|b| format!(" ({})", size::human(b))).unwrap_or_default();
+        say(&format!("  what was there is kept as {}{bytes}", kept.name))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The comparison with the facts: all that is not alike, and the first of the rest.
+fn verification(compared: &[Compared]) -> Result<()> {
+    let mut table =
+        Table::new(&[("verified", Align::Left), ("in the backup", Align::Right), ("restored", Align::Right)]);
+    for c in compared.iter().take(SHOWN) {
+        table.row(vec![c.what.clone(), c.expected.clone(), c.found.clone()]);
+    }
+    table.print()?;
+    if compared.len() > SHOWN {
+        say(&format!("  and {} more", compared.len() - SHOWN))?;
+    }
+    say(&format!("  all {} are equal to the facts of the backup", compared.len()))
+}
+
+/// How an interrupted restore was taken back.
+pub fn unwound(context: &Context, about: &Begin, ended: Ended) -> Result<ExitCode> {
+    match ended {
+        Ended::Unwound(_) => {
+            if context.global.json {
+                json(&serde_json::json!({ "restore": about.id, "plan": about.plan, "unwound": true }))?;
+            } else {
+                say(&format!(
+                    "{} the restore of plan {} that was begun as {}",
+                    good("taken back"),
+                    about.plan,
+                    about.id
+                ))?;
+                say("  everything is as it was before")?;
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Ended::Committed => Err(Error::new(Kind::Refused, "the restore was complete already")),
+        stuck => Err(stuck_error(context, stuck)?),
+    }
+}
+
+fn stuck_error(context: &Context, ended: Ended) -> Result<Error> {
+    let Ended::Stuck { failed, step, error, left } = ended else {
+        return Ok(Error::new(Kind::Internal, "a restore ended in an unknown way"));
+    };
+    if !context.global.json {
+        say(&bad("The restore failed and could not be taken back. Both copies are kept; nothing more was touched."))?;
+        say(&format!("  first failed: {failed}"))?;
+        say("  left to do:")?;
+        for (n, action) in left.iter().enumerate() {
+            say(&format!("  {:>2}. {action}", n + 1))?;
+        }
+    }
+    Ok(Error::new(Kind::Stuck, format!("undoing the step {step} failed"))
+        .because(error.one_line())
+        .hint("Mend the cause, then run `backstay restore --unwind` again; or do by hand what is left."))
+}

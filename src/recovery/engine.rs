@@ -1,0 +1,192 @@
+//! Runs the steps of a restore: forward, and back when one fails.
+//!
+//! For each step: it decides what its effect and its undo need, that goes to the journal, then comes the effect, then
+//! that it happened. A failure undoes in reverse, the failed step included. A failed undo stops everything: both copies
+//! stay, and what is left to do is said. A crash leaves a journal, with which the same steps go on or go back.
+
+use super::journal::{Journal, Record, State};
+use super::resource::Note;
+use crate::error::{Error, Kind, Result};
+use crate::telemetry::monitor::{Event, Monitor};
+use async_trait::async_trait;
+use std::sync::Arc;
+
+/// One step. Its effects are idempotent: after a crash they are done again with the same note.
+#[async_trait]
+pub trait Step: Send + Sync {
+    /// For plan, journal, report and messages. Unique within a restore.
+    fn name(&self) -> String;
+
+    /// Looks, and decides what doing and undoing need. No effect.
+    async fn prepare(&self, notes: &Notes<'_>) -> Result<Note>;
+
+    /// The effect. Gives what later steps need.
+    async fn act(&self, note: &Note) -> Result<Note>;
+
+    /// Takes the effect back, however much of it there is.
+    async fn undo(&self, note: &Note) -> Result<()>;
+
+    /// What somebody must do by hand when the undo fails.
+    fn by_hand(&self, note: &Note) -> Vec<String>;
+}
+
+/// What earlier steps left for later ones.
+pub struct Notes<'a>(&'a Journal);
+
+impl Notes<'_> {
+    /// The note of a step that is done.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] when there is none.
+    pub fn of(&self, step: &str) -> Result<&Note> {
+        let position = self.0.about().steps.iter().position(|s| s == step);
+        position
+            .and_then(|n| self.0.done(n))
+            .ok_or_else(|| Error::new(Kind::Internal, format!("the journal has nothing of the step {step}")))
+    }
+}
+
+/// How it ended.
+#[derive(Debug)]
+pub enum Ended {
+    /// Restored.
+    Committed,
+    /// Everything is as it was; this failed.
+    Unwound(Error),
+    /// An undo failed: nothing more was touched.
+    Stuck {
+        /// What had failed first.
+        failed: String,
+        /// The step whose undo failed.
+        step: String,
+        /// Why.
+        error: Error,
+        /// What is left to do by hand, in order.
+        left: Vec<String>,
+    },
+}
+
+/// A restore that is under way.
+pub struct Engine {
+    steps: Vec<Box<dyn Step>>,
+    journal: Journal,
+    monitor: Arc<dyn Monitor>,
+}
+
+impl Engine {
+    /// Steps with their journal.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] when the journal is of other steps.
+    pub fn new(steps: Vec<Box<dyn Step>>, journal: Journal, monitor: Arc<dyn Monitor>) -> Result<Self> {
+        let names: Vec<String> = steps.iter().map(|s| s.name()).collect();
+        if names != journal.about().steps {
+            return Err(Error::new(Kind::Internal, "the journal is of a restore with other steps")
+                .at(journal.path().display())
+                .because(format!("{:?} instead of {names:?}", journal.about().steps)));
+        }
+        Ok(Engine { steps, journal, monitor })
+    }
+
+    /// The journal.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// Goes on from where the journal stands: forward, or back when it was going back.
+    ///
+    /// # Errors
+    /// When the journal cannot be written: then nothing more was touched, and it can be gone on with later.
+    pub async fn run(&mut self) -> Result<Ended> {
+        loop {
+            let step = match self.journal.state().clone() {
+                State::Between(n) if n == self.steps.len() => {
+                    self.journal.write(Record::Committed)?;
+                    return Ok(Ended::Committed);
+                }
+                State::Between(n) | State::Within(n) => n,
+                State::Committed => return Ok(Ended::Committed),
+                _ => return self.unwind().await,
+            };
+            if let Err(e) = self.forward(step).await? {
+                self.monitor.event(Event::Warning(format!("{} failed: {}", self.steps[step].name(), e.one_line())));
+                self.journal.write(Record::Failed(step, e.one_line()))?;
+                return Ok(match self.unwind().await? {
+                    Ended::Unwound(_) => Ended::Unwound(e),
+                    other => other,
+                });
+            }
+        }
+    }
+
+    /// One step forward. The inner error is the step's own.
+    async fn forward(&mut self, n: usize) -> Result<Result<()>> {
+        let step = &self.steps[n];
+        self.monitor.event(Event::Stage(step.name()));
+        let note = match (self.journal.state(), self.journal.begun(n)) {
+            (State::Within(_), Some(note)) => note.clone(),
+            _ => {
+                let note = match step.prepare(&Notes(&self.journal)).await {
+                    Ok(note) => note,
+                    Err(e) => return Ok(Err(e)),
+                };
+                self.journal.write(Record::Doing(n, note.clone()))?;
+                note
+            }
+        };
+        match step.act(&note).await {
+            Ok(done) => {
+                self.journal.write(Record::Done(n, done))?;
+                Ok(Ok(()))
+            }
+            Err(e) => Ok(Err(e)),
+        }
+    }
+
+    /// Undoes everything that was done, whoever asks for it.
+    ///
+    /// # Errors
+    /// When the journal cannot be written.
+    pub async fn go_back(&mut self, why: &str) -> Result<Ended> {
+        if let State::Between(n) | State::Within(n) = *self.journal.state() {
+            self.journal.write(Record::Failed(n, why.to_owned()))?;
+        }
+        self.unwind().await
+    }
+
+    async fn unwind(&mut self) -> Result<Ended> {
+        let failed = self.journal.entries().iter().rev().find_map(|e| match &e.record {
+            Record::Failed(_, why) => Some(why.clone()),
+            _ => None,
+        });
+        let failed = failed.unwrap_or_default();
+        loop {
+            let n = match *self.journal.state() {
+                State::Unwinding(0) => {
+                    self.journal.write(Record::Unwound)?;
+                    return Ok(Ended::Unwound(Error::new(Kind::Restore, failed)));
+                }
+                State::Unwinding(n) => n - 1,
+                State::Stuck(n) => n,
+                State::Committed => return Ok(Ended::Committed),
+                _ => return Ok(Ended::Unwound(Error::new(Kind::Restore, failed))),
+            };
+            let step = &self.steps[n];
+            // A step that was prepared and not begun has no effect.
+            if let Some(note) = self.journal.begun(n).cloned() {
+                self.monitor.event(Event::Stage(format!("undo: {}", step.name())));
+                if let Err(error) = step.undo(&note).await {
+                    let left = (0..=n)
+                        .rev()
+                        .filter_map(|k| Some((k, self.journal.begun(k)?)))
+                        .flat_map(|(k, note)| self.steps[k].by_hand(note))
+                        .collect();
+                    let name = step.name();
+                    self.journal.write(Record::Stuck(n, error.one_line()))?;
+                    return Ok(Ended::Stuck { failed, step: name, error, left });
+                }
+            }
+            self.journal.write(Record::Undone(n))?;
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! One restore from its beginning to its end, or from where a crash left it.
+
+use super::database::{self, Databases, Target};
+use super::engine::{Ended, Engine};
+use super::journal::{Begin, Journal, Record, State};
+use super::resource::{Compared, Findings, Previous, Resource};
+use super::steps;
+use super::trees::Trees;
+use super::volume::DockerVolume;
+use crate::config::{Config, SourceConfig};
+use crate::error::{Error, Kind, Result};
+use crate::model::{BackupId, Name};
+use crate::repository::manifest::Manifest;
+use crate::repository::reader::Reader;
+use crate::sources::postgres::load::{Options, What};
+use crate::telemetry::monitor::Monitor;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// What was asked for; enough to make the resources anew after a crash.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Asked {
+    /// Who asked.
+    pub by: String,
+    /// Sources, with what of them.
+    pub parts: Vec<Part>,
+    /// Leave objects of databases to the connecting role.
+    pub no_owner: bool,
+    /// Leave out grants on objects of databases.
+    pub no_privileges: bool,
+    /// Free space where nobody can tell. Bytes.
+    pub assume_space: Option<u64>,
+}
+
+/// What of one source.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// Paths of a `files` source.
+    Files {
+        /// Source.
+        source: Name,
+        /// Paths.
+        paths: Vec<PathBuf>,
+    },
+    /// Volumes of a `volume` source: as it was named, and as it is to be.
+    Volumes {
+        /// Source.
+        source: Name,
+        /// Volume in the backup, and the one that is restored.
+        targets: Vec<(String, String)>,
+    },
+    /// Databases of a `postgres` source.
+    Databases {
+        /// Source.
+        source: Name,
+        /// Databases.
+        targets: Vec<Target>,
+    },
+}
+
+/// The journal of the restore that is open on this host, if one is.
+pub fn journal_file(state_dir: &Path) -> PathBuf {
+    state_dir.join("restore.journal")
+}
+
+/// Where the journals of ended restores are kept.
+pub fn history(state_dir: &Path) -> PathBuf {
+    state_dir.join("restores")
+}
+
+/// The resources of a restore. Without the backup they can only be undone.
+///
+/// # Errors
+/// [`Kind::Config`] when a source is not configured here, [`Kind::NotFound`] when the backup does not have it.
+pub fn resources(
+    asked: &Asked,
+    config: Option<&Config>,
+    own: &[PathBuf],
+    backup: &BackupId,
+    from: Option<(&Reader, &Manifest)>,
+) -> Result<Vec<Arc<dyn Resource>>> {
+    let of = |source: &Name| match from {
+        Some((reader, manifest)) => {
+            let record = super::select::source(manifest, source)?.clone();
+            Ok::<_, Error>(Some((reader.clone(), record)))
+        }
+        None => Ok(None),
+    };
+    let mut out: Vec<Arc<dyn Resource>> = Vec::new();
+    for part in &asked.parts {
+        match part {
+            Part::Files { source, paths } => out.push(Arc::new(Trees {
+                source: source.to_string(),
+                paths: paths.clone(),
+                backup: backup.clone(),
+                from: of(source)?,
+                own: own.to_vec(),
+            })),
+            Part::Volumes { source, targets } => {
+                let from = of(source)?;
+                out.extend(targets.iter().map(|(volume, target)| {
+                    Arc::new(DockerVolume {
+                        name: target.clone(),
+                        of: volume.clone(),
+                        backup: backup.clone(),
+                        from: from.clone(),
+                        own: own.to_vec(),
+                    }) as Arc<dyn Resource>
+                }));
+            }
+            Part::Databases { source, targets } => {
+                let Some(SourceConfig::Postgres(configured)) = config.and_then(|c| c.sources.get(source)) else {
+                    return Err(Error::new(
+                        Kind::Config,
+                        format!("source {source} is not configured here, so the server to restore to is unknown"),
+                    )
+                    .hint(format!("Add [sources.{source}] with kind = \"postgres\" and the url of the server.")));
+                };
+                let from = of(source)?;
+                out.push(Arc::new(Databases {
+                    source: source.to_string(),
+                    address: configured.address.clone(),
+                    targets: targets.clone(),
+                    facts: from.as_ref().map(|(_, record)| database::facts_of(record)).transpose()?.unwrap_or_default(),
+                    backup: backup.clone(),
+                    from,
+                    options: Options {
+                        jobs: configured.jobs,
+                        no_owner: asked.no_owner,
+                        no_privileges: asked.no_privileges,
+                        what: What::All,
+                    },
+                    count_rows_up_to: configured.count_rows_up_to,
+                    assume_space: asked.assume_space,
+                }));
+            }
+        }
+    }
+    Ok(out)
+}
+
+/// Looks at every target before any is touched.
+///
+/// # Errors
+/// The first [`Kind::Refused`].
+pub async fn preflight(resources: &[Arc<dyn Resource>]) -> Result<Vec<(String, Findings)>> {
+    let mut found = Vec::new();
+    for resource in resources {
+        found.push((resource.label(), resource.preflight().await?));
+    }
+    Ok(found)
+}
+
+/// A restore that is under way.
+pub struct Restore {
+    engine: Engine,
+    resources: Vec<Arc<dyn Resource>>,
+    state_dir: PathBuf,
+}
+
+impl Restore {
+    /// Begins: from here on there is a journal.
+    ///
+    /// # Errors
+    /// [`Kind::Busy`] when another restore is open on this host.
+    pub fn begin(
+        state_dir: &Path,
+        plan: &Name,
+        backup: &BackupId,
+        asked: &Asked,
+        resources: Vec<Arc<dyn Resource>>,
+        monitor: Arc<dyn Monitor>,
+    ) -> Result<Self> {
+        let file = journal_file(state_dir);
+        if file.exists() {
+            return Err(open_restore(&file));
+        }
+        let steps = steps::of_resources(&resources);
+        let begin = Begin {
+            id: Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string(),
+            plan: plan.clone(),
+            backup: backup.clone(),
+            asked: json!(asked),
+            steps: steps.iter().map(|s| s.name()).collect(),
+        };
+        let engine = Engine::new(steps, Journal::begin(&file, begin)?, monitor)?;
+        Ok(Restore { engine, resources, state_dir: state_dir.to_owned() })
+    }
+
+    /// Takes up a journal that is there.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] when it is of other steps.
+    pub fn take_up(
+        state_dir: &Path,
+        journal: Journal,
+        resources: Vec<Arc<dyn Resource>>,
+        monitor: Arc<dyn Monitor>,
+    ) -> Result<Self> {
+        let engine = Engine::new(steps::of_resources(&resources), journal, monitor)?;
+        Ok(Restore { engine, resources, state_dir: state_dir.to_owned() })
+    }
+
+    /// Goes on, and closes the journal when it ended. Asked to stop meanwhile, it goes back.
+    ///
+    /// # Errors
+    /// When the journal cannot be written; it can be taken up later.
+    pub async fn run(&mut self, stopped: impl Future<Output = &'static str>) -> Result<Ended> {
+        let signal = tokio::select! {
+            ended = self.engine.run() => return self.close(ended?),
+            signal = stopped => signal,
+        };
+        let why = format!("stopped by {signal}");
+        let ended = match self.engine.go_back(&why).await? {
+            Ended::Unwound(_) => Ended::Unwound(Error::new(Kind::Interrupted, why)),
+            other => other,
+        };
+        self.close(ended)
+    }
+
+    /// Goes back.
+    ///
+    /// # Errors
+    /// As [`Restore::run`].
+    pub async fn unwind(&mut self) -> Result<Ended> {
+        let ended = self.engine.go_back("asked to go back").await?;
+        self.close(ended)
+    }
+
+    fn close(&self, ended: Ended) -> Result<Ended> {
+        let journal = self.engine.journal();
+        if journal.state().is_closed() {
+            let history = history(&self.state_dir);
+            let to = history.join(format!("{}.journal", journal.about().id));
+            std::fs::create_dir_all(&history)
+                .and_then(|()| std::fs::rename(journal.path(), &to))
+                .and_then(|()| std::fs::File::open(&self.state_dir)?.sync_all())
+                .map_err(|e| Error::io("the journal of the restore cannot be put away", &to, e).kind(Kind::Restore))?;
+        }
+        Ok(ended)
+    }
+
+    /// The verification: each line of each resource.
+    pub fn compared(&self) -> Vec<Compared> {
+        let journal = self.engine.journal();
+        let names = journal.about().steps.iter().enumerate();
+        let verified = names.filter(|(_, name)| name.starts_with("verify ")).filter_map(|(n, _)| journal.done(n));
+        verified.filter_map(|note| serde_json::from_value::<Vec<Compared>>(note.clone()).ok()).flatten().collect()
+    }
+
+    /// What is kept of what was there before.
+    ///
+    /// # Errors
+    /// When it cannot be looked at.
+    pub async fn previous(&self) -> Result<Vec<Previous>> {
+        let mut previous = Vec::new();
+        for resource in &self.resources {
+            let journal = self.engine.journal();
+            let name = steps::swap_name(&**resource);
+            let note = journal.about().steps.iter().position(|s| *s == name).and_then(|n| journal.done(n));
+            if let Some(note) = note {
+                previous.extend(resource.previous(note).await?);
+            }
+        }
+        Ok(previous)
+    }
+
+    /// Notes of the staging steps, for the report.
+    pub fn staged(&self) -> Vec<(&str, &serde_json::Value)> {
+        let journal = self.engine.journal();
+        let names = journal.about().steps.iter().enumerate();
+        names
+            .filter(|(_, s)| s.starts_with("stage "))
+            .filter_map(|(n, s)| Some((s.as_str(), journal.done(n)?)))
+            .collect()
+    }
+}
+
+/// True when everything is staged, so that going on needs no backup any more.
+pub fn is_staged(journal: &Journal) -> bool {
+    let staging = journal.about().steps.iter().filter(|s| s.starts_with("stage ")).count();
+    match journal.state() {
+        State::Between(n) | State::Within(n) => *n >= staging,
+        _ => false,
+    }
+}
+
+/// The error of every command that must not run beside an open restore.
+pub fn open_restore(file: &Path) -> Error {
+    Error::new(Kind::Busy, "a restore of this host was interrupted and is still open")
+        .at(file.display())
+        .hint("`backstay restore --resume` finishes it, `backstay restore --unwind` takes it back.")
+}
+
+/// What was asked for in a journal.
+///
+/// # Errors
+/// [`Kind::Internal`] when this version cannot read it.
+pub fn asked_of(journal: &Journal) -> Result<Asked> {
+    serde_json::from_value(journal.about().asked.clone())
+        .map_err(|e| Error::new(Kind::Internal, "the journal of the restore cannot be understood").because(e))
+}
+
+/// Why a restore failed, in the words of its journal.
+pub fn why_failed(journal: &Journal) -> Option<String> {
+    journal.entries().iter().rev().find_map(|e| match &e.record {
+        Record::Failed(_, why) => Some(why.clone()),
+        _ => None,
+    })
+}

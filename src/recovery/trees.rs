@@ -1,0 +1,280 @@
+//! Files and directories of one source, as a restore replaces them: each path is written beside its place, on the same
+//! file system, and takes its place by an exchange.
+
+use super::exchange::{self, Exchange};
+use super::resource::{Class, Compared, Findings, Note, Previous, Resource, Space};
+use super::select;
+use super::tree;
+use crate::error::{Error, Kind, Result};
+use crate::model::BackupId;
+use crate::repository::manifest::SourceRecord;
+use crate::repository::reader::Reader;
+use crate::sources::files::TREE;
+use crate::sources::files::untar::Restored;
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use std::fs::File;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+/// Paths of one source.
+pub struct Trees {
+    /// The source.
+    pub source: String,
+    /// The paths.
+    pub paths: Vec<PathBuf>,
+    /// The backup.
+    pub backup: BackupId,
+    /// The source in the backup, and the reader; only staging needs them.
+    pub from: Option<(Reader, SourceRecord)>,
+    /// What an exchange must not take away from under this very run: its state, configuration, program, repository.
+    pub own: Vec<PathBuf>,
+}
+
+/// What staging makes.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Staging {
+    paths: Vec<Staged>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Staged {
+    path: PathBuf,
+    /// The directory beside it that is ours.
+    directory: PathBuf,
+    /// Directories above it that are not there, outermost first.
+    parents: Vec<PathBuf>,
+    #[serde(default)]
+    files: u64,
+    #[serde(default)]
+    dirs: u64,
+    #[serde(default)]
+    links: u64,
+    #[serde(default)]
+    bytes: u64,
+    #[serde(default)]
+    left_out: Vec<(String, u64)>,
+}
+
+impl Staged {
+    fn content(&self) -> PathBuf {
+        self.directory.join(self.path.file_name().unwrap_or_default())
+    }
+
+    fn remember(&mut self, restored: &Restored) {
+        (self.files, self.dirs) = (restored.files, restored.dirs);
+        (self.links, self.bytes) = (restored.links, restored.bytes);
+        self.left_out = restored.left_out.iter().map(|(what, n)| (what.to_string(), *n)).collect();
+    }
+}
+
+fn parse<T: serde::de::DeserializeOwned>(note: &Note) -> Result<T> {
+    serde_json::from_value(note.clone())
+        .map_err(|e| Error::new(Kind::Internal, "a note of the restore cannot be read").because(e))
+}
+
+fn remove(directory: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(directory) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::io("a directory cannot be removed", directory, e).kind(Kind::Restore))
+        }
+        _ => Ok(()),
+    }
+}
+
+impl Trees {
+    fn plan_path(&self, path: &Path) -> Result<Staged> {
+        let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+            return Err(Error::new(Kind::Usage, "not a path that can be restored").at(path.display()));
+        };
+        let mut parents: Vec<PathBuf> =
+            parent.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists()).map(Path::to_owned).collect();
+        parents.reverse();
+        Ok(Staged {
+            path: path.to_owned(),
+            directory: parent.join(format!(".{}.backstay-{}", name.to_string_lossy(), self.backup)),
+            parents,
+            files: 0,
+            dirs: 0,
+            links: 0,
+            bytes: 0,
+            left_out: Vec::new(),
+        })
+    }
+
+    async fn stage_path(&self, staged: &mut Staged) -> Result<()> {
+        let Some((reader, record)) = &self.from else {
+            return Err(Error::new(Kind::Internal, "a restore without a backup cannot stage"));
+        };
+        let artifact = select::artifact(record, Some(TREE))?;
+        // Left by an interrupted run of this very restore; the name is ours.
+        remove(&staged.directory)?;
+        let made = staged.path.parent().map_or(Ok(()), std::fs::create_dir_all);
+        made.and_then(|()| std::fs::DirBuilder::new().mode(0o700).create(&staged.directory))
+            .map_err(|e| Error::io("the staging directory cannot be made", &staged.directory, e).kind(Kind::Restore))?;
+        let member = tree::member_name(&staged.path);
+        let depth = member.split(|b| *b == b'/').count() - 1;
+        let restored = tree::write(reader, artifact, vec![member], &staged.directory, depth).await?;
+        if exchange::identity(&staged.content())?.is_none() {
+            return Err(Error::new(Kind::NotFound, format!("backup {} does not hold this path", self.backup))
+                .at(staged.path.display())
+                .hint("`backstay find` searches a backup."));
+        }
+        staged.remember(&restored);
+        // Files are synced as they are written; this is for what the file system keeps about them.
+        let synced = File::open(&staged.directory)
+            .map_err(std::io::Error::from)
+            .and_then(|d| rustix::fs::syncfs(&d).map_err(std::io::Error::from));
+        synced.map_err(|e| Error::io("what was staged cannot be synced", &staged.directory, e).kind(Kind::Restore))
+    }
+
+    fn exchanges(note: &Note) -> Result<Vec<Exchange>> {
+        #[derive(Deserialize)]
+        struct Swap {
+            exchanges: Vec<Exchange>,
+        }
+        Ok(parse::<Swap>(note)?.exchanges)
+    }
+}
+
+#[async_trait]
+impl Resource for Trees {
+    fn label(&self) -> String {
+        format!("files {}", self.source)
+    }
+
+    fn class(&self) -> Class {
+        Class::Tree
+    }
+
+    async fn preflight(&self) -> Result<Findings> {
+        for path in &self.paths {
+            if let Some(own) = self.own.iter().find(|o| o.starts_with(path)) {
+                return Err(Error::new(
+                    Kind::Refused,
+                    format!("{} holds {}, which this restore itself needs", path.display(), own.display()),
+                )
+                .hint("Restore it with --to DIRECTORY, or only what lies beside it with --path."));
+            }
+            if path.parent().is_none() {
+                return Err(Error::new(Kind::Refused, "the root directory cannot be exchanged")
+                    .hint("Restore it with --to DIRECTORY, or parts of it with --path."));
+            }
+        }
+        let needed = self.from.as_ref().map_or(0, |(_, record)| record.bytes());
+        let there = self.paths.first().and_then(|p| p.ancestors().find(|a| a.exists()));
+        let space = there.map(|place| {
+            let free = rustix::fs::statvfs(place).ok().map(|s| s.f_bavail * s.f_frsize);
+            Space { place: place.to_owned(), needed, free }
+        });
+        if let Some(Space { place, needed, free: Some(free) }) = &space
+            && free < needed
+            && self.paths.len() == 1
+        {
+            use crate::model::size::human;
+            return Err(Error::new(
+                Kind::Refused,
+                format!("there is no room for a second copy: {} are needed, {} are free", human(*needed), human(*free)),
+            )
+            .at(place.display()));
+        }
+        Ok(Findings { space: space.into_iter().collect(), ..Findings::default() })
+    }
+
+    async fn plan_staging(&self) -> Result<Note> {
+        let paths: Vec<Staged> = self.paths.iter().map(|p| self.plan_path(p)).collect::<Result<_>>()?;
+        Ok(json!(Staging { paths }))
+    }
+
+    async fn stage(&self, staging: &Note) -> Result<Note> {
+        let mut staging: Staging = parse(staging)?;
+        for staged in &mut staging.paths {
+            self.stage_path(staged).await?;
+        }
+        Ok(json!(staging))
+    }
+
+    /// Files were compared with the index while they were written; this says with what result.
+    async fn verify(&self, staged: &Note) -> Result<Vec<Compared>> {
+        let staging: Staging = parse(staged)?;
+        let compared = |s: &Staged| {
+            let found = format!("{} files, {} directories, {} links, {} bytes", s.files, s.dirs, s.links, s.bytes);
+            let there = exchange::identity(&s.content()).is_ok_and(|i| i.is_some());
+            let what = s.path.display().to_string();
+            Compared { what, expected: found.clone(), found: if there { found } else { "nothing".into() }, good: there }
+        };
+        Ok(staging.paths.iter().map(compared).collect())
+    }
+
+    async fn unstage(&self, staging: &Note) -> Result<()> {
+        let staging: Staging = parse(staging)?;
+        for staged in &staging.paths {
+            remove(&staged.directory)?;
+            for parent in staged.parents.iter().rev() {
+                // Somebody else may use it by now.
+                let _ = std::fs::remove_dir(parent);
+            }
+        }
+        Ok(())
+    }
+
+    async fn plan_swap(&self, staged: &Note) -> Result<Note> {
+        let staging: Staging = parse(staged)?;
+        let exchanges: Vec<Exchange> = staging
+            .paths
+            .iter()
+            .map(|s| exchange::plan(&s.path, &s.content(), self.backup.as_str()))
+            .collect::<Result<_>>()?;
+        Ok(json!({ "exchanges": exchanges }))
+    }
+
+    async fn swap(&self, swap: &Note) -> Result<()> {
+        for exchange in Self::exchanges(swap)? {
+            exchange.swap()?;
+            // Only its empty directory is left.
+            if let Some(directory) = exchange.staged.parent() {
+                let _ = std::fs::remove_dir(directory);
+            }
+        }
+        Ok(())
+    }
+
+    async fn unswap(&self, swap: &Note) -> Result<()> {
+        for exchange in Self::exchanges(swap)?.iter().rev() {
+            if let Some(directory) = exchange.staged.parent() {
+                let made = std::fs::DirBuilder::new().mode(0o700).recursive(true).create(directory);
+                made.map_err(|e| Error::io("the staging directory cannot be made", directory, e).kind(Kind::Restore))?;
+            }
+            exchange.unswap()?;
+        }
+        Ok(())
+    }
+
+    async fn previous(&self, swap: &Note) -> Result<Vec<Previous>> {
+        let mut previous = Vec::new();
+        for exchange in Self::exchanges(swap)?.into_iter().filter(|x| x.live.is_some()) {
+            if exchange::identity(&exchange.previous)? == exchange.live {
+                previous.push(Previous { name: exchange.previous.display().to_string(), bytes: None });
+            }
+        }
+        Ok(previous)
+    }
+
+    async fn drop_previous(&self, swap: &Note) -> Result<()> {
+        for exchange in Self::exchanges(swap)? {
+            let there = exchange::identity(&exchange.previous)?;
+            if there.is_none() || there != exchange.live {
+                continue;
+            }
+            let failed =
+                |e| Error::io("the previous copy cannot be removed", &exchange.previous, e).kind(Kind::Restore);
+            if exchange.previous.is_dir() && !exchange.previous.is_symlink() {
+                std::fs::remove_dir_all(&exchange.previous).map_err(failed)?;
+            } else {
+                std::fs::remove_file(&exchange.previous).map_err(failed)?;
+            }
+        }
+        Ok(())
+    }
+}

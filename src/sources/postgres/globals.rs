@@ -1,0 +1,170 @@
+//! Roles of a backup, out of what `pg_dumpall --globals-only` wrote.
+//!
+//! Only roles that a server lacks are made; those that exist are never altered, and what was made for a restore that
+//! is undone is dropped again.
+
+use super::connect::{ident, literal};
+use super::session::{Session, SqlError, SqlResult};
+use crate::error::Result;
+use std::collections::BTreeSet;
+
+/// The roles of a server.
+///
+/// # Errors
+/// The server's refusal.
+pub async fn roles(admin: &Session) -> Result<BTreeSet<String>> {
+    let rows = admin.rows("rolname", "FROM pg_roles").await.map_err(|e| e.says("the roles cannot be read"))?;
+    Ok(rows.iter().map(|r| r.text(0)).collect())
+}
+
+/// The roles of a backup that a server does not have.
+///
+/// # Errors
+/// The server's refusal.
+pub async fn missing(admin: &Session, globals: &[u8]) -> Result<Vec<String>> {
+    let there = roles(admin).await?;
+    let all = statements(&String::from_utf8_lossy(globals));
+    Ok(all.iter().filter_map(|s| role_name(s, "CREATE ROLE ")).filter(|name| !there.contains(name)).collect())
+}
+
+/// Makes roles, with their passwords, settings and memberships. One that is there by now is left as it is.
+///
+/// # Errors
+/// The server's refusal, with the role; those before it are made.
+pub async fn make(admin: &Session, globals: &[u8], names: &[String]) -> Result<()> {
+    let all = statements(&String::from_utf8_lossy(globals));
+    let there = roles(admin).await?;
+    let wanted: BTreeSet<&String> = names.iter().filter(|n| !there.contains(*n)).collect();
+    let failed = |name: &str| {
+        let what = format!("role {name} of the backup cannot be made");
+        move |e: SqlError| e.says(what.clone())
+    };
+    for verb in ["CREATE ROLE ", "ALTER ROLE "] {
+        for statement in &all {
+            if let Some(name) = role_name(statement, verb).filter(|n| wanted.contains(n)) {
+                admin.run(statement).await.map_err(failed(&name))?;
+            }
+        }
+    }
+    for statement in &all {
+        // Memberships: only those that a new role is given.
+        if statement.starts_with("GRANT ")
+            && let Some((_, to)) = statement.rsplit_once(" TO ")
+            && let Some(name) = role_name(&format!("TO {to}"), "TO ").filter(|n| wanted.contains(n))
+            && let Err(e) = admin.run(statement).await
+        {
+            // Who granted it may be nobody here; that it is granted is what counts.
+            let without = statement.rsplit_once(" GRANTED BY ").ok_or_else(|| failed(&name)(e))?.0;
+            admin.run(without).await.map_err(failed(&name))?;
+        }
+    }
+    Ok(())
+}
+
+/// Drops roles that were made, those that are still there.
+///
+/// # Errors
+/// When something of theirs is still there.
+pub async fn drop(admin: &Session, names: &[String]) -> SqlResult<()> {
+    for name in names {
+        admin.run(&format!("DROP ROLE IF EXISTS {}", ident(name))).await?;
+    }
+    Ok(())
+}
+
+/// True when the role of the session may do anything.
+///
+/// # Errors
+/// The server's refusal.
+pub async fn is_superuser(admin: &Session, role: &str) -> Result<bool> {
+    let rows = admin.rows("rolsuper", &format!("FROM pg_roles WHERE rolname = {}", literal(role))).await;
+    Ok(rows.map_err(|e| e.says("the roles cannot be read"))?.first().is_some_and(|r| r.truth(0)))
+}
+
+/// Splits what `pg_dumpall --globals-only` writes into statements, minding quotes and comments. Lines that are
+/// meta-commands of psql (`\restrict` of recent versions) are left out.
+fn statements(sql: &str) -> Vec<String> {
+    let mut out = Vec::new();
+    let mut current = String::new();
+    let mut quote: Option<char> = None;
+    let mut chars = sql.chars().peekable();
+    let mut line_start = true;
+    while let Some(c) = chars.next() {
+        let at_start = std::mem::replace(&mut line_start, c == '\n');
+        match quote {
+            Some(q) => {
+                current.push(c);
+                // A doubled quote closes and opens again, which comes to the same.
+                if c == q {
+                    quote = None;
+                }
+            }
+            None => match c {
+                '\'' | '"' => {
+                    quote = Some(c);
+                    current.push(c);
+                }
+                '-' if chars.peek() == Some(&'-') => {
+                    for d in chars.by_ref() {
+                        if d == '\n' {
+                            break;
+                        }
+                    }
+                    line_start = true;
+                }
+                '\\' if at_start && current.trim().is_empty() => {
+                    for d in chars.by_ref() {
+                        if d == '\n' {
+                            break;
+                        }
+                    }
+                    line_start = true;
+                }
+                ';' => {
+                    let statement = std::mem::take(&mut current).trim().to_owned();
+                    if !statement.is_empty() {
+                        out.push(statement);
+                    }
+                }
+                _ => current.push(c),
+            },
+        }
+    }
+    out
+}
+
+/// The role that a statement speaks of.
+fn role_name(statement: &str, verb: &str) -> Option<String> {
+    let rest = statement.strip_prefix(verb)?;
+    if let Some(quoted) = rest.strip_prefix('"') {
+        let mut name = String::new();
+        let mut chars = quoted.chars().peekable();
+        while let Some(c) = chars.next() {
+            match c {
+                '"' if chars.peek() == Some(&'"') => {
+                    chars.next();
+                    name.push('"');
+                }
+                '"' => return Some(name),
+                c => name.push(c),
+            }
+        }
+        return None;
+    }
+    Some(rest.split([' ', ';']).next()?.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn globals_are_split_by_statements_not_by_lines() {
+        let sql = "--\n-- Roles; all\n--\n\\restrict abc\nCREATE ROLE \"a;\"\"b\";\nALTER ROLE \"a;\"\"b\" WITH LOGIN PASSWORD 'x''y;z\n\\q';\n\\unrestrict abc\nCREATE ROLE app;\n";
+        let s = statements(sql);
+        assert_eq!(s.len(), 3, "{s:?}");
+        assert_eq!(role_name(&s[0], "CREATE ROLE ").unwrap(), "a;\"b");
+        assert!(s[1].contains("\\q'"));
+        assert_eq!(role_name(&s[2], "CREATE ROLE ").unwrap(), "app");
+    }
+}
