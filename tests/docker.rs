@@ -4,6 +4,8 @@
 mod exec;
 #[path = "docker/find.rs"]
 mod find;
+#[path = "docker/image.rs"]
+mod image;
 #[path = "docker/quiesce.rs"]
 mod quiesce;
 #[path = "docker/restore.rs"]

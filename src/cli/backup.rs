@@ -113,6 +113,7 @@ fn source(config: &Config, name: &Name) -> Option<Arc<dyn Source>> {
     Some(match config.sources.get(name)? {
         SourceConfig::Files(files) => Arc::new(files.clone()),
         SourceConfig::Postgres(postgres) => Arc::new((**postgres).clone()),
+        SourceConfig::Image(image) => Arc::new(image.clone()),
         SourceConfig::Volume(volume) => Arc::new(volume.clone()),
     })
 }

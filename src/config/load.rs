@@ -8,6 +8,7 @@ use crate::model::{Name, size, time};
 use crate::repository::retention::Keep;
 use crate::repository::writer::WriterOptions;
 use crate::sources::files::FilesSource;
+use crate::sources::image::ImageSource;
 use crate::sources::postgres::address::Address;
 use crate::sources::postgres::{Databases, PostgresSource};
 use crate::sources::volume::VolumeSource;
@@ -252,6 +253,14 @@ fn source_of(source: RawSource, key: &str, dir: &Path, never: &[PathBuf]) -> Res
                 one_file_system,
                 reread_days,
             })
+        }
+        RawSource::Image { images, containers, compose_project, services, group: _ } => {
+            let source = ImageSource { images, containers, compose_project, services };
+            if source == ImageSource::default() {
+                return Err(Error::new(Kind::Config, "no image is named")
+                    .hint("Set at least one of `images`, `containers`, `compose_project` and `services`."));
+            }
+            SourceConfig::Image(source)
         }
         RawSource::Volume { volume, label, compose_project, all_but, while_reading, exclude, reread, group: _ } => {
             let which = [

@@ -12,6 +12,7 @@ use crate::model::Name;
 use crate::repository::retention::Keep;
 use crate::repository::writer::WriterOptions;
 use crate::sources::files::FilesSource;
+use crate::sources::image::ImageSource;
 use crate::sources::postgres::PostgresSource;
 use crate::sources::volume::VolumeSource;
 use crate::storage::open::StorageOptions;
@@ -50,6 +51,8 @@ pub enum SourceConfig {
     Files(FilesSource),
     /// PostgreSQL databases.
     Postgres(Box<PostgresSource>),
+    /// Docker images.
+    Image(ImageSource),
     /// Docker volumes.
     Volume(VolumeSource),
 }
@@ -60,6 +63,7 @@ impl SourceConfig {
         match self {
             SourceConfig::Files(_) => "files",
             SourceConfig::Postgres(_) => "postgres",
+            SourceConfig::Image(_) => "image",
             SourceConfig::Volume(_) => "volume",
         }
     }

@@ -108,6 +108,22 @@ pub enum RawSource {
         /// Shares one quiet moment with the sources of the same group.
         group: Option<String>,
     },
+    /// `kind = "image"`
+    Image {
+        /// Images by name.
+        #[serde(default, deserialize_with = "list")]
+        images: Vec<String>,
+        /// Images of containers.
+        #[serde(default, deserialize_with = "list")]
+        containers: Vec<String>,
+        /// Images of the containers of a compose project.
+        compose_project: Option<String>,
+        /// Images of swarm services.
+        #[serde(default, deserialize_with = "list")]
+        services: Vec<String>,
+        /// Shares one quiet moment with the sources of the same group.
+        group: Option<String>,
+    },
     /// `kind = "volume"`
     Volume {
         /// Names of volumes.
@@ -163,9 +179,10 @@ impl RawSource {
     /// The group, which every kind may have.
     pub fn group(&self) -> Option<&String> {
         match self {
-            RawSource::Files { group, .. } | RawSource::Postgres { group, .. } | RawSource::Volume { group, .. } => {
-                group.as_ref()
-            }
+            RawSource::Files { group, .. }
+            | RawSource::Image { group, .. }
+            | RawSource::Postgres { group, .. }
+            | RawSource::Volume { group, .. } => group.as_ref(),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::database::{self, Databases, Target};
 use super::engine::{Ended, Engine};
+use super::images::Images;
 use super::journal::{Begin, Journal, Record, State};
 use super::resource::{Compared, Findings, Previous, Resource};
 use super::steps;
@@ -52,6 +53,11 @@ pub enum Part {
         source: Name,
         /// Volume in the backup, and the one that is restored.
         targets: Vec<(String, String)>,
+    },
+    /// Images of an `image` source.
+    Images {
+        /// Source.
+        source: Name,
     },
     /// Databases of a `postgres` source.
     Databases {
@@ -111,6 +117,9 @@ pub fn resources(
                         own: own.to_vec(),
                     }) as Arc<dyn Resource>
                 }));
+            }
+            Part::Images { source } => {
+                out.push(Arc::new(Images { source: source.to_string(), from: of(source)? }));
             }
             Part::Databases { source, targets } => {
                 let Some(SourceConfig::Postgres(configured)) = config.and_then(|c| c.sources.get(source)) else {

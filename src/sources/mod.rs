@@ -4,6 +4,7 @@
 //! one, see `docs/adding-a-source.md`.
 
 pub mod files;
+pub mod image;
 pub mod postgres;
 pub mod volume;
 pub mod window;

@@ -245,3 +245,21 @@ fn without_a_daemon_the_source_fails_and_says_so() {
     assert_eq!(out.status.code(), Some(11), "{err}");
     assert!(err.contains("the Docker daemon does not answer") && err.contains("systemctl start docker"), "{err}");
 }
+
+#[test]
+fn a_hundred_thousand_files_in_one_directory_are_read_once() {
+    let stage = Stage::new();
+    let (name, place) = volume(&stage, "v", &[]);
+    for n in 0..100_000 {
+        std::fs::write(place.join(format!("f{n}")), n.to_string()).unwrap();
+    }
+    let world = world(&format!("volume = \"{name}\""));
+    world.settle();
+    let first = world.backup();
+    assert_eq!(first["sources"][0]["facts"]["volumes"][&name]["files"].as_u64(), Some(100_000));
+    let second = world.backup();
+    assert_eq!(second["stats"]["read"].as_u64(), Some(0));
+    assert_eq!(second["sources"][0]["facts"]["volumes"][&name]["unchanged"].as_u64(), Some(100_001));
+    let copy = stage.name("copy");
+    world.run(&["restore", "--yes", "--to", &copy]).code(0).says(&["100,000"]);
+}

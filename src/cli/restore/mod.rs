@@ -205,6 +205,10 @@ fn asked_of(chosen: &[&SourceRecord], args: &Args) -> Result<Asked> {
                 let targets = database::targets(record, args.database.as_deref(), args.to.as_deref())?;
                 Part::Databases { source, targets }
             }
+            "image" if args.to.is_some() => {
+                return Err(Error::new(Kind::Usage, "images are loaded as what they are; --to means nothing for them"));
+            }
+            "image" => Part::Images { source },
             "volume" => Part::Volumes {
                 source,
                 targets: volume::chosen::targets(record, args.volume.as_deref(), args.to.as_deref())?,

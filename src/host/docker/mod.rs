@@ -6,6 +6,7 @@
 pub mod archive;
 pub mod exec;
 pub mod find;
+pub mod images;
 pub mod still;
 pub mod volumes;
 

@@ -1,13 +1,15 @@
 //! The `files` source: directories and files as a plain tar.
 //!
 //! The way out is [`walk`] (every name with its stat, in path order), [`read`] (compare with the backup before,
-//! read what changed) and [`header`] (tar headers); the way back in is [`untar`].
+//! read what changed) and [`header`] (tar headers); the way back in is
+//! [`untar`]. [`repack`] takes trees that come as a tar already.
 
 pub mod exclude;
 pub mod header;
 pub mod members;
 pub mod place;
 pub mod read;
+pub mod repack;
 pub mod sparse;
 pub mod untar;
 pub mod walk;
