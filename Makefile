@@ -5,7 +5,7 @@ SHELL := /bin/bash
 TOOLS := $(HOME)/.cache/backstay-tools
 export PATH := $(TOOLS)/bin:$(PATH)
 
-.PHONY: demo test lint bench tools demo-tools fmt
+.PHONY: demo test lint bench scale tools demo-tools fmt
 
 ## Shows a backup and a restore of a real database and a tree, in a few minutes
 demo: demo-tools
@@ -25,9 +25,15 @@ lint:
 	cargo deny --offline check licenses bans sources
 
 ## Compares with restic, rustic and pipes; results go to docs/performance.md by hand
-bench: tools
+bench:
+	tests/setup.sh bench
 	cargo build --release --locked
-	benches/run.sh target/release/backstay
+	benches/run.sh target/release/backstay $(WORKLOADS)
+
+## Measures commands on a synthetic vault; results go to docs/scale.md by hand
+scale:
+	tests/setup.sh bench
+	cargo bench --locked --bench scale -- $(SCALE)
 
 tools:
 	tests/setup.sh test

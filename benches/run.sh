@@ -1,126 +1,252 @@
 #!/usr/bin/env bash
-# Side by side with what a user would pick instead: the same work, one after the other, on this machine, in one run.
-# Prints medians and ratios; docs/performance.md keeps results with their date.
+# Side by side with what a user would pick instead: the same work by each tool, in turns, on this machine, in one run.
+# Prints Markdown for docs/performance.md on standard output, and what it is doing on standard error.
 #
-#   benches/run.sh PROGRAM [tree|database|all]
+#   benches/run.sh PROGRAM [WORKLOAD...]       WORKLOAD: tree database s3-tree s3-database all (default)
 #
-# TREE=DIR      the tree to copy (default /usr)      RUNS=N    runs per figure (default 3)
-# WORK=DIR      where to work (default /var/tmp)     ROWS=N    rows of the database (default 9000000, about 2.5 GB)
-# RESTIC=PATH   restic (default: restic)             RUSTIC=PATH  rustic, when it is there
+# TREE=DIR     the tree to copy (default /usr)        SCALE=PERCENT   of the 2.5 GB database (default 100)
+# RUNS=N       runs per figure (default 3)            SHAPE=one       one table of ROWS rows instead of eight tables
+# WORK=DIR     where to work (default /var/tmp)       TOOLS="a b c"   only these (backstay restic rustic pipe ...)
+# RESTIC=PATH  restic (Debian 12 has 0.14)            RUSTIC=PATH     rustic; RUSTIC= leaves it out
+#
+# s3-*: the same to garage on the loopback interface; it shares the processor with whoever talks to it.
 set -euo pipefail
-program=$(realpath "$1") what=${2:-all}
-work=$(mktemp -d "${WORK:-/var/tmp}/backstay-bench.XXXXXX") runs=${RUNS:-3}
-restic=${RESTIC:-restic} rustic=${RUSTIC:-$(command -v rustic || true)}
+[ $# -gt 0 ] || { sed -n '2,/^set/{/^#/p}' "$0" >&2 && exit 2; }
+program=$(realpath "$1") && shift
+[ -x "$program" ] || { echo "$program is not a program" >&2 && exit 2; }
+restic=${RESTIC:-restic}
+# shellcheck source-path=SCRIPTDIR source=common.sh
+. "$(dirname "$0")/common.sh"
+rustic=${RUSTIC-$(command -v rustic || true)}
+need "$restic" age zstd /usr/bin/time
 export RESTIC_PASSWORD=bench RUSTIC_PASSWORD=bench RESTIC_CACHE_DIR=$work/restic-cache RUSTIC_CACHE_DIR=$work/rustic-cache
-results=$work/results
-trap 'rm -rf "$work"' EXIT
+# rustic reads ~/.config/rustic/rustic.toml and ./rustic.toml unless a profile is named; an absolute path is one.
+: > "$work/rustic.toml"
+export RUSTIC_USE_PROFILE=$work/rustic.toml RUSTIC_NO_PROGRESS=true
+export BACKSTAY_CONFIG=$work/backstay.toml
+# Of the user's own, nothing may reach a tool: neither a place nor a key.
+unset RESTIC_REPOSITORY RUSTIC_REPOSITORY "${!OPENDAL_@}" "${!RCLONE_@}" AWS_PROFILE AWS_SESSION_TOKEN AWS_CA_BUNDLE
 
-# Runs a command, appends "LABEL TOOL SECONDS RSS-KiB".
-measure() { # LABEL TOOL COMMAND...
-    local label=$1 tool=$2 && shift 2
-    /usr/bin/time -f '%e %M' -o "$work/time" "$@" > "$work/out" 2>&1 || { echo "$label $tool FAILED: $*" >&2; tail -5 "$work/out" >&2; exit 1; }
-    echo "$label $tool $(tail -1 "$work/time")" | tee -a "$results" >&2
-}
-median() { awk -v l="$1" -v t="$2" -v c="$3" '$1 == l && $2 == t { print $c }' "$results" | sort -n | awk '{ v[NR] = $1 } END { if (NR) print v[int((NR + 1) / 2)] }'; }
-table() { # LABEL...
-    printf '%-22s %-10s %10s %10s %10s\n' work tool seconds 'RSS MiB' 'x others'
-    local own
-    for label in "$@"; do
-        own=$(median "$label" backstay 3)
-        awk -v l="$label" '$1 == l { print $2 }' "$results" | sort -u | while read -r tool; do
-            local s; s=$(median "$label" "$tool" 3)
-            printf '%-22s %-10s %10s %10s %10s\n' "$label" "$tool" "$s" "$(($(median "$label" "$tool" 4) / 1024))" \
-                "$([ "$tool" = backstay ] && echo - || awk -v a="$own" -v b="$s" 'BEGIN { printf "%.2f", (b > 0 ? a / b : 0) }')"
-        done
+# Of these tools the ones that are there, and asked for by TOOLS.
+only() {
+    local t
+    for t in "$@"; do
+        case $t in
+            rustic) [ -n "$rustic" ] || continue ;;
+            pipe-rclone) command -v rclone > /dev/null || continue ;;
+        esac
+        if [ -z "${TOOLS:-}" ] || [[ " $TOOLS " = *" $t "* ]]; then echo "$t"; fi
     done
 }
-config() { # REPOSITORY SOURCE-LINES
-    cat > "$work/backstay.toml" << TOML
+
+# --- Where backups go: fresh repositories for every tool and run ---
+
+fresh() { # file|s3 RUN SOURCE-LINES
+    rm -rf "$work"/{state,host.key,recovery.key,own,restic,rustic,restic-cache,rustic-cache,pipe,tmp}
+    mkdir -p "$work/rustic-cache"
+    local url extra=''
+    if [ "$1" = s3 ]; then
+        url=s3://$s3_bucket/$2/own
+        extra=$(printf 'endpoint = "%s"\nregion = "garage"\npath_style = true' "$s3_endpoint")
+        restic_at=s3:$s3_endpoint/$s3_bucket/$2/restic
+        rustic_at=opendal:s3
+        export OPENDAL_ENDPOINT=$s3_endpoint OPENDAL_REGION=garage OPENDAL_BUCKET=$s3_bucket OPENDAL_ROOT=/$2/rustic
+        # They are in the environment already, and opendal may look for a configuration of the user's otherwise.
+        export OPENDAL_ACCESS_KEY_ID=$AWS_ACCESS_KEY_ID OPENDAL_SECRET_ACCESS_KEY=$AWS_SECRET_ACCESS_KEY OPENDAL_DISABLE_CONFIG_LOAD=true
+        export RCLONE_CONFIG=/dev/null RCLONE_S3_PROVIDER=Other RCLONE_S3_ENDPOINT=$s3_endpoint RCLONE_S3_REGION=garage RCLONE_S3_ACCESS_KEY_ID=$AWS_ACCESS_KEY_ID RCLONE_S3_SECRET_ACCESS_KEY=$AWS_SECRET_ACCESS_KEY
+        pipe_at=:s3:$s3_bucket/$2/pipe
+    else
+        unset "${!OPENDAL_@}"
+        url=file://$work/own restic_at=$work/restic rustic_at=$work/rustic
+    fi
+    cat > "$BACKSTAY_CONFIG" << TOML
 host = "bench"
 state_dir = "$work/state"
 [repository]
-url = "file://$1"
+url = "$url"
+$extra
 [keys]
 identity_file = "$work/host.key"
 [sources.s]
-$2
+$3
 [plans.p]
 sources = ["s"]
 TOML
+    "$program" -q init --recovery-out "$work/recovery.key" > /dev/null
+    "$restic" -q init -r "$restic_at" > /dev/null
+    [ -z "$rustic" ] || "$rustic" -r "$rustic_at" init > "$work/out" 2>&1 || { cat "$work/out" >&2 && die 'rustic init failed'; }
 }
-export BACKSTAY_CONFIG=$work/backstay.toml
-fresh() { rm -rf "$work"/{state,host.key,recovery.key,own,restic,rustic,restic-cache,rustic-cache}; }
+note_stored() { # for directories only: garage keeps all tools' blocks in one place
+    local tool
+    for tool in own:backstay restic:restic rustic:rustic pipe:pipe; do
+        [ ! -e "$work/${tool%%:*}" ] || remember "$1" "${tool##*:}" "$(du -sm "$work/${tool%%:*}" | cut -f1)"
+    done
+}
 
-tree() {
-    local data=$work/data
-    echo "copying ${TREE:-/usr}" >&2 && cp -a "${TREE:-/usr}" "$data"
+# --- A tree ---
+
+tree_backup() { # TOOL LABEL
+    case $1 in
+        backstay) measure "$2" backstay "$program" -q backup ;;
+        restic) measure "$2" restic "$restic" -q backup -r "$restic_at" "$data" ;;
+        rustic) measure "$2" rustic "$rustic" -r "$rustic_at" backup "$data" ;;
+    esac
+}
+tree_restore() { # TOOL LABEL
+    local to=$work/back-$1 command
+    case $1 in
+        backstay) command="'$program' -q restore --to '$to'" ;;
+        restic) command="'$restic' -q restore latest -r '$restic_at' --target '$to'" ;;
+        rustic) command="'$rustic' -r '$rustic_at' restore latest '$to'" ;;
+    esac
+    measure "$2" "$1" bash -c "$command && sync -f '$to'"
+    # A tool that left something out would look fast. (Sockets were removed; each tool makes the parents its own way.)
+    local there
+    there=$(find "$to" -type f | wc -l)
+    [ "$there" = "$files" ] || die "$1 restored $there files of $files"
+    rm -rf "$to"
+}
+turn() { # RUN FUNCTION LABEL TOOL...: the tools of this run in their order
+    local run=$1 f=$2 label=$3 tool && shift 3
+    for tool in $(rotated "$run" "$@"); do "$f" "$tool" "$label"; done
+}
+# Appends a byte to every hundredth file: the first ones of the tree, or all over it.
+touch_files() { # place|scattered
+    local condition='NR % 100 == 1'
+    [ "$1" = scattered ] || condition="NR <= $files / 100"
+    find "$data" -type f -size +0 | LC_ALL=C sort | awk "$condition" | while read -r f; do echo x >> "$f"; done
+}
+tree() { # file|s3
+    data=$work/data
+    say "copying ${TREE:-/usr}"
+    cp -a "${TREE:-/usr}" "$data"
     find "$data" -type s -delete
-    echo "$(find "$data" | wc -l) entries, $(du -sm "$data" | cut -f1) MiB" >&2
-    local change_one="find $data -type f -size +0 | sort | head -n \$(( \$(find $data -type f | wc -l) / 100 )) | while read -r f; do echo x >> \"\$f\"; done"
-    local change_all="find $data -type f -size +0 | sort | awk 'NR % 100 == 1' | while read -r f; do echo x >> \"\$f\"; done"
+    files=$(find "$data" -type f | wc -l)
+    local all run where=$1 p=''
+    [ "$where" = file ] || p=s3-
+    mapfile -t all < <(only backstay restic rustic)
+    local shape
+    shape="a copy of ${TREE:-/usr}, $(find "$data" | wc -l) entries, $files files, $(du -sm "$data" | cut -f1) MiB"
     for run in $(seq "$runs"); do
-        fresh
-        config "$work/own" "kind = \"files\"
+        [ "$where" = file ] || start_garage
+        fresh "$where" "$run" "kind = \"files\"
 paths = [\"$data\"]"
-        "$program" -q init --recovery-out "$work/recovery.key" > /dev/null
-        "$restic" -q init -r "$work/restic" > /dev/null
-        [ -z "$rustic" ] || "$rustic" -r "$work/rustic" init > /dev/null 2>&1
+        # A file that changed less than two seconds before it is read is read again by the next run.
         sleep 2.2
-        each() { # LABEL
-            measure "$1" backstay "$program" -q backup
-            measure "$1" restic "$restic" -q backup -r "$work/restic" "$data"
-            [ -z "$rustic" ] || measure "$1" rustic "$rustic" -r "$work/rustic" backup "$data"
-        }
-        each first
-        echo "stored MiB: backstay $(du -sm "$work/own" | cut -f1) restic $(du -sm "$work/restic" | cut -f1) rustic $(du -sm "$work/rustic" 2> /dev/null | cut -f1)" >&2
-        measure unchanged stat-walk find "$data" -printf '%s %T@ %C@\n'
-        each unchanged
-        bash -c "$change_one" && sleep 2.2 && each one-percent-one-place
-        bash -c "$change_all" && sleep 2.2 && each one-percent-scattered
-        measure restore backstay bash -c "'$program' -q restore --to '$work/out-own' && sync -f '$work/out-own'" && rm -rf "$work/out-own"
-        measure restore restic bash -c "'$restic' -q restore latest -r '$work/restic' --target '$work/out-restic' && sync -f '$work/out-restic'" && rm -rf "$work/out-restic"
-        [ -z "$rustic" ] || { measure restore rustic bash -c "'$rustic' -r '$work/rustic' restore latest '$work/out-rustic' && sync -f '$work/out-rustic'" && rm -rf "$work/out-rustic"; }
+        turn "$run" tree_backup "${p}first" "${all[@]}"
+        [ "$where" = s3 ] || note_stored 'Stored after the first backup of the tree'
+        [ "$where" = s3 ] || measure unchanged find-stat find "$data" -printf '%s %T@ %C@\n'
+        turn "$run" tree_backup "${p}unchanged" "${all[@]}"
+        touch_files place && sleep 2.2
+        turn "$run" tree_backup "${p}1%-in-one-place" "${all[@]}"
+        touch_files scattered && sleep 2.2
+        turn "$run" tree_backup "${p}1%-scattered" "${all[@]}"
+        sync
+        turn "$run" tree_restore "${p}restore" "${all[@]}"
+        [ "$where" = file ] || stop_garage
     done
-    table first unchanged one-percent-one-place one-percent-scattered restore
     rm -rf "$data"
+    printf '\n### %s: %s\n' "$([ "$where" = file ] && echo 'A tree to a directory' || echo 'A tree to an S3 server')" "$shape"
+    table no-disk "$p"{first,unchanged,1%-in-one-place,1%-scattered,restore}
+    [ "$where" = s3 ] || stored 'Stored after the first backup of the tree'
 }
 
-database() {
-    local port=$((20000 + RANDOM % 20000))
-    pg=$(ls -d /usr/lib/postgresql/*/bin | sort -V | tail -1)
-    server() { if [ "$(id -u)" = 0 ]; then runuser -u postgres -- "$@"; else "$@"; fi; }
-    mkdir -p "$work/pg" && chmod 755 "$work" && { [ "$(id -u)" != 0 ] || chown postgres "$work/pg"; }
-    server "$pg/initdb" -D "$work/pg/data" -U postgres -A trust -E UTF8 --locale=C.UTF-8 --no-sync > /dev/null
-    server "$pg/pg_ctl" -D "$work/pg/data" -w -l "$work/pg/log" -o "-p $port -k $work/pg -c listen_addresses= -c shared_buffers=512MB -c max_wal_size=8GB" start > /dev/null
-    trap 'server "$pg/pg_ctl" -D "$work/pg/data" -m immediate stop > /dev/null 2>&1; rm -rf "$work"' EXIT
-    export PGHOST=$work/pg PGPORT=$port PGUSER=postgres
-    psql -qc 'CREATE DATABASE bench'
-    psql -q bench -c "CREATE TABLE a AS SELECT g AS id, md5(g::text) AS name, now() + g * interval '1 s' AS at, g * 1.1 AS amount, 'text ' || md5((g % 5000)::text) || ' of row ' || g AS note FROM generate_series(1, ${ROWS:-9000000}) g;
-        ALTER TABLE a ADD PRIMARY KEY (id); CREATE INDEX ON a (name); CREATE INDEX ON a (at); CREATE INDEX ON a (amount)"
-    psql -q bench -c 'VACUUM ANALYZE a'
-    psql -XAtc "SELECT pg_size_pretty(pg_database_size('bench'))" >&2
-    age-keygen -o "$work/age.key" 2> /dev/null
-    local to; to=$(age-keygen -y "$work/age.key")
+# --- A database ---
+
+# pg_dump writes for the others; what they store is the same archive that Backstay stores.
+# With a snapshot before it, rustic 0.11 takes standard input for an unchanged file and does not read it; hence --force.
+database_backup() { # TOOL LABEL
+    local tmp=$work/tmp/$1 dump="set -o pipefail; pg_dump -Fc -Z0 bench |"
+    case $1 in
+        backstay) measure "$2" backstay "$program" -q backup ;;
+        restic) measure "$2" restic bash -c "$dump '$restic' -q backup -r '$restic_at' --stdin --stdin-filename dump" ;;
+        rustic) measure "$2" rustic bash -c "$dump '$rustic' -r '$rustic_at' backup --force --stdin-filename dump -" ;;
+        pipe) measure "$2" pipe bash -c "$dump zstd -3 -q | age -r $age_to > '$work/pipe' && sync '$work/pipe'" ;;
+        pipe-rclone) measure "$2" pipe-rclone bash -c "$dump zstd -3 -q | age -r $age_to | rclone rcat '$pipe_at'" ;;
+        custom) measure "$2" custom bash -c "pg_dump -Fc bench > '$tmp/dump' && sync '$tmp/dump'" ;;
+        directory) rm -rf "$tmp/dump" && measure "$2" directory bash -c "pg_dump -Fd -j2 -f '$tmp/dump' bench && sync -f '$tmp'" ;;
+        directory-Z0) rm -rf "$tmp/dump" && measure "$2" directory-Z0 bash -c "pg_dump -Fd -Z0 -j2 -f '$tmp/dump' bench && sync -f '$tmp'" ;;
+    esac
+}
+# Backstay makes the database itself, analyses it and syncs the cluster; the others get the same done.
+database_load() { # TOOL LABEL
+    local tmp=$work/tmp/$1 load='pg_restore -d copy --exit-on-error' command
+    case $1 in
+        backstay) command="'$program' -q restore --to copy" ;;
+        restic) command="'$restic' -q dump -r '$restic_at' latest dump | $load" ;;
+        rustic) command="'$rustic' -r '$rustic_at' dump latest:dump | $load" ;;
+        pipe) command="age -d -i '$work/age.key' '$work/pipe' | zstd -dcq | $load" ;;
+        pipe-rclone) command="rclone cat '$pipe_at' | age -d -i '$work/age.key' | zstd -dcq | $load" ;;
+        custom) command="$load '$tmp/dump'" ;;
+        directory | directory-Z0) command="$load -j2 '$tmp/dump'" ;;
+        copy-without-backup) command="pg_dump -Fc -Z0 bench | $load" ;;
+    esac
+    [ "$1" = backstay ] || command="createdb -T template0 copy && $command && psql -qX -c ANALYZE -c CHECKPOINT copy"
+    measure "$2" "$1" bash -c "set -o pipefail; $command && sync -f '$work/pg'"
+    local rows
+    rows=$(psql -XAtc 'SELECT count(*) FROM event' copy)
+    [ "$rows" = "$events" ] || die "$1 loaded $rows events of $events"
+    # None of it is left for the next tool to write out.
+    psql -qX -c 'DROP DATABASE copy' -c CHECKPOINT postgres && sync -f "$work/pg"
+}
+database() { # file|s3
+    start_cluster
+    local all dedup loads size run where=$1 p=''
+    [ "$where" = file ] || p=s3-
+    size=$(make_database)
+    say "$size"
+    events=$(psql -XAtc 'SELECT count(*) FROM event' bench)
+    # It refuses to write over an existing file, and this may be the second workload.
+    rm -f "$work/age.key" && age-keygen -o "$work/age.key" 2> /dev/null
+    age_to=$(age-keygen -y "$work/age.key")
+    mapfile -t dedup < <(only backstay restic rustic)
+    if [ "$where" = file ]; then
+        mapfile -t all < <(only backstay restic rustic pipe custom directory directory-Z0)
+        mapfile -t loads < <(only backstay restic rustic pipe custom directory directory-Z0 copy-without-backup)
+    else
+        mapfile -t all < <(only backstay restic rustic pipe-rclone)
+        loads=("${all[@]}")
+    fi
     for run in $(seq "$runs"); do
-        fresh
-        config "$work/own" "kind = \"postgres\"
-url = \"postgresql://postgres@/bench?host=$work/pg&port=$port\""
-        "$program" -q init --recovery-out "$work/recovery.key" > /dev/null
-        "$restic" -q init -r "$work/restic" > /dev/null
-        measure dump backstay "$program" -q backup
-        measure dump pipe bash -c "set -o pipefail; '$pg/pg_dump' -Fc -Z0 bench | zstd -3 -q | age -r $to > '$work/pipe' && sync '$work/pipe'"
-        measure dump restic bash -c "set -o pipefail; '$pg/pg_dump' -Fc -Z0 bench | '$restic' -q backup -r '$work/restic' --stdin"
-        measure dump-again backstay "$program" -q backup
-        measure dump-again restic bash -c "set -o pipefail; '$pg/pg_dump' -Fc -Z0 bench | '$restic' -q backup -r '$work/restic' --stdin"
-        measure load backstay bash -c "'$program' -q restore --to copy && sync -f '$work/pg'" && psql -qc 'DROP DATABASE copy'
-        psql -qc 'CREATE DATABASE copy'
-        measure load pipe bash -c "set -o pipefail; age -d -i '$work/age.key' '$work/pipe' | zstd -dcq | '$pg/pg_restore' -d copy && psql -qc ANALYZE copy && sync -f '$work/pg'" && psql -qc 'DROP DATABASE copy'
+        [ "$where" = file ] || start_garage
+        fresh "$where" "$run" "kind = \"postgres\"
+url = \"postgresql://postgres@/bench?host=$work/pg&port=$PGPORT\""
+        turn "$run" database_backup "${p}dump" "${all[@]}"
+        [ "$where" = s3 ] || note_stored 'Stored after the first dump'
+        turn "$run" database_backup "${p}dump-unchanged" "${dedup[@]}"
+        psql -qX bench -c "UPDATE event SET note = 'changed in run $run' WHERE id <= $events / 100" -c CHECKPOINT
+        turn "$run" database_backup "${p}dump-1%-in-one-place" "${dedup[@]}"
+        psql -qX bench -c "UPDATE event SET note = 'scattered in run $run' WHERE id % 100 = $run" -c CHECKPOINT
+        turn "$run" database_backup "${p}dump-1%-scattered" "${dedup[@]}"
+        turn "$run" database_load "${p}load" "${loads[@]}"
+        # Else each run would find a larger table than the one before.
+        psql -qX bench -c 'VACUUM FULL event' -c 'ANALYZE event' -c CHECKPOINT
+        [ "$where" = file ] || stop_garage
     done
-    table dump dump-again load
+    as_server "$pg/pg_ctl" -D "$cluster" -m fast stop > /dev/null
+    cluster='' && rm -rf "$work/pg"
+    printf '\n### %s: %s\n' "$([ "$where" = file ] && echo 'A database to a directory' || echo 'A database to an S3 server')" "${size#database: }"
+    table with-disk "$p"{dump,dump-unchanged,dump-1%-in-one-place,dump-1%-scattered,load}
+    [ "$where" = s3 ] || stored 'Stored after the first dump'
+    printf '\nEach load ends with ANALYZE, CHECKPOINT and sync. custom, directory and directory-Z0 (pg_dump -Fc, -Fd -j2 and -Fd -Z0 -j2; pg_restore, with -j2 for directories) encrypt nothing and keep the dump as temporary disk. copy without backup is pg_dump into pg_restore.\n'
 }
 
-case $what in
-    tree) tree ;;
-    database) database ;;
-    all) tree && database ;;
-esac
+machine 'Results'
+methods
+[ $# -gt 0 ] || set -- all
+for workload in "$@"; do
+    : > "$results"
+    rm -f "$work/stored"
+    case $workload in
+        tree) tree file ;;
+        database) database file ;;
+        s3-tree) tree s3 ;;
+        s3-database) database s3 ;;
+        all) for w in tree database s3-tree s3-database; do
+            : > "$results"
+            rm -f "$work/stored"
+            case $w in s3-*) "${w#s3-}" s3 ;; *) "$w" file ;; esac
+        done ;;
+        *) die "unknown workload $workload" ;;
+    esac
+done

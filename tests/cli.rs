@@ -6,6 +6,8 @@ mod append_only;
 mod errors;
 #[path = "cli/files.rs"]
 mod files;
+#[path = "cli/huge.rs"]
+mod huge;
 #[path = "cli/keys.rs"]
 mod keys;
 #[path = "cli/recover.rs"]

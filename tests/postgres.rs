@@ -1,13 +1,21 @@
 //! The postgres source against a real cluster, over the socket, TCP and TLS.
 
+#[path = "postgres/boxed.rs"]
+mod boxed;
 #[path = "postgres/cluster.rs"]
 mod cluster;
+#[path = "postgres/containers.rs"]
+mod containers;
 #[path = "postgres/errors.rs"]
 mod errors;
 #[path = "postgres/odd.rs"]
 mod odd;
+#[path = "postgres/reach.rs"]
+mod reach;
 #[path = "postgres/round_trip.rs"]
 mod round_trip;
+#[path = "postgres/swap.rs"]
+mod swap;
 #[path = "cli/world.rs"]
 #[allow(dead_code)]
 mod world;

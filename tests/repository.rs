@@ -7,10 +7,16 @@ mod damage;
 mod data;
 #[path = "repository/dedup.rs"]
 mod dedup;
+#[path = "repository/doubt.rs"]
+mod doubt;
 #[path = "repository/gate.rs"]
 mod gate;
 #[path = "repository/harness.rs"]
 mod harness;
+#[path = "repository/huge.rs"]
+mod huge;
+#[path = "repository/keyfiles.rs"]
+mod keyfiles;
 #[path = "repository/model.rs"]
 mod model;
 #[path = "repository/pruning.rs"]

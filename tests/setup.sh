@@ -57,7 +57,11 @@ case ${1:-test} in
         crate garage 2.5.0 garage
         have cargo-nextest || crate cargo-nextest 0.9.143 cargo-nextest
         ;;
-    bench) packages "${build[@]}" postgresql postgresql-client age zstd restic time && crate rustic-rs 0.11.4 rustic ;;
+    bench)
+        packages "${build[@]}" postgresql postgresql-client age zstd restic rclone time strace linux-perf binutils
+        crate rustic-rs 0.11.4 rustic
+        crate garage 2.5.0 garage
+        ;;
     deny) crate cargo-deny 0.20.2 cargo-deny ;;
     *) echo "setup.sh: unknown task $1" >&2 && exit 2 ;;
 esac

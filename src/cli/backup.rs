@@ -8,7 +8,7 @@ use crate::error::{Error, Kind, Result};
 use crate::host::machine::machine;
 use crate::model::{Name, size, time};
 use crate::repository::manifest::{Manifest, SourceState};
-use crate::repository::marks;
+use crate::repository::{keyring, marks};
 use crate::sources::Source;
 use crate::telemetry::monitor::Event;
 use std::path::Path;
@@ -33,6 +33,10 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let config = context.config()?;
     let _lock = context.lock(&config, "backup")?;
     let (_, vault) = context.vault(false).await?;
+    // An identity that is kept elsewhere makes this a sealed host.
+    let identity =
+        if config.identity_file.as_ref().is_some_and(|f| f.exists()) { context.unlock(Some(&config))? } else { None };
+    keyring::require_opener(&vault, identity.as_ref()).await?;
     let catalog = context.catalog(Some(&config), vault);
     let plan_name = context.plan(args.plan.as_deref(), Some(&config), &catalog).await?;
     let plan = config.plans.get(&plan_name).ok_or_else(|| {

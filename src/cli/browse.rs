@@ -250,7 +250,7 @@ pub async fn cat(context: &Context, args: CatArgs) -> Result<ExitCode> {
     if file.kind != FileType::File {
         return Err(Error::new(Kind::Usage, "that is not a regular file").at(path));
     }
-    let pieces = reader.stream(artifact, move |e| e.file.as_ref().is_some_and(|f| f.path.0 == name));
+    let pieces = reader.stream(artifact, move |e| e.path().is_some_and(|p| p.0 == name));
     let work = tokio::task::spawn_blocking(move || {
         let mut stream = crate::repository::reader::BlockingStream::new(pieces);
         let result = write_first(&mut stream);

@@ -46,9 +46,10 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         let word = if report.is_clean() { good("clean") } else { bad("damaged") };
         say(&format!("{word}: {} of {} can be restored", report.whole, size::plural(report.backups, "backup")))?;
         say(&format!(
-            "  {} and {} looked at",
+            "  {}, {} and {} looked at",
             size::plural(report.segments, "segment"),
-            size::plural(report.packs, "pack")
+            size::plural(report.packs, "pack"),
+            size::plural(report.key_files, "key file")
         ))?;
         if depth != Depth::Structure {
             say(&format!(
@@ -68,6 +69,14 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         }
         for (backup, n) in &report.broken {
             say(&format!("  backup {backup} lacks {}", size::plural(*n, "object")))?;
+        }
+        for f in &report.keys {
+            say(&format!("  {}  {}", bad(&f.object), f.what))?;
+        }
+        if !report.keys.is_empty() {
+            say(&notice(
+                "Key files come back from the copies that the host keeps in its state directory, or from `key export`.",
+            ))?;
         }
         for (plan, id) in &report.missing_predecessors {
             say(&bad(&format!("  backup {plan}/{id} is named by a later one and is missing, and nobody forgot it")))?;

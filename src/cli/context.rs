@@ -1,8 +1,9 @@
 //! From options and configuration to open stores, vaults and catalogs.
 
 use super::Global;
+use super::output::{notice, remark};
 use super::progress;
-use crate::config::{Config, load};
+use crate::config::{Config, load, repository};
 use crate::error::{Error, Kind, Result};
 use crate::model::Name;
 use crate::repository::access::{self, Unlock};
@@ -52,7 +53,7 @@ impl Context {
         match (&self.global.repository, self.global.config.exists()) {
             (Some(url), false) => {
                 let host = self.global.host.as_deref().map(str::parse).transpose()?;
-                Ok((None, StorageOptions::new(url.clone()), host))
+                Ok((None, repository::without_file(url, None)?, host))
             }
             _ => {
                 let config = self.config()?;
@@ -114,6 +115,12 @@ impl Context {
                 access::open_with(store, &host, &unlock).await?
             }
         };
+        if let Some(epoch) = vault.locked {
+            remark(&format!(
+                "{} the identity opens no key file of key epoch {epoch}, the newest: what is stored in it stays closed. Either this key was removed, or its key file is lost; `backstay check` tells.",
+                notice("warning")
+            ));
+        }
         Ok((config, Arc::new(vault)))
     }
 

@@ -80,7 +80,7 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
             Error::new(Kind::NotFound, format!("plan {plan} is not configured, so its rules are unknown"))
                 .hint("Name the backups to remove.")
         })?;
-        let manifests = catalog.all(Some(plan)).await?;
+        let manifests = catalog.outlines(Some(plan)).await?;
         let verdicts = retention::decide(&manifests, &keep, &respect, now)?;
         if !context.global.json && !verdicts.is_empty() {
             let mut table = Table::new(&[

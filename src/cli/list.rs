@@ -61,7 +61,14 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let (config, vault) = context.vault(false).await?;
     let catalog = context.catalog(config.as_ref(), vault.clone());
     let plan = args.plan.as_deref().map(str::parse).transpose()?;
-    let all = catalog.each(plan.as_ref()).await?;
+    let mut all = Vec::new();
+    let whole = context.global.json;
+    catalog
+        .visit(plan.as_ref(), |plan, id, m| {
+            all.push((plan, id, m.map(|m| if whole { m } else { m.outline() })));
+            Ok(())
+        })
+        .await?;
     let held = marks::marked(&vault, layout::HOLDS, RecordKind::Hold).await?;
     let readable: Vec<&Manifest> = all.iter().filter_map(|(_, _, m)| m.as_ref().ok()).collect();
     if context.global.json {
@@ -106,9 +113,8 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
             table.row([vec![plan.to_string(), id.to_string()], cells].concat());
         }
         table.print()?;
-        let manifests: Vec<Manifest> = readable.into_iter().cloned().collect();
         if plan.is_none() {
-            for (plan, id) in marks::missing_predecessors(&catalog, &manifests).await? {
+            for (plan, id) in marks::missing_predecessors(&catalog, readable.iter().copied()).await? {
                 say(&bad(&format!(
                     "backup {id} of plan {plan} is named by a later one and is missing, and nobody forgot it"
                 )))?;

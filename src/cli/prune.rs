@@ -63,5 +63,11 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
             size::plural(report.retained_objects, "object")
         )))?;
     }
+    if report.unreadable_records > 0 {
+        say(&notice(&format!(
+            "  damaged condemned records: {}; what they named is condemned anew, and they go by themselves",
+            report.unreadable_records
+        )))?;
+    }
     Ok(ExitCode::SUCCESS)
 }

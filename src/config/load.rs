@@ -1,6 +1,7 @@
 //! From files and environment to checked types.
 
 use super::raw::{Raw, RawDatabases, RawKeep, RawSource};
+use super::repository::storage_of;
 use super::secret::either;
 use super::{Config, Plan, SourceConfig};
 use crate::error::{Error, Kind, Result};
@@ -13,12 +14,9 @@ use crate::sources::postgres::address::Address;
 use crate::sources::postgres::{Databases, PostgresSource};
 use crate::sources::volume::VolumeSource;
 use crate::sources::volume::choose::Which;
-use crate::storage::open::StorageOptions;
 use config::{ConfigError, Environment, File, FileFormat};
-use std::collections::BTreeMap;
-use std::num::NonZeroU64;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 /// Where the configuration is when nobody says otherwise.
 pub const DEFAULT_FILE: &str = "/etc/backstay/backstay.toml";
@@ -42,7 +40,7 @@ pub fn load(file: &Path) -> Result<Config> {
 }
 
 /// The same with another environment, for tests.
-pub fn load_with(file: &Path, environment: Option<std::collections::HashMap<String, String>>) -> Result<Config> {
+pub fn load_with(file: &Path, environment: Option<HashMap<String, String>>) -> Result<Config> {
     let files = files(file)?;
     let mut text = String::new();
     let mut builder = config::Config::builder();
@@ -61,14 +59,16 @@ pub fn load_with(file: &Path, environment: Option<std::collections::HashMap<Stri
         text.push('\n');
         builder = builder.add_source(File::from_str(&content, FileFormat::Toml));
     }
-    let env = Environment::with_prefix("BACKSTAY")
-        .prefix_separator("__")
-        .separator("__")
-        .ignore_empty(true)
-        .source(environment);
-    let raw: Raw =
-        builder.add_source(env).build().and_then(config::Config::try_deserialize).map_err(|e| explain(e, file))?;
+    let raw: Raw = builder
+        .add_source(variables(environment))
+        .build()
+        .and_then(config::Config::try_deserialize)
+        .map_err(|e| explain(e, file))?;
     check(raw, file, text).map_err(|e| e.at(file.display()))
+}
+
+pub(super) fn variables(environment: Option<HashMap<String, String>>) -> Environment {
+    Environment::with_prefix("BACKSTAY").prefix_separator("__").separator("__").ignore_empty(true).source(environment)
 }
 
 /// The file and those of `conf.d` beside it, in order.
@@ -85,7 +85,7 @@ fn files(file: &Path) -> Result<Vec<PathBuf>> {
 }
 
 /// The crate's message, with the nearest known key for an unknown one.
-fn explain(e: ConfigError, file: &Path) -> Error {
+pub(super) fn explain(e: ConfigError, file: &Path) -> Error {
     let text = e.to_string();
     let error = Error::new(Kind::Config, "the configuration cannot be used").at(file.display()).because(text.clone());
     let mut quoted = text.split('`').skip(1).step_by(2);
@@ -127,39 +127,7 @@ fn check(raw: Raw, file: &Path, text: String) -> Result<Config> {
     };
     let host: Name = host.parse().map_err(|e: Error| e.hint("Set `host` in the configuration."))?;
     let state_dir = raw.state_dir.unwrap_or_else(|| DEFAULT_STATE.into());
-    let rate = |text: Option<String>, key: &str| -> Result<Option<NonZeroU64>> {
-        text.map(|t| size::parse(&t).map_err(|e| named(e, &format!("repository.{key}"))))
-            .transpose()
-            .map(|n| n.and_then(NonZeroU64::new))
-    };
-    let r = raw.repository;
-    let storage = StorageOptions {
-        endpoint: r.endpoint,
-        region: r.region,
-        path_style: r.path_style.unwrap_or(false),
-        storage_class: r.storage_class,
-        limit_upload: rate(r.limit_upload, "limit_upload")?,
-        limit_download: rate(r.limit_download, "limit_download")?,
-        timeout: match r.timeout {
-            Some(t) => Duration::from_secs(
-                time::parse_duration(&t).map_err(|e| named(e, "repository.timeout"))?.as_secs().unsigned_abs().max(1),
-            ),
-            None => StorageOptions::new("").timeout,
-        },
-        anonymous: r.anonymous.unwrap_or(false),
-        service_account_file: r.service_account_file.map(|f| super::secret::resolve(&f, &dir)),
-        s3_access_key_id: r.access_key_id,
-        s3_secret_access_key: either(
-            r.secret_access_key,
-            r.secret_access_key_file.as_deref(),
-            "repository.secret_access_key",
-            &dir,
-        )?
-        .map(|s| s.expose().to_owned()),
-        s3_session_token: either(r.session_token, r.session_token_file.as_deref(), "repository.session_token", &dir)?
-            .map(|s| s.expose().to_owned()),
-        ..StorageOptions::new(r.url)
-    };
+    let storage = storage_of(raw.repository, &dir)?;
     let never = [Some(state_dir.clone()), storage.url.strip_prefix("file://").map(PathBuf::from)]
         .into_iter()
         .flatten()
@@ -227,7 +195,7 @@ fn check(raw: Raw, file: &Path, text: String) -> Result<Config> {
     })
 }
 
-fn named(e: Error, key: &str) -> Error {
+pub(super) fn named(e: Error, key: &str) -> Error {
     let what = format!("`{key}`: {}", e.what);
     Error { what, ..e }
 }
@@ -392,6 +360,32 @@ stop = ["unit:app"]
         assert_eq!(c.storage.url, "s3://b/p");
         let SourceConfig::Postgres(db) = &c.sources[&"db".parse::<Name>().unwrap()] else { panic!() };
         assert_eq!(db.address.password().unwrap().expose(), "0042");
+    }
+
+    #[test]
+    fn booleans_and_numbers_come_from_the_environment_too_and_texts_stay_texts() {
+        let set = |value: &str| {
+            let variables = [
+                ("BACKSTAY__SOURCES__ETC__ONE_FILE_SYSTEM", value),
+                ("BACKSTAY__SOURCES__DB__PASSWORD", "true"),
+                ("BACKSTAY__PLANS__ERP__KEEP__LAST", "5"),
+                ("BACKSTAY__REPOSITORY__PATH_STYLE", "true"),
+            ];
+            parse(GOOD, &variables)
+        };
+        for (text, expected) in [("true", true), ("false", false)] {
+            let c = set(text).unwrap();
+            let SourceConfig::Files(etc) = &c.sources[&"etc".parse::<Name>().unwrap()] else { panic!() };
+            assert_eq!(etc.one_file_system, expected);
+            let SourceConfig::Postgres(db) = &c.sources[&"db".parse::<Name>().unwrap()] else { panic!() };
+            assert_eq!(db.address.password().unwrap().expose(), "true");
+            assert_eq!((c.plans[&"erp".parse::<Name>().unwrap()].keep.last, c.storage.path_style), (5, true));
+        }
+        let e = set("maybe").unwrap_err();
+        assert!(e.kind == Kind::Config && e.to_string().contains("maybe"), "{e}");
+        let c = parse(&GOOD.replace("paths =", "one_file_system = true\npaths ="), &[]).unwrap();
+        let SourceConfig::Files(etc) = &c.sources[&"etc".parse::<Name>().unwrap()] else { panic!() };
+        assert!(etc.one_file_system);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 pub mod load;
 pub mod raw;
+pub mod repository;
 pub mod secret;
 
 use crate::model::Name;

@@ -4,7 +4,9 @@ use super::secret::Secret;
 use crate::sources::volume::WhileReading;
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::path::PathBuf;
+use std::str::FromStr;
 
 /// The whole file.
 #[derive(Debug, Deserialize)]
@@ -101,7 +103,7 @@ pub enum RawSource {
         #[serde(default, deserialize_with = "list")]
         exclude: Vec<String>,
         /// Stay on the file systems of the paths.
-        #[serde(default)]
+        #[serde(default, deserialize_with = "loose")]
         one_file_system: bool,
         /// Read unchanged files again after so long, or `never`.
         reread: Option<String>,
@@ -234,6 +236,25 @@ pub struct RawKeep {
 /// A list that may be missing.
 fn some_list<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Vec<String>>, D::Error> {
     list(d).map(Some)
+}
+
+/// A boolean or a number, or from the environment its text. Needed within `[sources.NAME]` only: a tagged enum keeps
+/// values as they came, and elsewhere the config crate converts. (It could parse everything from the environment, and
+/// would turn the password 0123 into a number.)
+fn loose<'de, D: Deserializer<'de>, T>(d: D) -> Result<T, D::Error>
+where
+    T: Deserialize<'de> + FromStr<Err: Display>,
+{
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Either<T> {
+        Own(T),
+        Text(String),
+    }
+    match Either::deserialize(d)? {
+        Either::Own(value) => Ok(value),
+        Either::Text(text) => text.trim().parse().map_err(|e| serde::de::Error::custom(format!("{text:?}: {e}"))),
+    }
 }
 
 /// A list, or from the environment one text with commas.

@@ -173,7 +173,9 @@ fn copy_meta(from: &Path, to: &Path) -> Result<()> {
     rustix::fs::chmodat(CWD, to, Mode::from_raw_mode(meta.mode() & 0o7777), AtFlags::empty())
         .map_err(as_io)
         .map_err(bad)?;
-    let xattrs = crate::sources::files::read::xattrs(std::os::unix::ffi::OsStrExt::as_bytes(from.as_os_str()))?;
+    let xattrs = crate::sources::files::xattrs::of_path(std::os::unix::ffi::OsStrExt::as_bytes(from.as_os_str()))
+        .map_err(as_io)
+        .map_err(bad)?;
     for (name, value) in xattrs {
         let set = rustix::fs::setxattr(to, &name[..], &value, rustix::fs::XattrFlags::empty());
         match set {

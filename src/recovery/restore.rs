@@ -78,7 +78,7 @@ pub fn history(state_dir: &Path) -> PathBuf {
     state_dir.join("restores")
 }
 
-/// The resources of a restore. Without the backup they can only be undone.
+/// The resources of a restore. Without the manifest they can only be undone, without a reader not staged.
 ///
 /// # Errors
 /// [`Kind::Config`] when a source is not configured here, [`Kind::NotFound`] when the backup does not have it.
@@ -87,15 +87,11 @@ pub fn resources(
     config: Option<&Config>,
     own: &[PathBuf],
     backup: &BackupId,
-    from: Option<(&Reader, &Manifest)>,
+    manifest: Option<&Manifest>,
+    reader: Option<&Reader>,
 ) -> Result<Vec<Arc<dyn Resource>>> {
-    let of = |source: &Name| match from {
-        Some((reader, manifest)) => {
-            let record = super::select::source(manifest, source)?.clone();
-            Ok::<_, Error>(Some((reader.clone(), record)))
-        }
-        None => Ok(None),
-    };
+    let record = |source: &Name| manifest.map(|m| super::select::source(m, source)).transpose();
+    let of = |source: &Name| Ok::<_, Error>(reader.cloned().zip(record(source)?.cloned()));
     let mut out: Vec<Arc<dyn Resource>> = Vec::new();
     for part in &asked.parts {
         match part {
@@ -129,14 +125,13 @@ pub fn resources(
                     )
                     .hint(format!("Add [sources.{source}] with kind = \"postgres\" and the url of the server.")));
                 };
-                let from = of(source)?;
                 out.push(Arc::new(Databases {
                     source: source.to_string(),
                     address: configured.address.clone(),
                     targets: targets.clone(),
-                    facts: from.as_ref().map(|(_, record)| database::facts_of(record)).transpose()?.unwrap_or_default(),
+                    facts: record(source)?.map(database::facts_of).transpose()?.unwrap_or_default(),
                     backup: backup.clone(),
-                    from,
+                    from: of(source)?,
                     options: Options {
                         jobs: configured.jobs,
                         no_owner: asked.no_owner,

@@ -94,7 +94,7 @@ async fn write_as(
     let orphans: BTreeSet<Vec<u8>> = expected.orphans.values().flatten().cloned().collect();
     let (skip, chosen) = (orphans.clone(), roots.clone());
     let wanted = move |e: &crate::repository::segment::Entry| {
-        e.file.as_ref().is_some_and(|f| chosen.iter().any(|r| below(&f.path.0, r)) && !skip.contains(&f.path.0))
+        e.path().is_some_and(|p| chosen.iter().any(|r| below(&p.0, r)) && !skip.contains(&p.0))
     };
     let mut restored = unpack(reader, artifact, wanted, target, &options).await?;
     for (first, links) in &expected.orphans {
@@ -171,14 +171,15 @@ async fn place_orphan(
         .map_err(|e| Error::io("a directory for a hard link cannot be made", &aside, e).kind(Kind::Restore))?;
     let name = first.to_vec();
     let options = Options { strip: 0, ..options.clone() };
-    let unpacked =
-        unpack(reader, artifact, move |e| e.file.as_ref().is_some_and(|f| f.path.0 == name), &aside, &options).await;
+    let unpacked = unpack(reader, artifact, move |e| e.path().is_some_and(|p| p.0 == name), &aside, &options).await;
     let placed = unpacked.and_then(|_| {
         let from = aside.join(OsStr::from_bytes(first));
         for link in links {
             let parts: Vec<&[u8]> = link.split(|b| *b == b'/').skip(strip).collect();
             let to = target.join(OsStr::from_bytes(&parts.join(&b'/')));
-            std::fs::hard_link(&from, &to).map_err(|e| {
+            // With nothing else selected there is no directory yet.
+            let made = to.parent().map_or(Ok(()), std::fs::create_dir_all);
+            made.and_then(|()| std::fs::hard_link(&from, &to)).map_err(|e| {
                 Error::new(Kind::Restore, "the hard link cannot be made").at(Bytes(link.clone()).display()).because(e)
             })?;
         }

@@ -13,6 +13,7 @@ use super::vault::{Vault, parse_record};
 use crate::error::{Error, Kind, Result};
 use crate::model::{BackupId, Name, PackId, PackKey};
 use futures::{StreamExt, TryStreamExt, stream};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -73,20 +74,51 @@ impl Catalog {
         Ok(manifest)
     }
 
-    /// All manifests of one plan or of all, oldest first, each with its own result: a listing shows the
-    /// readable ones and names the others.
-    pub async fn each(&self, plan: Option<&Name>) -> Result<Vec<(Name, BackupId, Result<Manifest>)>> {
+    /// Shows all manifests of one plan or of all, oldest first, each with its own result: a listing shows the readable
+    /// ones and names the others. Only a few are in memory at once: those of a large vault together are gigabytes.
+    pub async fn visit(
+        &self,
+        plan: Option<&Name>,
+        mut f: impl FnMut(Name, BackupId, Result<Manifest>) -> Result<()>,
+    ) -> Result<()> {
         let ids = self.ids(plan).await?;
-        let all = stream::iter(ids).map(|(plan, id)| async move {
-            let manifest = self.manifest(&plan, &id).await;
-            (plan, id, manifest)
-        });
-        Ok(all.buffered(PARALLEL).collect().await)
+        let mut all = stream::iter(ids)
+            .map(|(plan, id)| async move {
+                let manifest = self.manifest(&plan, &id).await;
+                (plan, id, manifest)
+            })
+            .buffered(PARALLEL);
+        while let Some((plan, id, manifest)) = all.next().await {
+            f(plan, id, manifest)?;
+        }
+        Ok(())
+    }
+
+    /// The same in a list, for whom needs all of each.
+    pub async fn each(&self, plan: Option<&Name>) -> Result<Vec<(Name, BackupId, Result<Manifest>)>> {
+        let mut all = Vec::new();
+        self.visit(plan, |plan, id, manifest| {
+            all.push((plan, id, manifest));
+            Ok(())
+        })
+        .await?;
+        Ok(all)
     }
 
     /// All manifests of one plan or of all; one that cannot be read fails the whole call.
     pub async fn all(&self, plan: Option<&Name>) -> Result<Vec<Manifest>> {
         self.each(plan).await?.into_iter().map(|(_, _, m)| m).collect()
+    }
+
+    /// The same without recipes.
+    pub async fn outlines(&self, plan: Option<&Name>) -> Result<Vec<Manifest>> {
+        let mut all = Vec::new();
+        self.visit(plan, |_, _, manifest| {
+            all.push(manifest?.outline());
+            Ok(())
+        })
+        .await?;
+        Ok(all)
     }
 
     /// One segment.
@@ -155,13 +187,10 @@ impl Catalog {
         stream::iter(references).map(|r| self.segment(r)).buffered(PARALLEL).try_collect().await
     }
 
-    /// Removes from the cache what no listed backup needs.
-    pub fn sweep_cache(&self, live: &[Manifest]) {
+    /// Removes from the cache all but these segments and manifests.
+    pub fn sweep_cache(&self, segments: &HashSet<PackId>, manifests: &HashSet<(Name, BackupId)>) {
         let Some(cache) = &self.cache else { return };
-        let segments: std::collections::HashSet<PackId> =
-            live.iter().flat_map(Manifest::segments).map(|s| s.object.id).collect();
-        let manifests: std::collections::HashSet<(&str, &str)> =
-            live.iter().map(|m| (m.plan.as_str(), m.id.as_str())).collect();
+        let manifests: HashSet<(&str, &str)> = manifests.iter().map(|(p, id)| (p.as_str(), id.as_str())).collect();
         for entry in read_two_levels(&cache.join("meta")) {
             if !entry.1.parse::<PackId>().is_ok_and(|id| segments.contains(&id)) {
                 let _ = std::fs::remove_file(cache.join("meta").join(&entry.0).join(&entry.1));

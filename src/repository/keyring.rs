@@ -11,6 +11,7 @@ use super::secrets::Epoch;
 use super::vault::Vault;
 use crate::error::{Error, Kind, Result};
 use crate::model::Name;
+use crate::storage::PutOutcome;
 use age::secrecy::SecretString;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -28,11 +29,7 @@ pub struct Key {
 async fn files(vault: &Vault) -> Result<Vec<(u32, Name, String)>> {
     let mut out = Vec::new();
     for object in vault.list(layout::KEYS).await? {
-        let parsed =
-            object.key.strip_prefix(layout::KEYS).and_then(|r| r.strip_suffix(".age")).and_then(|r| r.split_once('/'));
-        if let Some((epoch, name)) = parsed
-            && let (Ok(epoch), Ok(name)) = (epoch.parse(), name.parse())
-        {
+        if let Some((epoch, name)) = layout::parse_key_file(&object.key) {
             out.push((epoch, name, object.key));
         }
     }
@@ -51,6 +48,7 @@ pub async fn list(vault: &Vault) -> Result<Vec<Key>> {
         };
         let unknown = || KeyLabel {
             vouched: String::new(),
+            file: None,
             name: name.clone(),
             role: "unknown".into(),
             recipient: "unknown".into(),
@@ -93,9 +91,11 @@ pub async fn remove(vault: &Vault, name: &Name, passphrase: Option<SecretString>
         );
     }
     let rotated = rotate(vault, Some(name), passphrase).await?;
-    for (epoch, _, key) in keys.iter().filter(|(_, n, _)| n == name) {
-        vault.delete(key).await?;
-        vault.delete(&layout::key_label(*epoch, name)).await?;
+    for object in vault.list(layout::KEYS).await? {
+        let named = layout::parse_key_file(&object.key).or_else(|| layout::parse_key_label(&object.key));
+        if named.is_some_and(|(_, n)| n == *name) {
+            vault.delete(&object.key).await?;
+        }
     }
     Ok(rotated)
 }
@@ -147,7 +147,8 @@ pub async fn rotate(vault: &Vault, without: Option<&Name>, passphrase: Option<Se
         };
         recipients.push((key.label.clone(), recipient));
     }
-    let highest = files(vault).await?.iter().map(|f| f.0).max().unwrap_or(0).max(newest);
+    let taken = vault.list(layout::KEYS).await?;
+    let highest = taken.iter().filter_map(|o| layout::parse_epoch(&o.key)).max().unwrap_or(0).max(newest);
     let epoch = Epoch::generate(highest + 1);
     let mut epochs = vault.epochs().to_vec();
     epochs.push(epoch.clone());
@@ -158,7 +159,11 @@ pub async fn rotate(vault: &Vault, without: Option<&Name>, passphrase: Option<Se
         vault.secret.clone(),
         epochs,
     );
-    write_canary(&rotated, &epoch).await?;
+    if write_canary(&rotated, &epoch).await? == PutOutcome::Exists {
+        return Err(Error::new(Kind::Refused, format!("somebody else began key epoch {} just now", epoch.number))
+            .at(layout::canary(epoch.number))
+            .hint("Look at `backstay key list`, and try again if it still needs to be done."));
+    }
     for (label, recipient) in &recipients {
         write_key(&rotated, &epoch, &label.name, &label.role, recipient).await?;
     }
@@ -185,8 +190,35 @@ pub async fn opened_by(vault: &Vault, unlock: &Unlock) -> Result<Vec<Name>> {
     Ok(names)
 }
 
+/// Makes sure that what is sealed from now on can be opened: some key file of the newest epoch is there, and `unlock`,
+/// when there is one, opens one.
+///
+/// # Errors
+/// [`Kind::Key`] with what to do.
+pub async fn require_opener(vault: &Vault, unlock: Option<&Unlock>) -> Result<()> {
+    let newest = vault.epoch()?.number;
+    let files: Vec<_> = files(vault).await?.into_iter().filter(|(epoch, ..)| *epoch == newest).collect();
+    let lost = |what: String| {
+        Error::new(Kind::Key, what).at(vault.full_key(&layout::epoch(newest))).hint(
+            "Bring the key files back: a copy of HOST-EPOCH-NAME.age from the `keys` folder of the state directory, or from `key export`, belongs at keys/EPOCH/NAME.age. If the host's key was removed on purpose, take `identity_file` out of the configuration.",
+        )
+    };
+    if files.is_empty() {
+        return Err(lost(format!(
+            "no key file of key epoch {newest} is left, so what is stored now could never be opened"
+        )));
+    }
+    let Some(unlock) = unlock else { return Ok(()) };
+    for (_, _, key) in &files {
+        if vault.get_raw(key).await?.is_some_and(|sealed| unlock.open(&sealed).is_ok()) {
+            return Ok(());
+        }
+    }
+    Err(lost(format!("this host's identity opens no key file of key epoch {newest}, to which it seals")))
+}
+
 /// Keeps a copy of the sealed key files in a folder of the host, in place of older ones: should they vanish from the
-/// store, an identity still opens what is left.
+/// store, an identity still opens what is left. The copy of one that has vanished (its label is still there) stays.
 pub async fn keep_copies(vault: &Vault, folder: &Path) -> Result<()> {
     let failed = |e| Error::io("the copies of the key files cannot be kept", folder, e);
     let fresh = folder.with_extension("new");
@@ -196,8 +228,19 @@ pub async fn keep_copies(vault: &Vault, folder: &Path) -> Result<()> {
     };
     remove(&fresh)?;
     export(vault, &fresh).await?;
+    for object in vault.list(layout::KEYS).await? {
+        let Some((epoch, name)) = layout::parse_key_label(&object.key) else { continue };
+        let copy = copy_name(vault, epoch, &name);
+        if !fresh.join(&copy).exists() && folder.join(&copy).exists() {
+            std::fs::copy(folder.join(&copy), fresh.join(&copy)).map_err(failed)?;
+        }
+    }
     remove(folder)?;
     std::fs::rename(&fresh, folder).map_err(failed)
+}
+
+fn copy_name(vault: &Vault, epoch: u32, name: &Name) -> String {
+    format!("{}-{epoch:04}-{name}.age", vault.host())
 }
 
 /// Copies the sealed key files into a directory, which must be new or empty.
@@ -206,7 +249,7 @@ pub async fn export(vault: &Vault, directory: &Path) -> Result<Vec<PathBuf>> {
     let mut written = Vec::new();
     for (epoch, name, key) in files(vault).await? {
         let sealed = vault.get_raw(&key).await?.ok_or_else(|| Error::damaged(&key, "the key file is missing"))?;
-        let path = directory.join(format!("{}-{epoch:04}-{name}.age", vault.host()));
+        let path = directory.join(copy_name(vault, epoch, &name));
         if path.exists() {
             return Err(Error::new(Kind::Refused, "the file exists")
                 .at(path.display())

@@ -50,6 +50,30 @@ pub fn canary(epoch_number: u32) -> String {
     format!("{}canary", epoch(epoch_number))
 }
 
+/// Epoch and name of an object in a folder of [`KEYS`].
+fn in_epoch(key: &str) -> Option<(u32, &str)> {
+    let (text, name) = key.strip_prefix(KEYS)?.split_once('/')?;
+    let number = text.parse().ok()?;
+    (epoch(number) == format!("{KEYS}{text}/")).then_some((number, name))
+}
+
+/// The key epoch in whose folder a key lies; `None` for anything else.
+pub fn parse_epoch(key: &str) -> Option<u32> {
+    in_epoch(key).map(|(number, _)| number)
+}
+
+/// Epoch and name of a key file; `None` for anything else.
+pub fn parse_key_file(key: &str) -> Option<(u32, Name)> {
+    let (number, name) = in_epoch(key)?;
+    Some((number, name.strip_suffix(".age")?.parse().ok()?))
+}
+
+/// Epoch and name of a key's label; `None` for anything else.
+pub fn parse_key_label(key: &str) -> Option<(u32, Name)> {
+    let (number, name) = in_epoch(key)?;
+    Some((number, name.strip_suffix(".label")?.parse().ok()?))
+}
+
 /// A manifest.
 pub fn manifest(plan: &Name, id: &BackupId) -> String {
     format!("{BACKUPS}{plan}/{id}")
@@ -133,6 +157,14 @@ mod tests {
         assert_eq!(parse_pack(&pack(&key)), Some(key));
         assert_eq!(parse_pack(&pack(&key).replace("packs/ab", "packs/cd")), None);
         let plan: Name = "erp".parse().unwrap();
+        assert_eq!(parse_key_file(&key_file(12, &plan)), Some((12, plan.clone())));
+        assert_eq!(parse_key_label(&key_label(12345, &plan)), Some((12345, plan.clone())));
+        assert_eq!(parse_epoch(&canary(3)), Some(3));
+        for stranger in
+            ["keys/3/erp.age", "keys/00003/erp.age", "keys/0003/a/erp.age", "keys/0003/.age", "keys/x/erp.age"]
+        {
+            assert_eq!(parse_key_file(stranger), None, "{stranger}");
+        }
         let id = BackupId::new("2026-01-03T22:00:00Z".parse().unwrap());
         assert_eq!(parse_manifest(&manifest(&plan, &id)), Some((plan.clone(), id.clone())));
         assert_eq!(parse_manifest("backups/erp/latest"), None);

@@ -132,6 +132,16 @@ impl Manifest {
         self.whole_plan && self.sources.iter().all(SourceRecord::is_complete)
     }
 
+    /// The manifest without recipes, facts and sparse packs: what lists and rules need, and next to nothing of the size.
+    pub fn outline(mut self) -> Manifest {
+        self.sparse_packs = Vec::new();
+        for source in &mut self.sources {
+            source.facts = serde_json::Value::Null;
+            source.artifacts.iter_mut().for_each(|a| a.segments = Vec::new());
+        }
+        self
+    }
+
     /// All segments of all artifacts.
     pub fn segments(&self) -> impl Iterator<Item = &SegmentRef> {
         self.sources.iter().flat_map(|s| &s.artifacts).flat_map(|a| &a.segments)

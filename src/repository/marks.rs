@@ -121,12 +121,11 @@ pub async fn forget(vault: &Vault, backups: &[(Name, BackupId)]) -> Result<Forge
 /// hides manifests, or somebody who deleted them by hand.
 pub async fn missing_predecessors(
     catalog: &Catalog,
-    manifests: &[super::manifest::Manifest],
+    manifests: impl Iterator<Item = &super::manifest::Manifest> + Clone,
 ) -> Result<Vec<(Name, BackupId)>> {
     let vault = catalog.vault();
-    let present: HashSet<(&Name, &BackupId)> = manifests.iter().map(|m| (&m.plan, &m.id)).collect();
+    let present: HashSet<(&Name, &BackupId)> = manifests.clone().map(|m| (&m.plan, &m.id)).collect();
     let mut missing: Vec<(Name, BackupId)> = manifests
-        .iter()
         .filter_map(|m| Some((m.plan.clone(), m.predecessor.clone()?)))
         .filter(|(plan, id)| !present.contains(&(plan, id)))
         .collect();

@@ -20,18 +20,19 @@
 //! set share of the bytes would go: each of these more often means a fault than garbage.
 
 use super::catalog::Catalog;
+use super::condemned::{Condemned, Records};
 use super::layout;
-use super::manifest::Manifest;
 use super::marks;
 use super::record::RecordKind;
+use super::segment::SegmentRef;
 use super::vault::Vault;
 use crate::error::{Error, Kind, Result};
 use crate::model::{BackupId, PackId, PackKey};
 use crate::storage::DeleteOutcome;
 use futures::{StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
-use serde::{Deserialize, Serialize};
-use std::collections::HashSet;
+use serde::Serialize;
+use std::collections::{HashMap, HashSet};
 
 /// Packs named in one condemned record.
 const PER_RECORD: usize = 20_000;
@@ -40,22 +41,6 @@ const PARALLEL: usize = 16;
 /// Objects stored less long ago than this are most likely those of a run under way, and are left for a later
 /// prune. Only a courtesy: condemning them would lose nothing, but the next run would store them again.
 const YOUNG: SignedDuration = SignedDuration::from_hours(12);
-
-/// Objects that a prune condemned.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Condemned {
-    /// Format version, 1.
-    pub format: u32,
-    /// The store's clock when it was written.
-    pub at: Timestamp,
-    /// Packs.
-    pub packs: Vec<PackKey>,
-    /// Segments.
-    pub segments: Vec<PackKey>,
-    /// True when the objects were deleted, and only their names are still forbidden.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub carried_out: bool,
-}
 
 /// What a prune may do.
 #[derive(Clone, Copy, Debug)]
@@ -85,30 +70,10 @@ pub struct PruneReport {
     pub rescued_objects: u64,
     /// Objects that a lock of the store keeps.
     pub retained_objects: u64,
+    /// Damaged condemned records: what they named is condemned anew, and they go two grace times after they were stored.
+    pub unreadable_records: u64,
     /// When the earliest waiting objects may go.
     pub next: Option<Timestamp>,
-}
-
-/// All condemned records with their keys.
-pub async fn condemned_records(vault: &Vault) -> Result<Vec<(String, Condemned)>> {
-    let mut records = Vec::new();
-    for object in vault.list(layout::CONDEMNED).await? {
-        // A record that went between listing and reading was carried out by another prune.
-        if let Some(record) = vault.read_record::<Condemned>(RecordKind::Condemned, &object.key).await? {
-            records.push((object.key, record));
-        }
-    }
-    Ok(records)
-}
-
-/// The packs and the segments that may not be named by a new backup.
-pub async fn condemned_objects(vault: &Vault) -> Result<(HashSet<PackKey>, HashSet<PackKey>)> {
-    let (mut packs, mut segments) = (HashSet::new(), HashSet::new());
-    for (_, record) in condemned_records(vault).await? {
-        packs.extend(record.packs);
-        segments.extend(record.segments);
-    }
-    Ok((packs, segments))
 }
 
 /// What manifests name.
@@ -130,15 +95,14 @@ impl Live {
     }
 }
 
-async fn live(catalog: &Catalog, manifests: &[Manifest], damaged: &HashSet<PackKey>) -> Result<Live> {
+async fn live(catalog: &Catalog, segments: HashMap<PackKey, SegmentRef>, damaged: &HashSet<PackKey>) -> Result<Live> {
     let mut live = Live::default();
-    for reference in manifests.iter().flat_map(Manifest::segments) {
-        if live.segments.insert(reference.object) {
-            let segment = catalog.segment(reference).await.map_err(|e| {
-                e.do_instead("Prune stops here, since what this segment names is unknown. Run `backstay check`.")
-            })?;
-            live.packs.extend(segment.packs.iter().map(|p| p.key));
-        }
+    for (object, reference) in segments {
+        let segment = catalog.segment(&reference).await.map_err(|e| {
+            e.do_instead("Prune stops here, since what this segment names is unknown. Run `backstay check`.")
+        })?;
+        live.segments.insert(object);
+        live.packs.extend(segment.packs.iter().map(|p| p.key));
     }
     let named = |key: &&PackKey| live.packs.contains(key) || live.segments.contains(key);
     live.replaced = damaged.iter().filter(named).map(|key| key.id).collect();
@@ -152,20 +116,33 @@ async fn live(catalog: &Catalog, manifests: &[Manifest], damaged: &HashSet<PackK
 /// were read.
 pub async fn prune(catalog: &Catalog, options: PruneOptions) -> Result<PruneReport> {
     let vault = catalog.vault();
-    let records = condemned_records(vault).await?;
+    let records = Records::read(vault).await?;
     let now = vault.now().await?;
-    let manifests = catalog.all(None).await.map_err(|e| e.do_instead("Prune stops when a manifest cannot be read: what it names is unknown. Run `backstay check`; `backstay forget` can remove a manifest that is beyond help."))?;
+    let (mut manifests, mut segments) = (HashSet::new(), HashMap::new());
+    let each = catalog.visit(None, |plan, id, manifest| {
+        segments.extend(manifest?.segments().map(|s| (s.object, s.clone())));
+        manifests.insert((plan, id));
+        Ok(())
+    });
+    each.await.map_err(|e| e.do_instead("Prune stops when a manifest cannot be read: what it names is unknown. Run `backstay check`; `backstay forget` can remove a manifest that is beyond help."))?;
     if manifests.is_empty() {
         return Err(Error::new(Kind::Refused, "no backup was found, so everything would be garbage")
             .at(vault.full_key(layout::BACKUPS))
             .hint("If the vault is to be emptied, delete it in the store itself."));
     }
     let damaged = marks::damaged(vault).await?;
-    let live = live(catalog, &manifests, &damaged).await?;
-    let mut report = PruneReport::default();
+    let live = live(catalog, segments, &damaged).await?;
+    let mut report = PruneReport { unreadable_records: records.unreadable.len() as u64, ..PruneReport::default() };
+    // What a damaged record named is condemned anew below. After two grace times nobody acts on it any more: runs that
+    // began before it have ended, and a prune that could read it has carried it out.
+    for damaged in records.unreadable.iter().filter(|u| now >= u.stored + vault.grace() + vault.grace()) {
+        if !options.dry_run {
+            vault.delete(&damaged.key).await?;
+        }
+    }
 
     let mut still_condemned: HashSet<PackKey> = HashSet::new();
-    for (key, record) in &records {
+    for (key, record) in &records.readable {
         let due = record.at + vault.grace();
         if record.carried_out {
             if now >= due && !options.dry_run {
@@ -190,7 +167,7 @@ pub async fn prune(catalog: &Catalog, options: PruneOptions) -> Result<PruneRepo
         for mark in damaged.iter().filter(|m| !present.contains(m) && !live.has_pack(m) && !live.has_segment(m)) {
             vault.delete(&layout::damaged(mark)).await?;
         }
-        catalog.sweep_cache(&manifests);
+        catalog.sweep_cache(&live.segments.iter().map(|s| s.id).collect(), &manifests);
     }
     Ok(report)
 }

@@ -20,6 +20,8 @@ use tokio::sync::{OnceCell, mpsc};
 
 /// Packs that are fetched and opened ahead of the reader.
 const AHEAD: usize = 8;
+/// The same for a range: several of those are read side by side.
+const AHEAD_IN_RANGE: usize = 3;
 /// Opened packs that are kept, since a recipe of many generations goes back and forth between packs.
 const KEPT: usize = 12;
 /// Ranges handed over in one piece.
@@ -113,7 +115,7 @@ impl Reader {
         wanted: impl Fn(&Entry) -> bool + Send + 'static,
     ) -> mpsc::Receiver<Result<Bytes>> {
         let segments = artifact.segments.iter().map(|s| (s.clone(), ())).collect();
-        self.deliver(segments, move |segment, ()| {
+        self.deliver(segments, AHEAD, move |segment, ()| {
             jobs(
                 segment
                     .entries
@@ -136,7 +138,7 @@ impl Reader {
             }
             begin += segment.bytes;
         }
-        self.deliver(segments, move |segment, mut at| {
+        self.deliver(segments, AHEAD_IN_RANGE, move |segment, mut at| {
             jobs(segment.entries.iter().flat_map(|e| &e.extents).filter_map(|x| {
                 let begin = at;
                 at += u64::from(x.length);
@@ -151,6 +153,7 @@ impl Reader {
     fn deliver<T: Send + 'static>(
         &self,
         segments: Vec<(SegmentRef, T)>,
+        ahead: usize,
         mut pick: impl FnMut(&Segment, T) -> Vec<Job> + Send + 'static,
     ) -> mpsc::Receiver<Result<Bytes>> {
         let (sender, receiver) = mpsc::channel(HAND_OVER);
@@ -178,7 +181,7 @@ impl Reader {
                         Ok::<_, Error>((plain, job.ranges))
                     }
                 })
-                .buffered(AHEAD)
+                .buffered(ahead)
             );
             while let Some(result) = done.next().await {
                 match result {

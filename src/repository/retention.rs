@@ -303,6 +303,24 @@ mod tests {
     }
 
     #[test]
+    fn outlines_are_judged_as_whole_manifests_are() {
+        let mut all: Vec<Manifest> = (1..9).map(|d| backup(&format!("2026-01-0{d}T02:00:00Z"), 1000)).collect();
+        all[5] = backup("2026-01-06T02:00:00Z", 10);
+        all[6] = failed("2026-01-07T02:00:00Z");
+        let segment = serde_json::json!({ "object": format!("{}-0", "ab".repeat(32)), "sealed": 1, "crc": 1, "entries": 1, "bytes": 1 });
+        for m in &mut all {
+            m.sources[0].artifacts[0].segments = vec![serde_json::from_value(segment.clone()).unwrap(); 1000];
+        }
+        let outlines: Vec<Manifest> = all.iter().cloned().map(Manifest::outline).collect();
+        let keep = Keep { last: 2, ..Keep::default() };
+        let now = "2026-01-09T00:00:00Z".parse().unwrap();
+        let of = |manifests: &[Manifest]| decide(manifests, &keep, &Respect::default(), now).unwrap();
+        assert_eq!(of(&outlines), of(&all));
+        let size = |m: &Manifest| serde_json::to_vec(m).unwrap().len();
+        assert!(outlines.iter().all(|m| size(m) < 1000) && size(&all[0]) > 100_000);
+    }
+
+    #[test]
     fn failed_backups_never_age_out_a_good_one() {
         let mut all = vec![backup("2026-01-01T02:00:00Z", 1000)];
         all.extend((2..9).map(|d| failed(&format!("2026-01-0{d}T02:00:00Z"))));

@@ -192,18 +192,26 @@ fn is_zero32(n: &u32) -> bool {
     *n == 0
 }
 
-/// One entry: a tar member with its name, or a piece of a stream.
+/// One entry: a tar member with its name, more of the member before, or a piece of a stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Entry {
     /// The tar member, absent in the recipe of a stream.
     #[serde(flatten, skip_serializing_if = "Option::is_none")]
     pub file: Option<FileEntry>,
+    /// The path of the member that this entry goes on with: a large file has several entries.
+    #[serde(rename = "k", skip_serializing_if = "Option::is_none")]
+    pub more: Option<Bytes>,
     /// Where its bytes are, in order.
     #[serde(rename = "x")]
     pub extents: Vec<Extent>,
 }
 
 impl Entry {
+    /// The member that this entry belongs to, wholly or in part; none in a stream and at the end of a tar.
+    pub fn path(&self) -> Option<&Bytes> {
+        self.file.as_ref().map(|f| &f.path).or(self.more.as_ref())
+    }
+
     /// Bytes of the artifact that this entry stands for.
     pub fn bytes(&self) -> u64 {
         self.extents.iter().map(|x| u64::from(x.length)).sum()
@@ -277,11 +285,16 @@ impl Segment {
     }
 }
 
-/// Reads one line. A stream entry begins with its extents, a file entry with its path; serde's `flatten` would
-/// buffer each line a second time, which tells at a hundred thousand entries a run.
+/// Reads one line. A stream entry begins with its extents, a file entry with its path, one that goes on with a file
+/// with `k`; serde's `flatten` would buffer each line a second time, which tells at a hundred thousand entries a run.
 fn parse_entry(line: &[u8]) -> serde_json::Result<Entry> {
     #[derive(Deserialize)]
     struct Piece {
+        x: Vec<Extent>,
+    }
+    #[derive(Deserialize)]
+    struct More {
+        k: Bytes,
         x: Vec<Extent>,
     }
     #[derive(Deserialize)]
@@ -308,7 +321,11 @@ fn parse_entry(line: &[u8]) -> serde_json::Result<Entry> {
     }
     if line.starts_with(b"{\"x\"") {
         let piece: Piece = serde_json::from_slice(line)?;
-        return Ok(Entry { file: None, extents: piece.x });
+        return Ok(Entry { file: None, more: None, extents: piece.x });
+    }
+    if line.starts_with(b"{\"k\"") {
+        let more: More = serde_json::from_slice(line)?;
+        return Ok(Entry { file: None, more: Some(more.k), extents: more.x });
     }
     let e: Named = serde_json::from_slice(line)?;
     let file = FileEntry {
@@ -326,7 +343,7 @@ fn parse_entry(line: &[u8]) -> serde_json::Result<Entry> {
         blob: e.h,
         read_day: e.r,
     };
-    Ok(Entry { file: Some(file), extents: e.x })
+    Ok(Entry { file: Some(file), more: None, extents: e.x })
 }
 
 /// What a manifest says of a segment.
@@ -342,7 +359,8 @@ pub struct SegmentRef {
     pub entries: u32,
     /// Bytes of the artifact.
     pub bytes: u64,
-    /// Path of the first entry of an index, so that one file is found without reading every segment.
+    /// Path of the member that the first entry of an index belongs to, so that one file is found without reading
+    /// every segment.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub first: Option<Bytes>,
 }
@@ -378,10 +396,20 @@ mod tests {
         Segment {
             packs: Arc::new(vec![pack]),
             entries: vec![
-                Entry { file: Some(file), extents: vec![Extent { pack: 0, offset: 0, length: 1024, blob: None }] },
+                Entry {
+                    file: Some(file),
+                    more: None,
+                    extents: vec![Extent { pack: 0, offset: 0, length: 1024, blob: None }],
+                },
                 Entry {
                     file: None,
+                    more: None,
                     extents: vec![Extent { pack: 0, offset: 1024, length: 3976, blob: Some(BlobId([4; 16])) }],
+                },
+                Entry {
+                    file: None,
+                    more: Some(Bytes(b"etc/caf\xe9".to_vec())),
+                    extents: vec![Extent { pack: 0, offset: 5, length: 7, blob: None }],
                 },
             ],
         }

@@ -39,6 +39,8 @@ pub struct Vault {
     pub header: VaultHeader,
     /// The secret and what is derived from it.
     pub secret: VaultSecret,
+    /// The newest key epoch, when identities were given and none of them opens it: what is stored in it stays closed.
+    pub locked: Option<u32>,
     epochs: Vec<Epoch>,
 }
 
@@ -58,7 +60,7 @@ impl Vault {
         mut epochs: Vec<Epoch>,
     ) -> Self {
         epochs.sort_by_key(|e| e.number);
-        Vault { store, host, header, secret, epochs }
+        Vault { store, host, header, secret, locked: None, epochs }
     }
 
     /// The host whose vault this is.

@@ -204,3 +204,25 @@ fn an_epoch_that_no_earlier_one_vouches_for_is_refused() {
     w.file("f", "x");
     assert_eq!(w.backup()["epoch"], 1);
 }
+
+#[test]
+fn a_lost_key_file_of_the_newest_epoch_stops_backups_and_is_told_by_every_command() {
+    let w = World::new();
+    w.file("f", "x");
+    w.run(&["key", "rotate"]).code(0);
+    w.backup();
+    let folder = w.path().join("repo/test-host/keys/0002");
+    let kept = std::fs::read(folder.join("host.age")).unwrap();
+    std::fs::remove_file(folder.join("host.age")).unwrap();
+    let identity = ["--identity", &w.at("host.key")];
+    for command in [vec!["list"], vec!["key", "list"], vec!["show"]] {
+        w.run(&[&identity[..], &command].concat()).code(0).says(&["opens no key file of key epoch 2"]);
+    }
+    w.run(&["backup"]).code(5).says(&["key epoch 2, to which it seals", "keys/0002/", "key export"]);
+    w.run(&["check"]).code(7).says(&["keys/0002/host.age", "is missing", "copies that the host keeps"]);
+    // The copy on the host brings it back.
+    std::fs::copy(w.at("state/keys/test-host-0002-host.age"), folder.join("host.age")).unwrap();
+    assert_eq!(std::fs::read(folder.join("host.age")).unwrap(), kept);
+    w.backup();
+    w.run(&["check"]).code(0);
+}

@@ -149,6 +149,21 @@ async fn every_generation_comes_back_by_hand_from_an_s3_server() {
         .expect("rclone is not installed: apt-get install rclone");
     assert!(copied.status.success(), "{}", String::from_utf8_lossy(&copied.stderr));
     prove(&w.path().join("vault"), &w, &generations);
+    // And a machine without a configuration: what is not in the URL comes from the environment.
+    let (url, identity) = (format!("s3://{}/a/prefix", access.bucket), w.at("recovery.key"));
+    let mut fresh = w.command(&["--repository", &url, "--identity", &identity, "--json", "list"]);
+    fresh.env("BACKSTAY_CONFIG", w.at("no-such-file"));
+    for (key, value) in [
+        ("ENDPOINT", access.endpoint.as_str()),
+        ("REGION", &access.region),
+        ("PATH_STYLE", "true"),
+        ("ACCESS_KEY_ID", &access.key),
+        ("SECRET_ACCESS_KEY", &access.secret),
+    ] {
+        fresh.env(format!("BACKSTAY__REPOSITORY__{key}"), value);
+    }
+    let listed = run(&mut fresh).code(0);
+    assert!(generations.iter().all(|(id, _)| listed.out.contains(id)), "{}", listed.out);
     w.run(&["check", "--read-data"]).code(0).says(&["3 of 3"]);
 }
 

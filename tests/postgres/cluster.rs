@@ -3,11 +3,13 @@
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::sync::Mutex;
 
 pub struct Cluster {
     pub dir: tempfile::TempDir,
     pub port: u16,
     bin: PathBuf,
+    mounts: Mutex<Vec<String>>,
 }
 
 /// The password of every role.
@@ -30,7 +32,7 @@ impl Cluster {
     pub fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let cluster = Cluster { dir, port, bin: bin() };
+        let cluster = Cluster { dir, port, bin: bin(), mounts: Mutex::default() };
         let d = cluster.dir.path().display().to_string();
         std::fs::write(cluster.dir.path().join("pw"), PASSWORD).unwrap();
         let tls = "openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=test-ca 2>/dev/null && \
@@ -138,6 +140,30 @@ impl Cluster {
         assert!(out.status.success(), "{name} {args:?}\n{}", String::from_utf8_lossy(&out.stderr));
     }
 
+    /// Stops and starts the server, for settings that need it.
+    pub fn restart(&self) {
+        let data = self.path("data");
+        self.as_postgres(&format!("{}/pg_ctl -D {data} -w -l {} restart", self.bin.display(), self.path("log")));
+    }
+
+    /// `client.pem` and `client.key` of a role, signed by the CA of the server.
+    pub fn client_certificate(&self, role: &str) {
+        let d = self.dir.path().display();
+        self.shell(&format!(
+            "cd {d} && openssl req -newkey rsa:2048 -nodes -keyout client.key -out client.csr -subj /CN={role} 2>/dev/null && \
+             openssl x509 -req -in client.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out client.pem -days 2 2>/dev/null && \
+             chown root client.key && chmod 600 client.key"
+        ));
+    }
+
+    /// A file system of 16 MiB with an empty directory `ts` of the server's on it.
+    pub fn small_disk(&self, at: &str) {
+        self.shell(&format!(
+            "mkdir {at} && mount -t tmpfs -o size=16m tmpfs {at} && mkdir {at}/ts && chown postgres {at}/ts"
+        ));
+        self.mounts.lock().unwrap().push(at.to_owned());
+    }
+
     pub fn path(&self, file: &str) -> String {
         self.dir.path().join(file).display().to_string()
     }
@@ -153,5 +179,8 @@ impl Drop for Cluster {
             .arg(data)
             .args(["-m", "immediate", "stop"])
             .output();
+        for mount in self.mounts.lock().unwrap().iter() {
+            let _ = Command::new("umount").arg(mount).output();
+        }
     }
 }

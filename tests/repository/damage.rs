@@ -10,7 +10,7 @@ use backstay::repository::access::{self, KeyLabel};
 use backstay::repository::catalog::Catalog;
 use backstay::repository::reader::Reader;
 use backstay::repository::record::RecordKind;
-use backstay::repository::{layout, marks, prune, seal};
+use backstay::repository::{condemned, layout, marks, seal};
 use backstay::telemetry::monitor::Silent;
 use bytes::Bytes;
 use std::fmt::Debug;
@@ -140,8 +140,8 @@ async fn read(what: What, world: &World) -> Result<String> {
             }
             text(hashes)
         }
-        What::Condemned => text(prune::condemned_records(vault).await?),
-        What::Forgotten => text(marks::missing_predecessors(&catalog, &catalog.all(None).await?).await?),
+        What::Condemned => text(condemned::condemned_records(vault).await?),
+        What::Forgotten => text(marks::missing_predecessors(&catalog, catalog.all(None).await?.iter()).await?),
         What::DamagedMark => text(marks::damaged(vault).await?.into_iter().collect::<std::collections::BTreeSet<_>>()),
         What::Hold => text(sorted(marks::marked(vault, layout::HOLDS, RecordKind::Hold).await?)),
         What::Acknowledged => text(sorted(marks::marked(vault, layout::ACKNOWLEDGED, RecordKind::Acknowledged).await?)),

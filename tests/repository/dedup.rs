@@ -1,26 +1,22 @@
 //! What need not be stored again is not: by content, wherever it turns up.
 
 use crate::data::{Random, Tree, dir, file, stream, tree};
-use crate::harness::{Expected, World, restore_all, small_tree};
-use crate::pruning::{named_packs, remember};
+use crate::harness::{World, remember, restore_all, small_tree, started};
+use crate::pruning::named_packs;
 
 const MIB: usize = 1 << 20;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unchanged_stream_and_tree_are_stored_once_however_often_they_come() {
-    let world = World::new().await;
-    let machine = world.machine("m").await;
-    let mut expected = Expected::new();
+    let (world, machine, mut expected) = started().await;
     let mut files = small_tree(&mut Random::new(1), 30, 5000);
     files.insert("data/large".into(), file(Random::new(2).noise(3 * MIB)));
     let sources = [stream("db", Random::new(3).noise(6 * MIB)), tree("files", &files)];
-    let first = machine.backup("erp", &sources).await.unwrap();
-    remember(&mut expected, &first, &sources);
+    machine.remembered(&mut expected, "erp", &sources).await;
     let (packs, segments) = (world.keys("packs/"), world.keys("meta/"));
     for _ in 0..3 {
         world.clock.hours(24);
-        let next = machine.backup("erp", &sources).await.unwrap();
-        remember(&mut expected, &next, &sources);
+        let next = machine.remembered(&mut expected, "erp", &sources).await;
         assert_eq!((next.stats.new, next.stats.packs, next.stats.shipped), (0, 0, 0), "{:?}", next.stats);
     }
     // Nor on a machine that lost its cache and journal, nor under another plan.
@@ -39,9 +35,7 @@ async fn an_unchanged_stream_and_tree_are_stored_once_however_often_they_come() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_byte_inserted_into_a_large_stream_ships_a_few_chunks() {
-    let world = World::new().await;
-    let machine = world.machine("m").await;
-    let mut expected = Expected::new();
+    let (world, machine, mut expected) = started().await;
     let mut bytes = Random::new(1).noise(40 * MIB);
     let sources = [stream("db", bytes.clone())];
     let first = machine.backup("erp", &sources).await.unwrap();
@@ -49,24 +43,20 @@ async fn one_byte_inserted_into_a_large_stream_ships_a_few_chunks() {
     remember(&mut expected, &first, &sources);
     bytes.insert(17 * MIB, 0x55);
     let sources = [stream("db", bytes)];
-    let second = machine.backup("erp", &sources).await.unwrap();
-    remember(&mut expected, &second, &sources);
+    let second = machine.remembered(&mut expected, "erp", &sources).await;
     assert!((second.stats.shipped as usize) < 4 * MIB && second.stats.new > 0, "{:?}", second.stats);
     assert!(restore_all(&world.person().await, &expected).await.is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn renamed_touched_and_copied_files_ship_their_headers() {
-    let world = World::new().await;
-    let machine = world.machine("m").await;
-    let mut expected = Expected::new();
+    let (world, machine, mut expected) = started().await;
     let mut random = Random::new(5);
     let mut files = small_tree(&mut random, 20, 9000);
     files.insert("data/large".into(), file(random.noise(5 * MIB)));
     let mut night = async |files: &Tree| {
         let sources = [tree("files", files)];
-        let manifest = machine.backup("erp", &sources).await.unwrap();
-        remember(&mut expected, &manifest, &sources);
+        let manifest = machine.remembered(&mut expected, "erp", &sources).await;
         world.clock.hours(24);
         manifest.stats.new
     };
@@ -106,17 +96,14 @@ async fn content_that_changes_back_and_forth_does_not_pile_up_generations() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn equal_content_in_two_sources_is_stored_once() {
-    let world = World::new().await;
-    let machine = world.machine("m").await;
-    let mut expected = Expected::new();
+    let (world, machine, mut expected) = started().await;
     let mut random = Random::new(8);
     let (large, small) = (random.noise(2 * MIB), random.noise(30_000));
     let files =
         |a: &str, b: &str| Tree::from([(a.to_owned(), file(large.clone())), (b.to_owned(), file(small.clone()))]);
     let sources =
         [tree("a", &files("data/x", "data/y")), tree("b", &files("data/p", "data/q")), stream("c", large.clone())];
-    let manifest = machine.backup("erp", &sources).await.unwrap();
-    remember(&mut expected, &manifest, &sources);
+    let manifest = machine.remembered(&mut expected, "erp", &sources).await;
     let once = (large.len() + small.len()) as u64;
     assert!((once..once + 8192).contains(&manifest.stats.new), "{:?}", manifest.stats);
     assert!(world.bytes("packs/") < once as usize + 16_384);
@@ -125,9 +112,7 @@ async fn equal_content_in_two_sources_is_stored_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sparse_packs_are_left_and_go() {
-    let world = World::new().await;
-    let machine = world.machine("m").await;
-    let mut expected = Expected::new();
+    let (world, machine, mut expected) = started().await;
     let mut random = Random::new(11);
     let mut files = small_tree(&mut random, 200, 20_000);
     let all = machine.backup("erp", &[tree("files", &files)]).await.unwrap();
@@ -157,15 +142,12 @@ async fn sparse_packs_are_left_and_go() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tree_of_several_segments_survives_changes_at_every_seam() {
-    let world = World::new().await;
-    let machine = world.machine("m").await;
-    let mut expected = Expected::new();
+    let (world, machine, mut expected) = started().await;
     let mut random = Random::new(21);
     let mut files: Tree = (0..4000).map(|i| (format!("data/{i:05}"), file(format!("content {i}")))).collect();
     for night in 0..8 {
         let sources = [tree("files", &files)];
-        let manifest = machine.backup("erp", &sources).await.unwrap();
-        remember(&mut expected, &manifest, &sources);
+        let manifest = machine.remembered(&mut expected, "erp", &sources).await;
         let segments = &manifest.sources[0].artifacts[0].segments;
         assert!(segments.len() > 2, "{} segments", segments.len());
         if night > 0 {
@@ -175,7 +157,7 @@ async fn a_tree_of_several_segments_survives_changes_at_every_seam() {
         // The first or last entry of a segment goes, changes or gets a neighbour, and a few anywhere.
         let segment = machine.catalog.segment(&segments[random.below(segments.len() - 1)]).await.unwrap();
         let seam = if night % 2 == 0 { segment.entries.last() } else { segment.entries.first() };
-        let path = String::from_utf8(seam.unwrap().file.as_ref().unwrap().path.0.clone()).unwrap();
+        let path = String::from_utf8(seam.unwrap().path().unwrap().0.clone()).unwrap();
         match night % 3 {
             0 => drop(files.remove(&path)),
             1 => drop(files.insert(path, file(random.noise(300)))),

@@ -215,6 +215,13 @@ impl Machine {
         Ok(Run { writer, outcomes: Vec::new(), clock: self.clock.clone() })
     }
 
+    /// A whole run, remembered.
+    pub async fn remembered(&self, expected: &mut Expected, plan: &str, sources: &[Source]) -> Manifest {
+        let manifest = self.backup(plan, sources).await.unwrap();
+        remember(expected, &manifest, sources);
+        manifest
+    }
+
     /// A whole run.
     pub async fn backup(&self, plan: &str, sources: &[Source]) -> Result<Manifest> {
         let mut run = self.begin(plan).await?;
@@ -268,16 +275,21 @@ fn deliver(writer: &BackupWriter, source: &Source) -> Result<backstay::repositor
     artifact.finish()
 }
 
-type Base = HashMap<Vec<u8>, (Arc<BaseSegment>, usize)>;
+/// The entries of each member.
+type Base = HashMap<Vec<u8>, Vec<(Arc<BaseSegment>, usize)>>;
 
 fn base_of(writer: &BackupWriter, source: &Name) -> Base {
-    let mut found = HashMap::new();
+    let mut found = Base::new();
     for reference in writer.base(source, "tree").map(|a| a.segments.clone()).unwrap_or_default() {
         // As sources do: what cannot be compared with is read.
-        let Ok(segment) = writer.base_segment(&reference) else { continue };
+        let Ok(segment) = writer.base_segment(&reference) else {
+            // It may go on with a file that began before it.
+            reference.first.iter().for_each(|path| drop(found.remove(&path.0)));
+            continue;
+        };
         for (i, entry) in segment.segment.entries.iter().enumerate() {
-            if let Some(f) = &entry.file {
-                found.insert(f.path.0.clone(), (segment.clone(), i));
+            if let Some(path) = entry.path() {
+                found.entry(path.0.clone()).or_default().push((segment.clone(), i));
             }
         }
     }
@@ -304,11 +316,12 @@ fn members(writer: &BackupWriter, artifact: &mut ArtifactWriter, source: &Name, 
             blob: None,
             read_day: 20_000,
         };
-        if let Some((segment, index)) = base.get(path.as_bytes()) {
-            let before = &segment.segment.entries[*index];
-            let same = before.file.as_ref().is_some_and(|f| f.ctime == entry.ctime && f.size == entry.size);
-            if same && artifact.reusable(segment, before) {
-                artifact.reuse(segment, *index)?;
+        if let Some(before) = base.get(path.as_bytes()) {
+            let (segment, index) = &before[0];
+            let first = segment.segment.entries[*index].file.as_ref();
+            let same = first.is_some_and(|f| f.ctime == entry.ctime && f.size == entry.size);
+            if same && before.iter().all(|(s, i)| artifact.reusable(s, &s.segment.entries[*i])) {
+                before.iter().try_for_each(|(s, i)| artifact.reuse(s, *i))?;
                 continue;
             }
         }
@@ -325,6 +338,18 @@ fn members(writer: &BackupWriter, artifact: &mut ArtifactWriter, source: &Name, 
 
 /// What backups must give back: by plan and id, the bytes by source.
 pub type Expected = BTreeMap<(Name, BackupId), Arc<BTreeMap<String, Vec<u8>>>>;
+
+/// Remembers what a backup must give back.
+pub fn remember(expected: &mut Expected, manifest: &Manifest, sources: &[Source]) {
+    expected.insert((manifest.plan.clone(), manifest.id.clone()), Arc::new(data::expected(sources)));
+}
+
+/// A new vault, a machine that backs up into it, and nothing to remember yet.
+pub async fn started() -> (World, Machine, Expected) {
+    let world = World::new().await;
+    let machine = world.machine("m").await;
+    (world, machine, Expected::new())
+}
 
 /// Reads all artifacts of a backup and compares them.
 ///

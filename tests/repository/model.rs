@@ -9,8 +9,7 @@
 //! `BACKSTAY_SEED=17 cargo test --test repository model` repeats one history.
 
 use crate::data::{Random, Source, Tree, dir, file, mutate, stream, tree};
-use crate::harness::{Expected, GRACE, Machine, Run, World, restore_all};
-use crate::pruning::remember;
+use crate::harness::{Expected, GRACE, Machine, Run, World, remember, restore_all};
 use backstay::error::Kind;
 use backstay::model::{BackupId, Name, PackId};
 use backstay::repository::manifest::Manifest;

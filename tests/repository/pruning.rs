@@ -1,8 +1,8 @@
 //! Prune deletes garbage and nothing else, whatever runs beside it.
 
-use crate::data::{self, Random, Source, stream, tree};
+use crate::data::{self, Random, stream, tree};
 use crate::gate::Gate;
-use crate::harness::{Expected, GRACE, Machine, World, restore_all, small_tree};
+use crate::harness::{Expected, GRACE, Machine, World, remember, restore_all, small_tree, started};
 use backstay::error::Kind;
 use backstay::repository::catalog::Catalog;
 use backstay::repository::manifest::Manifest;
@@ -11,11 +11,6 @@ use backstay::repository::{access, layout, marks};
 use jiff::SignedDuration;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-
-/// Remembers what a backup must give back.
-pub fn remember(expected: &mut Expected, manifest: &Manifest, sources: &[Source]) {
-    expected.insert((manifest.plan.clone(), manifest.id.clone()), Arc::new(data::expected(sources)));
-}
 
 /// The packs that the manifests of a vault name.
 pub async fn named_packs(world: &World) -> BTreeSet<String> {
@@ -35,7 +30,8 @@ fn noise(seed: u64, length: usize) -> Vec<u8> {
     Random::new(seed).noise(length)
 }
 
-async fn forget(machine: &Machine, manifest: &Manifest) {
+/// Forgets one backup.
+pub async fn forget(machine: &Machine, manifest: &Manifest) {
     let report = marks::forget(machine.catalog.vault(), &[(manifest.plan.clone(), manifest.id.clone())]).await.unwrap();
     assert_eq!(report.removed.len(), 1);
 }
@@ -46,15 +42,12 @@ fn pruning(max_share: f64) -> PruneOptions {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_prunes_beyond_the_grace_time_leave_what_manifests_name_and_nothing_else() {
-    let world = World::new().await;
-    let machine = world.machine("m").await;
-    let mut expected = Expected::new();
+    let (world, machine, mut expected) = started().await;
     let mut manifests = Vec::new();
     for i in 0..4 {
         let sources =
             [tree("files", &small_tree(&mut Random::new(i + 1), 20, 4000)), stream("db", noise(i + 50, 60_000))];
-        let manifest = machine.backup("erp", &sources).await.unwrap();
-        remember(&mut expected, &manifest, &sources);
+        let manifest = machine.remembered(&mut expected, "erp", &sources).await;
         manifests.push(manifest);
         world.clock.hours(24);
     }
@@ -74,14 +67,11 @@ async fn two_prunes_beyond_the_grace_time_leave_what_manifests_name_and_nothing_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_run_that_began_before_the_record_is_rescued_and_one_that_began_after_stores_again() {
-    let world = World::new().await;
-    let machine = world.machine("m").await;
-    let mut expected = Expected::new();
+    let (world, machine, mut expected) = started().await;
     let old = [stream("db", noise(1, 100_000))];
     let first = machine.backup("erp", &old).await.unwrap();
     let other = [stream("db", noise(2, 100_000))];
-    let kept = machine.backup("other", &other).await.unwrap();
-    remember(&mut expected, &kept, &other);
+    machine.remembered(&mut expected, "other", &other).await;
     world.clock.hours(24);
 
     // Begins while the first backup is there, and names its pack after that backup is gone and its pack condemned.
@@ -105,14 +95,11 @@ async fn a_run_that_began_before_the_record_is_rescued_and_one_that_began_after_
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_slow_prune_does_not_delete_what_was_stored_after_a_faster_one_had_carried_out_the_same_record() {
-    let world = World::new().await;
-    let machine = world.machine("m").await;
-    let mut expected = Expected::new();
+    let (world, machine, mut expected) = started().await;
     let sources = [stream("db", noise(1, 100_000))];
     let gone = machine.backup("erp", &sources).await.unwrap();
     let others = [stream("db", noise(2, 1000))];
-    let kept = machine.backup("erp", &others).await.unwrap();
-    remember(&mut expected, &kept, &others);
+    machine.remembered(&mut expected, "erp", &others).await;
     forget(&machine, &gone).await;
     world.clock.hours(24);
     world.prune().await.unwrap();
@@ -145,8 +132,7 @@ async fn a_run_is_safe_wherever_forget_and_prune_fall_between_its_readings() {
         let sources = [stream("db", noise(1, 100_000))];
         let first = machine.backup("erp", &sources).await.unwrap();
         let others = [stream("db", noise(3, 1000))];
-        let kept = machine.backup("other", &others).await.unwrap();
-        remember(&mut expected, &kept, &others);
+        machine.remembered(&mut expected, "other", &others).await;
         world.clock.hours(24);
         let mut running = machine.begin("erp").await.unwrap();
         running.feed(&sources).await;
@@ -225,12 +211,9 @@ async fn a_locked_object_stays_condemned_by_one_record_until_the_lock_ends() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_stand_in_of_a_damaged_pack_is_not_garbage() {
-    let world = World::new().await;
-    let machine = world.machine("m").await;
-    let mut expected = Expected::new();
+    let (world, machine, mut expected) = started().await;
     let sources = [stream("db", noise(1, 100_000))];
-    let first = machine.backup("erp", &sources).await.unwrap();
-    remember(&mut expected, &first, &sources);
+    machine.remembered(&mut expected, "erp", &sources).await;
     let pack = world.keys("packs/").pop().unwrap();
     world.store.remove(&pack);
     assert_eq!(world.check().await.whole, 0);
@@ -238,8 +221,7 @@ async fn the_stand_in_of_a_damaged_pack_is_not_garbage() {
     let second = machine.backup("erp", &sources).await.unwrap();
     world.clock.hours(1);
     let changed = [stream("db", noise(5, 100_000))];
-    let third = machine.backup("erp", &changed).await.unwrap();
-    remember(&mut expected, &third, &changed);
+    machine.remembered(&mut expected, "erp", &changed).await;
     // The only manifest that names the stand-in goes; the first backup still lives by it.
     forget(&machine, &second).await;
     assert_eq!(world.check().await.whole, 2);
@@ -252,12 +234,9 @@ async fn the_stand_in_of_a_damaged_pack_is_not_garbage() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_journal_entry_does_not_bring_back_a_condemned_pack() {
-    let world = World::new().await;
-    let machine = world.machine("m").await;
-    let mut expected = Expected::new();
+    let (world, machine, mut expected) = started().await;
     let kept_sources = [stream("db", noise(2, 1000))];
-    let kept = machine.backup("erp", &kept_sources).await.unwrap();
-    remember(&mut expected, &kept, &kept_sources);
+    machine.remembered(&mut expected, "erp", &kept_sources).await;
     let sources = [stream("db", noise(1, 100_000))];
     // Shipped and never committed; pruned at the first moment at which it is not young.
     let mut run = machine.begin("erp").await.unwrap();
@@ -269,8 +248,7 @@ async fn a_journal_entry_does_not_bring_back_a_condemned_pack() {
     assert_eq!(world.prune().await.unwrap().condemned_objects, 1);
     world.clock.hours(24);
     let machine = world.machine("m").await;
-    let again = machine.backup("erp", &sources).await.unwrap();
-    remember(&mut expected, &again, &sources);
+    let again = machine.remembered(&mut expected, "erp", &sources).await;
     assert!(again.stats.shipped > 100_000);
     world.clock.advance(GRACE);
     world.prune().await.unwrap();
@@ -293,8 +271,7 @@ async fn what_was_condemned_before_a_run_began_is_not_named_by_it_although_a_bac
         let first = machine.backup("erp", &sources).await.unwrap();
         let elsewhere = data::Tree::from([("data/copy".to_owned(), data::file(bytes))]);
         let others = [if packs_live_elsewhere { tree("files", &elsewhere) } else { stream("db", noise(3, 1000)) }];
-        let kept = machine.backup("other", &others).await.unwrap();
-        remember(&mut expected, &kept, &others);
+        machine.remembered(&mut expected, "other", &others).await;
         world.clock.hours(24);
         let mut running = machine.begin("erp").await.unwrap();
         running.feed(&sources).await;
@@ -317,12 +294,9 @@ async fn what_was_condemned_before_a_run_began_is_not_named_by_it_although_a_bac
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_old_journal_does_not_name_what_is_long_gone() {
-    let world = World::new().await;
-    let machine = world.machine("m").await;
-    let mut expected = Expected::new();
+    let (world, machine, mut expected) = started().await;
     let kept_sources = [stream("db", noise(2, 1000))];
-    let kept = machine.backup("other", &kept_sources).await.unwrap();
-    remember(&mut expected, &kept, &kept_sources);
+    machine.remembered(&mut expected, "other", &kept_sources).await;
     let sources = [stream("db", noise(1, 100_000))];
     let mut run = machine.begin("erp").await.unwrap();
     run.feed(&sources).await;

@@ -1,15 +1,16 @@
 //! What must not go on is refused in time, and what was interrupted goes on the next time.
 
 use crate::data::{Random, stream, tree};
-use crate::harness::{Expected, GRACE, Machine, World, name, restore_all, small_tree};
-use crate::pruning::remember;
+use crate::gate::Gate;
+use crate::harness::{Expected, GRACE, Machine, World, name, remember, restore_all, small_tree};
 use age::x25519;
 use backstay::error::Kind;
-use backstay::repository::access::{self, Unlock};
+use backstay::repository::access::{self, KeyRecipient, NewVault, Unlock};
 use backstay::repository::record::RecordKind;
 use backstay::repository::writer::WriterOptions;
 use backstay::repository::{layout, marks, vault};
-use backstay::storage::{ErrorKind, StorageError};
+use backstay::storage::fs::FsStore;
+use backstay::storage::{ErrorKind, ObjectStore, StorageError};
 use jiff::SignedDuration;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -95,7 +96,65 @@ async fn init_never_touches_a_vault_not_even_one_that_lost_its_header() {
     let fresh = World::new().await;
     fresh.store.remove("host-1/vault.json");
     fresh.init().await.unwrap();
+    assert!(fresh.keys("keys/0001/").is_empty() && fresh.keys("keys/0002/").len() == 3);
     access::open_with(fresh.store.clone(), &fresh.host, &fresh.unlock()).await.unwrap();
+}
+
+/// Two at once, each stopped and let go at every point where it matters.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_inits_at_once_one_makes_the_vault_and_nothing_of_the_other_stays() {
+    let points = [("list", "keys"), ("put", "canary"), ("put", ".age"), ("put", ".label"), ("put", "vault.json")];
+    for (op, part) in points {
+        let world = World::new().await;
+        for key in world.store.snapshot().keys() {
+            world.store.remove(key);
+        }
+        let gate = Gate::new(world.store.clone());
+        gate.stops_before(op, part);
+        let slow = x25519::Identity::generate();
+        let keys = [(name("recovery"), "recovery", KeyRecipient::X25519(slow.to_public()))];
+        let (line, host, now) = (gate.clone(), world.host.clone(), world.clock.now());
+        let stopped = tokio::spawn(async move { NewVault::generate(now, GRACE).write(line, host, &keys).await });
+        gate.reached.acquire().await.unwrap().forget();
+        world.init().await.unwrap();
+        gate.go_on.add_permits(1);
+        let lost = stopped.await.unwrap().unwrap_err();
+        assert!(lost.kind == Kind::Refused && lost.what.contains("already"), "{op} {part}: {lost}");
+        let folders: std::collections::BTreeSet<String> =
+            world.keys("keys/").iter().map(|k| k.rsplit_once('/').unwrap().0.to_owned()).collect();
+        assert_eq!((folders.len(), world.keys("keys/").len()), (1, 3), "{op} {part}: {:?}", world.keys("keys/"));
+        let person = world.person().await;
+        assert_eq!(person.vault().locked, None);
+        let unlock = Unlock::Identities(vec![slow], None);
+        assert_eq!(access::open_with(world.store.clone(), &world.host, &unlock).await.unwrap_err().kind, Kind::Key);
+        assert!(world.check().await.is_clean());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_inits_at_once_in_a_directory_one_wins() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Arc::new(FsStore::new(dir.path(), std::time::Duration::from_secs(60)).unwrap());
+    let inits = (0..6).map(|_| {
+        let store = store.clone();
+        tokio::spawn(async move {
+            let identity = x25519::Identity::generate();
+            let keys = [(name("recovery"), "recovery", KeyRecipient::X25519(identity.to_public()))];
+            let now = store.now().await.unwrap();
+            (identity, NewVault::generate(now, GRACE).write(store, name("host-1"), &keys).await)
+        })
+    });
+    let mut won = Vec::new();
+    for ended in futures::future::join_all(inits).await {
+        match ended.unwrap() {
+            (identity, Ok(_)) => won.push(identity),
+            (_, Err(e)) => assert!(e.kind == Kind::Refused && e.what.contains("already"), "{e}"),
+        }
+    }
+    assert_eq!(won.len(), 1);
+    let vault = access::open_with(store.clone(), &name("host-1"), &Unlock::Identities(won, None)).await.unwrap();
+    assert_eq!(vault.list(layout::KEYS).await.unwrap().len(), 3);
+    assert_eq!(vault.locked, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -112,6 +171,30 @@ async fn a_second_machine_under_the_same_name_must_take_over() {
     world.clock.hours(1);
     assert_eq!(old.backup("erp", &[stream("db", "z")]).await.unwrap_err().kind, Kind::Refused);
     new.backup("erp", &[stream("db", "z")]).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_clone_is_refused_under_every_plan_and_taking_over_holds_for_every_plan() {
+    let world = World::new().await;
+    let (old, new) = (world.machine("old").await, world.machine("new").await);
+    let sources = [stream("db", "x")];
+    for plan in ["erp", "files"] {
+        old.backup(plan, &sources).await.unwrap();
+        world.clock.hours(1);
+    }
+    for plan in ["erp", "files", "a-new-plan"] {
+        let error = new.backup(plan, &sources).await.unwrap_err();
+        assert!(error.kind == Kind::Refused && error.what.contains("plan files"), "{plan}: {error}");
+    }
+    let mut run = new.begin_with("erp", WriterOptions { take_over: true, ..Machine::options() }).await.unwrap();
+    run.feed(&sources).await;
+    run.commit().await.unwrap();
+    world.clock.hours(1);
+    for plan in ["files", "erp", "a-new-plan"] {
+        assert_eq!(old.backup(plan, &sources).await.unwrap_err().kind, Kind::Refused, "{plan}");
+        new.backup(plan, &sources).await.unwrap();
+        world.clock.hours(1);
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -172,8 +255,7 @@ async fn a_kill_at_any_put_leaves_earlier_backups_and_the_next_run_whole() {
             let mut expected = Expected::new();
             let mut random = Random::new(7);
             let before = [stream("db", random.noise(300_000)), tree("files", &small_tree(&mut random, 9, 4000))];
-            let first = machine.backup("erp", &before).await.unwrap();
-            remember(&mut expected, &first, &before);
+            machine.remembered(&mut expected, "erp", &before).await;
             world.clock.hours(1);
             let after = [stream("db", random.noise(5 * MIB)), tree("files", &small_tree(&mut random, 9, 4000))];
             let mut run = machine.begin("erp").await.unwrap();
@@ -194,8 +276,7 @@ async fn a_kill_at_any_put_leaves_earlier_backups_and_the_next_run_whole() {
             expected.insert((name("erp"), id), Arc::new(crate::data::expected(&after)));
             let machine = world.machine("m").await;
             world.clock.hours(1);
-            let again = machine.backup("erp", &after).await.unwrap();
-            remember(&mut expected, &again, &after);
+            machine.remembered(&mut expected, "erp", &after).await;
             let failed = restore_all(&world.person().await, &expected).await;
             assert!(failed.is_empty(), "killed at put {k}: {failed:?}");
             assert!(world.check().await.is_clean());

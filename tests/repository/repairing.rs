@@ -1,24 +1,20 @@
 //! What `check` finds damaged, the next backups make whole from live data, and what they cannot they say.
 
 use crate::data::{Content, File, Random, Source, Tree, dir, file, stream, tree};
-use crate::harness::{Expected, World, restore_all, small_tree};
-use crate::pruning::remember;
+use crate::harness::{Expected, World, remember, restore_all, small_tree, started};
 use backstay::error::Kind;
 use backstay::repository::layout;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_deleted_pack_of_a_tree_comes_back_for_old_backups_too() {
-    let world = World::new().await;
-    let machine = world.machine("m").await;
-    let mut expected = Expected::new();
+    let (world, machine, mut expected) = started().await;
     // Folders, empty files and the tar's end are in the pack as well.
     let mut files = small_tree(&mut Random::new(3), 12, 3000);
     files.insert("data/empty".into(), file(""));
     files.insert("data/folder/".into(), dir());
     let sources = [tree("files", &files)];
     for _ in 0..2 {
-        let manifest = machine.backup("erp", &sources).await.unwrap();
-        remember(&mut expected, &manifest, &sources);
+        machine.remembered(&mut expected, "erp", &sources).await;
         world.clock.hours(1);
     }
     let packs = world.keys("packs/");
@@ -30,8 +26,7 @@ async fn a_deleted_pack_of_a_tree_comes_back_for_old_backups_too() {
     let report = world.check().await;
     assert_eq!((report.whole, report.findings.len()), (0, 1));
     world.clock.hours(1);
-    let manifest = machine.backup("erp", &sources).await.unwrap();
-    remember(&mut expected, &manifest, &sources);
+    machine.remembered(&mut expected, "erp", &sources).await;
     let failed = restore_all(&world.person().await, &expected).await;
     assert!(failed.is_empty(), "{failed:?}");
     let report = world.check().await;
@@ -64,17 +59,14 @@ async fn a_repaired_pack_is_not_repaired_again_by_every_run() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn more_damaged_packs_than_one_run_rebuilds_are_rebuilt_by_the_runs_after_it() {
-    let world = World::new().await;
-    let machine = world.machine("m").await;
-    let mut expected = Expected::new();
+    let (world, machine, mut expected) = started().await;
     let mut random = Random::new(9);
     // Nine packs of files: each run adds one of its own.
     let mut files = Tree::new();
     for i in 0..9 {
         files.insert(format!("data/{i}"), file(random.noise(20_000)));
         let sources = [tree("files", &files)];
-        let manifest = machine.backup("erp", &sources).await.unwrap();
-        remember(&mut expected, &manifest, &sources);
+        machine.remembered(&mut expected, "erp", &sources).await;
         world.clock.hours(1);
     }
     let packs = world.keys("packs/");
@@ -85,8 +77,7 @@ async fn more_damaged_packs_than_one_run_rebuilds_are_rebuilt_by_the_runs_after_
     assert_eq!(world.check().await.whole, 0);
     let sources = [tree("files", &files)];
     for _ in 0..4 {
-        let manifest = machine.backup("erp", &sources).await.unwrap();
-        remember(&mut expected, &manifest, &sources);
+        machine.remembered(&mut expected, "erp", &sources).await;
         world.clock.hours(1);
     }
     let failed = restore_all(&world.person().await, &expected).await;
@@ -102,8 +93,7 @@ async fn a_damaged_segment_does_not_get_into_the_next_backup_and_old_backups_hea
         let mut expected = Expected::new();
         let sources =
             [stream("db", Random::new(1).noise(400_000)), tree("files", &small_tree(&mut Random::new(2), 9, 900))];
-        let first = machine.backup("erp", &sources).await.unwrap();
-        remember(&mut expected, &first, &sources);
+        let first = machine.remembered(&mut expected, "erp", &sources).await;
         world.clock.hours(1);
         for segment in first.segments() {
             world.store.remove(&world.key(&layout::meta(&segment.object)));
@@ -113,8 +103,7 @@ async fn a_damaged_segment_does_not_get_into_the_next_backup_and_old_backups_hea
         if !with_cache {
             std::fs::remove_dir_all(machine.cache.as_ref().unwrap()).unwrap();
         }
-        let second = machine.backup("erp", &sources).await.unwrap();
-        remember(&mut expected, &second, &sources);
+        let second = machine.remembered(&mut expected, "erp", &sources).await;
         let failed = restore_all(&world.person().await, &expected).await;
         assert!(!failed.contains_key(&(second.plan.clone(), second.id.clone())), "cache {with_cache}: {failed:?}");
         if with_cache {
@@ -129,12 +118,9 @@ async fn a_damaged_segment_does_not_get_into_the_next_backup_and_old_backups_hea
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_host_no_longer_has_stays_damaged_and_is_named() {
-    let world = World::new().await;
-    let machine = world.machine("m").await;
-    let mut expected = Expected::new();
+    let (world, machine, mut expected) = started().await;
     let old = [stream("db", Random::new(1).noise(300_000))];
-    let first = machine.backup("erp", &old).await.unwrap();
-    remember(&mut expected, &first, &old);
+    let first = machine.remembered(&mut expected, "erp", &old).await;
     let pack = world.keys("packs/").pop().unwrap();
     let body = world.store.raw(&pack).unwrap();
     world
@@ -142,8 +128,7 @@ async fn what_the_host_no_longer_has_stays_damaged_and_is_named() {
         .replace(&pack, [&body[..body.len() / 2], &[body[body.len() / 2] ^ 1], &body[body.len() / 2 + 1..]].concat());
     world.check().await;
     let new = [stream("db", Random::new(2).noise(300_000))];
-    let second = machine.backup("erp", &new).await.unwrap();
-    remember(&mut expected, &second, &new);
+    machine.remembered(&mut expected, "erp", &new).await;
     let failed = restore_all(&world.person().await, &expected).await;
     assert_eq!(failed.keys().collect::<Vec<_>>(), [&(first.plan.clone(), first.id.clone())]);
     let report = world.check().await;
@@ -169,13 +154,10 @@ async fn a_source_that_breaks_does_not_take_another_one_with_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_damaged_pack_that_cannot_be_rebuilt_is_not_named_again() {
-    let world = World::new().await;
-    let machine = world.machine("m").await;
-    let mut expected = Expected::new();
+    let (world, machine, mut expected) = started().await;
     let mut bytes = Random::new(1).noise(3 << 20);
     let first = [stream("db", bytes.clone())];
-    let manifest = machine.backup("erp", &first).await.unwrap();
-    remember(&mut expected, &manifest, &first);
+    machine.remembered(&mut expected, "erp", &first).await;
     let packs = world.keys("packs/");
     assert_eq!(packs.len(), 1);
     world.store.remove(&packs[0]);
@@ -185,9 +167,25 @@ async fn a_damaged_pack_that_cannot_be_rebuilt_is_not_named_again() {
     let end = bytes.len() - 1000;
     bytes[end..].fill(7);
     let second = [stream("db", bytes)];
-    let manifest = machine.backup("erp", &second).await.unwrap();
-    remember(&mut expected, &manifest, &second);
+    let manifest = machine.remembered(&mut expected, "erp", &second).await;
     let failed = restore_all(&world.person().await, &expected).await;
     assert_eq!(failed.len(), 1, "the second backup is whole: {failed:?}");
     assert!(!failed.contains_key(&(manifest.plan, manifest.id)));
+}
+
+/// The check cannot read the segment and does not know of the pack; the cache still has the segment.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pack_that_only_a_damaged_segment_names_is_not_trusted() {
+    let (world, machine, mut expected) = started().await;
+    let sources =
+        [stream("db", Random::new(1).noise(400_000)), tree("files", &small_tree(&mut Random::new(2), 9, 900))];
+    machine.remembered(&mut expected, "erp", &sources).await;
+    world.clock.hours(1);
+    for key in [world.keys("meta/"), world.keys("packs/")].concat() {
+        world.store.remove(&key);
+    }
+    world.check().await;
+    let second = machine.remembered(&mut expected, "erp", &sources).await;
+    let failed = restore_all(&world.person().await, &expected).await;
+    assert!(!failed.contains_key(&(second.plan, second.id)), "{failed:?}");
 }

@@ -100,7 +100,7 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
 
     let asked = asked_of(&chosen, &args)?;
     let own = own_paths(config);
-    let resources = resources(&asked, config, &own, &m.id, Some((&reader, &m)))?;
+    let resources = resources(&asked, config, &own, &m.id, Some(&m), Some(&reader))?;
     let state_dir = context.state_dir(config);
     if journal_file(&state_dir).exists() {
         return Err(open_restore(&journal_file(&state_dir)));

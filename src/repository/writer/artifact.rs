@@ -9,7 +9,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::BlobId;
 use crate::repository::chunker;
 use crate::repository::manifest::Artifact;
-use crate::repository::segment::{Entry, FileEntry, SegmentRef};
+use crate::repository::segment::{Bytes, Entry, FileEntry, SegmentRef};
 use crate::telemetry::monitor::Event;
 use std::io::Read;
 use std::sync::atomic::Ordering;
@@ -40,6 +40,8 @@ pub struct ArtifactWriter {
     references: Vec<Reference>,
     blake3: Option<String>,
     buffer: Vec<u8>,
+    /// See [`ArtifactWriter::is_torn`].
+    torn: bool,
 }
 
 /// An artifact whose bytes are all given; becomes part of the manifest at commit.
@@ -77,11 +79,12 @@ impl PendingArtifact {
 impl ArtifactWriter {
     pub(super) fn new(shared: Arc<Shared>, name: &str, media: &str) -> Self {
         ArtifactWriter {
+            recipe: RecipeBuilder::new(shared.options.division),
+            torn: false,
             shared,
             name: name.to_owned(),
             media: media.to_owned(),
             open: OpenPack::default(),
-            recipe: RecipeBuilder::default(),
             references: Vec::new(),
             blake3: None,
             buffer: Vec::new(),
@@ -179,8 +182,10 @@ impl ArtifactWriter {
         if !state.loaded {
             state.loaded = true;
             let known = &mut state.known;
-            self.shared.runtime.block_on(self.shared.each_earlier_segment(|segment| {
-                known.add_segment(segment);
+            self.shared.runtime.block_on(self.shared.each_earlier_segment(|reference, segment| {
+                if !self.shared.damaged.contains(&reference.object) {
+                    known.add_segment(segment);
+                }
                 !known.is_full()
             }))?;
         }
@@ -256,20 +261,45 @@ impl ArtifactWriter {
         self.collect()
     }
 
-    /// Adds a large file: `stored` bytes of content from a reader (less than its size when it is sparse).
+    /// Adds a large file: `stored` bytes of content from a reader (less than its size when it is sparse). Its entries
+    /// leave as they fill, so that a file of any size takes the same memory.
+    ///
+    /// # Errors
+    /// [`Kind::Source`] when reading fails; then see [`ArtifactWriter::is_torn`].
     pub fn large(&mut self, file: FileEntry, header: &[u8], stored: u64, reader: &mut dyn Read) -> Result<()> {
         let padding = &[0u8; BLOCK][..(stored.next_multiple_of(BLOCK as u64) - stored) as usize];
         self.mend(|repair| repair.header(&file.path, header));
+        let path = file.path.clone();
+        let mut file = Some(file);
         let mut pieces = vec![self.raw(header)?];
-        self.chunks(reader, Some(stored), |_, _, piece| {
+        self.chunks(reader, Some(stored), |writer, _, piece| {
+            if writer.recipe.is_full(&pieces) {
+                writer.torn = true;
+                writer.part(file.take(), &path, std::mem::take(&mut pieces))?;
+            }
             pieces.push(piece);
             Ok(())
         })?;
         if !padding.is_empty() {
             pieces.push(self.raw(padding)?);
         }
-        self.recipe.push(Some(file), pieces)?;
+        self.torn = false;
+        self.part(file, &path, pieces)
+    }
+
+    /// One entry of a large file; the first has the member.
+    fn part(&mut self, file: Option<FileEntry>, path: &Bytes, pieces: Vec<Piece>) -> Result<()> {
+        match file {
+            Some(file) => self.recipe.push(Some(file), pieces)?,
+            None => self.recipe.push_more(path.clone(), pieces)?,
+        }
         self.collect()
+    }
+
+    /// Whether the beginning of a large file is given and its rest could not be read. It cannot be taken back: nothing
+    /// can be made of this artifact any more, and the source has to begin a new one.
+    pub fn is_torn(&self) -> bool {
+        self.torn
     }
 
     /// Adds bytes of the tar itself, like its end. They are the same in every backup, hence a blob.
@@ -302,9 +332,12 @@ impl ArtifactWriter {
     }
 
     /// Whether an entry may be named again without reading: all its packs may be, and no damaged pack waits for
-    /// its bytes.
+    /// its bytes. What only a damaged segment names was not checked: the segment is known here from the cache.
     pub fn reusable(&self, base: &BaseSegment, entry: &Entry) -> bool {
-        if entry.file.as_ref().is_some_and(|f| lock(&self.shared.repair).waits_for(&f.path)) {
+        if self.shared.damaged.contains(&base.reference.object) {
+            return false;
+        }
+        if entry.path().is_some_and(|path| lock(&self.shared.repair).waits_for(path)) {
             return false;
         }
         let state = lock(&self.shared.known);
@@ -328,7 +361,9 @@ impl ArtifactWriter {
         for finished in self.recipe.take_finished() {
             self.references.push(self.shared.ship_segment(finished)?);
         }
-        if self.recipe.waiting() > MAX_WAITING {
+        // Only when this pack is what they wait for. While an earlier one is on its way, sealing the open one would
+        // help nobody, and each change until then would become a tiny pack of its own.
+        if self.recipe.waiting() > MAX_WAITING && self.recipe.waits_for(&self.open.slot) {
             self.flush()?;
         }
         Ok(())
@@ -337,6 +372,9 @@ impl ArtifactWriter {
     /// All bytes are given. A short rest goes into the run's common last pack, so that small artifacts do not
     /// make small packs.
     pub fn finish(mut self) -> Result<PendingArtifact> {
+        if self.torn {
+            return Err(Error::new(Kind::Internal, "an artifact ended within a file"));
+        }
         let rest = std::mem::take(&mut self.open);
         if rest.plain.len() >= pack::TAIL {
             self.shared.ship_pack(rest);

@@ -2,8 +2,9 @@
 
 use super::artifact::{PendingArtifact, Reference};
 use super::pack::OpenPack;
-use super::recipe::{PackUse, Usage};
+
 use super::slot::Slot;
+use super::usage::{PackUse, Usage};
 use super::{BackupWriter, Shared, lock};
 use crate::error::{Error, Kind, Result};
 use crate::model::Name;
@@ -14,7 +15,7 @@ use crate::repository::record::RecordKind;
 use crate::repository::segment::SegmentRef;
 use crate::storage::PutOutcome;
 use crate::telemetry::monitor::Event;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -70,6 +71,7 @@ impl BackupWriter {
         let (sources, usage) = shared.finish_artifacts(outcomes).await?;
         let manifest = shared.manifest(sources, &usage, whole_plan, finished)?;
         shared.put_manifest(&manifest).await?;
+        shared.confirm(&manifest, &usage).await?;
         // The backup exists: what is left in the journal costs nothing but a few lines.
         if let Err(e) = lock(&shared.journal).clear() {
             shared.monitor.event(Event::Warning(e.one_line()));
@@ -225,11 +227,9 @@ impl Shared {
 
     /// Writes the manifest last, in time, and reads it back.
     async fn put_manifest(&self, manifest: &Manifest) -> Result<()> {
-        let grace = self.vault.grace();
-        let margin = SignedDuration::from_secs(grace.as_secs() / 8);
-        let elapsed = self.vault.now().await?.duration_since(self.store_time);
+        let (elapsed, in_time) = self.in_time(self.vault.now().await?);
         // Beyond this a prune that began after us may delete packs that we name.
-        if elapsed > grace - margin || elapsed.as_secs() < -60 {
+        if !in_time {
             return Err(Error::new(
                 Kind::Refused,
                 "the run took longer than the grace time of this vault allows, or the store's clock was set back",
@@ -237,7 +237,7 @@ impl Shared {
             .because(format!(
                 "by the store's clock {} passed, {} are allowed",
                 crate::model::time::words(elapsed),
-                crate::model::time::words(grace - margin)
+                crate::model::time::words(self.allowed())
             ))
             .hint("Run the backup again: what was uploaded is taken up, so it will be quick."));
         }

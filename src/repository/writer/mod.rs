@@ -7,34 +7,35 @@
 //! One [`BackupWriter`] serves one run. Each artifact has its own [`ArtifactWriter`], used from a thread that
 //! may block; sealing and uploading go on beside it, bounded by a budget of bytes.
 
+pub mod division;
 pub mod journal;
 pub mod known;
 pub mod pack;
 pub mod recipe;
 pub mod repair;
 pub mod slot;
+pub mod usage;
 
 mod artifact;
+mod begin;
 mod commit;
+mod late;
 mod ship;
 
 pub use artifact::{ArtifactWriter, PendingArtifact};
 pub use commit::Outcome;
+pub use division::Division;
 pub use recipe::BaseSegment;
 
 use super::catalog::Catalog;
 use super::chunker::Chunker;
-use super::layout;
+use super::condemned::Doubt;
 use super::manifest::{Artifact, Manifest, SourceState};
-use super::marks;
-use super::prune;
 use super::segment::{Segment, SegmentRef};
 use super::vault::Vault;
-use crate::error::{Error, Kind, Result};
-use crate::model::ids::PackPrefix;
+use crate::error::{Error, Result};
 use crate::model::{BackupId, Name, PackId, PackKey};
 use crate::telemetry::monitor::Monitor;
-use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use journal::UploadJournal;
 use known::Known;
@@ -42,14 +43,10 @@ use pack::{OpenPack, Sealer};
 use repair::Repair;
 use slot::InFlight;
 use std::collections::{HashMap, HashSet};
-use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
-
-/// Earlier backups of the same plan whose blobs are looked up.
-const LOOK_BACK: usize = 7;
 
 /// How a run works. The defaults suit a host of any size.
 #[derive(Clone, Debug)]
@@ -66,12 +63,22 @@ pub struct WriterOptions {
     pub memory: usize,
     /// Go on under a name that another machine has written to.
     pub take_over: bool,
+    /// Where large files are divided.
+    pub division: Division,
 }
 
 impl Default for WriterOptions {
     fn default() -> Self {
         let threads = std::thread::available_parallelism().map_or(2, usize::from);
-        WriterOptions { level: 2, verify: true, threads, uploads: 8, memory: 56 << 20, take_over: false }
+        WriterOptions {
+            level: 2,
+            verify: true,
+            threads,
+            uploads: 8,
+            memory: 56 << 20,
+            take_over: false,
+            division: Division::default(),
+        }
     }
 }
 
@@ -109,6 +116,10 @@ struct Shared {
     /// Lowest generation that may be stored, for names of which an earlier one is condemned or damaged; packs and
     /// segments alike.
     generations: HashMap<PackId, u32>,
+    /// Lowest generation that may be stored of any name.
+    lowest: u32,
+    /// What damaged condemned records leave in doubt.
+    doubt: Option<Doubt>,
     /// Packs and segments that are marked as damaged.
     damaged: HashSet<PackKey>,
     /// Segments of the manifests that this run has read, by name, less the condemned and the damaged.
@@ -138,116 +149,6 @@ pub struct BackupWriter {
 }
 
 impl BackupWriter {
-    /// Begins a run: takes the store's time first, then reads what is condemned, and only then what exists. (In
-    /// this order nothing can be deleted that the run will name. Were the manifests read first, one of them could
-    /// be forgotten and its condemned packs deleted together with their record before the records are read; see
-    /// [`prune`].)
-    ///
-    /// # Errors
-    /// [`Kind::Refused`] when another machine writes under this host's name.
-    pub async fn begin(
-        catalog: Catalog,
-        plan: Name,
-        machine: String,
-        options: WriterOptions,
-        journal: &Path,
-        monitor: Arc<dyn Monitor>,
-        started: Timestamp,
-    ) -> Result<Self> {
-        let vault = catalog.vault().clone();
-        let epoch = vault.epoch()?.clone();
-        let begun = std::time::Instant::now();
-        let store_time = vault.now().await?;
-        let (condemned, condemned_segments) = prune::condemned_objects(&vault).await?;
-        let damaged = marks::damaged(&vault).await?;
-        let mut ids = catalog.ids(Some(&plan)).await?;
-        ids.reverse();
-        let id = BackupId::after(started, ids.first().map(|(_, newest)| newest));
-        let mut earlier = Vec::new();
-        for (plan, id) in ids.into_iter().take(LOOK_BACK) {
-            match catalog.manifest(&plan, &id).await {
-                Ok(manifest) => earlier.push(manifest),
-                // A damaged manifest is check's business; the run stores again what only that one named.
-                Err(e) if e.kind == Kind::Damaged => {
-                    monitor.event(crate::telemetry::monitor::Event::Warning(e.one_line()))
-                }
-                // Forgotten since it was listed.
-                Err(e) if e.kind == Kind::NotFound => {}
-                Err(e) => return Err(e),
-            }
-        }
-        if let Some(newest) = earlier.first()
-            && newest.machine != machine
-            && !options.take_over
-        {
-            return Err(Error::new(Kind::Refused, format!("another machine has written backup {} of plan {plan} under the name {}", newest.id, vault.host()))
-                .at(layout::manifest(&plan, &newest.id))
-                .hint("If this machine replaces that one, run once with --take-over. If it is a clone, give it a `host` name of its own."));
-        }
-        let mut generations = HashMap::new();
-        for pack in condemned.iter().chain(&damaged).chain(&condemned_segments) {
-            let next = generations.entry(pack.id).or_insert(0);
-            *next = (*next).max(pack.generation + 1);
-        }
-        let forbidden: HashSet<PackKey> = condemned.union(&damaged).copied().collect();
-        let sparse: HashSet<PackPrefix> =
-            earlier.first().map(|m| m.sparse_packs.iter().copied().collect()).unwrap_or_default();
-        let mut known = Known::new(forbidden, sparse);
-        let (journal, uploaded) = UploadJournal::open(journal)?;
-        for entry in &uploaded {
-            // A pack is condemned after it was stored, and is deleted a grace time after that: one that is younger
-            // is there, or its record was seen above. What is condemned from now on outlives this run.
-            let young = store_time.duration_since(entry.at).as_secs().abs() < vault.grace().as_secs();
-            if entry.vault == vault.header.vault && entry.pack.epoch <= epoch.number && young {
-                known.add_pack(entry.pack, &entry.blobs);
-            }
-        }
-        let lasting = |s: &&SegmentRef| !condemned_segments.contains(&s.object) && !damaged.contains(&s.object);
-        let segments =
-            earlier.iter().flat_map(Manifest::segments).filter(lasting).map(|s| (s.object.id, s.clone())).collect();
-        let sealer = Sealer::new(vault.secret.clone(), epoch.recipient, options.level, options.verify);
-        let shared = Shared {
-            chunker: Chunker::new(&vault.secret),
-            id,
-            store_time,
-            begun,
-            started,
-            machine,
-            sealer,
-            known: Mutex::new(KnownState { known, loaded: false }),
-            repair: Mutex::new(Repair::new(unreplaced(&vault, &damaged, &generations).await?)),
-            generations,
-            damaged,
-            segments,
-            earlier,
-            journal: Mutex::new(journal),
-            tail: Mutex::new(OpenPack::default()),
-            budget: Arc::new(Semaphore::new(options.memory >> 10)),
-            cpu: Arc::new(Semaphore::new(options.threads.max(1))),
-            uploads: Arc::new(Semaphore::new(options.uploads.max(1))),
-            in_flight: InFlight::default(),
-            failure: Mutex::new(None),
-            counters: Counters::default(),
-            monitor,
-            runtime: Handle::current(),
-            vault,
-            catalog,
-            options,
-            plan,
-        };
-        let writer = BackupWriter { shared: Arc::new(shared) };
-        if !lock(&writer.shared.repair).is_idle() {
-            let shared = &writer.shared;
-            shared
-                .each_earlier_segment(|s| {
-                    lock(&shared.repair).learn(s);
-                    true
-                })
-                .await?;
-        }
-        Ok(writer)
-    }
-
     /// The id that this run will have when it commits.
     pub fn id(&self) -> &BackupId {
         &self.shared.id
@@ -257,7 +158,7 @@ impl BackupWriter {
     /// unchanged file is compared with.
     pub fn base(&self, source: &Name, artifact: &str) -> Option<&Artifact> {
         let record =
-            self.shared.earlier.iter().filter_map(|m| m.source(source)).find(|s| s.state == SourceState::Complete)?;
+            self.shared.spared().filter_map(|m| m.source(source)).find(|s| s.state == SourceState::Complete)?;
         record.artifacts.iter().find(|a| a.name == artifact)
     }
 
@@ -277,23 +178,6 @@ impl BackupWriter {
     }
 }
 
-/// The marked packs of which no later generation is stored that may be named: what there is to repair.
-async fn unreplaced(
-    vault: &Vault,
-    damaged: &HashSet<PackKey>,
-    generations: &HashMap<PackId, u32>,
-) -> Result<HashSet<PackKey>> {
-    let marked: Vec<PackKey> = damaged.iter().copied().collect();
-    let lists = stream::iter(marked).map(|key| async move {
-        let stored = vault.list(&layout::pack_generations(&key.id)).await?;
-        let lowest = generations.get(&key.id).copied().unwrap_or(0);
-        let good = stored.iter().filter_map(|o| layout::parse_pack(&o.key)).any(|k| k.generation >= lowest);
-        Ok::<_, Error>((!good).then_some(key))
-    });
-    let found: Vec<Option<PackKey>> = lists.buffer_unordered(16).try_collect().await?;
-    Ok(found.into_iter().flatten().collect())
-}
-
 impl Shared {
     async fn base_segment(&self, reference: &SegmentRef) -> Result<Arc<BaseSegment>> {
         let segment = self.catalog.segment(reference).await?;
@@ -303,8 +187,8 @@ impl Shared {
 
     /// Shows the segments in which this run looks for known blobs, until told to stop: those of this plan's last
     /// backups, and of the newest one of each other plan.
-    async fn each_earlier_segment(&self, mut f: impl FnMut(&Segment) -> bool) -> Result<()> {
-        let mut manifests = self.earlier.clone();
+    async fn each_earlier_segment(&self, mut f: impl FnMut(&SegmentRef, &Segment) -> bool) -> Result<()> {
+        let mut manifests: Vec<Manifest> = self.spared().cloned().collect();
         let mut newest: HashMap<Name, BackupId> = HashMap::new();
         for (plan, id) in self.catalog.ids(None).await? {
             if plan != self.plan {
@@ -312,7 +196,7 @@ impl Shared {
             }
         }
         for (plan, id) in newest {
-            manifests.extend(self.catalog.manifest(&plan, &id).await.ok());
+            manifests.extend(self.catalog.manifest(&plan, &id).await.ok().filter(|m| begin::spared(self.doubt, m)));
         }
         let mut seen = HashSet::new();
         // Streams first: the table is bounded, and a dump has few chunks that are each worth much.
@@ -322,12 +206,22 @@ impl Shared {
             // A segment that cannot be read only means that its blobs are stored again.
             if seen.insert(reference.object)
                 && let Ok(segment) = self.catalog.segment(reference).await
-                && !f(&segment)
+                && !f(reference, &segment)
             {
                 break;
             }
         }
         Ok(())
+    }
+
+    /// The earlier backups whose packs may be named again.
+    fn spared(&self) -> impl Iterator<Item = &Manifest> {
+        self.earlier.iter().filter(|m| begin::spared(self.doubt, m))
+    }
+
+    /// The lowest generation that may be stored of a name.
+    fn lowest_generation(&self, id: &PackId) -> u32 {
+        self.generations.get(id).copied().unwrap_or(0).max(self.lowest)
     }
 
     /// The first error of a seal or upload that went on beside the sources.

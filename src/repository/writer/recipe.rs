@@ -4,27 +4,20 @@
 //! whose hash says so, about every thousandth, hence an insertion or deletion renews one segment and leaves the
 //! others equal to the bytes of the backup before.
 //!
+//! A large file has thousands of extents and is divided into several entries, behind chunks whose hash says so; its
+//! segments leave while it is still being read, and a change in the middle renews the entry around it.
+//!
 //! The common case, a segment in which nothing changed, is not even encoded: while entries are reused one by one
 //! in the order of a base segment, the builder *mirrors* it, and when all of it came by, takes over its reference.
 
-use super::known::FirstBytes;
-use super::slot::Home;
+use super::division::Division;
+use super::slot::{Home, Slot};
+use super::usage::Usage;
 use crate::error::Result;
-use crate::model::ids::PackPrefix;
 use crate::model::{BlobId, PackKey};
-use crate::repository::segment::{Bytes, Entry, Extent, FileEntry, PackInfo, Segment, SegmentRef};
+use crate::repository::segment::{Bytes, Entry, Extent, FileEntry, Segment, SegmentRef};
 use std::collections::{HashMap, VecDeque};
-use std::hash::BuildHasherDefault;
 use std::sync::Arc;
-
-/// No segment ends by hash before this many entries.
-const MIN_ENTRIES: usize = 256;
-/// Entries between two ends, on average.
-const AVG_ENTRIES: u32 = 1024;
-/// No segment has more.
-const MAX_ENTRIES: usize = 4096;
-/// No segment has more extents: an entry of a large file has thousands.
-const MAX_EXTENTS: usize = 16_384;
 
 /// A run of bytes of an artifact and the pack that it is or will be in.
 #[derive(Clone)]
@@ -51,6 +44,7 @@ pub struct BaseSegment {
 
 struct Pending {
     file: Option<FileEntry>,
+    more: Option<Bytes>,
     pieces: Vec<Piece>,
 }
 
@@ -71,46 +65,10 @@ pub enum Finished {
     Same(SegmentRef),
 }
 
-/// How much of each pack a backup uses, by the first bytes of its name: 3 million packs of a 10 TB host take 70 MiB.
-#[derive(Default)]
-pub struct Usage(HashMap<PackPrefix, PackUse, BuildHasherDefault<FirstBytes>>);
-
-/// Use of one pack.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PackUse {
-    /// Bytes used; what is used twice counts twice.
-    pub used: u32,
-    /// Bytes of the whole.
-    pub plain: u32,
-}
-
-impl Usage {
-    fn add(&mut self, pack: &PackInfo, bytes: u32) {
-        let entry = self.0.entry(pack.key.id.prefix()).or_insert(PackUse { used: 0, plain: pack.plain });
-        entry.used = entry.used.saturating_add(bytes);
-    }
-
-    /// Adds another artifact's use.
-    pub fn merge(&mut self, other: Usage) {
-        if self.0.is_empty() {
-            *self = other;
-            return;
-        }
-        for (id, more) in other.0 {
-            let entry = self.0.entry(id).or_insert(PackUse { used: 0, plain: more.plain });
-            entry.used = entry.used.saturating_add(more.used);
-        }
-    }
-
-    /// Every pack with its use.
-    pub fn packs(&self) -> impl Iterator<Item = (&PackPrefix, &PackUse)> {
-        self.0.iter()
-    }
-}
-
 /// Builds one recipe.
 #[derive(Default)]
 pub struct RecipeBuilder {
+    division: Division,
     pending: VecDeque<Pending>,
     current: Segment,
     current_packs: HashMap<PackKey, u32>,
@@ -124,12 +82,31 @@ pub struct RecipeBuilder {
 }
 
 impl RecipeBuilder {
+    /// An empty recipe whose large files are divided in this way.
+    pub fn new(division: Division) -> Self {
+        RecipeBuilder { division, ..RecipeBuilder::default() }
+    }
+
     /// Adds a new entry.
     pub fn push(&mut self, file: Option<FileEntry>, pieces: Vec<Piece>) -> Result<()> {
+        self.push_entry(Pending { file, more: None, pieces })
+    }
+
+    /// Adds an entry that goes on with the file of this path, whose earlier entries came just before.
+    pub fn push_more(&mut self, path: Bytes, pieces: Vec<Piece>) -> Result<()> {
+        self.push_entry(Pending { file: None, more: Some(path), pieces })
+    }
+
+    fn push_entry(&mut self, entry: Pending) -> Result<()> {
         self.unmirror()?;
-        self.bytes += pieces.iter().map(|p| u64::from(p.length)).sum::<u64>();
-        self.pending.push_back(Pending { file, pieces });
+        self.bytes += entry.pieces.iter().map(|p| u64::from(p.length)).sum::<u64>();
+        self.pending.push_back(entry);
         self.drain()
+    }
+
+    /// Whether an entry of a file with these pieces takes no more.
+    pub fn is_full(&self, pieces: &[Piece]) -> bool {
+        self.division.is_full(pieces.len(), pieces.last().and_then(|p| p.blob))
     }
 
     /// Adds entry `index` of a base segment as it is.
@@ -140,7 +117,7 @@ impl RecipeBuilder {
                 if *next == mirrored.segment.entries.len()
                     && index == 0
                     && base.lasting
-                    && closes(&mirrored.segment) =>
+                    && self.division.closes_whole(&mirrored.segment) =>
             {
                 self.finish_mirror();
                 self.mirror = Some((base.clone(), 1));
@@ -176,13 +153,13 @@ impl RecipeBuilder {
                 blob: x.blob,
             })
             .collect();
-        self.push(entry.file.clone(), pieces)
+        self.push_entry(Pending { file: entry.file.clone(), more: entry.more.clone(), pieces })
     }
 
     /// Something differs: what was mirrored so far becomes ordinary entries.
     fn unmirror(&mut self) -> Result<()> {
         let Some((base, seen)) = self.mirror.take() else { return Ok(()) };
-        if seen == base.segment.entries.len() && closes(&base.segment) {
+        if seen == base.segment.entries.len() && self.division.closes_whole(&base.segment) {
             self.finished.push(Finished::Same(base.reference.clone()));
             return Ok(());
         }
@@ -204,6 +181,12 @@ impl RecipeBuilder {
     /// Entries that wait for a pack. The caller flushes its open pack when these get too many.
     pub fn waiting(&self) -> usize {
         self.pending.len()
+    }
+
+    /// Whether the first of them waits for this pack.
+    pub fn waits_for(&self, slot: &Arc<Slot>) -> bool {
+        let in_it = |p: &Piece| matches!(&p.home, Home::Slot(s) if Arc::ptr_eq(s, slot));
+        self.pending.front().is_some_and(|e| e.pieces.iter().any(in_it))
     }
 
     /// Moves what is resolved from the front of the queue into segments.
@@ -228,7 +211,7 @@ impl RecipeBuilder {
                     Extent { pack, offset, length: piece.length, blob: piece.blob }
                 })
                 .collect();
-            self.add(Entry { file: entry.file, extents: merge_adjacent(extents) })?;
+            self.add(Entry { file: entry.file, more: entry.more, extents: merge_adjacent(extents) })?;
         }
         Ok(())
     }
@@ -236,11 +219,7 @@ impl RecipeBuilder {
     fn add(&mut self, entry: Entry) -> Result<()> {
         self.current_extents += entry.extents.len();
         self.current.entries.push(entry);
-        let n = self.current.entries.len();
-        if n >= MAX_ENTRIES
-            || self.current_extents >= MAX_EXTENTS
-            || (n >= MIN_ENTRIES && ends_here(&self.current.entries[n - 1]))
-        {
+        if self.division.closes(&self.current, self.current_extents) {
             self.end_segment()?;
         }
         Ok(())
@@ -257,7 +236,7 @@ impl RecipeBuilder {
             body: segment.encode()?,
             entries: segment.entries.len() as u32,
             bytes: segment.entries.iter().map(Entry::bytes).sum(),
-            first: segment.entries.first().and_then(|e| e.file.as_ref()).map(|f| f.path.clone()),
+            first: segment.entries.first().and_then(Entry::path).cloned(),
         });
         Ok(())
     }
@@ -303,33 +282,11 @@ fn merge_adjacent(extents: Vec<Extent>) -> Vec<Extent> {
     out
 }
 
-/// Whether a segment may end behind this entry: a property of the entry alone.
-fn ends_here(entry: &Entry) -> bool {
-    let hash = match &entry.file {
-        Some(file) => blake3::hash(&file.path.0),
-        None => match entry.extents.first().and_then(|x| x.blob) {
-            Some(blob) => blake3::hash(&blob.0),
-            None => return false,
-        },
-    };
-    let mut first = [0; 4];
-    first.copy_from_slice(&hash.as_bytes()[..4]);
-    u32::from_le_bytes(first) % AVG_ENTRIES == 0
-}
-
-/// Whether a whole segment ended where any run would end it, or only because the artifact did.
-fn closes(segment: &Segment) -> bool {
-    let n = segment.entries.len();
-    n >= MAX_ENTRIES
-        || segment.entries.iter().map(|e| e.extents.len()).sum::<usize>() >= MAX_EXTENTS
-        || (n >= MIN_ENTRIES && segment.entries.last().is_some_and(ends_here))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::PackId;
-    use crate::repository::segment::FileType;
+    use crate::repository::segment::{FileType, PackInfo};
 
     fn info(n: u8) -> PackInfo {
         PackInfo { key: PackKey { id: PackId([n; 32]), generation: 0 }, epoch: 1, plain: u32::MAX, sealed: 1, crc: 1 }
@@ -461,7 +418,6 @@ mod tests {
 
     #[test]
     fn entries_leave_in_order_although_packs_are_stored_out_of_order() {
-        use super::super::slot::Slot;
         let (a, b) = (Slot::new(), Slot::new());
         let mut r = RecipeBuilder::default();
         r.push(None, vec![Piece { home: Home::Slot(a.clone()), offset: 0, length: 10, blob: None }]).unwrap();

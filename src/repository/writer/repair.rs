@@ -87,10 +87,12 @@ impl Repair {
                 }
             }
         });
-        let Some(file) = &entry.file else { return };
-        let content_end = match file.blob {
-            Some(_) => u64::from(file.header) + file.size,
-            None => end_of_chunks(entry).max(u64::from(file.header)),
+        let Some(path) = entry.path() else { return };
+        // What goes on with a file has no header.
+        let header = entry.file.as_ref().map_or(0, |f| f.header);
+        let content_end = match &entry.file {
+            Some(file) if file.blob.is_some() => u64::from(header) + file.size,
+            _ => end_of_chunks(entry).max(u64::from(header)),
         };
         let mut waits = false;
         let mut position = 0u64;
@@ -105,20 +107,20 @@ impl Repair {
                 let from = content_end.max(start);
                 rebuild.fill(x.offset + (from - start) as u32, &vec![0; (end - from) as usize]);
             }
-            let header_end = end.min(u64::from(file.header));
+            let header_end = end.min(u64::from(header));
             if start < header_end {
                 let part = HeaderPart {
                     pack: info.key,
                     offset: x.offset,
                     from: start as u32,
                     length: (header_end - start) as u32,
-                    header: file.header,
+                    header,
                 };
-                self.headers.entry(file.path.clone()).or_default().push(part);
+                self.headers.entry(path.clone()).or_default().push(part);
             }
         }
         if waits {
-            self.headers.entry(file.path.clone()).or_default();
+            self.headers.entry(path.clone()).or_default();
         }
     }
 
@@ -213,9 +215,9 @@ mod tests {
         let segment = Segment {
             packs: Arc::new(vec![other, info]),
             entries: vec![
-                Entry { file: Some(file("a", 7, Some(content))), extents: extent(0, 14, None) },
-                Entry { file: None, extents: extent(14, 10, Some(chunk)) },
-                Entry { file: Some(file("d", 0, None)), extents: extent(24, 4, None) },
+                Entry { file: Some(file("a", 7, Some(content))), more: None, extents: extent(0, 14, None) },
+                Entry { file: None, more: None, extents: extent(14, 10, Some(chunk)) },
+                Entry { file: Some(file("d", 0, None)), more: None, extents: extent(24, 4, None) },
             ],
         };
         let run = |tail: &[u8], dir: &[u8]| {

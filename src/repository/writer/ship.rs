@@ -74,7 +74,7 @@ impl Shared {
         let _upload = self.uploads.acquire().await.map_err(|_| gone())?;
         let epoch = self.vault.epoch()?.number;
         let (size, crc) = (sealed.bytes.len(), sealed.crc);
-        let first = self.generations.get(&sealed.id).copied().unwrap_or(0).max(at_least.unwrap_or(0));
+        let first = self.lowest_generation(&sealed.id).max(at_least.unwrap_or(0));
         // Taken before the put, hence rather too early than too late.
         let at = self.store_time + self.since_begin();
         let key = self.put_generation(sealed.id, first, sealed.bytes.into(), layout::pack).await?;
@@ -133,7 +133,7 @@ impl Shared {
     pub(super) async fn put_segment(&self, id: PackId, body: &[u8]) -> Result<(PackKey, u32, u32)> {
         let _upload =
             self.uploads.acquire().await.map_err(|_| Error::new(Kind::Internal, "the upload queue is gone"))?;
-        let lowest = self.generations.get(&id).copied().unwrap_or(0);
+        let lowest = self.lowest_generation(&id);
         for generation in lowest..lowest + MAX_GENERATION {
             let object = PackKey { id, generation };
             let key = layout::meta(&object);

@@ -1,18 +1,21 @@
 //! The `files` source: directories and files as a plain tar.
 //!
-//! The way out is [`walk`] (every name with its stat, in path order), [`read`] (compare with the backup before,
-//! read what changed) and [`header`] (tar headers); the way back in is
-//! [`untar`]. [`repack`] takes trees that come as a tar already.
+//! The way out is [`walk`] (every name with its stat, in path order), [`cursor`] (the index of the backup before),
+//! [`read`] (compare the two, read what changed) and [`header`] (tar headers); the way back in is [`untar`].
+//! [`repack`] takes trees that come as a tar already.
 
+pub mod cursor;
 pub mod exclude;
 pub mod header;
 pub mod members;
 pub mod place;
 pub mod read;
 pub mod repack;
+pub mod report;
 pub mod sparse;
 pub mod untar;
 pub mod walk;
+pub mod xattrs;
 
 use super::window::Window;
 use super::{Delivered, Source};

@@ -6,25 +6,27 @@
 //! same tick leaves the same times; every file is read again after a while; hard links are resolved anew each run,
 //! since the change time of one name says nothing about the path of another.
 
+use super::cursor::Cursor;
 use super::exclude::Excludes;
 use super::header::{self, END, Member};
+use super::report::Report;
 use super::sparse::{DataMap, DataReader};
 use super::walk::{Stat, Step, Walk, compare};
-use super::{FilesSource, TREE};
+use super::{FilesSource, TREE, xattrs};
 use crate::error::{Error, Kind, Result};
 use crate::model::Name;
-use crate::repository::segment::{Bytes, Entry, FileEntry, FileType, SegmentRef};
+use crate::repository::segment::{Bytes, Entry, FileEntry, FileType};
 use crate::repository::writer::{ArtifactWriter, BackupWriter, BaseSegment};
 use crate::sources::Delivered;
 use crate::telemetry::monitor::{Event, Monitor};
 use rustix::fs::{CWD, FileType as Raw, Mode, OFlags, openat};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, mpsc};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 /// From this size on a file is cut into chunks, and its content starts a cut of its own.
@@ -33,8 +35,6 @@ const LARGE: u64 = 1024 * 1024;
 const TICK: i64 = 2_000_000_000;
 /// How often a file that changes under the reader is tried.
 const TRIES: usize = 3;
-/// Paths named in a warning; the count says the rest.
-const NAMED: usize = 10;
 /// Threads that read directories ahead.
 const WALKERS: usize = 2;
 /// Progress is told in portions of this size.
@@ -74,26 +74,19 @@ pub fn read_as(
 ) -> Result<Delivered> {
     let roots = roots(&source.paths)?;
     let excludes = Excludes::new(&source.exclude, &source.never)?;
-    let base = writer.base(name, view.artifact).map(|a| a.segments.clone()).unwrap_or_default();
-    let cursor = Cursor::new(writer.clone(), base);
-    let mut reader = Reader {
-        writer,
-        artifact: writer.artifact(view.artifact, "tar"),
-        cursor,
-        source,
-        view,
-        monitor,
-        links: HashMap::new(),
-        today: (now_nanos() / 86_400_000_000_000) as u32,
-        report: Report::default(),
-        owners: BTreeMap::new(),
-        groups: BTreeMap::new(),
-        progress: 0,
-    };
-    for step in Walk::new(roots, excludes, source.one_file_system, WALKERS) {
-        reader.step(step)?;
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        let mut reader = Reader::new(source, name, writer, monitor, view);
+        let mut walk = Walk::new(roots.clone(), excludes.clone(), source.one_file_system, WALKERS);
+        match walk.try_for_each(|step| reader.step(step)) {
+            // The beginning of a huge file is in the artifact, and the rest was cut off while it was read.
+            Err(e) if reader.artifact.is_torn() && e.kind == Kind::Source && tries < TRIES => {
+                monitor.event(Event::Warning(format!("{name} is read from its start again: {}", e.one_line())));
+            }
+            result => return result.and_then(|()| reader.finish()),
+        }
     }
-    reader.finish()
 }
 
 /// The configured paths in walking order, less those within others.
@@ -120,118 +113,6 @@ fn roots(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
     Ok(roots)
 }
 
-/// The index of the backup before, entry by entry; a thread reads its segments ahead.
-struct Cursor {
-    segments: mpsc::Receiver<Result<Arc<BaseSegment>>>,
-    current: Option<(Arc<BaseSegment>, usize)>,
-    ended: bool,
-}
-
-impl Cursor {
-    fn new(writer: BackupWriter, references: Vec<SegmentRef>) -> Self {
-        let (sender, segments) = mpsc::sync_channel(4);
-        std::thread::spawn(move || {
-            for reference in &references {
-                if sender.send(writer.base_segment(reference)).is_err() {
-                    return;
-                }
-            }
-        });
-        Cursor { segments, current: None, ended: false }
-    }
-
-    /// Moves to the entry of `path`, if there is one.
-    fn find(&mut self, path: &[u8]) -> Option<(Arc<BaseSegment>, usize)> {
-        loop {
-            if self.current.as_ref().is_none_or(|(s, i)| *i >= s.segment.entries.len()) {
-                if self.ended {
-                    return None;
-                }
-                match self.segments.recv() {
-                    Ok(Ok(segment)) => self.current = Some((segment, 0)),
-                    // What cannot be read is read from the files again; check tells about the object.
-                    Ok(Err(_)) => continue,
-                    Err(_) => {
-                        self.ended = true;
-                        self.current = None;
-                        return None;
-                    }
-                }
-                continue;
-            }
-            let (segment, index) = self.current.as_mut()?;
-            let order = match &segment.segment.entries[*index].file {
-                Some(file) => compare(&file.path.0, path),
-                // The end of the archive, behind every path.
-                None => std::cmp::Ordering::Greater,
-            };
-            match order {
-                std::cmp::Ordering::Less => *index += 1,
-                std::cmp::Ordering::Equal => {
-                    *index += 1;
-                    return Some((segment.clone(), *index - 1));
-                }
-                std::cmp::Ordering::Greater => return None,
-            }
-        }
-    }
-}
-
-impl Cursor {
-    /// The entry of the archive's end, when it is what comes next: then a tree in which nothing changed needs not
-    /// even a new end.
-    fn trailer(&mut self) -> Option<(Arc<BaseSegment>, usize)> {
-        let (mut segment, mut index) = self.current.take()?;
-        loop {
-            while let Some(entry) = segment.segment.entries.get(index) {
-                if entry.file.is_none() && entry.bytes() == END.len() as u64 {
-                    return Some((segment, index));
-                }
-                index += 1;
-            }
-            segment = self.segments.recv().ok()?.ok()?;
-            index = 0;
-        }
-    }
-}
-
-#[derive(Default)]
-struct Report {
-    files: u64,
-    dirs: u64,
-    links: u64,
-    other: u64,
-    bytes: u64,
-    unchanged: u64,
-    changed: Listed,
-    vanished: Listed,
-    sockets: u64,
-}
-
-/// Paths of which the first few are named.
-#[derive(Default)]
-struct Listed {
-    count: u64,
-    first: Vec<String>,
-}
-
-impl Listed {
-    fn add(&mut self, path: &[u8]) {
-        self.count += 1;
-        if self.first.len() < NAMED {
-            self.first.push(Bytes(path.to_vec()).display());
-        }
-    }
-
-    fn warning(&self, what: &str) -> Option<String> {
-        (self.count > 0).then(|| {
-            let more = self.count - self.first.len() as u64;
-            let rest = if more > 0 { format!(" and {more} more") } else { String::new() };
-            format!("{} {what}: {}{rest}", crate::model::size::plural(self.count, "file"), self.first.join(", "))
-        })
-    }
-}
-
 struct Reader<'a> {
     writer: &'a BackupWriter,
     artifact: ArtifactWriter,
@@ -243,8 +124,6 @@ struct Reader<'a> {
     links: HashMap<(u64, u64), Vec<u8>>,
     today: u32,
     report: Report,
-    owners: BTreeMap<u32, ()>,
-    groups: BTreeMap<u32, ()>,
     progress: u64,
 }
 
@@ -267,7 +146,29 @@ fn failed(path: &[u8], e: impl Into<std::io::Error>) -> Error {
     )
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    fn new(
+        source: &'a FilesSource,
+        name: &Name,
+        writer: &'a BackupWriter,
+        monitor: &'a dyn Monitor,
+        view: &'a View<'a>,
+    ) -> Self {
+        let base = writer.base(name, view.artifact).map(|a| a.segments.clone()).unwrap_or_default();
+        Reader {
+            writer,
+            artifact: writer.artifact(view.artifact, "tar"),
+            cursor: Cursor::new(writer.clone(), base),
+            source,
+            view,
+            monitor,
+            links: HashMap::new(),
+            today: (now_nanos() / 86_400_000_000_000) as u32,
+            report: Report::default(),
+            progress: 0,
+        }
+    }
+
     fn step(&mut self, step: Step) -> Result<()> {
         match step {
             Step::Entry(path, stat) => self.entry(&path, stat),
@@ -294,8 +195,8 @@ impl Reader<'_> {
             }
         };
         (self.view.look)(path, &stat)?;
-        self.owners.insert(stat.uid, ());
-        self.groups.insert(stat.gid, ());
+        self.report.owners.insert(stat.uid);
+        self.report.groups.insert(stat.gid);
         let name = self.view.name(path);
         let base = self.cursor.find(name);
         let first = if stat.links > 1 && kind == FileType::File { self.first_name(name, &stat) } else { None };
@@ -314,7 +215,7 @@ impl Reader<'_> {
         {
             self.report.unchanged += 1;
             self.told(if kind == FileType::File { stat.size } else { 0 });
-            return self.artifact.reuse(segment, *index);
+            return self.reuse(segment, *index, name);
         }
         match kind {
             FileType::File => self.file(path, name, stat),
@@ -328,6 +229,16 @@ impl Reader<'_> {
             },
             _ => self.plain(path, name, kind, &stat, first.as_deref()),
         }
+    }
+
+    /// Takes over an entry, and all that goes on with it.
+    fn reuse(&mut self, segment: &Arc<BaseSegment>, index: usize, name: &[u8]) -> Result<()> {
+        self.artifact.reuse(segment, index)?;
+        let path = Bytes(name.to_vec());
+        while let Some((segment, index)) = self.cursor.next_of(&path)? {
+            self.artifact.reuse(&segment, index)?;
+        }
+        Ok(())
     }
 
     /// The path that holds the content of an inode with several names; `None` when this is the first.
@@ -359,7 +270,9 @@ impl Reader<'_> {
             && file.gid == stat.gid
             && (kind != FileType::File || file.size == stat.size)
             && (kind != FileType::Hardlink || file.link.as_ref().map(|l| &l.0[..]) == first);
-        same && !self.reread_due(file) && self.artifact.reusable(segment, entry)
+        same && !self.reread_due(file)
+            && self.artifact.reusable(segment, entry)
+            && self.cursor.rest_passes(&file.path, |s, e| self.artifact.reusable(s, e))
     }
 
     /// Spread over half the period, so that a tree that was read in one day is not read again in one day.
@@ -400,7 +313,8 @@ impl Reader<'_> {
     /// A member without content.
     fn plain(&mut self, path: &[u8], name: &[u8], kind: FileType, stat: &Stat, link: Option<&[u8]>) -> Result<()> {
         let read_at = now_nanos();
-        let xattrs = if kind == FileType::Hardlink { Vec::new() } else { xattrs(path)? };
+        let xattrs =
+            if kind == FileType::Hardlink { Vec::new() } else { xattrs::of_path(path).map_err(|e| failed(path, e))? };
         let header = header::encode(&Member { path: name, kind, stat, link, size: 0, xattrs: &xattrs, sparse: None })
             .map_err(|e| failed(path, e))?;
         let mut entry = self.file_entry(name, kind, stat, read_at);
@@ -431,6 +345,8 @@ impl Reader<'_> {
             }
             match self.read_once(path, name, &file, before) {
                 Ok(()) => return Ok(()),
+                // What is given cannot be taken back.
+                Err(e) if self.artifact.is_torn() => return Err(e.at(Bytes(path.to_vec()).display())),
                 Err(e) if e.kind == Kind::Source => last = Some(e.at(Bytes(path.to_vec()).display())),
                 Err(e) => return Err(e),
             }
@@ -443,7 +359,7 @@ impl Reader<'_> {
     fn read_once(&mut self, path: &[u8], name: &[u8], file: &File, stat: Stat) -> Result<()> {
         let io = |e: std::io::Error| failed(path, e);
         let read_at = now_nanos();
-        let xattrs = fd_xattrs(file).map_err(|e| failed(path, e))?;
+        let xattrs = xattrs::of_file(file).map_err(|e| failed(path, e))?;
         let sparse = if stat.blocks * 512 < stat.size { DataMap::of(file, stat.size).map_err(io)? } else { None };
         let mut entry = self.file_entry(name, FileType::File, &stat, read_at);
         let member = |size| Member {
@@ -512,109 +428,8 @@ impl Reader<'_> {
         if self.progress > 0 {
             self.monitor.event(Event::Read(self.progress));
         }
-        let report = self.report;
-        let mut warnings: Vec<String> =
-            [report.changed.warning("changed while being read"), report.vanished.warning("vanished before being read")]
-                .into_iter()
-                .flatten()
-                .collect();
-        if report.sockets > 0 {
-            warnings.push(format!(
-                "{} left out: whoever listens on a socket makes it anew",
-                crate::model::size::plural(report.sockets, "socket")
-            ));
-        }
-        let facts = serde_json::json!({
-            "paths": self.source.paths.iter().map(|p| p.to_string_lossy()).collect::<Vec<_>>(),
-            "files": report.files,
-            "directories": report.dirs,
-            "links": report.links,
-            "other": report.other,
-            "bytes": report.bytes,
-            "unchanged": report.unchanged,
-            "changed_while_read": report.changed.count,
-            "vanished": report.vanished.count,
-            "owners": names(self.owners.keys(), "/etc/passwd"),
-            "groups": names(self.groups.keys(), "/etc/group"),
-        });
+        let facts = self.report.facts(&self.source.paths);
+        let warnings = self.report.warnings();
         Ok(Delivered { artifacts: vec![self.artifact.finish()?], facts, warnings })
     }
-}
-
-/// Names of numeric ids, as far as the system's own files know them.
-fn names<'a>(ids: impl Iterator<Item = &'a u32>, file: &str) -> BTreeMap<u32, String> {
-    let text = std::fs::read_to_string(file).unwrap_or_default();
-    let known: HashMap<u32, &str> = text
-        .lines()
-        .filter_map(|line| {
-            let mut fields = line.split(':');
-            let name = fields.next()?;
-            Some((fields.nth(1)?.parse().ok()?, name))
-        })
-        .collect();
-    ids.filter_map(|id| Some((*id, (*known.get(id)?).to_owned()))).collect()
-}
-
-type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
-
-/// Extended attributes of a path, not followed.
-pub fn xattrs(path: &[u8]) -> Result<Vec<(Vec<u8>, Vec<u8>)>> {
-    let path_ref = Path::new(OsStr::from_bytes(path));
-    match collect_xattrs(
-        |buffer| rustix::fs::llistxattr(path_ref, buffer),
-        |name, buffer| rustix::fs::lgetxattr(path_ref, name, buffer),
-    ) {
-        Err(rustix::io::Errno::NOENT) => Ok(Vec::new()),
-        other => other.map_err(|e| failed(path, e)),
-    }
-}
-
-fn fd_xattrs(file: &File) -> std::result::Result<Xattrs, rustix::io::Errno> {
-    collect_xattrs(
-        |buffer| rustix::fs::flistxattr(file, buffer),
-        |name, buffer| rustix::fs::fgetxattr(file, name, buffer),
-    )
-}
-
-fn collect_xattrs(
-    list: impl Fn(&mut [u8]) -> rustix::io::Result<usize>,
-    get: impl Fn(&std::ffi::CStr, &mut [u8]) -> rustix::io::Result<usize>,
-) -> std::result::Result<Xattrs, rustix::io::Errno> {
-    use rustix::io::Errno;
-    let mut names = vec![0u8; 256];
-    let length = loop {
-        match list(&mut names) {
-            Ok(n) => break n,
-            Err(Errno::RANGE) => names.resize(names.len() * 4, 0),
-            Err(Errno::NOTSUP) => return Ok(Vec::new()),
-            Err(e) => return Err(e),
-        }
-    };
-    let mut found = Xattrs::new();
-    for name in names[..length].split_inclusive(|b| *b == 0) {
-        let Ok(c_name) = std::ffi::CStr::from_bytes_with_nul(name) else { continue };
-        // The kernel's own bookkeeping, which it makes anew.
-        if c_name.to_bytes().starts_with(b"system.nfs4")
-            || c_name.to_bytes() == b"security.ima"
-            || c_name.to_bytes() == b"security.evm"
-        {
-            continue;
-        }
-        let mut value = vec![0u8; 256];
-        let length = loop {
-            match get(c_name, &mut value) {
-                Ok(n) => break Some(n),
-                Err(Errno::RANGE) => value.resize(value.len() * 4, 0),
-                // Gone since it was listed, or not for us to read.
-                Err(Errno::NODATA | Errno::NOTSUP | Errno::PERM) => break None,
-                Err(e) => return Err(e),
-            }
-        };
-        if let Some(n) = length {
-            value.truncate(n);
-            found.push((c_name.to_bytes().to_vec(), value));
-        }
-    }
-    found.sort();
-    Ok(found)
 }

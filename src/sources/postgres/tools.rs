@@ -13,7 +13,7 @@ const BY_VERSION: &str = "/usr/lib/postgresql";
 /// # Errors
 /// [`Kind::Source`] that names the version to install, before anything was started.
 pub async fn find(tool: &str, server_major: u32, place: &Place) -> Result<PathBuf> {
-    let found = installed(tool, server_major, place).await;
+    let found = installed(tool, server_major, place).await?;
     if let Some((_, path)) = found.iter().find(|(major, _)| *major >= server_major) {
         return Ok(path.clone());
     }
@@ -39,7 +39,7 @@ pub async fn find(tool: &str, server_major: u32, place: &Place) -> Result<PathBu
 /// # Errors
 /// [`Kind::Source`] when there is none.
 pub async fn any(tool: &str, place: &Place) -> Result<PathBuf> {
-    let found = installed(tool, 0, place).await;
+    let found = installed(tool, 0, place).await?;
     match found.iter().map(|(major, _)| *major).max() {
         Some(newest) => find(tool, newest, place).await,
         None => find(tool, 0, place).await,
@@ -47,7 +47,10 @@ pub async fn any(tool: &str, place: &Place) -> Result<PathBuf> {
 }
 
 /// What is there, by major version.
-async fn installed(tool: &str, major: u32, place: &Place) -> Vec<(u32, PathBuf)> {
+///
+/// # Errors
+/// When not even one could be asked for its version, and the place is why: a user that does not exist, say.
+async fn installed(tool: &str, major: u32, place: &Place) -> Result<Vec<(u32, PathBuf)>> {
     let mut candidates: Vec<PathBuf> = Vec::new();
     if let Place::Container(_) = place {
         // Its own search path comes first; the other is where Debian's packages have what is not in it.
@@ -62,17 +65,19 @@ async fn installed(tool: &str, major: u32, place: &Place) -> Vec<(u32, PathBuf)>
         }
     }
     let mut found: Vec<(u32, PathBuf)> = Vec::new();
+    let mut failed = None;
     for path in candidates {
-        let program = Program::new(&path, ["--version"]).at(place.clone());
-        if let Ok(out) = program.output().await
-            && let Some(major) = parse_version(&String::from_utf8_lossy(&out))
-        {
-            found.push((major, path));
+        match Program::new(&path, ["--version"]).at(place.clone()).output().await {
+            Ok(out) => found.extend(parse_version(&String::from_utf8_lossy(&out)).map(|major| (major, path))),
+            Err(e) => failed = Some(e),
         }
+    }
+    if let (true, Some(e), Place::User(_)) = (found.is_empty(), failed, place) {
+        return Err(e);
     }
     // Debian's wrapper in the search path goes by the clusters of this machine: the tool itself is preferred.
     found.sort_by_key(|(major, path)| (*major, !path.starts_with(BY_VERSION)));
-    found
+    Ok(found)
 }
 
 /// `pg_dump (PostgreSQL) 15.18 (Debian …)`, or `17beta1`.

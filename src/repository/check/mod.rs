@@ -2,12 +2,14 @@
 //!
 //! *Structure* needs no identity: every manifest, every segment, and for every pack that it exists with the
 //! recorded size. *Read* downloads packs too: with an identity each is opened and compared with its name, without
-//! one (for whoever calls this without the command line, which asks for an identity) its CRC is compared. A share (`5%`) takes another part each time, so that twenty runs read everything.
+//! one (for whoever calls this without the command line, which asks for an identity) its CRC is compared. A share
+//! (`5%`) takes another part each time, so that twenty runs read everything.
 //! A damaged pack is marked, and the next backup stores it again from live data.
+
+mod keys;
 
 use super::catalog::Catalog;
 use super::layout;
-use super::manifest::Manifest;
 use super::marks;
 use super::reader;
 use super::segment::{PackInfo, Segment, SegmentRef};
@@ -66,6 +68,12 @@ pub struct CheckReport {
     pub broken: BTreeMap<String, u64>,
     /// Packs and segments whose named generation is damaged and that another generation replaces.
     pub healed: u64,
+    /// Key files looked at.
+    pub key_files: u64,
+    /// What is wrong with key files, their labels and canaries.
+    pub keys: Vec<Finding>,
+    /// Key epochs to which no sound key file is left.
+    pub closed_epochs: Vec<u32>,
     /// Manifests that are named as predecessor, are gone, and that nobody forgot.
     pub missing_predecessors: Vec<(Name, BackupId)>,
 }
@@ -73,7 +81,7 @@ pub struct CheckReport {
 impl CheckReport {
     /// True when nothing is wrong.
     pub fn is_clean(&self) -> bool {
-        self.findings.is_empty() && self.missing_predecessors.is_empty()
+        self.findings.is_empty() && self.keys.is_empty() && self.missing_predecessors.is_empty()
     }
 }
 
@@ -86,25 +94,34 @@ pub async fn check(
 ) -> Result<CheckReport> {
     let vault = catalog.vault();
     let mut report = CheckReport { opened: vault.can_read_packs(), ..CheckReport::default() };
-    let mut manifests = Vec::new();
+    monitor.event(Event::Stage("keys".into()));
+    keys::keys(vault, &mut report).await?;
+    let (mut outlines, mut segments) = (Vec::new(), BTreeMap::new());
     let mut broken: BTreeMap<(Name, BackupId), u64> = BTreeMap::new();
     monitor.event(Event::Stage("manifests".into()));
-    for (plan, id, manifest) in catalog.each(plan).await? {
-        report.backups += 1;
-        match manifest {
-            Ok(m) => manifests.push(m),
-            Err(e) if matches!(e.kind, Kind::Damaged | Kind::Key) => {
-                report.findings.push(finding(layout::manifest(&plan, &id), &e));
-                *broken.entry((plan, id)).or_default() += 1;
+    catalog
+        .visit(plan, |plan, id, manifest| {
+            report.backups += 1;
+            match manifest {
+                Ok(m) => {
+                    segments.extend(m.segments().map(|s| (s.object, s.clone())));
+                    outlines.push(m.outline());
+                }
+                Err(e) if matches!(e.kind, Kind::Damaged | Kind::Key) => {
+                    report.findings.push(finding(layout::manifest(&plan, &id), &e));
+                    *broken.entry((plan, id)).or_default() += 1;
+                }
+                Err(e) => return Err(e),
             }
-            Err(e) => return Err(e),
-        }
-    }
+            Ok(())
+        })
+        .await?;
     if plan.is_none() {
-        report.missing_predecessors = marks::missing_predecessors(catalog, &manifests).await?;
+        report.missing_predecessors = marks::missing_predecessors(catalog, outlines.iter()).await?;
     }
+    let seen: HashSet<(Name, BackupId)> = outlines.into_iter().map(|m| (m.plan, m.id)).collect();
     monitor.event(Event::Stage("segments".into()));
-    let (packs, bad_segments) = read_segments(catalog, &manifests, &mut report).await?;
+    let (packs, bad_segments) = read_segments(catalog, &segments, &mut report).await?;
     report.packs = packs.len() as u64;
     monitor.event(Event::Stage("packs".into()));
     let bad = structure(catalog, &packs).await?;
@@ -124,7 +141,7 @@ pub async fn check(
         lost.insert(*key);
     }
     drop(packs);
-    blame(catalog, &manifests, &bad_segments, &lost, &mut broken).await?;
+    blame(catalog, (plan, &seen), &segments, &bad_segments, &lost, &mut broken).await?;
     report.whole = report.backups - broken.len() as u64;
     report.broken = broken.into_iter().map(|((plan, id), n)| (format!("{plan}/{id}"), n)).collect();
     Ok(report)
@@ -146,10 +163,12 @@ async fn mark(vault: &Vault, key: &PackKey, what: &str, report: &mut CheckReport
 }
 
 /// Finds the backups that lost objects make incomplete. Which backup uses which pack is not kept while everything is
-/// read (3 million packs in 1,000 backups would take gigabytes); when something is lost, segments are read again.
+/// read (3 million packs in 1,000 backups would take gigabytes); when something is lost, segments and manifests are
+/// read again.
 async fn blame(
     catalog: &Catalog,
-    manifests: &[Manifest],
+    (plan, seen): (Option<&Name>, &HashSet<(Name, BackupId)>),
+    segments: &BTreeMap<PackKey, SegmentRef>,
     bad_segments: &HashSet<PackKey>,
     lost: &HashSet<PackKey>,
     broken: &mut BTreeMap<(Name, BackupId), u64>,
@@ -159,43 +178,36 @@ async fn blame(
     }
     let mut lacking: HashMap<PackKey, Vec<PackKey>> = bad_segments.iter().map(|s| (*s, vec![*s])).collect();
     if !lost.is_empty() {
-        let mut seen = HashSet::new();
-        for reference in manifests.iter().flat_map(Manifest::segments).filter(|s| !bad_segments.contains(&s.object)) {
-            if seen.insert(reference.object) {
-                let gone: Vec<PackKey> = catalog
-                    .segment(reference)
-                    .await?
-                    .packs
-                    .iter()
-                    .map(|p| p.key)
-                    .filter(|k| lost.contains(k))
-                    .collect();
-                if !gone.is_empty() {
-                    lacking.insert(reference.object, gone);
-                }
+        for reference in segments.values().filter(|s| !bad_segments.contains(&s.object)) {
+            let packs = catalog.segment(reference).await?.packs;
+            let gone: Vec<PackKey> = packs.iter().map(|p| p.key).filter(|k| lost.contains(k)).collect();
+            if !gone.is_empty() {
+                lacking.insert(reference.object, gone);
             }
         }
     }
-    for m in manifests {
-        let gone: HashSet<&PackKey> = m.segments().filter_map(|s| lacking.get(&s.object)).flatten().collect();
-        if !gone.is_empty() {
-            *broken.entry((m.plan.clone(), m.id.clone())).or_default() += gone.len() as u64;
-        }
-    }
-    Ok(())
+    catalog
+        .visit(plan, |plan, id, manifest| {
+            // One that cannot be read is broken already, and one that came meanwhile was not looked at.
+            let (Ok(m), true) = (manifest, seen.contains(&(plan.clone(), id.clone()))) else { return Ok(()) };
+            let gone: HashSet<&PackKey> = m.segments().filter_map(|s| lacking.get(&s.object)).flatten().collect();
+            if !gone.is_empty() {
+                *broken.entry((plan, id)).or_default() += gone.len() as u64;
+            }
+            Ok(())
+        })
+        .await
 }
 
 /// Reads every segment once: what packs they name, and which segments are beyond help.
 async fn read_segments(
     catalog: &Catalog,
-    manifests: &[Manifest],
+    segments: &BTreeMap<PackKey, SegmentRef>,
     report: &mut CheckReport,
 ) -> Result<(BTreeMap<PackKey, PackInfo>, HashSet<PackKey>)> {
-    let unique: BTreeMap<PackKey, &SegmentRef> =
-        manifests.iter().flat_map(Manifest::segments).map(|s| (s.object, s)).collect();
     let mut packs = BTreeMap::new();
     let mut bad = HashSet::new();
-    let mut read = stream::iter(unique.into_values())
+    let mut read = stream::iter(segments.values())
         .map(|reference| async move {
             let body = catalog.stored_body(&reference.object).await;
             (body.and_then(|b| Segment::decode(&b, &layout::meta(&reference.object))), reference)

@@ -1,0 +1,98 @@
+//! The ways to a server: client certificates, password files, and clients that run as another user.
+
+use crate::cluster::{Cluster, PASSWORD};
+use crate::round_trip::{SOCKET, configure, with_database};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+fn filled(hba: &str) -> Cluster {
+    let c = Cluster::start();
+    c.psql("postgres", "CREATE DATABASE erp");
+    c.psql("erp", "CREATE TABLE t AS SELECT g, md5(g::text) FROM generate_series(1, 3000) g");
+    if !hba.is_empty() {
+        let all = format!("{hba}\nlocal all all scram-sha-256\nhost all all 127.0.0.1/32 scram-sha-256\n");
+        fs::write(c.path("data/pg_hba.conf"), all).unwrap();
+        c.restart();
+    }
+    c
+}
+
+#[test]
+fn a_password_comes_from_libpqs_own_file_for_us_and_for_its_tools() {
+    let c = filled("");
+    let mut w = with_database(&c, SOCKET);
+    let passfile = w.at("passfile");
+    let password = PASSWORD.replace('\\', "\\\\").replace(':', "\\:");
+    fs::write(&passfile, format!("# comment\nother:*:*:*:no\n*:{}:*:postgres:{password}\n", c.port)).unwrap();
+    w.extra = "big_tables = \"1KiB\"".into();
+    let url = format!("{SOCKET}&passfile={passfile}");
+    let without_password = |w: &crate::world::World| {
+        configure(w, &c, &url);
+        let config = fs::read_to_string(w.at("backstay.toml")).unwrap();
+        w.write_config(&config.replace("password_file = \"pg.password\"\n", ""));
+    };
+    without_password(&w);
+    fs::set_permissions(&passfile, fs::Permissions::from_mode(0o644)).unwrap();
+    w.run(&["backup"]).code(11);
+    fs::set_permissions(&passfile, fs::Permissions::from_mode(0o600)).unwrap();
+    w.run(&["backup"]).code(0);
+    w.run(&["restore", "--to", "copy"]).code(0);
+}
+
+#[test]
+fn a_client_certificate_opens_a_server_that_asks_for_one() {
+    let c = filled("hostssl all postgres 127.0.0.1/32 cert clientcert=verify-full");
+    c.client_certificate("postgres");
+    c.psql("postgres", &format!("ALTER SYSTEM SET ssl_ca_file = '{}'", c.path("ca.pem")));
+    c.restart();
+    let mut w = with_database(&c, SOCKET);
+    w.extra = "big_tables = \"1KiB\"".into();
+    let url = "postgresql://postgres@localhost:PORT/erp?sslmode=verify-full&sslrootcert=CLUSTERca.pem";
+    configure(&w, &c, url);
+    w.run(&["backup"]).code(11).says(&["certificate"]);
+    configure(&w, &c, &format!("{url}&sslcert=CLUSTERclient.pem&sslkey=CLUSTERclient.key"));
+    w.run(&["backup"]).code(0);
+    w.run(&["restore", "--to", "copy"]).code(0);
+    configure(&w, &c, &format!("{url}&sslcert=CLUSTERclient.pem"));
+    w.run(&["backup"]).code(3).says(&["sslcert and sslkey go together"]);
+}
+
+#[test]
+fn clients_on_this_host_run_as_the_user_that_the_source_names() {
+    let c = filled("local all postgres peer");
+    let mut w = with_database(&c, SOCKET);
+    w.run(&["backup"]).code(11).says(&["Peer authentication failed"]);
+    w.extra = "os_user = \"postgres\"\nbig_tables = \"1KiB\"".into();
+    configure(&w, &c, SOCKET);
+    w.backup();
+    w.run(&["restore", "--yes"]).code(0).says(&["3,000 rows", "erp_before_"]);
+    w.extra = "os_user = \"nobody-of-that-name\"".into();
+    configure(&w, &c, SOCKET);
+    w.run(&["backup"]).code(11).says(&["nobody-of-that-name"]);
+}
+
+#[test]
+fn patterns_pick_databases_and_never_what_a_restore_keeps() {
+    let c = filled("");
+    for name in ["app_one", "app_two", "other"] {
+        c.psql("postgres", &format!("CREATE DATABASE {name}"));
+    }
+    let mut w = with_database(&c, SOCKET);
+    let names = |m: &serde_json::Value| -> Vec<String> {
+        let all = m["sources"][0]["artifacts"].as_array().unwrap();
+        all.iter().map(|a| a["name"].as_str().unwrap().to_owned()).filter(|n| n != "globals").collect()
+    };
+    w.extra = "databases = [\"erp\", \"app_*\"]\nexclude_databases = [\"*_two\"]".into();
+    configure(&w, &c, SOCKET);
+    assert_eq!(names(&w.backup()), ["db:erp", "db:app_one"]);
+    w.run(&["restore", "--yes", "--database", "erp"]).code(0).says(&["erp_before_"]);
+    w.extra = "databases = [\"e*\"]".into();
+    configure(&w, &c, SOCKET);
+    assert_eq!(names(&w.backup()), ["db:erp"]);
+    w.extra = "databases = [\"nothing*\"]".into();
+    configure(&w, &c, SOCKET);
+    w.run(&["backup"]).code(11).says(&["no database fits", "app_one"]);
+    w.extra = "databases = [\"gone\"]".into();
+    configure(&w, &c, SOCKET);
+    w.run(&["backup"]).code(11).says(&["gone"]);
+}

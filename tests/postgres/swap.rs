@@ -1,0 +1,195 @@
+//! The exchange of a live database: what goes along, what stays, what refuses, and what is left when it fails.
+
+use crate::cluster::Cluster;
+use crate::round_trip::{SOCKET, with_database};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+fn erp(c: &Cluster) {
+    c.psql("postgres", "CREATE ROLE app LOGIN PASSWORD 'x'");
+    c.psql("postgres", "CREATE DATABASE erp OWNER app CONNECTION LIMIT 90");
+    c.psql("erp", "CREATE TABLE t AS SELECT g AS id, md5(g::text) AS what FROM generate_series(1, 5000) g; ALTER TABLE t OWNER TO app");
+}
+
+/// What belongs to the name and not to the content.
+fn attributes(c: &Cluster) -> String {
+    c.psql(
+        "postgres",
+        "SELECT pg_get_userbyid(datdba), datacl::text, datconnlimit, shobj_description(oid, 'pg_database'), datallowconn, \
+         (SELECT string_agg(coalesce(setrole::regrole::text, '') || array_to_string(setconfig, ';'), '|' ORDER BY setrole) FROM pg_db_role_setting WHERE setdatabase = d.oid) \
+         FROM pg_database d WHERE datname = 'erp'",
+    )
+}
+
+#[test]
+fn owner_grants_settings_and_comment_stay_with_the_name() {
+    let c = Cluster::start();
+    erp(&c);
+    c.psql("postgres", "CREATE ROLE reader; REVOKE ALL ON DATABASE erp FROM PUBLIC; GRANT CONNECT ON DATABASE erp TO reader WITH GRANT OPTION");
+    c.psql("postgres", "ALTER DATABASE erp SET search_path = \"$user\", public, \"odd, \"\"one\"\"\"; ALTER DATABASE erp SET work_mem = '7MB'");
+    c.psql(
+        "postgres",
+        "ALTER ROLE app IN DATABASE erp SET statement_timeout = '5s'; COMMENT ON DATABASE erp IS 'it''s the one'",
+    );
+    let before = attributes(&c);
+    let w = with_database(&c, SOCKET);
+    w.backup();
+    // Changed since the backup: what is live wins.
+    c.psql("postgres", "ALTER DATABASE erp SET work_mem = '9MB'");
+    let live = attributes(&c);
+    w.run(&["restore", "--yes"]).code(0);
+    assert_eq!(attributes(&c), live);
+    assert_eq!(c.psql("erp", "SHOW search_path"), "\"$user\", public, \"odd, \"\"one\"\"\"");
+    // Lost: what the backup has.
+    let kept = c.psql("postgres", "SELECT datname FROM pg_database WHERE datname LIKE 'erp_before_%'");
+    c.psql("postgres", &format!("ALTER DATABASE \"{kept}\" ALLOW_CONNECTIONS true"));
+    c.psql("postgres", "DROP DATABASE erp");
+    w.run(&["restore", "--yes"]).code(0);
+    assert_eq!(attributes(&c), before);
+}
+
+#[test]
+fn a_client_that_never_rests_sees_an_outage_of_seconds_and_loses_no_write_it_was_promised() {
+    let c = Arc::new(Cluster::start());
+    erp(&c);
+    c.psql("erp", "CREATE TABLE ticks (n int)");
+    let w = with_database(&c, SOCKET);
+    w.backup();
+    let stop = Arc::new(AtomicBool::new(false));
+    let client = std::thread::spawn({
+        let (c, stop) = (c.clone(), stop.clone());
+        move || {
+            let (mut longest, mut last, mut n) = (Duration::ZERO, Instant::now(), 0);
+            while !stop.load(Ordering::Relaxed) {
+                n += 1;
+                // A superuser, whom no connection limit keeps out.
+                if c.psql_output("erp", &format!("INSERT INTO ticks VALUES ({n})")).status.success() {
+                    longest = longest.max(last.elapsed());
+                    last = Instant::now();
+                }
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            longest
+        }
+    });
+    std::thread::sleep(Duration::from_millis(500));
+    w.run(&["restore", "--yes"]).code(0);
+    std::thread::sleep(Duration::from_millis(500));
+    stop.store(true, Ordering::Relaxed);
+    let longest = client.join().unwrap();
+    assert!(longest < Duration::from_secs(10), "{longest:?}");
+    let kept = c.psql("postgres", "SELECT datname FROM pg_database WHERE datname LIKE 'erp_before_%'");
+    c.psql("postgres", &format!("ALTER DATABASE \"{kept}\" ALLOW_CONNECTIONS true"));
+    let (old, new) = (c.psql(&kept, "SELECT max(n) FROM ticks"), c.psql("erp", "SELECT min(n) FROM ticks"));
+    let (old, new): (u32, u32) = (old.parse().unwrap(), new.parse().unwrap());
+    assert!(old > 0 && new > old, "the old database has writes up to {old}, the new one from {new} on");
+}
+
+#[test]
+fn what_would_stay_with_the_old_database_refuses_before_anything_is_made() {
+    let c = Cluster::start();
+    c.psql("postgres", "ALTER SYSTEM SET wal_level = logical");
+    c.psql("postgres", "ALTER SYSTEM SET max_prepared_transactions = 5");
+    c.restart();
+    erp(&c);
+    let w = with_database(&c, SOCKET);
+    w.backup();
+    let databases = || c.psql("postgres", "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database");
+    let before = databases();
+    let refused = |says: &[&str]| {
+        w.run(&["restore", "--yes"]).code(10).says(says);
+        assert_eq!(databases(), before);
+        assert!(!w.path().join("state/restore.journal").exists());
+    };
+    c.psql("erp", "SELECT pg_create_logical_replication_slot('feed', 'test_decoding')");
+    refused(&["replication slots", "feed"]);
+    c.psql("erp", "SELECT pg_drop_replication_slot('feed')");
+
+    c.psql("erp", "BEGIN; INSERT INTO t VALUES (0, 'x'); PREPARE TRANSACTION 'half'");
+    refused(&["prepared transactions", "half", "ROLLBACK PREPARED"]);
+    c.psql("erp", "ROLLBACK PREPARED 'half'");
+
+    c.psql("erp", "CREATE SUBSCRIPTION sub CONNECTION 'dbname=nowhere' PUBLICATION p WITH (connect = false)");
+    refused(&["subscriptions", "sub"]);
+    c.psql("erp", "ALTER SUBSCRIPTION sub SET (slot_name = NONE)");
+    c.psql("erp", "DROP SUBSCRIPTION sub");
+
+    w.run(&["restore", "--yes", "--assume-space", "1MiB"]).code(10).says(&["no room for a second copy"]);
+    w.run(&["restore"]).code(2).says(&["--yes", "--to", "--dry-run"]);
+    let plan = w.run(&["restore", "--dry-run"]).code(0);
+    assert!(plan.out.contains("stage database erp") && plan.out.contains("swap database erp"), "{}", plan.out);
+    assert_eq!(databases(), before);
+    w.run(&["restore", "--yes"]).code(0);
+}
+
+#[test]
+fn a_role_that_is_no_superuser_restores_what_it_may_and_is_told_what_it_may_not() {
+    let c = Cluster::start();
+    erp(&c);
+    c.psql("postgres", "ALTER ROLE app PASSWORD 'p''ss \"wörd\\'");
+    let w = with_database(&c, "postgresql://app@/erp?host=SOCKET&port=PORT");
+    w.run(&["backup"]).code(0).says(&["without their passwords"]);
+    w.run(&["restore", "--yes"]).code(10).says(&["may not create or rename databases", "CREATEDB"]);
+    c.psql("postgres", "ALTER ROLE app CREATEDB");
+    c.psql("erp", "DELETE FROM t");
+    w.run(&["restore", "--yes"]).code(0).says(&["is no superuser"]);
+    assert_eq!(c.psql("erp", "SELECT count(*) FROM t"), "5000");
+    c.psql("postgres", "ALTER DATABASE erp OWNER TO postgres");
+    w.run(&["restore", "--yes"]).code(10).says(&["belongs to postgres", "GRANT"]);
+}
+
+#[test]
+fn a_disk_that_fills_up_during_the_load_leaves_the_live_database_untouched() {
+    let c = Cluster::start();
+    erp(&c);
+    // The server's temporary space stands for its disk: a table in a tablespace on a file system of 16 MiB.
+    let small = c.path("small");
+    c.small_disk(&small);
+    c.psql("postgres", &format!("CREATE TABLESPACE small LOCATION '{small}/ts'"));
+    c.psql("erp", "CREATE TABLE filler (x text) TABLESPACE small; INSERT INTO filler SELECT repeat(md5(g::text), 50) FROM generate_series(1, 5000) g");
+    let w = with_database(&c, SOCKET);
+    w.backup();
+    let (dump, databases) =
+        (c.dump("erp"), c.psql("postgres", "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database"));
+    let failed = w.run(&["restore", "--yes"]).code(12).says(&["No space left on device", "Everything is as it was"]);
+    assert!(failed.err.contains("undo: stage database erp"), "{}", failed.err);
+    assert_eq!(c.dump("erp"), dump);
+    assert_eq!(c.psql("postgres", "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database"), databases);
+}
+
+#[test]
+fn a_restore_that_is_killed_is_taken_back_or_finished() {
+    let c = Cluster::start();
+    erp(&c);
+    let w = with_database(&c, SOCKET);
+    w.backup();
+    let dump = c.dump("erp");
+    c.psql("erp", "DELETE FROM t WHERE id > 100");
+    let damaged = c.dump("erp");
+    // Somebody holds the sessions' end up, so the run can be killed in the middle of its steps.
+    for (say, forward) in [("stage", false), ("stage", true), ("verify", false), ("verify", true)] {
+        let mut child = w.command(&["restore", "--yes"]).stderr(std::process::Stdio::piped()).spawn().unwrap();
+        let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().unwrap()));
+        assert!(lines.any(|l| l.unwrap().contains(say)));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(c.dump("erp"), damaged);
+        w.run(&["restore", "--yes"]).code(9).says(&["--resume", "--unwind"]);
+        if forward {
+            w.run(&["restore", "--resume"]).code(0).says(&["equal to the facts"]);
+            assert_eq!(c.dump("erp"), dump);
+            let kept = c.psql(
+                "postgres",
+                "SELECT datname FROM pg_database WHERE datname LIKE 'erp_before_%' ORDER BY oid DESC LIMIT 1",
+            );
+            assert!(!kept.is_empty());
+            c.psql("erp", "DELETE FROM t WHERE id > 100");
+        } else {
+            w.run(&["restore", "--unwind"]).code(0).says(&["taken back"]);
+            assert_eq!(c.dump("erp"), damaged);
+            assert_eq!(c.psql("postgres", "SELECT count(*) FROM pg_database WHERE datname LIKE '%staged%'"), "0");
+        }
+        w.run(&["restore", "--resume"]).code(4).says(&["no restore of this host is open"]);
+    }
+}
