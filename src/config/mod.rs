@@ -13,7 +13,9 @@ use crate::model::Name;
 use crate::repository::retention::Keep;
 use crate::repository::writer::WriterOptions;
 use crate::sources::files::FilesSource;
+use crate::sources::image::ImageSource;
 use crate::sources::postgres::PostgresSource;
+use crate::sources::volume::VolumeSource;
 use crate::storage::open::StorageOptions;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -35,6 +37,8 @@ pub struct Config {
     pub identity_file: Option<PathBuf>,
     /// Sources by name.
     pub sources: BTreeMap<Name, SourceConfig>,
+    /// The group of each source that has one.
+    pub groups: BTreeMap<Name, String>,
     /// Plans by name.
     pub plans: BTreeMap<Name, Plan>,
     /// How to write.
@@ -47,7 +51,11 @@ pub enum SourceConfig {
     /// Directories and files.
     Files(FilesSource),
     /// PostgreSQL databases.
-    Postgres(PostgresSource),
+    Postgres(Box<PostgresSource>),
+    /// Docker images.
+    Image(ImageSource),
+    /// Docker volumes.
+    Volume(VolumeSource),
 }
 
 impl SourceConfig {
@@ -56,6 +64,8 @@ impl SourceConfig {
         match self {
             SourceConfig::Files(_) => "files",
             SourceConfig::Postgres(_) => "postgres",
+            SourceConfig::Image(_) => "image",
+            SourceConfig::Volume(_) => "volume",
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The keys as they are written. These names are the contract with every configuration file out there.
 
 use super::secret::Secret;
+use crate::sources::volume::WhileReading;
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -106,6 +107,47 @@ pub enum RawSource {
         one_file_system: bool,
         /// Read unchanged files again after so long, or `never`.
         reread: Option<String>,
+        /// Shares one quiet moment with the sources of the same group.
+        group: Option<String>,
+    },
+    /// `kind = "image"`
+    Image {
+        /// Images by name.
+        #[serde(default, deserialize_with = "list")]
+        images: Vec<String>,
+        /// Images of containers.
+        #[serde(default, deserialize_with = "list")]
+        containers: Vec<String>,
+        /// Images of the containers of a compose project.
+        compose_project: Option<String>,
+        /// Images of swarm services.
+        #[serde(default, deserialize_with = "list")]
+        services: Vec<String>,
+        /// Shares one quiet moment with the sources of the same group.
+        group: Option<String>,
+    },
+    /// `kind = "volume"`
+    Volume {
+        /// Names of volumes.
+        #[serde(default, deserialize_with = "some_list")]
+        volume: Option<Vec<String>>,
+        /// Volumes with this label, `KEY` or `KEY=VALUE`.
+        label: Option<String>,
+        /// Volumes of this compose project.
+        compose_project: Option<String>,
+        /// All volumes but these.
+        #[serde(default, deserialize_with = "some_list")]
+        all_but: Option<Vec<String>>,
+        /// What the users of the volumes do meanwhile.
+        #[serde(default)]
+        while_reading: WhileReading,
+        /// What to leave out.
+        #[serde(default, deserialize_with = "list")]
+        exclude: Vec<String>,
+        /// Read unchanged files again after so long, or `never`.
+        reread: Option<String>,
+        /// Shares one quiet moment with the sources of the same group.
+        group: Option<String>,
     },
     /// `kind = "postgres"`
     Postgres {
@@ -130,7 +172,21 @@ pub enum RawSource {
         big_tables: Option<String>,
         /// How many at once.
         jobs: Option<usize>,
+        /// Shares one quiet moment with the sources of the same group.
+        group: Option<String>,
     },
+}
+
+impl RawSource {
+    /// The group, which every kind may have.
+    pub fn group(&self) -> Option<&String> {
+        match self {
+            RawSource::Files { group, .. }
+            | RawSource::Image { group, .. }
+            | RawSource::Postgres { group, .. }
+            | RawSource::Volume { group, .. } => group.as_ref(),
+        }
+    }
 }
 
 /// A list of names, or `"all"`.
@@ -175,6 +231,11 @@ pub struct RawKeep {
     pub yearly: Option<u32>,
     /// Everything younger, `14d`.
     pub within: Option<String>,
+}
+
+/// A list that may be missing.
+fn some_list<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Vec<String>>, D::Error> {
+    list(d).map(Some)
 }
 
 /// A boolean or a number, or from the environment its text. Needed within `[sources.NAME]` only: a tagged enum keeps

@@ -2,6 +2,7 @@
 
 pub mod docker;
 pub mod exec;
+pub mod holders;
 pub mod machine;
 mod tail;
 mod user;

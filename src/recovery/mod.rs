@@ -2,12 +2,15 @@
 //! the new is proven.
 //!
 //! [`select`] finds the backup that is meant. [`resource`] is what the restore flow knows of each kind of thing that it
-//! replaces; [`tree`] writes files and [`trees`] replaces them, [`exchange`] moves paths, [`database`] databases. [`steps`] makes the steps of a restore out of resources,
+//! replaces; [`tree`] writes files and [`trees`] replaces them, [`volume`] replaces Docker volumes, [`images`] loads images,
+//! [`exchange`] moves paths, [`inner`] what is in them, [`database`] databases. [`steps`] makes the steps of a restore out of resources,
 //! [`engine`] runs them, [`journal`] is what survives a crash, and [`restore`] is the whole.
 
 pub mod database;
 pub mod engine;
 pub mod exchange;
+pub mod images;
+pub mod inner;
 pub mod journal;
 pub mod resource;
 pub mod restore;
@@ -15,3 +18,4 @@ pub mod select;
 pub mod steps;
 pub mod tree;
 pub mod trees;
+pub mod volume;

@@ -2,10 +2,12 @@
 
 use super::database::{self, Databases, Target};
 use super::engine::{Ended, Engine};
+use super::images::Images;
 use super::journal::{Begin, Journal, Record, State};
 use super::resource::{Compared, Findings, Previous, Resource};
 use super::steps;
 use super::trees::Trees;
+use super::volume::DockerVolume;
 use crate::config::{Config, SourceConfig};
 use crate::error::{Error, Kind, Result};
 use crate::model::{BackupId, Name};
@@ -44,6 +46,18 @@ pub enum Part {
         source: Name,
         /// Paths.
         paths: Vec<PathBuf>,
+    },
+    /// Volumes of a `volume` source: as it was named, and as it is to be.
+    Volumes {
+        /// Source.
+        source: Name,
+        /// Volume in the backup, and the one that is restored.
+        targets: Vec<(String, String)>,
+    },
+    /// Images of an `image` source.
+    Images {
+        /// Source.
+        source: Name,
     },
     /// Databases of a `postgres` source.
     Databases {
@@ -88,6 +102,21 @@ pub fn resources(
                 from: of(source)?,
                 own: own.to_vec(),
             })),
+            Part::Volumes { source, targets } => {
+                let from = of(source)?;
+                out.extend(targets.iter().map(|(volume, target)| {
+                    Arc::new(DockerVolume {
+                        name: target.clone(),
+                        of: volume.clone(),
+                        backup: backup.clone(),
+                        from: from.clone(),
+                        own: own.to_vec(),
+                    }) as Arc<dyn Resource>
+                }));
+            }
+            Part::Images { source } => {
+                out.push(Arc::new(Images { source: source.to_string(), from: of(source)? }));
+            }
             Part::Databases { source, targets } => {
                 let Some(SourceConfig::Postgres(configured)) = config.and_then(|c| c.sources.get(source)) else {
                     return Err(Error::new(

@@ -70,8 +70,27 @@ pub(super) async fn write(
     target: &Path,
     strip: usize,
 ) -> Result<Restored> {
+    write_as(reader, artifact, roots, target, Options { strip, ..as_we_are() }).await
+}
+
+/// Makes a directory that is there and empty what the root of the archive was.
+pub(super) async fn write_root(reader: &Reader, artifact: &Artifact, target: &Path) -> Result<Restored> {
+    write_as(reader, artifact, vec![b".".to_vec()], target, Options { root: true, ..as_we_are() }).await
+}
+
+fn as_we_are() -> Options {
+    Options { owners: rustix::process::geteuid().is_root(), ..Options::default() }
+}
+
+async fn write_as(
+    reader: &Reader,
+    artifact: &Artifact,
+    roots: Vec<Vec<u8>>,
+    target: &Path,
+    options: Options,
+) -> Result<Restored> {
+    let strip = options.strip;
     let expected = expect(reader, artifact, &roots).await?;
-    let options = Options { owners: rustix::process::geteuid().is_root(), strip };
     let orphans: BTreeSet<Vec<u8>> = expected.orphans.values().flatten().cloned().collect();
     let (skip, chosen) = (orphans.clone(), roots.clone());
     let wanted = move |e: &crate::repository::segment::Entry| {

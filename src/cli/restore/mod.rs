@@ -10,7 +10,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::{Name, size, time};
 use crate::recovery::resource::Findings;
 use crate::recovery::restore::{Asked, Part, Restore, journal_file, open_restore, preflight, resources};
-use crate::recovery::{database, select, tree};
+use crate::recovery::{database, select, tree, volume};
 use crate::repository::manifest::{Manifest, SourceRecord};
 use crate::repository::reader::Reader;
 use crate::sources::files::TREE;
@@ -35,8 +35,8 @@ pub struct Args {
     /// The newest backup begun by this time (`2026-01-03 22:00` in local time, or with a zone)
     #[arg(long, value_name = "TIME")]
     at: Option<String>,
-    /// Restore to another directory or database; without it, to where it was
-    #[arg(long, value_name = "DIRECTORY|DATABASE")]
+    /// Restore to another directory, database or volume; without it, to where it was
+    #[arg(long, value_name = "DIRECTORY|DATABASE|VOLUME")]
     to: Option<String>,
     /// Of a `files` source, restore only this file or directory (repeatable)
     #[arg(long, value_name = "PATH")]
@@ -44,6 +44,9 @@ pub struct Args {
     /// Of a `postgres` source, restore only this database
     #[arg(long, value_name = "NAME")]
     database: Option<String>,
+    /// Of a `volume` source, restore only this volume
+    #[arg(long, value_name = "NAME")]
+    volume: Option<String>,
     /// Do not ask; needed where nobody can answer
     #[arg(long)]
     yes: bool,
@@ -90,7 +93,7 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let monitor = context.monitor(&format!("restore {plan}"));
     let reader = Reader::new(catalog, monitor.clone())?;
     if let ([one], Some(to)) = (&chosen[..], &args.to)
-        && one.kind == "files"
+        && (one.kind == "files" || (one.kind == "volume" && to.contains('/')))
     {
         return beside(context, &reader, &m, one, &args, Path::new(to), started).await;
     }
@@ -108,6 +111,9 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     }
     if args.dry_run {
         return Ok(ExitCode::SUCCESS);
+    }
+    if let Some((label, f)) = found.iter().find(|(_, f)| !f.users.is_empty()) {
+        return Err(volume::in_use(label, &f.users));
     }
     if args.to.is_none() && !args.yes {
         confirm(&plan)?;
@@ -138,7 +144,10 @@ async fn beside(
     to: &Path,
     started: Instant,
 ) -> Result<ExitCode> {
-    let artifact = select::artifact(record, Some(TREE))?;
+    let artifact = match record.kind.as_str() {
+        "volume" => volume::chosen::artifact_of(record, &volume::chosen::one_of(record, args.volume.as_deref())?)?,
+        _ => select::artifact(record, Some(TREE))?,
+    };
     if args.dry_run {
         say(&format!("would write {} of source {} below {}", size::human(artifact.bytes), record.name, to.display()))?;
         return Ok(ExitCode::SUCCESS);
@@ -150,15 +159,20 @@ async fn beside(
 
 /// Options that speak of one kind pick the sources of that kind; `--to` speaks of exactly one.
 fn narrow<'a>(chosen: Vec<&'a SourceRecord>, args: &Args, m: &Manifest) -> Result<Vec<&'a SourceRecord>> {
-    let kind = match (args.path.is_empty(), &args.database) {
-        (false, Some(_)) => {
-            return Err(Error::new(Kind::Usage, "--path speaks of files and --database of a database")
-                .hint("Give one of them."));
-        }
-        (false, None) => Some("files"),
-        (true, Some(_)) => Some("postgres"),
-        (true, None) => None,
-    };
+    let kinds = [
+        (!args.path.is_empty()).then_some("files"),
+        args.database.is_some().then_some("postgres"),
+        args.volume.is_some().then_some("volume"),
+    ];
+    let mut kinds = kinds.into_iter().flatten();
+    let kind = kinds.next();
+    if kinds.next().is_some() {
+        return Err(Error::new(
+            Kind::Usage,
+            "--path speaks of files, --database of a database and --volume of a volume",
+        )
+        .hint("Give one of them."));
+    }
     let chosen: Vec<&SourceRecord> = chosen.into_iter().filter(|s| kind.is_none_or(|k| s.kind == k)).collect();
     let names = || chosen.iter().map(|s| s.name.as_str()).collect::<Vec<_>>().join(", ");
     if chosen.is_empty() {
@@ -191,6 +205,14 @@ fn asked_of(chosen: &[&SourceRecord], args: &Args) -> Result<Asked> {
                 let targets = database::targets(record, args.database.as_deref(), args.to.as_deref())?;
                 Part::Databases { source, targets }
             }
+            "image" if args.to.is_some() => {
+                return Err(Error::new(Kind::Usage, "images are loaded as what they are; --to means nothing for them"));
+            }
+            "image" => Part::Images { source },
+            "volume" => Part::Volumes {
+                source,
+                targets: volume::chosen::targets(record, args.volume.as_deref(), args.to.as_deref())?,
+            },
             other => {
                 return Err(Error::new(
                     Kind::Newer,

@@ -41,7 +41,7 @@ pub fn plan(
                     .iter()
                     .map(|s| serde_json::json!({ "place": s.place, "needed": s.needed, "free": s.free }))
                     .collect();
-                serde_json::json!({ "target": label, "space": space, "warnings": f.warnings })
+                serde_json::json!({ "target": label, "space": space, "users": f.users, "warnings": f.warnings })
             })
             .collect();
         return json(
@@ -66,6 +66,9 @@ pub fn plan(
         say(&format!("  {:>2}. {step}", n + 1))?;
     }
     for (label, findings) in found {
+        if !findings.users.is_empty() {
+            say(&bad(&format!("{label}: in use by {}; stop them first", findings.users.join(", "))))?;
+        }
         for warning in &findings.warnings {
             say(&notice(&format!("{label}: {warning}")))?;
         }

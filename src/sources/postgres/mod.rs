@@ -22,6 +22,7 @@ pub mod session;
 pub mod swap;
 pub mod tools;
 
+use super::window::Window;
 use super::{Delivered, Source};
 use crate::error::{Error, Kind, Result};
 use crate::model::{Name, size};
@@ -74,7 +75,18 @@ impl Source for PostgresSource {
         "postgres"
     }
 
-    async fn read(&self, _: &Name, writer: &BackupWriter, monitor: Arc<dyn Monitor>) -> Result<Delivered> {
+    fn needs(&self) -> Vec<String> {
+        self.address.container().map(str::to_owned).into_iter().collect()
+    }
+
+    async fn read(
+        &self,
+        _: &Name,
+        writer: &BackupWriter,
+        monitor: Arc<dyn Monitor>,
+        window: &Window,
+    ) -> Result<Delivered> {
+        window.ready().await?;
         let server = self.address.reach().await?;
         let admin = server.session(&server.database).await?;
         let major = facts::server_version(&admin).await? / 10_000;
