@@ -107,6 +107,7 @@ fn source(config: &Config, name: &Name) -> Option<Arc<dyn Source>> {
     Some(match config.sources.get(name)? {
         SourceConfig::Files(files) => Arc::new(files.clone()),
         SourceConfig::Postgres(postgres) => Arc::new(postgres.clone()),
+        SourceConfig::Redis(redis) => Arc::new(redis.clone()),
     })
 }
 

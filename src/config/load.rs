@@ -10,6 +10,7 @@ use crate::repository::writer::WriterOptions;
 use crate::sources::files::FilesSource;
 use crate::sources::postgres::connect::Server;
 use crate::sources::postgres::{Databases, PostgresSource};
+use crate::sources::redis::{self, RedisSource};
 use crate::storage::open::StorageOptions;
 use config::{ConfigError, Environment, File, FileFormat};
 use std::collections::BTreeMap;
@@ -260,6 +261,37 @@ fn source_of(source: RawSource, key: &str, dir: &Path, never: &[PathBuf]) -> Res
             };
             let count_rows_up_to = count_rows_up_to.map(|t| size::parse(&t)).transpose()?.unwrap_or(DEFAULT_COUNT);
             SourceConfig::Postgres(PostgresSource { server, databases, count_rows_up_to })
+        }
+        RawSource::Redis {
+            url,
+            password,
+            password_file,
+            tls_ca,
+            tls_cert,
+            tls_key,
+            unit,
+            data_dir,
+            config_file,
+            include_aof,
+        } => {
+            let mut server = redis::address::Server::parse(&url)?;
+            if let Some(secret) = either(password, password_file.as_deref(), &format!("{key}.password"), dir)? {
+                server.password = Some(secret);
+            }
+            let resolve = |path: Option<PathBuf>| path.map(|p| super::secret::resolve(&p, dir));
+            let given = redis::address::Tls { ca: resolve(tls_ca), cert: resolve(tls_cert), key: resolve(tls_key) };
+            if given.cert.is_some() != given.key.is_some() {
+                return Err(Error::new(Kind::Config, "`tls_cert` and `tls_key` belong together").hint("Set both."));
+            }
+            match &mut server.tls {
+                Some(tls) => *tls = given,
+                None if given != redis::address::Tls::default() => {
+                    return Err(Error::new(Kind::Config, "a `tls_…` key is set, and the URL does not ask for TLS")
+                        .hint("Write rediss:// in the URL."));
+                }
+                None => {}
+            }
+            SourceConfig::Redis(RedisSource { server, unit, data_dir, config_file, include_aof })
         }
     })
 }

@@ -13,6 +13,7 @@ use crate::repository::retention::Keep;
 use crate::repository::writer::WriterOptions;
 use crate::sources::files::FilesSource;
 use crate::sources::postgres::PostgresSource;
+use crate::sources::redis::RedisSource;
 use crate::storage::open::StorageOptions;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -47,6 +48,8 @@ pub enum SourceConfig {
     Files(FilesSource),
     /// PostgreSQL databases.
     Postgres(PostgresSource),
+    /// A Redis or Valkey server.
+    Redis(RedisSource),
 }
 
 impl SourceConfig {
@@ -55,6 +58,7 @@ impl SourceConfig {
         match self {
             SourceConfig::Files(_) => "files",
             SourceConfig::Postgres(_) => "postgres",
+            SourceConfig::Redis(_) => "redis",
         }
     }
 }

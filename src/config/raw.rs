@@ -118,6 +118,30 @@ pub enum RawSource {
         /// Tables above this size are estimated instead of counted.
         count_rows_up_to: Option<String>,
     },
+    /// `kind = "redis"`
+    Redis {
+        /// `redis://USER@HOST:PORT`, `rediss://…`, `unix:///SOCKET`
+        url: String,
+        /// Password.
+        password: Option<Secret>,
+        /// File of the password.
+        password_file: Option<PathBuf>,
+        /// Certificates of authorities, PEM.
+        tls_ca: Option<PathBuf>,
+        /// Our certificate, PEM.
+        tls_cert: Option<PathBuf>,
+        /// Key of our certificate, PEM.
+        tls_key: Option<PathBuf>,
+        /// systemd unit of the server.
+        unit: Option<String>,
+        /// The server's directory on this host.
+        data_dir: Option<PathBuf>,
+        /// The server's `redis.conf` on this host.
+        config_file: Option<PathBuf>,
+        /// Store the append-only file besides.
+        #[serde(default)]
+        include_aof: bool,
+    },
 }
 
 /// A list of names, or `"all"`.

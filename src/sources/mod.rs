@@ -5,6 +5,8 @@
 
 pub mod files;
 pub mod postgres;
+pub mod redis;
+pub mod url;
 
 use crate::error::Result;
 use crate::repository::writer::{BackupWriter, PendingArtifact};

@@ -6,6 +6,7 @@
 
 use crate::config::secret::Secret;
 use crate::error::{Error, Kind, Result};
+use crate::sources::url::decode;
 use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
 use postgres_openssl::MakeTlsConnector;
 use std::path::PathBuf;
@@ -230,20 +231,6 @@ impl Server {
         });
         Ok(connector)
     }
-}
-
-fn decode(text: &str) -> Option<String> {
-    let mut out = Vec::new();
-    let mut bytes = text.bytes();
-    while let Some(b) = bytes.next() {
-        if b == b'%' {
-            let (high, low) = ((bytes.next()? as char).to_digit(16)?, (bytes.next()? as char).to_digit(16)?);
-            out.push((high << 4 | low) as u8);
-        } else {
-            out.push(b);
-        }
-    }
-    String::from_utf8(out).ok()
 }
 
 /// An SQL identifier, quoted; names from outside never become SQL otherwise.

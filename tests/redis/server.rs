@@ -1,0 +1,300 @@
+//! A throw-away Redis server in a directory of its own, with a port, a socket and TLS.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// The password of every user.
+pub const PASSWORD: &str = "p'ss \"wörd\\";
+
+/// Which program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Flavour {
+    /// For messages.
+    pub name: String,
+    /// Program and what comes before the server's own arguments.
+    pub command: Vec<String>,
+    pub major: u32,
+}
+
+impl Flavour {
+    /// What the distribution installs.
+    pub fn system() -> Self {
+        let out = Command::new("redis-server").arg("--version").output();
+        let out = out.expect("redis-server is not installed: apt-get install redis-server");
+        let text = String::from_utf8_lossy(&out.stdout).into_owned();
+        let version = text.split("v=").nth(1).and_then(|v| v.split(' ').next()).expect("a version").to_owned();
+        let major = version.split('.').next().unwrap().parse().unwrap();
+        Flavour { name: format!("redis {version}"), command: vec!["redis-server".into()], major }
+    }
+
+    /// Other releases that are unpacked below the directory in `BACKSTAY_REDIS_SERVERS`: a directory each, with the
+    /// root of its packages. None when it is not set.
+    pub fn others() -> Vec<Self> {
+        let Some(dir) = std::env::var_os("BACKSTAY_REDIS_SERVERS") else { return Vec::new() };
+        let mut found = Vec::new();
+        for entry in std::fs::read_dir(dir).unwrap().flatten() {
+            let root = entry.path().join("root");
+            let text = |p: &str| root.join(p).display().to_string();
+            for program in ["redis-server", "valkey-server"] {
+                if !root.join("usr/bin").join(program).is_symlink() {
+                    continue;
+                }
+                let libraries = ["lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu"].map(text).join(":");
+                let loader = ["usr/lib", "lib"]
+                    .map(|l| format!("{l}/x86_64-linux-gnu/ld-linux-x86-64.so.2"))
+                    .into_iter()
+                    .find(|l| root.join(l).exists())
+                    .expect("a loader");
+                let command =
+                    vec![text(&loader), "--library-path".into(), libraries, text(&format!("usr/bin/{program}"))];
+                let out = Command::new(&command[0]).args(&command[1..]).arg("--version").output().unwrap();
+                let out = String::from_utf8_lossy(&out.stdout).into_owned();
+                let version = out.split("v=").nth(1).and_then(|v| v.split(' ').next()).expect("a version").to_owned();
+                let major = version.split('.').next().unwrap().parse().unwrap();
+                found.push(Flavour {
+                    name: format!("{} {version}", program.trim_end_matches("-server")),
+                    command,
+                    major,
+                });
+            }
+        }
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        found
+    }
+
+    pub fn all() -> Vec<Self> {
+        [vec![Self::system()], Self::others()].concat()
+    }
+}
+
+/// A server that can be stopped and started.
+pub struct Server {
+    pub dir: tempfile::TempDir,
+    pub port: u16,
+    pub flavour: Flavour,
+    /// More lines of `redis.conf`.
+    pub conf: String,
+    child: Option<Child>,
+}
+
+impl Server {
+    pub fn start() -> Self {
+        Self::with("")
+    }
+
+    pub fn with(conf: &str) -> Self {
+        Self::of(Flavour::system(), conf)
+    }
+
+    pub fn of(flavour: Flavour, conf: &str) -> Self {
+        let mut server = Self::stopped(flavour, conf);
+        server.launch();
+        server
+    }
+
+    pub fn stopped(flavour: Flavour, conf: &str) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("data")).unwrap();
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let server = Server { dir, port, flavour, conf: conf.to_owned(), child: None };
+        server.write_conf();
+        server
+    }
+
+    /// Whether fields of hashes can expire.
+    pub fn has_field_expiry(&self) -> bool {
+        self.flavour.major >= 8 && self.flavour.name.starts_with("redis")
+    }
+
+    pub fn write_conf(&self) {
+        // What the test says comes last and wins; `DIR` stands for the directory of the server.
+        let d = self.dir.path().display();
+        let conf = format!(
+            "port {}\nbind 127.0.0.1\ndir {d}/data\nunixsocket {d}/s\nsave \"\"\nrepl-diskless-sync yes\nrepl-diskless-sync-delay 0\nlogfile {d}/log\nenable-debug-command yes\n{}\n",
+            self.port,
+            self.conf.replace("DIR", &d.to_string())
+        );
+        let conf = if self.flavour.major < 7 { conf.replace("enable-debug-command yes\n", "") } else { conf };
+        std::fs::write(self.path("redis.conf"), conf).unwrap();
+    }
+
+    pub fn launch(&mut self) {
+        let log = std::fs::File::create(self.path("out")).unwrap();
+        let mut command = Command::new(&self.flavour.command[0]);
+        command.args(&self.flavour.command[1..]).arg(self.path("redis.conf")).stdin(Stdio::null());
+        self.child = Some(command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
+        self.wait_until_ready();
+    }
+
+    #[track_caller]
+    pub fn wait_until_ready(&self) {
+        let started = Instant::now();
+        loop {
+            if let Ok(reply) = self.try_ask(&["PING"])
+                && !reply.starts_with("-LOADING")
+            {
+                return;
+            }
+            assert!(started.elapsed() < Duration::from_secs(120), "{} is not ready: {}", self.flavour.name, self.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    pub fn log(&self) -> String {
+        let read = |f: &str| std::fs::read_to_string(self.path(f)).unwrap_or_default();
+        read("log") + &read("out")
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
+    pub fn kill(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn data(&self, name: &str) -> PathBuf {
+        self.path("data").join(name)
+    }
+
+    /// A connection on the socket; a password is not asked for unless the test set one.
+    pub fn socket(&self) -> std::io::Result<Talk> {
+        let stream = UnixStream::connect(self.path("s"))?;
+        stream.set_read_timeout(Some(Duration::from_secs(300)))?;
+        Ok(Talk { stream: std::io::BufReader::new(stream) })
+    }
+
+    fn try_ask(&self, args: &[&str]) -> std::io::Result<String> {
+        let args: Vec<&[u8]> = args.iter().map(|a| a.as_bytes()).collect();
+        Ok(String::from_utf8_lossy(&self.socket()?.ask(&args)?).into_owned())
+    }
+
+    /// The answer as text; an error of the server is `-…`.
+    #[track_caller]
+    pub fn ask(&self, args: &[&str]) -> String {
+        self.try_ask(args).unwrap_or_else(|e| panic!("{args:?}: {e}: {}", self.log()))
+    }
+
+    /// The same, and the answer is no error.
+    #[track_caller]
+    pub fn good(&self, args: &[&str]) -> String {
+        let answer = self.ask(args);
+        assert!(!answer.starts_with('-'), "{args:?}: {answer}");
+        answer
+    }
+
+    /// A value of `INFO`.
+    pub fn info(&self, field: &str) -> String {
+        let text = self.good(&["INFO", "everything"]);
+        text.lines().find_map(|l| l.strip_prefix(&format!("{field}:"))).unwrap_or_default().trim().to_owned()
+    }
+
+    /// Everything in all databases, as one digest of the server's own.
+    pub fn digest(&self) -> String {
+        self.good(&["DEBUG", "DIGEST"])
+    }
+
+    pub fn cli(&self, args: &[&str]) -> Output {
+        Command::new("redis-cli").arg("-s").arg(self.path("s")).args(args).output().unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A connection.
+pub struct Talk {
+    stream: std::io::BufReader<UnixStream>,
+}
+
+impl Talk {
+    pub fn select(&mut self, db: u32) {
+        assert_eq!(self.ask(&[b"SELECT", db.to_string().as_bytes()]).unwrap(), b"OK");
+    }
+
+    pub fn send(&mut self, args: &[&[u8]]) {
+        let mut request = format!("*{}\r\n", args.len()).into_bytes();
+        for arg in args {
+            request.extend_from_slice(format!("${}\r\n", arg.len()).as_bytes());
+            request.extend_from_slice(arg);
+            request.extend_from_slice(b"\r\n");
+        }
+        self.stream.get_mut().write_all(&request).unwrap();
+    }
+
+    pub fn ask(&mut self, args: &[&[u8]]) -> std::io::Result<Vec<u8>> {
+        self.send(args);
+        self.answer()
+    }
+
+    /// A reply with its elements in lines.
+    pub fn answer(&mut self) -> std::io::Result<Vec<u8>> {
+        let mut line = String::new();
+        if std::io::BufRead::read_line(&mut self.stream, &mut line)? == 0 {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        let line = line.trim_end().to_owned();
+        let number = || line[1..].parse::<i64>().unwrap();
+        Ok(match &line[..1] {
+            "$" if number() < 0 => Vec::new(),
+            "$" => {
+                let mut bytes = vec![0; number() as usize + 2];
+                self.stream.read_exact(&mut bytes)?;
+                bytes.truncate(bytes.len() - 2);
+                bytes
+            }
+            "*" => {
+                let mut all = Vec::new();
+                for _ in 0..number().max(0) {
+                    all.extend(self.answer()?);
+                    all.push(b'\n');
+                }
+                all
+            }
+            "-" => line.into_bytes(),
+            _ => line[1..].as_bytes().to_vec(),
+        })
+    }
+
+    /// Sends many commands and reads their answers; none may be an error.
+    pub fn all(&mut self, commands: impl IntoIterator<Item = Vec<Vec<u8>>>) {
+        let mut waiting = 0;
+        let drain = |talk: &mut Self, n: usize| {
+            for _ in 0..n {
+                let answer = talk.answer().unwrap();
+                assert!(!answer.starts_with(b"-"), "{}", String::from_utf8_lossy(&answer));
+            }
+        };
+        for command in commands {
+            self.send(&command.iter().map(Vec::as_slice).collect::<Vec<_>>());
+            waiting += 1;
+            if waiting == 500 {
+                drain(self, waiting);
+                waiting = 0;
+            }
+        }
+        drain(self, waiting);
+    }
+}
+
+/// Words of a command.
+pub fn words(text: &str) -> Vec<Vec<u8>> {
+    text.split(' ').map(|w| w.as_bytes().to_vec()).collect()
+}
+
+pub fn exists(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}
