@@ -24,6 +24,21 @@ packages() {
     $sudo apt-get update -qq
     DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends "${missing[@]}" > /dev/null
 }
+# The Docker daemon, where nobody has started it. Only root can; else the tests say that it is missing.
+daemon() {
+    [ "$(id -u)" = 0 ] && ! docker version > /dev/null 2>&1 || return 0
+    echo "starting dockerd (log: /var/log/dockerd.log)"
+    if [ -d /run/systemd/system ]; then
+        systemctl start docker
+    else
+        setsid dockerd > /var/log/dockerd.log 2>&1 < /dev/null &
+    fi
+    for _ in $(seq 300); do
+        docker version > /dev/null 2>&1 && return 0
+        sleep 0.1
+    done
+    echo "setup.sh: dockerd does not start" >&2 && exit 1
+}
 crate() { # NAME VERSION PROGRAM
     if [ ! -x "$tools/bin/$3" ] && ! have "$3"; then
         echo "building $1 $2 (once; this takes a while)"
@@ -35,7 +50,8 @@ build=(build-essential pkg-config libssl-dev)
 case ${1:-test} in
     demo) packages "${build[@]}" postgresql postgresql-client ;;
     test)
-        packages "${build[@]}" postgresql postgresql-client age zstd jq rclone acl attr util-linux openssl python3 python3-pip
+        packages "${build[@]}" postgresql postgresql-client age zstd jq rclone acl attr util-linux openssl python3 python3-pip docker.io iptables busybox-static
+        daemon
         have moto_server || python3 -m pip install --quiet --break-system-packages 'moto[server]==5.2.1' 2> /dev/null || python3 -m pip install --quiet 'moto[server]==5.2.1'
         crate b3sum 1.8.7 b3sum
         crate garage 2.5.0 garage

@@ -1,17 +1,33 @@
-//! Child processes: the only file that starts any.
+//! Child processes: the only file that starts any, on this machine or in a container.
 //!
 //! Arguments are lists and never pass through a shell. Secrets go by environment, never by argument. The exit
-//! status is read before the output counts, and the end of standard error is kept for the message.
+//! status is read before the output counts, and the end of standard error is kept for the message. Where a program
+//! runs is its [`Place`]; the rest is the same everywhere. Dropping a [`Running`] kills the process.
 
+use super::docker::exec::{Exec, Inside};
+use super::tail::Tail;
 use crate::error::{Error, Kind, Result};
-use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::process::Stdio;
-use tokio::io::{AsyncBufReadExt, BufReader};
-use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::process::{Child, Command};
 
-/// Lines of standard error that are kept.
-const KEPT: usize = 20;
+/// The output of a program.
+pub type Output = Box<dyn AsyncRead + Send + Unpin>;
+/// The input of a program. Shutting it down, or dropping it, is the end of the input.
+pub type Input = Box<dyn AsyncWrite + Send + Unpin>;
+
+/// Where a program runs.
+#[derive(Clone, Debug, Default)]
+pub enum Place {
+    /// On this machine, as we are.
+    #[default]
+    Host,
+    /// On this machine, as another user of it, with his groups and without our environment.
+    User(String),
+    /// In a container.
+    Container(Inside),
+}
 
 /// A program with its arguments and environment.
 #[derive(Clone, Debug)]
@@ -22,6 +38,8 @@ pub struct Program {
     pub args: Vec<String>,
     /// Additional environment; may hold secrets.
     pub env: Env,
+    /// Where it runs.
+    pub place: Place,
 }
 
 /// Environment of a child. Its `Debug` shows names only.
@@ -34,17 +52,42 @@ impl std::fmt::Debug for Env {
     }
 }
 
-/// A running child.
+/// Which of its streams we hold.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Streams {
+    /// Standard input; else it is empty.
+    pub input: bool,
+    /// Standard output; else it goes nowhere.
+    pub output: bool,
+}
+
+/// What was started, with the streams that were asked for.
+pub(super) struct Started<T> {
+    pub running: T,
+    pub input: Option<Input>,
+    pub output: Option<Output>,
+}
+
+enum Process {
+    Child(Child, tokio::task::JoinHandle<Vec<String>>),
+    Exec(Exec),
+}
+
+/// A running program; killed when dropped.
 pub struct Running {
     name: String,
-    child: Child,
-    stderr: tokio::task::JoinHandle<Vec<String>>,
+    process: Process,
 }
 
 impl Program {
-    /// A program.
+    /// A program on this machine.
     pub fn new(path: impl Into<PathBuf>, args: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        Program { path: path.into(), args: args.into_iter().map(Into::into).collect(), env: Env::default() }
+        Program {
+            path: path.into(),
+            args: args.into_iter().map(Into::into).collect(),
+            env: Env::default(),
+            place: Place::Host,
+        }
     }
 
     /// The same with an environment.
@@ -54,68 +97,99 @@ impl Program {
         self
     }
 
-    fn command(&self) -> Command {
-        let mut command = Command::new(&self.path);
-        command
-            .args(&self.args)
-            .envs(self.env.0.iter().map(|(k, v)| (k, v)))
-            .env("LC_ALL", "C.UTF-8")
-            .kill_on_drop(true);
-        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        command
+    /// The same somewhere else.
+    #[must_use]
+    pub fn at(mut self, place: Place) -> Self {
+        self.place = place;
+        self
     }
 
     fn name(&self) -> String {
         self.path.file_name().map_or_else(|| self.path.display().to_string(), |n| n.to_string_lossy().into_owned())
     }
 
-    fn start(&self, mut command: Command) -> Result<(Running, Pipes)> {
+    async fn command(&self) -> Result<Command> {
+        let mut command = match &self.place {
+            Place::User(user) => {
+                let user = super::user::find(user).await?;
+                let mut command = Command::new("setpriv");
+                command
+                    .arg(format!("--reuid={}", user.uid))
+                    .arg(format!("--regid={}", user.gid))
+                    .args(["--init-groups", "--"])
+                    .arg(&self.path)
+                    // Ours may hold secrets, and a process's environment is open to its user.
+                    .env_clear()
+                    .envs(std::env::var_os("PATH").map(|path| ("PATH", path)))
+                    .envs([("USER", &user.name), ("LOGNAME", &user.name), ("HOME", &user.home)])
+                    .current_dir("/");
+                command
+            }
+            _ => Command::new(&self.path),
+        };
+        command
+            .args(&self.args)
+            .env("LC_ALL", "C.UTF-8")
+            .envs(self.env.0.iter().map(|(k, v)| (k, v)))
+            .kill_on_drop(true);
+        Ok(command)
+    }
+
+    async fn start(&self, streams: Streams) -> Result<Started<Running>> {
         let name = self.name();
+        if let Place::Container(inside) = &self.place {
+            let mut argv = vec![self.path.to_string_lossy().into_owned()];
+            argv.extend_from_slice(&self.args);
+            let mut env = vec!["LC_ALL=C.UTF-8".to_owned()];
+            env.extend(self.env.0.iter().map(|(name, value)| format!("{name}={value}")));
+            let Started { running, input, output } = Exec::start(inside, argv, env, streams).await?;
+            return Ok(Started { running: Running { name, process: Process::Exec(running) }, input, output });
+        }
+        let pipe = |wanted: bool| if wanted { Stdio::piped() } else { Stdio::null() };
+        let mut command = self.command().await?;
+        command.stdin(pipe(streams.input)).stdout(pipe(streams.output)).stderr(Stdio::piped());
         let mut child = command.spawn().map_err(|e| {
-            Error::new(Kind::Source, format!("{name} cannot be started"))
+            let program = command.as_std().get_program().to_string_lossy().into_owned();
+            Error::new(Kind::Source, format!("{program} cannot be started"))
                 .at(self.path.display())
                 .because(e)
-                .hint(format!("Install {name}, or correct its path."))
+                .hint(format!("Install {program}, or correct its path."))
         })?;
-        let pipes = Pipes { stdin: child.stdin.take(), stdout: child.stdout.take() };
+        let input = child.stdin.take().map(|input| Box::new(input) as Input);
+        let output = child.stdout.take().map(|output| Box::new(output) as Output);
         let stderr = child.stderr.take();
         let stderr = tokio::spawn(async move {
-            let mut last = VecDeque::new();
-            if let Some(stderr) = stderr {
-                let mut lines = BufReader::new(stderr).split(b'\n');
-                while let Ok(Some(line)) = lines.next_segment().await {
-                    if last.len() == KEPT {
-                        last.pop_front();
-                    }
-                    last.push_back(String::from_utf8_lossy(&line[..line.len().min(2000)]).into_owned());
-                }
+            match stderr {
+                Some(stderr) => Tail::of(stderr).await,
+                None => Vec::new(),
             }
-            last.into()
         });
-        Ok((Running { name, child, stderr }, pipes))
+        Ok(Started { running: Running { name, process: Process::Child(child, stderr) }, input, output })
     }
 
     /// Starts the program with its output in a pipe.
-    pub fn reading(&self) -> Result<(Running, ChildStdout)> {
-        let mut command = self.command();
-        command.stdout(Stdio::piped());
-        let (running, pipes) = self.start(command)?;
-        pipes.stdout.map(|out| (running, out)).ok_or_else(|| Error::new(Kind::Internal, "a child has no output"))
+    pub async fn reading(&self) -> Result<(Running, Output)> {
+        let started = self.start(Streams { output: true, ..Streams::default() }).await?;
+        Ok((started.running, held(started.output)?))
     }
 
-    /// Starts the program with its input in a pipe.
-    pub fn writing(&self) -> Result<(Running, ChildStdin)> {
-        let mut command = self.command();
-        command.stdin(Stdio::piped());
-        let (running, pipes) = self.start(command)?;
-        pipes.stdin.map(|input| (running, input)).ok_or_else(|| Error::new(Kind::Internal, "a child has no input"))
+    /// Starts the program with its input in a pipe. Its output goes nowhere.
+    pub async fn writing(&self) -> Result<(Running, Input)> {
+        let started = self.start(Streams { input: true, ..Streams::default() }).await?;
+        Ok((started.running, held(started.input)?))
+    }
+
+    /// Starts the program with both in pipes. Whoever writes much must read meanwhile.
+    pub async fn duplex(&self) -> Result<(Running, Input, Output)> {
+        let started = self.start(Streams { input: true, output: true }).await?;
+        Ok((started.running, held(started.input)?, held(started.output)?))
     }
 
     /// Runs the program to its end and gives its whole output.
     pub async fn output(&self) -> Result<Vec<u8>> {
-        let (running, mut stdout) = self.reading()?;
+        let (running, mut stdout) = self.reading().await?;
         let mut out = Vec::new();
-        tokio::io::AsyncReadExt::read_to_end(&mut stdout, &mut out).await.map_err(|e| {
+        stdout.read_to_end(&mut out).await.map_err(|e| {
             Error::new(Kind::Source, format!("the output of {} cannot be read", self.name())).because(e)
         })?;
         running.finish(Kind::Source).await?;
@@ -123,32 +197,41 @@ impl Program {
     }
 }
 
-struct Pipes {
-    stdin: Option<ChildStdin>,
-    stdout: Option<ChildStdout>,
+fn held<T>(stream: Option<T>) -> Result<T> {
+    stream.ok_or_else(|| Error::new(Kind::Internal, "a program was started without the stream that was asked for"))
 }
 
 impl Running {
     /// Waits for the end; anything but exit status 0 is an error with the end of standard error. On success gives
-    /// what was printed there, since some tools warn without failing.
+    /// what was printed there, since some tools warn without failing. Let go of the input before, or the program
+    /// may wait for more of it.
     ///
     /// # Errors
     /// Of the kind given.
-    pub async fn finish(mut self, kind: Kind) -> Result<Vec<String>> {
-        let status = self
-            .child
-            .wait()
-            .await
-            .map_err(|e| Error::new(kind, format!("{} cannot be waited for", self.name)).because(e))?;
-        let stderr = self.stderr.await.unwrap_or_default();
-        if status.success() {
-            return Ok(stderr);
-        }
-        let how = match status.code() {
-            Some(code) => format!("exit status {code}"),
-            None => format!("{status}"),
+    pub async fn finish(self, kind: Kind) -> Result<Vec<String>> {
+        let name = self.name;
+        let (how, stderr) = match self.process {
+            Process::Child(mut child, stderr) => {
+                let status = child
+                    .wait()
+                    .await
+                    .map_err(|e| Error::new(kind, format!("{name} cannot be waited for")).because(e))?;
+                let how = match status.code() {
+                    Some(0) => None,
+                    Some(code) => Some(format!("exit status {code}")),
+                    None => Some(format!("{status}")),
+                };
+                (how, stderr.await.unwrap_or_default())
+            }
+            Process::Exec(exec) => {
+                let (code, stderr) = exec.finish(&name).await.map_err(|e| e.kind(kind))?;
+                ((code != 0).then(|| format!("exit status {code}")), stderr)
+            }
         };
-        Err(Error::new(kind, format!("{} failed with {how}", self.name)).because(stderr.join("\n")))
+        match how {
+            None => Ok(stderr),
+            Some(how) => Err(Error::new(kind, format!("{name} failed with {how}")).because(stderr.join("\n"))),
+        }
     }
 }
 

@@ -1,5 +1,8 @@
-//! The machine: processes and what identifies the host. It knows nothing of the repository.
+//! The machine: processes, the Docker daemon, and what identifies the host. It knows nothing of the repository.
 
+pub mod docker;
 pub mod exec;
 pub mod machine;
 pub mod processes;
+mod tail;
+mod user;

@@ -125,7 +125,7 @@ async fn one_dump(
 
 /// Streams a program's output into an artifact; it counts only when the program exited with 0.
 async fn stream(writer: &BackupWriter, name: &str, media: &str, program: Program) -> Result<PendingArtifact> {
-    let (running, stdout) = program.reading()?;
+    let (running, stdout) = program.reading().await?;
     let mut artifact = writer.artifact(name, media);
     let reader = tokio::task::spawn_blocking(move || {
         let mut reader = SyncIoBridge::new(stdout);

@@ -150,7 +150,7 @@ async fn restore_into(
     let mut env = server.env();
     // Only for this session, and the cluster is synced before the load counts.
     env.push(("PGOPTIONS".to_owned(), "-c synchronous_commit=off -c maintenance_work_mem=256MB".to_owned()));
-    let (running, mut stdin) = Program::new(pg_restore, args).env(env).writing()?;
+    let (running, mut stdin) = Program::new(pg_restore, args).env(env).writing().await?;
     let mut broken = None;
     while let Some(piece) = archive.recv().await {
         match piece {

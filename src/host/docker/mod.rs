@@ -1,0 +1,97 @@
+//! The Docker daemon of this machine, as far as backups and restores need it.
+//!
+//! [`find`] says which container is meant, [`exec`] runs programs in one. Nothing here pulls an image.
+
+pub mod exec;
+pub mod find;
+
+use crate::error::{Error, Kind, Result};
+use bollard::API_DEFAULT_VERSION;
+use bollard::errors::Error as ApiError;
+use std::path::{Path, PathBuf};
+
+/// Where the daemon listens when `DOCKER_HOST` says nothing.
+const SOCKET: &str = "/var/run/docker.sock";
+/// Seconds within which the daemon must answer a request.
+const TIMEOUT: u64 = 120;
+
+/// A connection to the daemon. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Docker {
+    api: bollard::Docker,
+}
+
+impl Docker {
+    /// Connects to the daemon that `DOCKER_HOST` names, or to the one at the usual socket.
+    ///
+    /// # Errors
+    /// [`Kind::Source`] when there is none, when it does not answer, or when we may not use it.
+    pub async fn connect() -> Result<Self> {
+        Self::connect_to(std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty()).as_deref()).await
+    }
+
+    /// The same with a given `DOCKER_HOST`.
+    pub async fn connect_to(host: Option<&str>) -> Result<Self> {
+        let socket = match host {
+            None => PathBuf::from(SOCKET),
+            Some(host) => match host.strip_prefix("unix://").or(host.starts_with('/').then_some(host)) {
+                Some(path) => PathBuf::from(path),
+                None => {
+                    return Err(Error::new(Kind::Source, "DOCKER_HOST does not name a Unix socket")
+                        .at(host)
+                        .hint("Use unix:///path; a daemon elsewhere can be reached through `ssh -L /path:/var/run/docker.sock`."));
+                }
+            },
+        };
+        let failed = |e: ApiError| unreachable(&socket, e);
+        let path = socket.to_str().ok_or_else(|| Error::new(Kind::Source, "the socket's path is not text"))?;
+        let api = bollard::Docker::connect_with_unix(path, TIMEOUT, API_DEFAULT_VERSION).map_err(failed)?;
+        let api = api.negotiate_version().await.map_err(failed)?;
+        Ok(Docker { api })
+    }
+}
+
+fn unreachable(socket: &Path, e: ApiError) -> Error {
+    let may_not = std::os::unix::net::UnixStream::connect(socket)
+        .is_err_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied);
+    let (what, hint) = if may_not {
+        ("we may not use the Docker daemon", "Run as root, or let the agent's user into the group of the socket.")
+    } else {
+        (
+            "the Docker daemon does not answer",
+            "Start it (`systemctl start docker`), or set DOCKER_HOST to where it listens.",
+        )
+    };
+    Error::new(Kind::Source, what).at(socket.display()).because(e).hint(hint)
+}
+
+/// What failed, with what the daemon said about it.
+fn failed(what: impl Into<String>) -> impl FnOnce(ApiError) -> Error {
+    let what = what.into();
+    move |e| {
+        let error = Error::new(Kind::Source, what);
+        match e {
+            ApiError::DockerResponseServerError { message, .. } => error.because(message),
+            ApiError::RequestTimeoutError => {
+                error.because("the daemon did not answer in time").hint("Look at the daemon's log.")
+            }
+            other => error.because(other),
+        }
+    }
+}
+
+/// Whether the daemon answered with this status.
+fn is_status(e: &ApiError, status: u16) -> bool {
+    matches!(e, ApiError::DockerResponseServerError { status_code, .. } if *status_code == status)
+}
+
+/// A name that may become part of a request's path. Docker's own rule for containers, volumes and services.
+fn checked(name: &str) -> Result<&str> {
+    let first = name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric());
+    if first && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b)) {
+        Ok(name)
+    } else {
+        Err(Error::new(Kind::Source, format!("{name:?} cannot be the name of a container, volume or service"))
+            .hint("Docker's names are letters, digits, `_`, `.` and `-`."))
+    }
+}
