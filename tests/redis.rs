@@ -6,6 +6,12 @@ mod backup;
 mod data;
 #[path = "redis/errors.rs"]
 mod errors;
+#[path = "redis/fake.rs"]
+mod fake;
+#[path = "redis/restore.rs"]
+mod restore;
+#[path = "redis/rollback.rs"]
+mod rollback;
 #[path = "redis/server.rs"]
 mod server;
 #[path = "cli/world.rs"]

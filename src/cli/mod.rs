@@ -15,6 +15,7 @@ mod key;
 mod list;
 mod prune;
 mod restore;
+mod restore_redis;
 
 use crate::error::{Error, Kind, Result};
 use clap::{Parser, Subcommand};

@@ -2,6 +2,7 @@
 
 use super::context::Context;
 use super::output::{good, json, notice, say};
+use super::restore_redis as redis;
 use crate::config::{Config, SourceConfig};
 use crate::error::{Error, Kind, Result};
 use crate::model::{Name, size, time};
@@ -32,7 +33,7 @@ pub struct Args {
     /// The newest backup begun by this time (`2026-01-03 22:00` in local time, or with a zone)
     #[arg(long, value_name = "TIME")]
     at: Option<String>,
-    /// Restore to another directory or database; without it, to where it was
+    /// Restore to another directory or database (of a `redis` source, the RDB into a directory); without it, to where it was
     #[arg(long, value_name = "DIRECTORY|DATABASE")]
     to: Option<String>,
     /// Of a `files` source, restore only this file or directory (repeatable)
@@ -47,6 +48,7 @@ pub struct Args {
 struct Done {
     placed: Vec<(Name, Placed)>,
     loaded: Vec<(Name, Loaded)>,
+    redis: Vec<(Name, redis::Restored)>,
 }
 
 /// Restores.
@@ -139,6 +141,10 @@ async fn restore_source(
                 database::restore(reader, record, &server, args.database.as_deref(), args.to.as_deref()).await?;
             done.loaded.extend(loaded.into_iter().map(|l| (record.name.clone(), l)));
         }
+        "redis" => {
+            let restored = redis::restore(reader, m, record, config, args.to.as_deref()).await?;
+            done.redis.push((record.name.clone(), restored));
+        }
         other => {
             return Err(Error::new(
                 Kind::Newer,
@@ -185,8 +191,13 @@ fn report(context: &Context, m: &Manifest, done: &Done, started: Instant, has_re
             .iter()
             .map(|(s, l)| serde_json::json!({ "source": s, "database": l.database, "rows": l.rows, "tables": l.tables, "roles_made": l.roles_made }))
             .collect();
+        let servers: Vec<_> = done
+            .redis
+            .iter()
+            .map(|(s, r)| serde_json::json!({ "source": s, "place": r.place, "keys": r.keys, "lasting_keys": r.lasting, "compared": r.compared, "previous": r.previous, "warnings": r.warnings, "outage_seconds": r.outage }))
+            .collect();
         return json(
-            &serde_json::json!({ "backup": m.id, "plan": m.plan, "paths": paths, "databases": databases, "seconds": seconds }),
+            &serde_json::json!({ "backup": m.id, "plan": m.plan, "paths": paths, "databases": databases, "redis": servers, "seconds": seconds }),
         );
     }
     let took = time::words(SignedDuration::from_millis((seconds * 1000.0) as i64));
@@ -216,6 +227,9 @@ fn report(context: &Context, m: &Manifest, done: &Done, started: Instant, has_re
         if !l.roles_made.is_empty() {
             say(&format!("    roles made: {}", l.roles_made.join(", ")))?;
         }
+    }
+    for (source, r) in &done.redis {
+        r.say(source)?;
     }
     if has_restore_section {
         say(&notice(

@@ -270,6 +270,7 @@ fn source_of(source: RawSource, key: &str, dir: &Path, never: &[PathBuf]) -> Res
             tls_cert,
             tls_key,
             unit,
+            container,
             data_dir,
             config_file,
             include_aof,
@@ -291,7 +292,11 @@ fn source_of(source: RawSource, key: &str, dir: &Path, never: &[PathBuf]) -> Res
                 }
                 None => {}
             }
-            SourceConfig::Redis(RedisSource { server, unit, data_dir, config_file, include_aof })
+            if unit.is_some() && container.is_some() {
+                return Err(Error::new(Kind::Config, "both `unit` and `container` are set")
+                    .hint("Keep the one that starts the server."));
+            }
+            SourceConfig::Redis(RedisSource { server, unit, container, data_dir, config_file, include_aof })
         }
     })
 }

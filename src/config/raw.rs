@@ -134,6 +134,8 @@ pub enum RawSource {
         tls_key: Option<PathBuf>,
         /// systemd unit of the server.
         unit: Option<String>,
+        /// Container of the server: name or `PROJECT/SERVICE`.
+        container: Option<String>,
         /// The server's directory on this host.
         data_dir: Option<PathBuf>,
         /// The server's `redis.conf` on this host.

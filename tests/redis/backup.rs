@@ -77,7 +77,7 @@ fn every_type_in_every_database_is_stored_and_counted() {
         assert_eq!((facts["checksum"].as_bool(), facts["role"].as_str()), (Some(true), Some("primary")));
         // A server loads the stored bytes, and holds the same.
         let stored = stored(&w);
-        let mut other = Server::stopped(s.flavour.clone(), "");
+        let other = Server::stopped(s.flavour.clone(), "");
         fs::write(other.data("dump.rdb"), &stored).unwrap();
         other.launch();
         assert_eq!(other.digest(), s.digest(), "{name}");
@@ -120,4 +120,11 @@ fn random_data_is_counted_as_the_server_counts_it() {
             }
         }
     }
+}
+
+/// Keys of the newest backup, in words.
+pub fn keys_of(w: &World) -> String {
+    let shown = w.run(&["show"]).code(0).out;
+    let line = shown.lines().find(|l| l.contains("without expiry")).unwrap();
+    line.split_whitespace().nth(1).unwrap().to_owned()
 }

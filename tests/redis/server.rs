@@ -1,9 +1,10 @@
 //! A throw-away Redis server in a directory of its own, with a port, a socket and TLS.
 
 use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::PathBuf;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 /// The password of every user.
@@ -70,15 +71,35 @@ impl Flavour {
     }
 }
 
-/// A server that can be stopped and started.
+/// A server that can be stopped and started, by the test and by a program that looks like `systemctl`.
 pub struct Server {
     pub dir: tempfile::TempDir,
     pub port: u16,
     pub flavour: Flavour,
     /// More lines of `redis.conf`.
     pub conf: String,
-    child: Option<Child>,
 }
+
+/// What stands for `systemctl`: `DIR/grace` has the seconds until it kills, `DIR/broken` makes every start fail.
+const SYSTEMCTL: &str = r#"#!/bin/bash
+echo "$*" >> DIR/systemctl.log
+pid=$(cat DIR/pid 2> /dev/null)
+up() { [ -n "$pid" ] && readlink /proc/$pid/exe > /dev/null; }
+case $1 in
+    show) echo LoadState=loaded; if up; then echo ActiveState=active; else echo ActiveState=inactive; fi ;;
+    start)
+        up && exit 0
+        [ -e DIR/broken ] && { echo "it is broken" >&2; exit 1; }
+        rm -f DIR/pid
+        COMMAND DIR/redis.conf --daemonize yes --pidfile DIR/pid >> DIR/out 2>&1 || exit 1
+        for ((i = 0; i < 1000; i++)); do [ -s DIR/pid ] && exit 0; sleep 0.01; done; exit 1 ;;
+    stop)
+        up || exit 0
+        kill -TERM $pid
+        for ((i = 0; i < $(cat DIR/grace 2> /dev/null || echo 6000); i++)); do up || exit 0; sleep 0.01; done
+        kill -KILL $pid; while up; do sleep 0.01; done ;;
+esac
+"#;
 
 impl Server {
     pub fn start() -> Self {
@@ -90,7 +111,7 @@ impl Server {
     }
 
     pub fn of(flavour: Flavour, conf: &str) -> Self {
-        let mut server = Self::stopped(flavour, conf);
+        let server = Self::stopped(flavour, conf);
         server.launch();
         server
     }
@@ -98,9 +119,15 @@ impl Server {
     pub fn stopped(flavour: Flavour, conf: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("data")).unwrap();
+        std::fs::create_dir(dir.path().join("bin")).unwrap();
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let server = Server { dir, port, flavour, conf: conf.to_owned(), child: None };
+        let server = Server { dir, port, flavour, conf: conf.to_owned() };
         server.write_conf();
+        let script = SYSTEMCTL
+            .replace("DIR", &server.dir.path().display().to_string())
+            .replace("COMMAND", &server.flavour.command.join(" "));
+        std::fs::write(server.path("bin/systemctl"), script).unwrap();
+        std::fs::set_permissions(server.path("bin/systemctl"), std::fs::Permissions::from_mode(0o755)).unwrap();
         server
     }
 
@@ -113,20 +140,30 @@ impl Server {
         // What the test says comes last and wins; `DIR` stands for the directory of the server.
         let d = self.dir.path().display();
         let conf = format!(
-            "port {}\nbind 127.0.0.1\ndir {d}/data\nunixsocket {d}/s\nsave \"\"\nrepl-diskless-sync yes\nrepl-diskless-sync-delay 0\nlogfile {d}/log\nenable-debug-command yes\n{}\n",
+            "port {}\nbind 127.0.0.1\ndir {d}/data\nunixsocket {d}/s\nsave \"\"\nrepl-diskless-sync yes\nrepl-diskless-sync-delay 0\nlogfile {d}/log\nenable-debug-command yes\nenable-protected-configs yes\n{}\n",
             self.port,
             self.conf.replace("DIR", &d.to_string())
         );
-        let conf = if self.flavour.major < 7 { conf.replace("enable-debug-command yes\n", "") } else { conf };
+        let conf = if self.flavour.major < 7 {
+            conf.replace("enable-debug-command yes\nenable-protected-configs yes\n", "")
+        } else {
+            conf
+        };
         std::fs::write(self.path("redis.conf"), conf).unwrap();
     }
 
-    pub fn launch(&mut self) {
-        let log = std::fs::File::create(self.path("out")).unwrap();
-        let mut command = Command::new(&self.flavour.command[0]);
-        command.args(&self.flavour.command[1..]).arg(self.path("redis.conf")).stdin(Stdio::null());
-        self.child = Some(command.stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap());
+    fn systemctl(&self, verb: &str) {
+        let out = Command::new(self.path("bin/systemctl")).arg(verb).output().unwrap();
+        assert!(out.status.success(), "{verb}: {} {}", String::from_utf8_lossy(&out.stderr), self.log());
+    }
+
+    pub fn launch(&self) {
+        self.systemctl("start");
         self.wait_until_ready();
+    }
+
+    pub fn stop(&self) {
+        self.systemctl("stop");
     }
 
     #[track_caller]
@@ -148,14 +185,18 @@ impl Server {
         read("log") + &read("out")
     }
 
-    pub fn pid(&self) -> u32 {
-        self.child.as_ref().unwrap().id()
+    pub fn pid(&self) -> Option<u32> {
+        std::fs::read_to_string(self.path("pid")).ok()?.trim().parse().ok()
     }
 
-    pub fn kill(&mut self) {
-        if let Some(mut child) = self.child.take() {
-            let _ = child.kill();
-            let _ = child.wait();
+    pub fn is_up(&self) -> bool {
+        self.pid().is_some_and(|pid| std::fs::read_link(format!("/proc/{pid}/exe")).is_ok())
+    }
+
+    pub fn kill(&self) {
+        while self.is_up() {
+            let _ = Command::new("kill").args(["-KILL", &self.pid().unwrap().to_string()]).status();
+            std::thread::sleep(Duration::from_millis(10));
         }
     }
 
@@ -202,10 +243,6 @@ impl Server {
     /// Everything in all databases, as one digest of the server's own.
     pub fn digest(&self) -> String {
         self.good(&["DEBUG", "DIGEST"])
-    }
-
-    pub fn cli(&self, args: &[&str]) -> Output {
-        Command::new("redis-cli").arg("-s").arg(self.path("s")).args(args).output().unwrap()
     }
 }
 
@@ -293,8 +330,4 @@ impl Talk {
 /// Words of a command.
 pub fn words(text: &str) -> Vec<Vec<u8>> {
     text.split(' ').map(|w| w.as_bytes().to_vec()).collect()
-}
-
-pub fn exists(path: &Path) -> bool {
-    path.symlink_metadata().is_ok()
 }

@@ -1,9 +1,10 @@
 //! The Docker daemon of this machine, as far as backups and restores need it.
 //!
-//! [`find`] says which container is meant, [`exec`] runs programs in one. Nothing here pulls an image.
+//! [`find`] says which container is meant, [`exec`] runs programs in one, [`lifecycle`] stops and starts them. Nothing here pulls an image.
 
 pub mod exec;
 pub mod find;
+pub mod lifecycle;
 
 use crate::error::{Error, Kind, Result};
 use bollard::API_DEFAULT_VERSION;

@@ -5,6 +5,7 @@
 //! on. Parts before the last are never written again; the last is read up to the length that it had then, and may
 //! end in the middle of a command, which a server cuts off at load (`aof-load-truncated`, its default).
 
+use super::conf;
 use super::live::Settings;
 use crate::error::{Error, Kind, Result};
 use std::fs::File;
@@ -27,6 +28,15 @@ pub struct Part {
 /// The manifest of a directory of parts.
 pub fn manifest_name(appendfilename: &str) -> String {
     format!("{appendfilename}.manifest")
+}
+
+/// A manifest that names one file, an RDB, as the base.
+pub fn manifest_of(base: &str) -> String {
+    // As Redis writes it: in quotes when there is anything but letters in it.
+    let plain = base.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b));
+    let escaped = base.replace('\\', "\\\\").replace('"', "\\\"");
+    let name = if plain { base.to_owned() } else { format!("\"{escaped}\"") };
+    format!("file {name} seq 1 type b\n")
 }
 
 /// Opens the append-only file below the server's directory, as the host sees it: the manifest first, then the parts
@@ -76,10 +86,10 @@ fn part(path: &Path, name: &str) -> std::io::Result<Part> {
 /// the server is about to delete.
 fn files(manifest: &str) -> Vec<String> {
     let of = |line: &str| {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        let value = |key: &str| words.chunks(2).find(|pair| pair[0] == key).and_then(|pair| pair.get(1).copied());
+        let words = conf::split(line);
+        let value = |key: &str| words.chunks(2).find(|pair| pair[0] == key).and_then(|pair| pair.get(1));
         let name = value("file").filter(|name| !name.contains('/'))?;
-        (value("type") != Some("h")).then(|| name.to_owned())
+        (value("type").is_none_or(|kind| kind != "h")).then(|| name.clone())
     };
     manifest.lines().filter(|l| !l.starts_with('#')).filter_map(of).collect()
 }
@@ -92,5 +102,8 @@ mod tests {
     fn the_manifest_names_base_and_increments_and_no_history() {
         let manifest = "file a.2.base.rdb seq 2 type b\nfile a.1.incr.aof seq 1 type h\n# x\nfile a.2.incr.aof seq 2 type i startoffset 5\n";
         assert_eq!(files(manifest), ["a.2.base.rdb", "a.2.incr.aof"]);
+        for odd in ["my file.1.base.rdb", "a\"b\\c.rdb", "ünïcode.rdb"] {
+            assert_eq!(files(&manifest_of(odd)), [odd]);
+        }
     }
 }

@@ -89,7 +89,7 @@ fn expand(pattern: &str) -> Vec<PathBuf> {
 }
 
 /// Words of a line, as Redis splits them.
-fn split(line: &str) -> Vec<String> {
+pub(super) fn split(line: &str) -> Vec<String> {
     let line = line.trim();
     let mut words = Vec::new();
     if line.starts_with('#') {

@@ -3,6 +3,7 @@
 use super::address::{Place, Server, Tls};
 use super::resp::{Channel, PATIENCE, Reply, Wire};
 use crate::error::{Error, Kind, Result};
+use crate::host::netns;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use std::path::Path;
@@ -24,13 +25,13 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Connects and logs in.
+    /// Connects and logs in; with a process, from inside its container.
     ///
     /// # Errors
     /// [`Kind::Source`] with the system's or the server's own words. Whether nobody listens is [`is_down`].
-    pub async fn open(server: &Server) -> Result<Self> {
+    pub async fn open(server: &Server, inside: Option<u32>) -> Result<Self> {
         let label = server.label();
-        let wire = tokio::time::timeout(CONNECT_TIMEOUT, wire(server)).await.map_err(|_| {
+        let wire = tokio::time::timeout(CONNECT_TIMEOUT, wire(server, inside)).await.map_err(|_| {
             unreachable(&label).because(format!("no answer within {} seconds", CONNECT_TIMEOUT.as_secs()))
         })??;
         let mut connection = Connection { channel: Channel::new(wire, label) };
@@ -110,16 +111,31 @@ pub fn is_down(e: &Error) -> bool {
     matches!(kind, Some(std::io::ErrorKind::ConnectionRefused | std::io::ErrorKind::NotFound))
 }
 
-async fn wire(server: &Server) -> Result<Box<dyn Wire>> {
+async fn wire(server: &Server, inside: Option<u32>) -> Result<Box<dyn Wire>> {
     let label = server.label();
+    let failed = |e: std::io::Error| unreachable(&label).because(e);
     let (host, port) = match &server.place {
         Place::Unix(path) => {
-            let stream = UnixStream::connect(path).await.map_err(|e| unreachable(&label).because(e))?;
-            return Ok(Box::new(stream));
+            let path = match (inside, path.strip_prefix("/")) {
+                (Some(process), Ok(path)) => Path::new(&format!("/proc/{process}/root")).join(path),
+                _ => path.clone(),
+            };
+            return Ok(Box::new(UnixStream::connect(path).await.map_err(failed)?));
         }
         Place::Tcp { host, port } => (host, *port),
     };
-    let stream = TcpStream::connect((host.as_str(), port)).await.map_err(|e| unreachable(&label).because(e))?;
+    let stream = match inside {
+        None => TcpStream::connect((host.as_str(), port)).await.map_err(failed)?,
+        Some(process) => {
+            let name = host.clone();
+            let connecting = tokio::task::spawn_blocking(move || netns::connect(process, &name, port, CONNECT_TIMEOUT));
+            let stream = connecting
+                .await
+                .map_err(|_| Error::new(Kind::Internal, "the connecting thread ended by a panic"))?
+                .map_err(failed)?;
+            stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)).map_err(failed)?
+        }
+    };
     let Some(tls) = &server.tls else { return Ok(Box::new(stream)) };
     let name = ServerName::try_from(host.clone())
         .map_err(|e| Error::new(Kind::Config, "the host of the URL cannot be verified by TLS").at(&label).because(e))?;

@@ -18,6 +18,7 @@ pub mod transfer;
 
 use super::{Delivered, Source};
 use crate::error::Result;
+use crate::host::docker::Docker;
 use crate::model::Name;
 use crate::repository::writer::BackupWriter;
 use crate::telemetry::monitor::Monitor;
@@ -44,6 +45,8 @@ pub struct RedisSource {
     pub server: Server,
     /// Its unit, to stop and start it at a restore.
     pub unit: Option<String>,
+    /// Its container: by name, or as `PROJECT/SERVICE`. It is then reached from inside that container.
+    pub container: Option<String>,
     /// Its directory on this host, when that is not what the server says.
     pub data_dir: Option<PathBuf>,
     /// Its `redis.conf`, for when it is down.
@@ -55,7 +58,11 @@ pub struct RedisSource {
 impl RedisSource {
     /// Connects to the server.
     pub async fn connect(&self) -> Result<Connection> {
-        Connection::open(&self.server).await
+        let Some(reference) = &self.container else { return Connection::open(&self.server, None).await };
+        let docker = Docker::connect().await?;
+        let container = docker.find(reference).await?;
+        let process = docker.process(&container.name).await?;
+        Connection::open(&self.server, Some(process)).await
     }
 }
 

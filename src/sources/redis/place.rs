@@ -3,6 +3,7 @@
 use super::RedisSource;
 use super::live::Live;
 use crate::error::{Error, Kind, Result};
+use crate::host::docker::Docker;
 use crate::host::processes;
 use std::path::{Path, PathBuf};
 
@@ -15,7 +16,17 @@ pub const PROGRAMS: [&str; 4] = ["redis-server", "valkey-server", "keydb-server"
 /// # Errors
 /// [`Kind::Refused`] when it is not on this host.
 pub async fn data_dir(source: &RedisSource, dir: &str, live: Option<&Live>) -> Result<PathBuf> {
-    let place = source.data_dir.clone().unwrap_or_else(|| PathBuf::from(dir));
+    let place = match (&source.data_dir, &source.container) {
+        (Some(given), _) => given.clone(),
+        (None, None) => PathBuf::from(dir),
+        (None, Some(reference)) => {
+            let container = Docker::connect().await?.find_any(reference).await?;
+            container.on_host(dir).ok_or_else(|| {
+                Error::new(Kind::Refused, format!("the directory {dir} of {} is on no volume", container.label()))
+                    .hint("What is in the container itself is lost when it is made anew. Mount a volume there.")
+            })?
+        }
+    };
     let elsewhere = |what: &str| {
         Error::new(Kind::Refused, what.to_owned()).at(place.display()).hint(
             "Files of the server are needed for this. On the server's own host, set `data_dir` to where its directory is; for a server elsewhere, run the agent there.",

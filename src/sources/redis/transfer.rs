@@ -5,7 +5,7 @@
 //! (`$123`). Servers from 6.2 on are told that nothing else is wanted; then they keep no buffer of writes for us.
 
 use super::connect::Connection;
-use super::resp::{PATIENCE, Reply};
+use super::resp::PATIENCE;
 use crate::error::{Error, Kind, Result};
 use bytes::{Bytes, BytesMut};
 use tokio::sync::mpsc;
@@ -36,32 +36,36 @@ pub async fn begin(connection: &mut Connection) -> Result<Form> {
     connection.channel().reply(PATIENCE).await?;
     let psync = ["PSYNC", "?", "-1"];
     connection.channel().send(&psync).await?;
-    let answer = match connection.channel().reply(PATIENCE).await? {
-        Reply::Error(text) => return Err(connection.refused(&psync, &text)),
-        reply => reply.text(),
-    };
+    let answer = told(connection).await?;
+    if let Some(refusal) = answer.strip_prefix('-') {
+        return Err(connection.refused(&psync, refusal));
+    }
     let nonsense = |got: &str| {
         Error::new(Kind::Source, "the server does not begin a synchronisation").because(format!("it answered {got:?}"))
     };
-    if !answer.starts_with("FULLRESYNC") {
+    if !answer.starts_with("+FULLRESYNC") {
         return Err(nonsense(&answer).at(connection.channel().label()));
     }
+    let line = told(connection).await?;
+    let form = match (line.strip_prefix("$EOF:"), line.strip_prefix('$')) {
+        (Some(mark), _) => mark.as_bytes().try_into().ok().map(Form::Mark),
+        (None, Some(length)) => length.parse().ok().map(Form::Length),
+        _ => None,
+    };
+    match (form, line.strip_prefix('-')) {
+        (Some(form), _) => Ok(form),
+        (None, Some(refusal)) => Err(connection.refused(&psync, refusal)),
+        (None, None) => Err(nonsense(&line).at(connection.channel().label())),
+    }
+}
+
+/// The next line that says something: empty ones keep the connection alive while the server prepares.
+async fn told(connection: &mut Connection) -> Result<String> {
     loop {
-        // Empty lines keep the connection alive while the server prepares.
         let line = connection.channel().line(PATIENCE).await?;
-        if line.is_empty() {
-            continue;
+        if !line.is_empty() {
+            return Ok(line);
         }
-        let form = match (line.strip_prefix("$EOF:"), line.strip_prefix('$')) {
-            (Some(mark), _) => mark.as_bytes().try_into().ok().map(Form::Mark),
-            (None, Some(length)) => length.parse().ok().map(Form::Length),
-            _ => None,
-        };
-        return match (form, line.strip_prefix('-')) {
-            (Some(form), _) => Ok(form),
-            (None, Some(refusal)) => Err(connection.refused(&psync, refusal)),
-            (None, None) => Err(nonsense(&line).at(connection.channel().label())),
-        };
     }
 }
 
