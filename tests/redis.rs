@@ -1,5 +1,7 @@
 //! The redis source and its way back, against real servers.
 
+#[path = "redis/aof.rs"]
+mod aof;
 #[path = "redis/backup.rs"]
 mod backup;
 #[path = "redis/data.rs"]
@@ -8,6 +10,8 @@ mod data;
 mod errors;
 #[path = "redis/fake.rs"]
 mod fake;
+#[path = "redis/large.rs"]
+mod large;
 #[path = "redis/restore.rs"]
 mod restore;
 #[path = "redis/rollback.rs"]

@@ -115,7 +115,7 @@ fn snapshot(to: &mut TcpStream, manner: Manner) -> std::io::Result<()> {
     };
     match manner {
         Manner::Error => return to.write_all(b"-ERR Can't save in background: fork: Cannot allocate memory\r\n"),
-        Manner::Flipped => file[20] ^= 4,
+        Manner::Flipped => file[16] ^= 4,
         Manner::Short => file.truncate(file.len() - 12),
         _ => {}
     }

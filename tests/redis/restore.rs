@@ -25,7 +25,7 @@ pub fn restore(w: &World, s: &Server) -> Ran {
 }
 
 /// Files of the server's directory, by name.
-fn files(s: &Server) -> Vec<String> {
+pub fn files(s: &Server) -> Vec<String> {
     let mut names: Vec<String> =
         fs::read_dir(s.path("data")).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     names.sort();

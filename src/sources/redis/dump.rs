@@ -170,7 +170,7 @@ async fn append_only(source: &RedisSource, live: &Live, settings: Option<Setting
             .at(source.server.label())
             .hint("Leave `include_aof` out, or set `appendonly yes` on the server."));
     }
-    let dir = place::data_dir(source, &settings.dir, Some(live)).await?;
+    let dir = place::data_dir(source, &settings.dir, Some(live)).await.map_err(|e| e.kind(Kind::Source))?;
     let opening = tokio::task::spawn_blocking(move || aof::open(&dir, &settings));
     opening.await.map_err(|_| Error::new(Kind::Internal, "the reading thread ended by a panic"))?
 }
