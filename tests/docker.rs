@@ -4,5 +4,12 @@
 mod exec;
 #[path = "docker/find.rs"]
 mod find;
+#[path = "docker/quiesce.rs"]
+mod quiesce;
 #[path = "docker/stage.rs"]
 mod stage;
+#[path = "docker/volume.rs"]
+mod volume;
+#[path = "cli/world.rs"]
+#[allow(dead_code)]
+mod world;

@@ -16,6 +16,7 @@ mod list;
 mod prune;
 mod restore;
 mod restore_redis;
+mod resume;
 
 use crate::error::{Error, Kind, Result};
 use clap::{Parser, Subcommand};
@@ -77,6 +78,8 @@ enum Command {
     Cat(browse::CatArgs),
     /// Restore files and databases
     Restore(restore::Args),
+    /// Start again what a backup that was killed left stopped or paused
+    Resume(resume::Args),
     /// Check that what backups promise is there
     Check(check::Args),
     /// Remove backups that the plan's `keep` does not keep
@@ -140,6 +143,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Find(args) => browse::find(&context, args).await,
         Command::Cat(args) => browse::cat(&context, args).await,
         Command::Restore(args) => restore::run(&context, args).await,
+        Command::Resume(args) => resume::run(&context, args).await,
         Command::Check(args) => check::run(&context, args).await,
         Command::Forget(args) => forget::run(&context, args).await,
         Command::Hold(args) => forget::hold(&context, args).await,

@@ -11,6 +11,8 @@ use crate::sources::files::FilesSource;
 use crate::sources::postgres::connect::Server;
 use crate::sources::postgres::{Databases, PostgresSource};
 use crate::sources::redis::{self, RedisSource};
+use crate::sources::volume::VolumeSource;
+use crate::sources::volume::choose::Which;
 use crate::storage::open::StorageOptions;
 use config::{ConfigError, Environment, File, FileFormat};
 use std::collections::BTreeMap;
@@ -158,9 +160,12 @@ fn check(raw: Raw, file: &Path, text: String) -> Result<Config> {
         .into_iter()
         .flatten()
         .collect::<Vec<_>>();
-    let mut sources = BTreeMap::new();
+    let (mut sources, mut groups) = (BTreeMap::new(), BTreeMap::new());
     for (name, source) in raw.sources {
         let key = format!("sources.{name}");
+        if let Some(group) = source.group() {
+            groups.insert(name.parse::<Name>()?, group.clone());
+        }
         sources.insert(name.parse::<Name>()?, source_of(source, &key, &dir, &never).map_err(|e| named(e, &key))?);
     }
     let mut plans = BTreeMap::new();
@@ -212,6 +217,7 @@ fn check(raw: Raw, file: &Path, text: String) -> Result<Config> {
         storage,
         identity_file: raw.keys.identity_file.map(|f| super::secret::resolve(&f, &dir)),
         sources,
+        groups,
         plans,
         writer,
     })
@@ -224,16 +230,12 @@ fn named(e: Error, key: &str) -> Error {
 
 fn source_of(source: RawSource, key: &str, dir: &Path, never: &[PathBuf]) -> Result<SourceConfig> {
     Ok(match source {
-        RawSource::Files { paths, exclude, one_file_system, reread } => {
+        RawSource::Files { paths, exclude, one_file_system, reread, group: _ } => {
             if paths.is_empty() {
                 return Err(Error::new(Kind::Config, "`paths` is empty"));
             }
             crate::sources::files::exclude::Excludes::new(&exclude, &[])?;
-            let reread_days = match reread.as_deref() {
-                None => Some(DEFAULT_REREAD_DAYS),
-                Some("never") => None,
-                Some(text) => Some((time::parse_duration(text)?.as_secs() / 86_400).clamp(1, 10_000) as u32),
-            };
+            let reread_days = reread_of(reread.as_deref())?;
             for path in &paths {
                 if let Some(own) = never.iter().find(|n| Path::new(path).starts_with(n)) {
                     return Err(Error::new(Kind::Config, format!("the path {path} lies in {}", own.display()))
@@ -248,7 +250,27 @@ fn source_of(source: RawSource, key: &str, dir: &Path, never: &[PathBuf]) -> Res
                 reread_days,
             })
         }
-        RawSource::Postgres { url, password, password_file, databases, count_rows_up_to } => {
+        RawSource::Volume { volume, label, compose_project, all_but, while_reading, exclude, reread, group: _ } => {
+            let which = [
+                volume.map(Which::Named),
+                label.map(Which::Label),
+                compose_project.map(Which::ComposeProject),
+                all_but.map(Which::AllBut),
+            ];
+            let mut which: Vec<Which> = which.into_iter().flatten().collect();
+            let (1, Some(which)) = (which.len(), which.pop()) else {
+                return Err(Error::new(Kind::Config, "which volumes are meant is not clear").hint(
+                    "Set just one of `volume`, `label`, `compose_project` and `all_but` (an empty list means all).",
+                ));
+            };
+            if which == Which::Named(Vec::new()) {
+                return Err(Error::new(Kind::Config, "`volume` is empty"));
+            }
+            crate::sources::files::exclude::Excludes::new(&exclude, &[])?;
+            let reread_days = reread_of(reread.as_deref())?;
+            SourceConfig::Volume(VolumeSource { which, while_reading, exclude, never: never.to_vec(), reread_days })
+        }
+        RawSource::Postgres { url, password, password_file, databases, count_rows_up_to, group: _ } => {
             let mut server = Server::parse(&url)?;
             if let Some(secret) = either(password, password_file.as_deref(), &format!("{key}.password"), dir)? {
                 server.password = Some(secret);
@@ -274,6 +296,7 @@ fn source_of(source: RawSource, key: &str, dir: &Path, never: &[PathBuf]) -> Res
             data_dir,
             config_file,
             include_aof,
+            group: _,
         } => {
             let mut server = redis::address::Server::parse(&url)?;
             if let Some(secret) = either(password, password_file.as_deref(), &format!("{key}.password"), dir)? {
@@ -298,6 +321,14 @@ fn source_of(source: RawSource, key: &str, dir: &Path, never: &[PathBuf]) -> Res
             }
             SourceConfig::Redis(RedisSource { server, unit, container, data_dir, config_file, include_aof })
         }
+    })
+}
+
+fn reread_of(text: Option<&str>) -> Result<Option<u32>> {
+    Ok(match text {
+        None => Some(DEFAULT_REREAD_DAYS),
+        Some("never") => None,
+        Some(text) => Some((time::parse_duration(text)?.as_secs() / 86_400).clamp(1, 10_000) as u32),
     })
 }
 

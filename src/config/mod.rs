@@ -14,6 +14,7 @@ use crate::repository::writer::WriterOptions;
 use crate::sources::files::FilesSource;
 use crate::sources::postgres::PostgresSource;
 use crate::sources::redis::RedisSource;
+use crate::sources::volume::VolumeSource;
 use crate::storage::open::StorageOptions;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -35,6 +36,8 @@ pub struct Config {
     pub identity_file: Option<PathBuf>,
     /// Sources by name.
     pub sources: BTreeMap<Name, SourceConfig>,
+    /// The group of each source that has one.
+    pub groups: BTreeMap<Name, String>,
     /// Plans by name.
     pub plans: BTreeMap<Name, Plan>,
     /// How to write.
@@ -50,6 +53,8 @@ pub enum SourceConfig {
     Postgres(PostgresSource),
     /// A Redis or Valkey server.
     Redis(RedisSource),
+    /// Docker volumes.
+    Volume(VolumeSource),
 }
 
 impl SourceConfig {
@@ -59,6 +64,7 @@ impl SourceConfig {
             SourceConfig::Files(_) => "files",
             SourceConfig::Postgres(_) => "postgres",
             SourceConfig::Redis(_) => "redis",
+            SourceConfig::Volume(_) => "volume",
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The keys as they are written. These names are the contract with every configuration file out there.
 
 use super::secret::Secret;
+use crate::sources::volume::WhileReading;
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -104,6 +105,31 @@ pub enum RawSource {
         one_file_system: bool,
         /// Read unchanged files again after so long, or `never`.
         reread: Option<String>,
+        /// Shares one quiet moment with the sources of the same group.
+        group: Option<String>,
+    },
+    /// `kind = "volume"`
+    Volume {
+        /// Names of volumes.
+        #[serde(default, deserialize_with = "some_list")]
+        volume: Option<Vec<String>>,
+        /// Volumes with this label, `KEY` or `KEY=VALUE`.
+        label: Option<String>,
+        /// Volumes of this compose project.
+        compose_project: Option<String>,
+        /// All volumes but these.
+        #[serde(default, deserialize_with = "some_list")]
+        all_but: Option<Vec<String>>,
+        /// What the users of the volumes do meanwhile.
+        #[serde(default)]
+        while_reading: WhileReading,
+        /// What to leave out.
+        #[serde(default, deserialize_with = "list")]
+        exclude: Vec<String>,
+        /// Read unchanged files again after so long, or `never`.
+        reread: Option<String>,
+        /// Shares one quiet moment with the sources of the same group.
+        group: Option<String>,
     },
     /// `kind = "postgres"`
     Postgres {
@@ -117,6 +143,8 @@ pub enum RawSource {
         databases: Option<RawDatabases>,
         /// Tables above this size are estimated instead of counted.
         count_rows_up_to: Option<String>,
+        /// Shares one quiet moment with the sources of the same group.
+        group: Option<String>,
     },
     /// `kind = "redis"`
     Redis {
@@ -143,7 +171,21 @@ pub enum RawSource {
         /// Store the append-only file besides.
         #[serde(default)]
         include_aof: bool,
+        /// Shares one quiet moment with the sources of the same group.
+        group: Option<String>,
     },
+}
+
+impl RawSource {
+    /// The group, which every kind may have.
+    pub fn group(&self) -> Option<&String> {
+        match self {
+            RawSource::Files { group, .. }
+            | RawSource::Postgres { group, .. }
+            | RawSource::Redis { group, .. }
+            | RawSource::Volume { group, .. } => group.as_ref(),
+        }
+    }
 }
 
 /// A list of names, or `"all"`.
@@ -188,6 +230,11 @@ pub struct RawKeep {
     pub yearly: Option<u32>,
     /// Everything younger, `14d`.
     pub within: Option<String>,
+}
+
+/// A list that may be missing.
+fn some_list<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Vec<String>>, D::Error> {
+    list(d).map(Some)
 }
 
 /// A list, or from the environment one text with commas.

@@ -1,6 +1,7 @@
 //! Stopping and starting what serves data, whoever looks after it.
 
 use super::docker::Docker;
+use super::docker::lifecycle::Meant;
 use super::exec::Program;
 use crate::error::{Error, Kind, Result};
 use async_trait::async_trait;
@@ -63,13 +64,30 @@ impl Service for Unit {
     }
 }
 
-/// A container, by its name or as `PROJECT/SERVICE` of compose.
+/// A container by its name or as `PROJECT/SERVICE` of compose, or a swarm service.
 #[derive(Clone, Debug)]
 pub struct Contained {
     /// The daemon.
     pub docker: Docker,
     /// Which one.
     pub reference: String,
+}
+
+impl Contained {
+    /// A service that is scaled to nothing and to one again must be one that runs once.
+    async fn single(&self, service: &str) -> Result<()> {
+        match self.docker.replicas(service).await? {
+            Some(0 | 1) => Ok(()),
+            other => Err(Error::new(Kind::Refused, format!("service {service} is not one that runs once"))
+                .because(other.map_or("it has no number of replicas".to_owned(), |n| format!("it has {n} replicas")))
+                .hint("Only one server can work with the data. Scale it to 1.")),
+        }
+    }
+
+    fn gone(&self) -> Error {
+        Error::new(Kind::Restore, format!("{} is gone", self.label()))
+            .hint("Something removed it meanwhile; make it again.")
+    }
 }
 
 #[async_trait]
@@ -79,16 +97,31 @@ impl Service for Contained {
     }
 
     async fn is_running(&self) -> Result<bool> {
-        Ok(self.docker.find_any(&self.reference).await?.is_up())
+        match self.docker.meant(&self.reference).await? {
+            Meant::Container(container) => Ok(container.is_up()),
+            Meant::Service(service) => {
+                self.single(&service).await?;
+                self.docker.has_task_here(&service).await
+            }
+        }
     }
 
     async fn stop(&self) -> Result<()> {
-        let container = self.docker.find_any(&self.reference).await?;
-        self.docker.stop(&container.name).await
+        match self.docker.meant(&self.reference).await? {
+            Meant::Container(container) if container.is_up() => self.docker.stop(&container.name).await.map(drop),
+            Meant::Container(_) => Ok(()),
+            Meant::Service(service) => {
+                self.single(&service).await?;
+                self.docker.scale(&service, 0).await.map(drop)
+            }
+        }
     }
 
     async fn start(&self) -> Result<()> {
-        let container = self.docker.find_any(&self.reference).await?;
-        self.docker.start(&container.name).await
+        let there = match self.docker.meant(&self.reference).await? {
+            Meant::Container(container) => self.docker.start(&container.name).await?,
+            Meant::Service(service) => self.docker.scale(&service, 1).await?,
+        };
+        if there { Ok(()) } else { Err(self.gone()) }
     }
 }

@@ -1,61 +1,53 @@
-//! Containers that need not run: found, stopped, started, and reached from the host.
+//! Containers that need not run, and where their data and their process are on this machine.
 
-use super::find::{COMPOSE_SERVICE, Container};
+use super::find::{COMPOSE_PROJECT, COMPOSE_SERVICE, Container, Mount, SWARM_SERVICE};
 use super::{Docker, checked, failed};
 use crate::error::{Error, Kind, Result};
-use bollard::query_parameters::{InspectContainerOptions, StartContainerOptions, StopContainerOptionsBuilder};
+use bollard::query_parameters::InspectContainerOptions;
+use std::path::{Path, PathBuf};
 
-/// Seconds that a program in a container gets to end by itself. A database may be saving.
-const GRACE: i32 = 3600;
+/// What a reference of the configuration means.
+#[derive(Clone, Debug)]
+pub enum Meant {
+    /// A container, which stays when it stops.
+    Container(Box<Container>),
+    /// A service of the swarm, whose containers come and go.
+    Service(String),
+}
 
 impl Docker {
-    /// Like [`Docker::find`], for a container that may have stopped.
+    /// What is meant by a container's name, by `PROJECT/SERVICE` of compose, or by the name of a swarm service; it may
+    /// have stopped.
     ///
     /// # Errors
-    /// [`Kind::Refused`] for a swarm service, whose containers the swarm makes and removes.
-    pub async fn find_any(&self, reference: &str) -> Result<Container> {
+    /// Those of [`Docker::find`], when there is neither.
+    pub async fn meant(&self, reference: &str) -> Result<Meant> {
         let found = match reference.split_once('/') {
             Some((project, service)) => {
-                let label = format!("{}={}", super::find::COMPOSE_PROJECT, checked(project)?);
+                let label = format!("{COMPOSE_PROJECT}={}", checked(project)?);
                 let mut of_project = self.containers("label", &label).await?;
                 of_project.retain(|c| c.labels.get(COMPOSE_SERVICE).is_some_and(|s| s == service));
-                // Copies of one service serve nothing together; a single one is meant.
+                // Of several copies none is meant by this name.
                 if of_project.len() == 1 { of_project.pop() } else { None }
             }
             None => self.container(reference).await?.filter(|c| c.name == reference || c.id == reference),
         };
         match found {
-            Some(container) if container.swarm_service().is_some() => Err(Error::new(
-                Kind::Refused,
-                format!("{} belongs to a swarm, which would start it again", container.label()),
-            )
-            .at(reference)
-            .hint("Scale the service to 0, restore with `data_dir` and without `container`, and scale it up again.")),
-            Some(container) => Ok(container),
-            // Says which of the reasons it is.
-            None => self.find(reference).await,
+            Some(container) => Ok(match container.swarm_service() {
+                Some(service) => Meant::Service(service.to_owned()),
+                None => Meant::Container(Box::new(container)),
+            }),
+            None if !reference.contains('/') && self.replicas(reference).await.is_ok_and(|r| r.is_some()) => {
+                Ok(Meant::Service(reference.to_owned()))
+            }
+            None => self.find(reference).await.map(|c| Meant::Container(Box::new(c))),
         }
     }
 
-    /// Stops a container and waits for its end; it may take as long as its program needs.
-    pub async fn stop(&self, name: &str) -> Result<()> {
-        let options = StopContainerOptionsBuilder::new().t(GRACE).build();
-        let mut waiting = self.api.clone();
-        waiting.set_timeout(std::time::Duration::from_secs(GRACE as u64 + 60));
-        waiting
-            .stop_container(checked(name)?, Some(options))
-            .await
-            .or_else(|e| if super::is_status(&e, 304) { Ok(()) } else { Err(e) })
-            .map_err(failed(format!("container {name} cannot be stopped")))
-    }
-
-    /// Starts a container.
-    pub async fn start(&self, name: &str) -> Result<()> {
-        self.api
-            .start_container(checked(name)?, None::<StartContainerOptions>)
-            .await
-            .or_else(|e| if super::is_status(&e, 304) { Ok(()) } else { Err(e) })
-            .map_err(failed(format!("container {name} cannot be started")))
+    /// Whether a service has a container on this node that runs.
+    pub async fn has_task_here(&self, service: &str) -> Result<bool> {
+        let tasks = self.containers("label", &format!("{SWARM_SERVICE}={}", checked(service)?)).await?;
+        Ok(tasks.iter().any(Container::is_up))
     }
 
     /// The process of a running container on this machine.
@@ -74,13 +66,37 @@ impl Docker {
 
 impl Container {
     /// A path of the container as the host has it, when it is on a volume or a bind mount.
-    pub fn on_host(&self, path: &str) -> Option<std::path::PathBuf> {
-        let path = std::path::Path::new(path);
-        let under = |m: &&super::find::Mount| path.starts_with(&m.destination) && m.kind != "tmpfs";
+    pub fn on_host(&self, path: &str) -> Option<PathBuf> {
+        let path = Path::new(path);
+        let under = |m: &&Mount| path.starts_with(&m.destination) && m.kind != "tmpfs";
         let mount = self.mounts.iter().filter(under).max_by_key(|m| m.destination.len())?;
         let rest = path.strip_prefix(&mount.destination).ok()?;
+        let source = PathBuf::from(&mount.source);
         // Joining nothing would leave a slash at the end.
-        let source = std::path::PathBuf::from(&mount.source);
         Some(if rest.as_os_str().is_empty() { source } else { source.join(rest) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_found_by_the_longest_mount() {
+        let mount = |kind: &str, source: &str, destination: &str| Mount {
+            kind: kind.into(),
+            source: source.into(),
+            destination: destination.into(),
+            ..Mount::default()
+        };
+        let mounts = vec![
+            mount("volume", "/var/lib/docker/volumes/v/_data", "/data"),
+            mount("bind", "/srv/inner", "/data/inner"),
+            mount("tmpfs", "", "/run"),
+        ];
+        let c = Container { mounts, ..Container::default() };
+        assert_eq!(c.on_host("/data").unwrap(), Path::new("/var/lib/docker/volumes/v/_data"));
+        assert_eq!(c.on_host("/data/inner/x").unwrap(), Path::new("/srv/inner/x"));
+        assert_eq!((c.on_host("/database"), c.on_host("/run/x")), (None, None));
     }
 }

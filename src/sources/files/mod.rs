@@ -12,6 +12,7 @@ pub mod sparse;
 pub mod untar;
 pub mod walk;
 
+use super::window::Window;
 use super::{Delivered, Source};
 use crate::error::{Error, Kind, Result};
 use crate::model::Name;
@@ -45,7 +46,14 @@ impl Source for FilesSource {
         "files"
     }
 
-    async fn read(&self, name: &Name, writer: &BackupWriter, monitor: Arc<dyn Monitor>) -> Result<Delivered> {
+    async fn read(
+        &self,
+        name: &Name,
+        writer: &BackupWriter,
+        monitor: Arc<dyn Monitor>,
+        window: &Window,
+    ) -> Result<Delivered> {
+        window.ready().await?;
         let (source, name, writer) = (self.clone(), name.clone(), writer.clone());
         let work = tokio::task::spawn_blocking(move || read::read(&source, &name, &writer, &*monitor));
         work.await.map_err(|_| Error::new(Kind::Internal, "the reading thread ended by a panic"))?

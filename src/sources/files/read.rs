@@ -40,17 +40,48 @@ const WALKERS: usize = 2;
 /// Progress is told in portions of this size.
 const PROGRESS: u64 = 1 << 20;
 
+/// How a tree is seen: what a source of another kind that reads one may want to differ.
+pub struct View<'a> {
+    /// Name of the artifact.
+    pub artifact: &'a str,
+    /// The directory that is `.` in the archive; `None` keeps full paths.
+    pub root: Option<&'a Path>,
+    /// Sees every path and its stat before it is read; an error ends the reading.
+    pub look: &'a dyn Fn(&[u8], &Stat) -> Result<()>,
+}
+
+impl View<'_> {
+    /// The name in the archive.
+    fn name<'p>(&self, path: &'p [u8]) -> &'p [u8] {
+        let below = self.root.and_then(|root| path.strip_prefix(root.as_os_str().as_bytes())).unwrap_or(path);
+        let name = below.strip_prefix(b"/").unwrap_or(below);
+        if name.is_empty() { b"." } else { name }
+    }
+}
+
 /// Reads the source into an artifact.
 pub fn read(source: &FilesSource, name: &Name, writer: &BackupWriter, monitor: &dyn Monitor) -> Result<Delivered> {
+    read_as(source, name, writer, monitor, &View { artifact: TREE, root: None, look: &|_, _| Ok(()) })
+}
+
+/// Reads a tree as it is to be seen.
+pub fn read_as(
+    source: &FilesSource,
+    name: &Name,
+    writer: &BackupWriter,
+    monitor: &dyn Monitor,
+    view: &View<'_>,
+) -> Result<Delivered> {
     let roots = roots(&source.paths)?;
     let excludes = Excludes::new(&source.exclude, &source.never)?;
-    let base = writer.base(name, TREE).map(|a| a.segments.clone()).unwrap_or_default();
+    let base = writer.base(name, view.artifact).map(|a| a.segments.clone()).unwrap_or_default();
     let cursor = Cursor::new(writer.clone(), base);
     let mut reader = Reader {
         writer,
-        artifact: writer.artifact(TREE, "tar"),
+        artifact: writer.artifact(view.artifact, "tar"),
         cursor,
         source,
+        view,
         monitor,
         links: HashMap::new(),
         today: (now_nanos() / 86_400_000_000_000) as u32,
@@ -206,6 +237,7 @@ struct Reader<'a> {
     artifact: ArtifactWriter,
     cursor: Cursor,
     source: &'a FilesSource,
+    view: &'a View<'a>,
     monitor: &'a dyn Monitor,
     /// First path of each inode with several names.
     links: HashMap<(u64, u64), Vec<u8>>,
@@ -261,10 +293,10 @@ impl Reader<'_> {
                 return Ok(());
             }
         };
+        (self.view.look)(path, &stat)?;
         self.owners.insert(stat.uid, ());
         self.groups.insert(stat.gid, ());
-        let name = path.strip_prefix(b"/").unwrap_or(path);
-        let name = if name.is_empty() { b"." } else { name };
+        let name = self.view.name(path);
         let base = self.cursor.find(name);
         let first = if stat.links > 1 && kind == FileType::File { self.first_name(name, &stat) } else { None };
         let kind = if first.is_some() { FileType::Hardlink } else { kind };

@@ -9,6 +9,7 @@ pub mod facts;
 pub mod load;
 pub mod tools;
 
+use super::window::Window;
 use super::{Delivered, Source};
 use crate::error::Result;
 use crate::model::Name;
@@ -52,7 +53,14 @@ impl Source for PostgresSource {
         "postgres"
     }
 
-    async fn read(&self, _: &Name, writer: &BackupWriter, monitor: Arc<dyn Monitor>) -> Result<Delivered> {
+    async fn read(
+        &self,
+        _: &Name,
+        writer: &BackupWriter,
+        monitor: Arc<dyn Monitor>,
+        window: &Window,
+    ) -> Result<Delivered> {
+        window.ready().await?;
         dump::dump(self, writer, monitor).await
     }
 }

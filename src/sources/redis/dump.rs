@@ -4,11 +4,12 @@ use super::connect::Connection;
 use super::facts::RedisFacts;
 use super::live::{self, Live, Settings};
 use super::rdb::{self, Fault, Summary};
-use super::transfer;
+use super::transfer::{self, Form};
 use super::{RDB, RDB_MEDIA, RedisSource, aof, aof_artifact, place};
 use crate::error::{Error, Kind, Result};
 use crate::repository::writer::{ArtifactWriter, BackupWriter, PendingArtifact};
 use crate::sources::Delivered;
+use crate::sources::window::Window;
 use crate::telemetry::monitor::{Event, Monitor};
 use bytes::Bytes;
 use std::io::Read;
@@ -19,7 +20,12 @@ use tokio::sync::mpsc;
 const AHEAD: usize = 16;
 
 /// Backs up a server.
-pub async fn dump(source: &RedisSource, writer: &BackupWriter, monitor: Arc<dyn Monitor>) -> Result<Delivered> {
+pub async fn dump(
+    source: &RedisSource,
+    writer: &BackupWriter,
+    monitor: Arc<dyn Monitor>,
+    window: &Window,
+) -> Result<Delivered> {
     let mut connection = source.connect().await?;
     let live = live::live(&mut connection).await?;
     let mut warnings = Vec::new();
@@ -36,7 +42,11 @@ pub async fn dump(source: &RedisSource, writer: &BackupWriter, monitor: Arc<dyn 
         Err(e) => return Err(e),
     };
     monitor.event(Event::Expect(live.used_memory / 2));
-    let (artifact, summary) = snapshot(connection, writer).await.map_err(|e| e.at(source.server.label()))?;
+    let form = transfer::begin(&mut connection).await?;
+    // The server has forked: the snapshot is of this moment, and the append-only file is read up to here.
+    let parts = if source.include_aof { append_only(source, &live, settings.clone()).await? } else { Vec::new() };
+    window.done();
+    let (artifact, summary) = snapshot(connection, &form, writer).await.map_err(|e| e.at(source.server.label()))?;
     if !summary.checksum {
         warnings
             .push("the server writes no checksums (rdbchecksum no): damage on the way here would not be seen".into());
@@ -47,16 +57,13 @@ pub async fn dump(source: &RedisSource, writer: &BackupWriter, monitor: Arc<dyn 
             summary.version
         ));
     }
-    let mut facts = RedisFacts::new(&live, &summary, settings.clone());
+    let mut facts = RedisFacts::new(&live, &summary, settings);
     let keys = facts.keys().map_or("keys not counted".to_owned(), |n| crate::model::size::plural(n, "key"));
     monitor.event(Event::Stage(format!("{} {}: {keys}", live.product, live.version)));
     let mut artifacts = vec![artifact];
-    if source.include_aof {
-        let parts = append_only(source, &live, settings).await?;
-        for part in parts {
-            facts.aof_files.push(part.name.clone());
-            artifacts.push(store(writer.artifact(&aof_artifact(&part.name), "redis-aof"), part.content).await?);
-        }
+    for part in parts {
+        facts.aof_files.push(part.name.clone());
+        artifacts.push(store(writer.artifact(&aof_artifact(&part.name), "redis-aof"), part.content).await?);
     }
     let facts = serde_json::to_value(facts)
         .map_err(|e| Error::new(Kind::Internal, "the facts of the server cannot be written").because(e))?;
@@ -94,15 +101,18 @@ fn suitable(live: &Live, source: &RedisSource, warnings: &mut Vec<String>) -> Re
 }
 
 /// Takes the snapshot: its bytes go to the store and to the parser side by side.
-async fn snapshot(mut connection: Connection, writer: &BackupWriter) -> Result<(PendingArtifact, Summary)> {
-    let form = transfer::begin(&mut connection).await?;
+async fn snapshot(
+    mut connection: Connection,
+    form: &Form,
+    writer: &BackupWriter,
+) -> Result<(PendingArtifact, Summary)> {
     let (to_store, stored) = Feed::new();
     let (to_parser, parsed) = Feed::new();
     let artifact = writer.artifact(RDB, RDB_MEDIA);
     let storing = tokio::spawn(store(artifact, stored));
     let parsing = tokio::task::spawn_blocking(move || rdb::read(parsed));
     let readers = [to_store, to_parser];
-    let received = transfer::receive(&mut connection, &form, &readers).await;
+    let received = transfer::receive(&mut connection, form, &readers).await;
     drop(readers);
     let panicked = |_| Error::new(Kind::Internal, "a reading thread ended by a panic");
     let (stored, summary) = (storing.await.map_err(panicked)?, parsing.await.map_err(panicked)?);

@@ -16,6 +16,7 @@ pub mod rdb;
 pub mod resp;
 pub mod transfer;
 
+use super::window::Window;
 use super::{Delivered, Source};
 use crate::error::Result;
 use crate::host::docker::Docker;
@@ -72,7 +73,18 @@ impl Source for RedisSource {
         "redis"
     }
 
-    async fn read(&self, _: &Name, writer: &BackupWriter, monitor: Arc<dyn Monitor>) -> Result<Delivered> {
-        dump::dump(self, writer, monitor).await
+    fn needs(&self) -> Vec<String> {
+        self.container.iter().cloned().collect()
+    }
+
+    async fn read(
+        &self,
+        _: &Name,
+        writer: &BackupWriter,
+        monitor: Arc<dyn Monitor>,
+        window: &Window,
+    ) -> Result<Delivered> {
+        window.ready().await?;
+        dump::dump(self, writer, monitor, window).await
     }
 }

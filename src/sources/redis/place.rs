@@ -4,6 +4,7 @@ use super::RedisSource;
 use super::live::Live;
 use crate::error::{Error, Kind, Result};
 use crate::host::docker::Docker;
+use crate::host::docker::lifecycle::Meant;
 use crate::host::processes;
 use std::path::{Path, PathBuf};
 
@@ -20,7 +21,11 @@ pub async fn data_dir(source: &RedisSource, dir: &str, live: Option<&Live>) -> R
         (Some(given), _) => given.clone(),
         (None, None) => PathBuf::from(dir),
         (None, Some(reference)) => {
-            let container = Docker::connect().await?.find_any(reference).await?;
+            let docker = Docker::connect().await?;
+            let container = match docker.meant(reference).await? {
+                Meant::Container(container) => *container,
+                Meant::Service(service) => docker.find(&service).await?,
+            };
             container.on_host(dir).ok_or_else(|| {
                 Error::new(Kind::Refused, format!("the directory {dir} of {} is on no volume", container.label()))
                     .hint("What is in the container itself is lost when it is made anew. Mount a volume there.")
