@@ -4,6 +4,8 @@
 mod aof;
 #[path = "redis/backup.rs"]
 mod backup;
+#[path = "redis/container.rs"]
+mod container;
 #[path = "redis/data.rs"]
 mod data;
 #[path = "redis/errors.rs"]

@@ -24,6 +24,11 @@ pub fn restore(w: &World, s: &Server) -> Ran {
     run(&mut command(w, s, &["restore"]))
 }
 
+/// The same without what stands for systemd.
+pub fn restore_here(w: &World) -> Ran {
+    w.run(&["restore"])
+}
+
 /// Files of the server's directory, by name.
 pub fn files(s: &Server) -> Vec<String> {
     let mut names: Vec<String> =

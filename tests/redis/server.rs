@@ -24,7 +24,7 @@ impl Flavour {
     /// What the distribution installs.
     pub fn system() -> Self {
         let out = Command::new("redis-server").arg("--version").output();
-        let out = out.expect("redis-server is not installed: apt-get install redis-server");
+        let out = out.expect("redis-server is not installed: tests/setup.sh test");
         let text = String::from_utf8_lossy(&out.stdout).into_owned();
         let version = text.split("v=").nth(1).and_then(|v| v.split(' ').next()).expect("a version").to_owned();
         let major = version.split('.').next().unwrap().parse().unwrap();
