@@ -191,6 +191,46 @@ fn a_server_that_dies_of_the_restored_data_gets_its_old_data_back() {
     assert_eq!(s.good(&["GET", "a"]), "2");
 }
 
+/// It starts with options that neither it nor its file told: what was restored would lie there unread.
+#[test]
+fn a_server_that_starts_without_the_restored_data_is_noticed() {
+    let s = Server::start();
+    s.good(&["SET", "a", "1"]);
+    let w = with_server(&with_unit(&s));
+    w.backup();
+    s.good(&["SET", "a", "2"]);
+    fs::write(s.path("args"), "--dbfilename elsewhere.rdb").unwrap();
+    restore(&w, &s).code(13).says(&["started without the restored data", "it holds no keys, and the backup 1"]);
+    s.stop();
+    fs::remove_file(s.path("args")).unwrap();
+    s.launch();
+    assert_eq!(s.good(&["GET", "a"]), "2");
+}
+
+#[test]
+fn a_test_load_that_fails_stops_the_restore_before_the_server_is_touched() {
+    let s = Server::start();
+    s.good(&["SET", "a", "1"]);
+    let w = with_server(&with_unit(&s));
+    w.backup();
+    let version = s.flavour.name.replace("redis ", "");
+    let put = |then: &str| {
+        let script =
+            format!("#!/bin/sh\n[ \"$1\" = --version ] && echo 'Redis server v={version} sha' && exit 0\n{then}\n");
+        fs::write(s.path("bin/redis-server"), script).unwrap();
+        fs::set_permissions(s.path("bin/redis-server"), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    };
+    put("echo 'Bad file format reading the RDB'; exit 1");
+    restore(&w, &s).code(13).says(&["redis-server does not load the restored data", "Bad file format"]);
+    // One that loads and has lost a key.
+    put(&format!("sed -i 's|^dbfilename.*|dbfilename none.rdb|' $1; exec {} $1", s.flavour.command[0]));
+    restore(&w, &s).code(13).says(&["keys of db 0 without expiry, loaded by redis", "0 instead of 1"]);
+    let log = fs::read_to_string(s.path("systemctl.log")).unwrap();
+    assert!(!log.contains("stop") && files(&s).is_empty(), "{log}");
+    fs::remove_file(s.path("bin/redis-server")).unwrap();
+    restore(&w, &s).code(0);
+}
+
 #[test]
 fn a_full_disk_stops_the_restore_before_the_server_is_touched() {
     let s = Server::stopped(Flavour::system(), "");
@@ -242,6 +282,13 @@ fn a_full_disk_stops_the_restore_before_the_server_is_touched() {
     assert!(Command::new("umount").arg(&data).status().unwrap().success());
 }
 
+/// Whether a server for a test load of a restore runs whose parent is gone.
+fn test_servers_run() -> bool {
+    let out = Command::new("ps").args(["-eo", "ppid,args"]).output().unwrap();
+    let out = String::from_utf8_lossy(&out.stdout).into_owned();
+    out.lines().any(|l| l.trim_start().starts_with("1 ") && l.contains("/.backstay-"))
+}
+
 /// Killed at any time, the server has the old data or the new, whole, and a second restore works.
 #[test]
 fn a_killed_restore_leaves_the_old_data_or_the_new() {
@@ -263,6 +310,7 @@ fn a_killed_restore_leaves_the_old_data_or_the_new() {
             child.wait().unwrap();
             // What systemd would do after the next boot.
             std::thread::sleep(Duration::from_millis(100));
+            assert!(!test_servers_run(), "a server for a test load outlived the restore");
             s.launch();
             let now = s.digest();
             assert!(now == old || now == new, "{conf} after {delay} ms: {:?}", files(&s));

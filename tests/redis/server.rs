@@ -28,7 +28,9 @@ impl Flavour {
         let text = String::from_utf8_lossy(&out.stdout).into_owned();
         let version = text.split("v=").nth(1).and_then(|v| v.split(' ').next()).expect("a version").to_owned();
         let major = version.split('.').next().unwrap().parse().unwrap();
-        Flavour { name: format!("redis {version}"), command: vec!["redis-server".into()], major }
+        let path = std::env::var_os("PATH").unwrap();
+        let program = std::env::split_paths(&path).map(|d| d.join("redis-server")).find(|p| p.exists()).unwrap();
+        Flavour { name: format!("redis {version}"), command: vec![program.display().to_string()], major }
     }
 
     /// Other releases that are unpacked below the directory in `BACKSTAY_REDIS_SERVERS`: a directory each, with the
@@ -91,7 +93,7 @@ case $1 in
         up && exit 0
         [ -e DIR/broken ] && { echo "it is broken" >&2; exit 1; }
         rm -f DIR/pid
-        COMMAND DIR/redis.conf --daemonize yes --pidfile DIR/pid >> DIR/out 2>&1 || exit 1
+        COMMAND DIR/redis.conf --daemonize yes --pidfile DIR/pid $(cat DIR/args 2> /dev/null) >> DIR/out 2>&1 || exit 1
         for ((i = 0; i < 1000; i++)); do [ -s DIR/pid ] && exit 0; sleep 0.01; done; exit 1 ;;
     stop)
         up || exit 0

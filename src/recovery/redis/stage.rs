@@ -299,3 +299,38 @@ fn line<T: std::fmt::Display>(what: &str, expected: T, found: T) -> Compared {
     let (expected, found) = (expected.to_string(), found.to_string());
     Compared { what: what.to_owned(), good: expected == found, expected, found }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_difference_from_the_facts_has_its_line() {
+        let counts = |db, keys, expiring| Counts { db, keys, expiring, fields_expire: 0 };
+        let summary = Summary {
+            version: 10,
+            checksum: true,
+            databases: vec![counts(0, 10, 4), counts(3, 1, 0)],
+            functions: vec!["lib".into()],
+            ..Summary::default()
+        };
+        let facts = |keyspaces: Vec<Counts>, functions: &[&str]| RedisFacts {
+            rdb_version: 10,
+            checksum: true,
+            keyspaces: Some(keyspaces),
+            functions: functions.iter().map(|f| (*f).to_owned()).collect(),
+            ..RedisFacts::default()
+        };
+        let bad = |facts: &RedisFacts| -> Vec<String> {
+            compare(facts, &summary).into_iter().filter(|c| !c.good).map(|c| c.what).collect()
+        };
+        assert!(bad(&facts(vec![counts(0, 10, 4), counts(3, 1, 0)], &["lib"])).is_empty());
+        assert_eq!(bad(&facts(vec![counts(0, 10, 4)], &["lib"])), ["keys of db 3 without expiry"]);
+        assert_eq!(
+            bad(&facts(vec![counts(0, 11, 4), counts(3, 1, 0)], &[])),
+            ["function libraries", "keys of db 0 without expiry"]
+        );
+        let more = facts(vec![counts(0, 11, 5), counts(3, 1, 0), counts(7, 1, 1)], &["lib"]);
+        assert_eq!(bad(&more), ["keys of db 0 with expiry", "keys of db 7 with expiry"]);
+    }
+}
