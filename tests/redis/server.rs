@@ -304,7 +304,7 @@ impl Talk {
                 all
             }
             "-" => line.into_bytes(),
-            _ => line[1..].as_bytes().to_vec(),
+            _ => line.as_bytes()[1..].to_vec(),
         })
     }
 
