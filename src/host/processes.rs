@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// Processes of the given programs whose working directory is this one, whatever name it has for them: a container's
-/// volume is recognised by device and inode.
+/// volume is recognised by device and inode. Their children count as one with them.
 pub fn working_in(dir: &Path, programs: &[&str]) -> Vec<u32> {
     let Ok(wanted) = std::fs::metadata(dir).map(|m| (m.dev(), m.ino())) else { return Vec::new() };
     let mut found = Vec::new();
@@ -12,10 +12,17 @@ pub fn working_in(dir: &Path, programs: &[&str]) -> Vec<u32> {
         let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse().ok()) else { continue };
         let there = std::fs::metadata(entry.path().join("cwd")).is_ok_and(|m| (m.dev(), m.ino()) == wanted);
         if there && programs.contains(&program(&entry.path()).as_str()) {
-            found.push(pid);
+            found.push((pid, parent(&entry.path())));
         }
     }
-    found
+    let pids: Vec<u32> = found.iter().map(|(pid, _)| *pid).collect();
+    found.into_iter().filter(|(_, parent)| !pids.contains(parent)).map(|(pid, _)| pid).collect()
+}
+
+/// The process that it was forked from.
+fn parent(process: &Path) -> u32 {
+    let status = std::fs::read_to_string(process.join("status")).unwrap_or_default();
+    status.lines().find_map(|l| l.strip_prefix("PPid:")).and_then(|n| n.trim().parse().ok()).unwrap_or(0)
 }
 
 /// The name of a process's program: `comm` is cut at 15 bytes and can be set, so the command line counts too, which

@@ -351,6 +351,11 @@ fn who_may_not_be_restored_to_is_named() {
     watch.ask(&[b"SUBSCRIBE", b"__sentinel__:hello"]).unwrap();
     restore(&w, &s).code(10).says(&["Sentinels watch", "SENTINEL REMOVE"]);
     drop(watch);
+    // A second server in its directory.
+    let second = Server::stopped(s.flavour.clone(), &format!("dir {}", s.path("data").display()));
+    second.launch();
+    restore(&w, &s).code(10).says(&["several servers work in one directory"]);
+    second.kill();
     // Files elsewhere.
     configure(&w, &format!("{}data_dir = \"/nowhere/redis\"\n", with_unit(&s)));
     restore(&w, &s).code(10).says(&["/nowhere/redis", "not on this host", "data_dir"]);

@@ -21,6 +21,8 @@ const START: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(50);
 /// Free memory that must stay.
 const SPARE: u64 = 256 << 20;
+/// A longer path leaves no room for a socket's name below it (sockets have 108 bytes).
+const LONGEST: usize = 70;
 /// Bytes of its output that are told.
 const TAIL: usize = 2000;
 
@@ -69,6 +71,9 @@ pub async fn load(rdb: &Path, server: Option<&(String, String)>, facts: &RedisFa
     }
     if readable(facts.rdb_version, product, &version) != Readable::Yes {
         return not(format!("{program} {version} on this host does not read RDB version {}", facts.rdb_version));
+    }
+    if std::env::temp_dir().as_os_str().len() > LONGEST {
+        return not("the path of the directory for temporary files is too long for a socket".into());
     }
     let needed = facts.used_memory.saturating_mul(3) / 2 + SPARE;
     match available() {

@@ -96,6 +96,14 @@ pub async fn look(source: &RedisSource, service: Option<&dyn Service>, facts: &R
             ));
     }
     let dir = place::data_dir(source, &settings.dir, Some(&live)).await?;
+    if place::in_dir(&dir).len() > 1 {
+        return Err(Error::new(
+            Kind::Refused,
+            "several servers work in one directory, and only one of them is stopped",
+        )
+        .at(dir.display())
+        .hint("Give each a directory of its own (`dir` in redis.conf)."));
+    }
     agree(source, &live, &mut settings, &label)?;
     if live.replicas > 0 {
         warnings.push(format!("{} will fetch the restored data afterwards", size::plural(live.replicas, "replica")));

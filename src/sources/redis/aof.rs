@@ -106,4 +106,28 @@ mod tests {
             assert_eq!(files(&manifest_of(odd)), [odd]);
         }
     }
+
+    /// The server rewrites the file after we have opened a part: the base is a pipe, whose opening waits until that
+    /// has happened.
+    #[test]
+    fn a_set_that_changed_while_it_was_opened_is_not_taken() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join("d").join(name);
+        std::fs::create_dir(dir.path().join("d")).unwrap();
+        let pipe = rustix::fs::FileType::Fifo;
+        rustix::fs::mknodat(rustix::fs::CWD, at("a.1.base.rdb"), pipe, rustix::fs::Mode::RUSR, 0).unwrap();
+        std::fs::write(at("a.2.base.rdb"), "second").unwrap();
+        std::fs::write(at("a.manifest"), manifest_of("a.1.base.rdb")).unwrap();
+        let (new, pipe) = (at("a.manifest"), at("a.1.base.rdb"));
+        let rewriting = std::thread::spawn(move || {
+            std::fs::write(&new, manifest_of("a.2.base.rdb")).unwrap();
+            File::options().write(true).open(pipe).unwrap()
+        });
+        let settings = Settings { appenddirname: "d".into(), appendfilename: "a".into(), ..Settings::default() };
+        // Read at once, before the thread has changed it, or else the pipe would not be opened at all.
+        let parts = open(dir.path(), &settings).unwrap();
+        let names: Vec<&str> = parts.iter().map(|p| p.name.as_str()).collect();
+        assert_eq!(names, ["a.manifest", "a.2.base.rdb"]);
+        drop(rewriting);
+    }
 }

@@ -89,12 +89,7 @@ fn suitable(live: &Live, source: &RedisSource, warnings: &mut Vec<String>) -> Re
         return refuse("the server is still loading its data", "Try again when it is done.");
     }
     if live.role == "slave" {
-        if !live.link_up {
-            return refuse(
-                "this is a replica that has lost its primary, so its data may be old",
-                "Back up the primary, or mend the link.",
-            );
-        }
+        // One that has lost its primary refuses to be synchronised with.
         warnings.push("this is a replica: what the primary has not sent yet is not in the backup".to_owned());
     }
     Ok(())

@@ -43,8 +43,6 @@ pub struct Live {
     pub role: String,
     /// Connected replicas.
     pub replicas: u64,
-    /// Whether the link to its primary is up, on a replica.
-    pub link_up: bool,
     /// Whether it is still loading.
     pub loading: bool,
     /// Whether a background save is going on.
@@ -95,7 +93,6 @@ pub async fn live(connection: &mut Connection) -> Result<Live> {
         mode: mode.to_owned(),
         role: field("role").to_owned(),
         replicas: number("connected_slaves"),
-        link_up: field("master_link_status") == "up",
         loading: number("loading") != 0 || number("async_loading") != 0,
         saving: number("rdb_bgsave_in_progress") != 0,
         used_memory: number("used_memory"),
