@@ -122,9 +122,3 @@ fn random_data_is_counted_as_the_server_counts_it() {
     }
 }
 
-/// Keys of the newest backup, in words.
-pub fn keys_of(w: &World) -> String {
-    let shown = w.run(&["show"]).code(0).out;
-    let line = shown.lines().find(|l| l.contains("without expiry")).unwrap();
-    line.split_whitespace().nth(1).unwrap().to_owned()
-}

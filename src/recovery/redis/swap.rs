@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 const SAVE: Duration = Duration::from_secs(3600);
 /// How long a process may linger after its service has stopped: it may be saving.
 const LINGER: Duration = Duration::from_secs(900);
+/// How long a socket may still answer after its process is gone.
+const ECHO: Duration = Duration::from_secs(5);
 /// How long a started server may be silent before it loads.
 const SILENCE: Duration = Duration::from_secs(120);
 /// How often one looks.
@@ -151,8 +153,9 @@ impl Swap {
         }
         // A process that dies lets go of its directory before it lets go of its sockets. What still answers after that
         // is another server, or one that something started again.
+        let gone = Instant::now();
         while source.connect().await.is_ok() {
-            if started.elapsed() < LINGER {
+            if gone.elapsed() < ECHO {
                 tokio::time::sleep(PAUSE).await;
                 continue;
             }
