@@ -56,8 +56,9 @@ build=(build-essential pkg-config libssl-dev)
 case ${1:-test} in
     demo) packages "${build[@]}" postgresql postgresql-client ;;
     test)
-        packages "${build[@]}" postgresql postgresql-client age zstd jq rclone acl attr util-linux openssl python3 python3-pip docker.io iptables busybox-static redis-tools
+        packages "${build[@]}" postgresql postgresql-client age zstd jq rclone acl attr util-linux openssl python3 python3-pip docker.io iptables busybox-static redis-tools debootstrap
         daemon
+        "$(dirname "$0")/pg-roots.sh"
         redis
         have moto_server || python3 -m pip install --quiet --break-system-packages 'moto[server]==5.2.1' 2> /dev/null || python3 -m pip install --quiet 'moto[server]==5.2.1'
         crate b3sum 1.8.7 b3sum

@@ -16,6 +16,7 @@ mod list;
 mod prune;
 mod restore;
 mod resume;
+mod rollback;
 
 use crate::error::{Error, Kind, Result};
 use clap::{Parser, Subcommand};
@@ -79,6 +80,12 @@ enum Command {
     Restore(restore::Args),
     /// Start again what a backup that was killed left stopped or paused
     Resume(resume::Args),
+    /// Take the last restore back
+    Rollback(rollback::Args),
+    /// List the restores of this host, and what they keep
+    Restores(rollback::RestoresArgs),
+    /// Drop what restores kept and need not keep any longer
+    Cleanup(rollback::CleanupArgs),
     /// Check that what backups promise is there
     Check(check::Args),
     /// Remove backups that the plan's `keep` does not keep
@@ -103,7 +110,7 @@ pub fn main() -> ExitCode {
     };
     let result = runtime.block_on(async {
         // A restore that is stopped goes back first, and sees to that itself.
-        if matches!(cli.command, Command::Restore(_)) {
+        if matches!(cli.command, Command::Restore(_) | Command::Rollback(_)) {
             return run(cli).await;
         }
         tokio::select! {
@@ -148,6 +155,9 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Cat(args) => browse::cat(&context, args).await,
         Command::Restore(args) => restore::run(&context, args).await,
         Command::Resume(args) => resume::run(&context, args).await,
+        Command::Rollback(args) => rollback::run(&context, args).await,
+        Command::Restores(args) => rollback::restores(&context, args).await,
+        Command::Cleanup(args) => rollback::cleanup(&context, args).await,
         Command::Check(args) => check::run(&context, args).await,
         Command::Forget(args) => forget::run(&context, args).await,
         Command::Hold(args) => forget::hold(&context, args).await,

@@ -16,6 +16,7 @@ use crate::sources::redis::{self, RedisSource};
 use crate::sources::volume::VolumeSource;
 use crate::sources::volume::choose::Which;
 use config::{ConfigError, Environment, File, FileFormat};
+use jiff::SignedDuration;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
@@ -27,6 +28,8 @@ pub const DEFAULT_STATE: &str = "/var/lib/backstay";
 const DEFAULT_REREAD_DAYS: u32 = 30;
 /// Tables above this size are estimated.
 const DEFAULT_COUNT: u64 = 1 << 30;
+/// How long what was there before a restore is kept.
+const DEFAULT_KEEP_PREVIOUS: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// Below this a table of its own session costs more than it brings.
 const DEFAULT_BIG: u64 = 64 << 20;
 /// Sessions beside each other on a server that others use too.
@@ -166,7 +169,16 @@ fn check(raw: Raw, file: &Path, text: String) -> Result<Config> {
             return Err(Error::new(Kind::Config, format!("plan {name} has no sources")));
         }
         let keep = keep_of(plan.keep).map_err(|e| named(e, &format!("plans.{name}.keep")))?;
-        plans.insert(name.clone(), Plan { name, sources: listed, keep, has_restore_section: plan.restore.is_some() });
+        let keep_previous = match plan.restore.as_ref().and_then(|r| r.get("keep_previous")) {
+            None => DEFAULT_KEEP_PREVIOUS,
+            Some(serde_json::Value::String(text)) => time::parse_duration(text)?,
+            Some(other) => {
+                return Err(Error::new(Kind::Config, format!("`plans.{name}.restore.keep_previous` is {other}"))
+                    .hint("Write a duration, like \"7d\"."));
+            }
+        };
+        let has_restore_section = plan.restore.is_some();
+        plans.insert(name.clone(), Plan { name, sources: listed, keep, has_restore_section, keep_previous });
     }
     let defaults = WriterOptions::default();
     let b = raw.backup;

@@ -18,6 +18,7 @@ use crate::sources::postgres::PostgresSource;
 use crate::sources::redis::RedisSource;
 use crate::sources::volume::VolumeSource;
 use crate::storage::open::StorageOptions;
+use jiff::SignedDuration;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -85,4 +86,6 @@ pub struct Plan {
     pub keep: Keep,
     /// Whether the plan says how to stop and start an application.
     pub has_restore_section: bool,
+    /// How long what was there before a restore is kept.
+    pub keep_previous: SignedDuration,
 }

@@ -5,6 +5,7 @@
 //! replaces; [`tree`] writes files and [`trees`] replaces them, [`volume`] replaces Docker volumes, [`images`] loads images,
 //! [`exchange`] moves paths, [`inner`] what is in them, [`database`] databases, [`redis`] Redis servers. [`steps`] makes the steps of a restore out of resources,
 //! [`engine`] runs them, [`journal`] is what survives a crash, and [`restore`] is the whole.
+//! [`rollback`] takes one back later, and drops what is no longer kept.
 
 pub mod database;
 pub mod engine;
@@ -15,6 +16,7 @@ pub mod journal;
 pub mod redis;
 pub mod resource;
 pub mod restore;
+pub mod rollback;
 pub mod select;
 pub mod steps;
 pub mod tree;

@@ -1,7 +1,7 @@
 //! One restore from its beginning to its end, or from where a crash left it.
 
 use super::database::{self, Databases, Target};
-use super::engine::{Ended, Engine};
+use super::engine::{Ended, Engine, Step};
 use super::images::Images;
 use super::journal::{Begin, Journal, Record, State};
 use super::redis::{self, RedisResource, Wanted};
@@ -35,6 +35,9 @@ pub struct Asked {
     pub no_privileges: bool,
     /// Free space where nobody can tell. Bytes.
     pub assume_space: Option<u64>,
+    /// The restore that is taken back by this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback_of: Option<BackupId>,
 }
 
 /// What of one source.
@@ -84,7 +87,7 @@ pub fn history(state_dir: &Path) -> PathBuf {
     state_dir.join("restores")
 }
 
-/// The resources of a restore. Without the manifest they can only be undone, without a reader not staged.
+/// The resources of a restore, which gives names to what they stage and keep. Without the manifest they can only be undone, without a reader not staged.
 ///
 /// # Errors
 /// [`Kind::Config`] when a source is not configured here, [`Kind::NotFound`] when the backup does not have it.
@@ -92,7 +95,7 @@ pub async fn resources(
     asked: &Asked,
     config: Option<&Config>,
     own: &[PathBuf],
-    backup: &BackupId,
+    id: &BackupId,
     manifest: Option<&Manifest>,
     reader: Option<&Reader>,
 ) -> Result<Vec<Arc<dyn Resource>>> {
@@ -104,7 +107,7 @@ pub async fn resources(
             Part::Files { source, paths } => out.push(Arc::new(Trees {
                 source: source.to_string(),
                 paths: paths.clone(),
-                backup: backup.clone(),
+                id: id.clone(),
                 from: of(source)?,
                 own: own.to_vec(),
             })),
@@ -114,7 +117,7 @@ pub async fn resources(
                     Arc::new(DockerVolume {
                         name: target.clone(),
                         of: volume.clone(),
-                        backup: backup.clone(),
+                        id: id.clone(),
                         from: from.clone(),
                         own: own.to_vec(),
                     }) as Arc<dyn Resource>
@@ -130,7 +133,7 @@ pub async fn resources(
                 let wanted = record(source)?.map(|r| Wanted::new(reader.cloned(), r)).transpose()?;
                 let service = redis::service_of(configured).await?;
                 let name = source.as_str();
-                out.push(Arc::new(RedisResource::new(name, backup.clone(), configured.clone(), service, wanted)));
+                out.push(Arc::new(RedisResource::new(name, id.clone(), configured.clone(), service, wanted)));
             }
             Part::Databases { source, targets } => {
                 let Some(SourceConfig::Postgres(configured)) = config.and_then(|c| c.sources.get(source)) else {
@@ -141,7 +144,7 @@ pub async fn resources(
                     address: configured.address.clone(),
                     targets: targets.clone(),
                     facts: record(source)?.map(database::facts_of).transpose()?.unwrap_or_default(),
-                    backup: backup.clone(),
+                    id: id.clone(),
                     from: of(source)?,
                     options: Options {
                         jobs: configured.jobs,
@@ -182,6 +185,11 @@ pub struct Restore {
     state_dir: PathBuf,
 }
 
+/// An id for a restore that begins now; in the form of a backup's, since it too is a moment and a random tail.
+pub fn new_id() -> BackupId {
+    BackupId::new(Timestamp::now())
+}
+
 impl Restore {
     /// Begins: from here on there is a journal.
     ///
@@ -189,6 +197,7 @@ impl Restore {
     /// [`Kind::Busy`] when another restore is open on this host.
     pub fn begin(
         state_dir: &Path,
+        id: BackupId,
         plan: &Name,
         backup: &BackupId,
         asked: &Asked,
@@ -199,9 +208,9 @@ impl Restore {
         if file.exists() {
             return Err(open_restore(&file));
         }
-        let steps = steps::of_resources(&resources);
+        let steps = steps_of(state_dir, asked, &resources)?;
         let begin = Begin {
-            id: Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string(),
+            id,
             plan: plan.clone(),
             backup: backup.clone(),
             asked: json!(asked),
@@ -221,7 +230,8 @@ impl Restore {
         resources: Vec<Arc<dyn Resource>>,
         monitor: Arc<dyn Monitor>,
     ) -> Result<Self> {
-        let engine = Engine::new(steps::of_resources(&resources), journal, monitor)?;
+        let steps = steps_of(state_dir, &asked_of(&journal)?, &resources)?;
+        let engine = Engine::new(steps, journal, monitor)?;
         Ok(Restore { engine, resources, state_dir: state_dir.to_owned() })
     }
 
@@ -297,6 +307,14 @@ impl Restore {
             .filter(|(_, s)| s.starts_with("stage "))
             .filter_map(|(n, s)| Some((s.as_str(), journal.done(n)?)))
             .collect()
+    }
+}
+
+/// The steps of what is asked for.
+fn steps_of(state_dir: &Path, asked: &Asked, resources: &[Arc<dyn Resource>]) -> Result<Vec<Box<dyn Step>>> {
+    match &asked.rollback_of {
+        None => Ok(steps::of_resources(resources)),
+        Some(id) => Ok(super::rollback::steps(resources, &super::rollback::past(state_dir, id)?)),
     }
 }
 

@@ -24,8 +24,8 @@ pub struct Trees {
     pub source: String,
     /// The paths.
     pub paths: Vec<PathBuf>,
-    /// The backup.
-    pub backup: BackupId,
+    /// The restore: what it stages and keeps is named by it.
+    pub id: BackupId,
     /// The source in the backup, and the reader; only staging needs them.
     pub from: Option<(Reader, SourceRecord)>,
     /// What an exchange must not take away from under this very run: its state, configuration, program, repository.
@@ -93,7 +93,7 @@ impl Trees {
         parents.reverse();
         Ok(Staged {
             path: path.to_owned(),
-            directory: parent.join(format!(".{}.backstay-{}", name.to_string_lossy(), self.backup)),
+            directory: parent.join(format!(".{}.backstay-{}", name.to_string_lossy(), self.id)),
             parents,
             files: 0,
             dirs: 0,
@@ -117,7 +117,7 @@ impl Trees {
         let depth = member.split(|b| *b == b'/').count() - 1;
         let restored = tree::write(reader, artifact, vec![member], &staged.directory, depth).await?;
         if exchange::identity(&staged.content())?.is_none() {
-            return Err(Error::new(Kind::NotFound, format!("backup {} does not hold this path", self.backup))
+            return Err(Error::new(Kind::NotFound, "the backup does not hold this path")
                 .at(staged.path.display())
                 .hint("`backstay find` searches a backup."));
         }
@@ -224,7 +224,7 @@ impl Resource for Trees {
         let exchanges: Vec<Exchange> = staging
             .paths
             .iter()
-            .map(|s| exchange::plan(&s.path, &s.content(), self.backup.as_str()))
+            .map(|s| exchange::plan(&s.path, &s.content(), self.id.as_str()))
             .collect::<Result<_>>()?;
         Ok(json!({ "exchanges": exchanges }))
     }

@@ -2,7 +2,7 @@
 
 mod open;
 mod rdb;
-mod report;
+pub(super) mod report;
 
 use super::context::Context;
 use super::output::{ask, notice, say};
@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::{Name, size, time};
 use crate::recovery::redis::Wanted;
 use crate::recovery::resource::Findings;
-use crate::recovery::restore::{Asked, Part, Restore, journal_file, open_restore, preflight, resources};
+use crate::recovery::restore::{Asked, Part, Restore, journal_file, new_id, open_restore, preflight, resources};
 use crate::recovery::{database, select, tree, volume};
 use crate::repository::manifest::{Manifest, SourceRecord};
 use crate::repository::reader::Reader;
@@ -109,7 +109,8 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
 
     let asked = asked_of(&chosen, &args)?;
     let own = own_paths(config);
-    let resources = resources(&asked, config, &own, &m.id, Some(&m), Some(&reader)).await?;
+    let id = new_id();
+    let resources = resources(&asked, config, &own, &id, Some(&m), Some(&reader)).await?;
     let state_dir = context.state_dir(config);
     if journal_file(&state_dir).exists() {
         return Err(open_restore(&journal_file(&state_dir)));
@@ -131,7 +132,7 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     if args.path.is_empty() && args.database.is_none() {
         monitor.event(Event::Expect(chosen.iter().map(|s| s.bytes()).sum()));
     }
-    let mut restore = Restore::begin(&state_dir, &plan, &m.id, &asked, resources, monitor.clone())?;
+    let mut restore = Restore::begin(&state_dir, id, &plan, &m.id, &asked, resources, monitor.clone())?;
     let ended = restore.run(super::stopped()).await?;
     drop((reader, monitor));
     report::ended(context, &m, &restore, ended, started).await
@@ -238,11 +239,12 @@ fn asked_of(chosen: &[&SourceRecord], args: &Args) -> Result<Asked> {
         no_owner: args.no_owner,
         no_privileges: args.no_privileges,
         assume_space: args.assume_space.as_deref().map(size::parse).transpose()?,
+        rollback_of: None,
     })
 }
 
 /// What an exchange must not take away from under this very run.
-fn own_paths(config: Option<&Config>) -> Vec<PathBuf> {
+pub(super) fn own_paths(config: Option<&Config>) -> Vec<PathBuf> {
     let mut own: Vec<PathBuf> = std::env::current_exe().into_iter().collect();
     if let Some(c) = config {
         own.push(c.state_dir.clone());
@@ -253,7 +255,7 @@ fn own_paths(config: Option<&Config>) -> Vec<PathBuf> {
 }
 
 /// Asks for the plan's name: nobody types that by mistake.
-fn confirm(plan: &Name) -> Result<()> {
+pub(super) fn confirm(plan: &Name) -> Result<()> {
     let answer = ask(&notice(&format!("Type the plan's name ({plan}) to go on: ")))?.ok_or_else(|| {
         Error::new(Kind::Usage, "a restore replaces what is live, and nobody is here to confirm it")
             .hint("Give --yes, or --to to restore beside it, or --dry-run to see what would be done.")

@@ -207,7 +207,8 @@ pub fn unwound(context: &Context, about: &Begin, ended: Ended) -> Result<ExitCod
     }
 }
 
-fn stuck_error(context: &Context, ended: Ended) -> Result<Error> {
+/// The error of a restore that could not be taken back, after saying what is left to do.
+pub fn stuck_error(context: &Context, ended: Ended) -> Result<Error> {
     let Ended::Stuck { failed, step, error, left } = ended else {
         return Ok(Error::new(Kind::Internal, "a restore ended in an unknown way"));
     };

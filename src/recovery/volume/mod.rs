@@ -37,8 +37,8 @@ pub struct DockerVolume {
     pub name: String,
     /// The volume in the backup.
     pub of: String,
-    /// The backup.
-    pub backup: BackupId,
+    /// The restore: what it stages and keeps is named by it.
+    pub id: BackupId,
     /// The source in the backup, and the reader; only staging needs them.
     pub from: Option<(Reader, SourceRecord)>,
     /// What must not be taken away from under this very run: its state, configuration, program, repository.
@@ -106,10 +106,10 @@ impl DockerVolume {
 
     fn staged_at(&self, root: &Path, inner: bool) -> PathBuf {
         if inner {
-            return inner::staged(root, self.backup.as_str());
+            return inner::staged(root, self.id.as_str());
         }
         let parent = root.parent().unwrap_or(root);
-        parent.join(format!(".backstay-{}.staged", self.backup))
+        parent.join(format!(".backstay-{}.staged", self.id))
     }
 
     /// Who would keep or miss something: running containers, and processes of this machine that are of none.
@@ -133,7 +133,7 @@ impl DockerVolume {
             // A copy belongs to no compose project, which would otherwise have the volume twice.
             labels.retain(|key, _| !key.starts_with("com.docker.compose."));
         }
-        labels.insert(MADE.to_owned(), self.backup.to_string());
+        labels.insert(MADE.to_owned(), self.id.to_string());
         // And it does not lie where the options of the original point to.
         let (driver, options) = match self.name == self.of {
             true => (facts.driver.as_str(), facts.options),
@@ -143,7 +143,7 @@ impl DockerVolume {
     }
 
     fn is_ours(&self, volume: &Volume) -> bool {
-        volume.labels.get(MADE).is_some_and(|id| id == self.backup.as_str())
+        volume.labels.get(MADE).is_some_and(|id| id == self.id.as_str())
     }
 }
 
@@ -343,9 +343,9 @@ impl Resource for DockerVolume {
         let staging: Staging = parse(staged)?;
         let root = staging.root.clone().unwrap_or_default();
         let how = if staging.inner {
-            How::Inner(Inner::plan(&root, self.backup.as_str())?)
+            How::Inner(Inner::plan(&root, self.id.as_str())?)
         } else {
-            How::Whole(exchange::plan(&root, &self.staged_at(&root, false), self.backup.as_str())?)
+            How::Whole(exchange::plan(&root, &self.staged_at(&root, false), self.id.as_str())?)
         };
         Ok(json!(Swapping { volume: self.name.clone(), missing: staging.missing, how }))
     }
