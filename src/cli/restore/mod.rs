@@ -129,6 +129,10 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         confirm(&plan)?;
     }
     warn(&monitor, &found);
+    if config.and_then(|c| c.plans.get(&plan)).is_some_and(|p| p.has_restore_section) {
+        let text = "this version does not stop, check and start what the plan's [restore] section names: do it by hand";
+        monitor.event(Event::Warning(text.to_owned()));
+    }
     if args.path.is_empty() && args.database.is_none() {
         monitor.event(Event::Expect(chosen.iter().map(|s| s.bytes()).sum()));
     }
