@@ -118,6 +118,7 @@ fn source(config: &Config, name: &Name) -> Option<Arc<dyn Source>> {
         SourceConfig::Files(files) => Arc::new(files.clone()),
         SourceConfig::Postgres(postgres) => Arc::new((**postgres).clone()),
         SourceConfig::Image(image) => Arc::new(image.clone()),
+        SourceConfig::Redis(redis) => Arc::new(redis.clone()),
         SourceConfig::Volume(volume) => Arc::new(volume.clone()),
     })
 }

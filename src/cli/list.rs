@@ -9,6 +9,7 @@ use crate::repository::layout;
 use crate::repository::manifest::{Manifest, SourceState};
 use crate::repository::marks;
 use crate::repository::record::RecordKind;
+use crate::sources::redis::facts::RedisFacts;
 use jiff::{SignedDuration, Timestamp};
 use std::process::ExitCode;
 
@@ -220,6 +221,20 @@ fn facts(facts: &serde_json::Value) -> Vec<String> {
                 dim(&format!("PostgreSQL {}", db.server_version / 10_000))
             ));
         }
+    }
+    if let Some(Ok(redis)) = facts.get("redis").map(|f| serde_json::from_value::<RedisFacts>(f.clone())) {
+        let keys = match (redis.keys(), redis.lasting()) {
+            (Some(keys), Some(lasting)) => {
+                format!("{}, {} without expiry", size::plural(keys, "key"), size::plural(lasting, "key"))
+            }
+            _ => "keys not counted".to_owned(),
+        };
+        let functions = match redis.functions.len() as u64 {
+            0 => String::new(),
+            n => format!(", {}", size::plural(n, "function library")),
+        };
+        let server = format!("{} {} ({})", redis.product, redis.server_version, redis.role);
+        lines.push(format!("{keys}{functions}, {} in memory {}", size::human(redis.used_memory), dim(&server)));
     }
     lines
 }

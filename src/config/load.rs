@@ -12,6 +12,7 @@ use crate::sources::files::FilesSource;
 use crate::sources::image::ImageSource;
 use crate::sources::postgres::address::Address;
 use crate::sources::postgres::{Databases, PostgresSource};
+use crate::sources::redis::{self, RedisSource};
 use crate::sources::volume::VolumeSource;
 use crate::sources::volume::choose::Which;
 use config::{ConfigError, Environment, File, FileFormat};
@@ -288,6 +289,43 @@ fn source_of(source: RawSource, key: &str, dir: &Path, never: &[PathBuf]) -> Res
                 big_tables: bytes(big_tables, DEFAULT_BIG)?,
                 jobs: jobs.unwrap_or(cores.min(MAX_JOBS)),
             }))
+        }
+        RawSource::Redis {
+            url,
+            password,
+            password_file,
+            tls_ca,
+            tls_cert,
+            tls_key,
+            unit,
+            container,
+            data_dir,
+            config_file,
+            include_aof,
+            group: _,
+        } => {
+            let mut server = redis::address::Server::parse(&url)?;
+            if let Some(secret) = either(password, password_file.as_deref(), &format!("{key}.password"), dir)? {
+                server.password = Some(secret);
+            }
+            let resolve = |path: Option<PathBuf>| path.map(|p| super::secret::resolve(&p, dir));
+            let given = redis::address::Tls { ca: resolve(tls_ca), cert: resolve(tls_cert), key: resolve(tls_key) };
+            if given.cert.is_some() != given.key.is_some() {
+                return Err(Error::new(Kind::Config, "`tls_cert` and `tls_key` belong together").hint("Set both."));
+            }
+            match &mut server.tls {
+                Some(tls) => *tls = given,
+                None if given != redis::address::Tls::default() => {
+                    return Err(Error::new(Kind::Config, "a `tls_…` key is set, and the URL does not ask for TLS")
+                        .hint("Write rediss:// in the URL."));
+                }
+                None => {}
+            }
+            if unit.is_some() && container.is_some() {
+                return Err(Error::new(Kind::Config, "both `unit` and `container` are set")
+                    .hint("Keep the one that starts the server."));
+            }
+            SourceConfig::Redis(RedisSource { server, unit, container, data_dir, config_file, include_aof })
         }
     })
 }

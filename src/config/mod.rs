@@ -15,6 +15,7 @@ use crate::repository::writer::WriterOptions;
 use crate::sources::files::FilesSource;
 use crate::sources::image::ImageSource;
 use crate::sources::postgres::PostgresSource;
+use crate::sources::redis::RedisSource;
 use crate::sources::volume::VolumeSource;
 use crate::storage::open::StorageOptions;
 use std::collections::BTreeMap;
@@ -54,6 +55,8 @@ pub enum SourceConfig {
     Postgres(Box<PostgresSource>),
     /// Docker images.
     Image(ImageSource),
+    /// A Redis or Valkey server.
+    Redis(RedisSource),
     /// Docker volumes.
     Volume(VolumeSource),
 }
@@ -65,6 +68,7 @@ impl SourceConfig {
             SourceConfig::Files(_) => "files",
             SourceConfig::Postgres(_) => "postgres",
             SourceConfig::Image(_) => "image",
+            SourceConfig::Redis(_) => "redis",
             SourceConfig::Volume(_) => "volume",
         }
     }

@@ -175,6 +175,34 @@ pub enum RawSource {
         /// Shares one quiet moment with the sources of the same group.
         group: Option<String>,
     },
+    /// `kind = "redis"`
+    Redis {
+        /// `redis://USER@HOST:PORT`, `rediss://…`, `unix:///SOCKET`
+        url: String,
+        /// Password.
+        password: Option<Secret>,
+        /// File of the password.
+        password_file: Option<PathBuf>,
+        /// Certificates of authorities, PEM.
+        tls_ca: Option<PathBuf>,
+        /// Our certificate, PEM.
+        tls_cert: Option<PathBuf>,
+        /// Key of our certificate, PEM.
+        tls_key: Option<PathBuf>,
+        /// systemd unit of the server.
+        unit: Option<String>,
+        /// Container of the server: name or `PROJECT/SERVICE`.
+        container: Option<String>,
+        /// The server's directory on this host.
+        data_dir: Option<PathBuf>,
+        /// The server's `redis.conf` on this host.
+        config_file: Option<PathBuf>,
+        /// Store the append-only file besides.
+        #[serde(default)]
+        include_aof: bool,
+        /// Shares one quiet moment with the sources of the same group.
+        group: Option<String>,
+    },
 }
 
 impl RawSource {
@@ -184,6 +212,7 @@ impl RawSource {
             RawSource::Files { group, .. }
             | RawSource::Image { group, .. }
             | RawSource::Postgres { group, .. }
+            | RawSource::Redis { group, .. }
             | RawSource::Volume { group, .. } => group.as_ref(),
         }
     }

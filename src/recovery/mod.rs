@@ -3,7 +3,7 @@
 //!
 //! [`select`] finds the backup that is meant. [`resource`] is what the restore flow knows of each kind of thing that it
 //! replaces; [`tree`] writes files and [`trees`] replaces them, [`volume`] replaces Docker volumes, [`images`] loads images,
-//! [`exchange`] moves paths, [`inner`] what is in them, [`database`] databases. [`steps`] makes the steps of a restore out of resources,
+//! [`exchange`] moves paths, [`inner`] what is in them, [`database`] databases, [`redis`] Redis servers. [`steps`] makes the steps of a restore out of resources,
 //! [`engine`] runs them, [`journal`] is what survives a crash, and [`restore`] is the whole.
 
 pub mod database;
@@ -12,6 +12,7 @@ pub mod exchange;
 pub mod images;
 pub mod inner;
 pub mod journal;
+pub mod redis;
 pub mod resource;
 pub mod restore;
 pub mod select;

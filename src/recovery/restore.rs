@@ -4,6 +4,7 @@ use super::database::{self, Databases, Target};
 use super::engine::{Ended, Engine};
 use super::images::Images;
 use super::journal::{Begin, Journal, Record, State};
+use super::redis::{self, RedisResource, Wanted};
 use super::resource::{Compared, Findings, Previous, Resource};
 use super::steps;
 use super::trees::Trees;
@@ -59,6 +60,11 @@ pub enum Part {
         /// Source.
         source: Name,
     },
+    /// The server of a `redis` source.
+    Redis {
+        /// Source.
+        source: Name,
+    },
     /// Databases of a `postgres` source.
     Databases {
         /// Source.
@@ -82,7 +88,7 @@ pub fn history(state_dir: &Path) -> PathBuf {
 ///
 /// # Errors
 /// [`Kind::Config`] when a source is not configured here, [`Kind::NotFound`] when the backup does not have it.
-pub fn resources(
+pub async fn resources(
     asked: &Asked,
     config: Option<&Config>,
     own: &[PathBuf],
@@ -117,13 +123,18 @@ pub fn resources(
             Part::Images { source } => {
                 out.push(Arc::new(Images { source: source.to_string(), from: of(source)? }));
             }
+            Part::Redis { source } => {
+                let Some(SourceConfig::Redis(configured)) = config.and_then(|c| c.sources.get(source)) else {
+                    return Err(not_configured(source, "redis"));
+                };
+                let wanted = record(source)?.map(|r| Wanted::new(reader.cloned(), r)).transpose()?;
+                let service = redis::service_of(configured).await?;
+                let name = source.as_str();
+                out.push(Arc::new(RedisResource::new(name, backup.clone(), configured.clone(), service, wanted)));
+            }
             Part::Databases { source, targets } => {
                 let Some(SourceConfig::Postgres(configured)) = config.and_then(|c| c.sources.get(source)) else {
-                    return Err(Error::new(
-                        Kind::Config,
-                        format!("source {source} is not configured here, so the server to restore to is unknown"),
-                    )
-                    .hint(format!("Add [sources.{source}] with kind = \"postgres\" and the url of the server.")));
+                    return Err(not_configured(source, "postgres"));
                 };
                 out.push(Arc::new(Databases {
                     source: source.to_string(),
@@ -145,6 +156,11 @@ pub fn resources(
         }
     }
     Ok(out)
+}
+
+fn not_configured(source: &Name, kind: &str) -> Error {
+    Error::new(Kind::Config, format!("source {source} is not configured here, so the server to restore to is unknown"))
+        .hint(format!("Add [sources.{source}] with kind = \"{kind}\" and the url of the server."))
 }
 
 /// Looks at every target before any is touched.

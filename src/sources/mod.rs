@@ -6,6 +6,8 @@
 pub mod files;
 pub mod image;
 pub mod postgres;
+pub mod redis;
+pub mod url;
 pub mod volume;
 pub mod window;
 

@@ -1,6 +1,7 @@
 //! `backstay restore`
 
 mod open;
+mod rdb;
 mod report;
 
 use super::context::Context;
@@ -8,6 +9,7 @@ use super::output::{ask, notice, say};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Name, size, time};
+use crate::recovery::redis::Wanted;
 use crate::recovery::resource::Findings;
 use crate::recovery::restore::{Asked, Part, Restore, journal_file, open_restore, preflight, resources};
 use crate::recovery::{database, select, tree, volume};
@@ -97,10 +99,17 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     {
         return beside(context, &reader, &m, one, &args, Path::new(to), started).await;
     }
+    if let ([one], Some(to)) = (&chosen[..], &args.to)
+        && one.kind == "redis"
+    {
+        let (path, compared) = rdb::into_directory(Wanted::new(Some(reader), one)?, Path::new(to)).await?;
+        report::rdb(context, &m, &path, &compared, started)?;
+        return Ok(ExitCode::SUCCESS);
+    }
 
     let asked = asked_of(&chosen, &args)?;
     let own = own_paths(config);
-    let resources = resources(&asked, config, &own, &m.id, Some(&m), Some(&reader))?;
+    let resources = resources(&asked, config, &own, &m.id, Some(&m), Some(&reader)).await?;
     let state_dir = context.state_dir(config);
     if journal_file(&state_dir).exists() {
         return Err(open_restore(&journal_file(&state_dir)));
@@ -201,6 +210,7 @@ fn asked_of(chosen: &[&SourceRecord], args: &Args) -> Result<Asked> {
                     .map_err(|e| Error::new(Kind::Damaged, "the facts of the source cannot be read").because(e))?;
                 Part::Files { source, paths: if args.path.is_empty() { recorded } else { args.path.clone() } }
             }
+            "redis" => Part::Redis { source },
             "postgres" => {
                 let targets = database::targets(record, args.database.as_deref(), args.to.as_deref())?;
                 Part::Databases { source, targets }

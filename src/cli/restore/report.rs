@@ -111,6 +111,18 @@ fn left_out<'a>(what: impl Iterator<Item = (&'a str, u64)>) -> Result<()> {
     Ok(())
 }
 
+/// A snapshot of Redis that was written to a directory.
+pub fn rdb(context: &Context, m: &Manifest, path: &Path, compared: &[Compared], started: Instant) -> Result<()> {
+    if context.global.json {
+        return json(&serde_json::json!({
+            "backup": m.id, "plan": m.plan, "seconds": started.elapsed().as_secs_f64(), "path": path, "verified": compared,
+        }));
+    }
+    say(&format!("{} backup {} of plan {} in {}", good("restored"), m.id, m.plan, took(started)))?;
+    say(&format!("  {}", path.display()))?;
+    verification(compared)
+}
+
 /// How a restore ended.
 pub async fn ended(
     context: &Context,

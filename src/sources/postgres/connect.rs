@@ -10,6 +10,7 @@ use super::tools;
 use crate::config::secret::Secret;
 use crate::error::{Error, Kind, Result};
 use crate::host::exec::{Place, Program};
+use crate::sources::url::decode;
 use openssl::ssl::{SslConnector, SslFiletype, SslMethod, SslVerifyMode};
 use postgres_openssl::MakeTlsConnector;
 use std::path::{Path, PathBuf};
@@ -335,20 +336,6 @@ impl Server {
         });
         Ok(connector)
     }
-}
-
-fn decode(text: &str) -> Option<String> {
-    let mut out = Vec::new();
-    let mut bytes = text.bytes();
-    while let Some(b) = bytes.next() {
-        if b == b'%' {
-            let (high, low) = ((bytes.next()? as char).to_digit(16)?, (bytes.next()? as char).to_digit(16)?);
-            out.push((high << 4 | low) as u8);
-        } else {
-            out.push(b);
-        }
-    }
-    String::from_utf8(out).ok()
 }
 
 /// A value in a libpq connection string: so a database named `a=b` or `postgresql://x` stays a name.
