@@ -121,4 +121,3 @@ fn random_data_is_counted_as_the_server_counts_it() {
         }
     }
 }
-

@@ -57,7 +57,11 @@ fn everything_comes_back_and_what_was_there_is_kept() {
         s.good(&["FLUSHALL"]);
         s.good(&["SET", "written since", "the backup"]);
         let since = s.digest();
-        restore(&w, &s).code(0).says(&["keys of db 0 without expiry", "equal to the facts", &format!("dump.rdb_before_{id}")]);
+        restore(&w, &s).code(0).says(&[
+            "keys of db 0 without expiry",
+            "equal to the facts",
+            &format!("dump.rdb_before_{id}"),
+        ]);
         assert_eq!(s.digest(), before, "{name}");
         if s.flavour.major >= 7 {
             assert!(s.good(&["FUNCTION", "LIST"]).contains("mylib"), "{name}");
