@@ -146,6 +146,10 @@ impl Moment {
             Some(quiet) => quiet.release(false).await.err(),
             None => None,
         };
+        // Told at once: when no source is complete, the run ends with that error and not with this one.
+        if let Some(e) = &failed {
+            monitor.event(Event::Warning(e.to_string()));
+        }
         let seconds = started.elapsed().as_secs_f64();
         monitor.event(Event::StoodStill(label, seconds));
         let still: BTreeSet<String> = holds.iter().map(|h| h.who.to_string()).collect();

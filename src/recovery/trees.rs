@@ -123,9 +123,7 @@ impl Trees {
         }
         staged.remember(&restored);
         // Files are synced as they are written; this is for what the file system keeps about them.
-        let synced = File::open(&staged.directory)
-            .map_err(std::io::Error::from)
-            .and_then(|d| rustix::fs::syncfs(&d).map_err(std::io::Error::from));
+        let synced = File::open(&staged.directory).and_then(|d| rustix::fs::syncfs(&d).map_err(std::io::Error::from));
         synced.map_err(|e| Error::io("what was staged cannot be synced", &staged.directory, e).kind(Kind::Restore))
     }
 

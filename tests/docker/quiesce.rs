@@ -212,6 +212,33 @@ fn sources_that_stop_the_same_container_share_a_moment_unasked() {
 }
 
 #[test]
+fn one_that_cannot_be_started_again_is_told_and_tried_until_it_can() {
+    let stage = Stage::new();
+    let (name, place) = volume(&stage, "v", &[]);
+    fill(&place);
+    let dir = tempfile::tempdir().unwrap();
+    let needed = dir.path().join("needed");
+    std::fs::create_dir(&needed).unwrap();
+    let bind = format!("type=bind,source={},target=/b", needed.display());
+    let c = stage.container("c", &["-v", &format!("{name}:/data"), "--mount", &bind]);
+    let world = world(&format!("volume = \"{name}\"\nwhile_reading = \"stop\""));
+    let child = begun(&world, &stage, &c, "exited");
+    std::fs::remove_dir(&needed).unwrap();
+    let out = child.wait_with_output().unwrap();
+    let err = String::from_utf8_lossy(&out.stderr);
+    assert_eq!(out.status.code(), Some(8), "{err}");
+    assert!(
+        err.contains("is committed, but not everything") && err.contains("backstay resume") && err.contains(&c),
+        "{err}"
+    );
+    assert_eq!(journals(&world), 1);
+    world.run(&["resume"]).code(8);
+    std::fs::create_dir(&needed).unwrap();
+    world.run(&["resume"]).code(0);
+    assert_eq!((state(&stage, &c).as_str(), journals(&world)), ("running", 0));
+}
+
+#[test]
 fn a_container_that_a_dump_needs_is_not_stopped() {
     let stage = Stage::new();
     let (name, _) = volume(&stage, "v", &[]);
