@@ -19,6 +19,8 @@ mod huge;
 mod keyfiles;
 #[path = "repository/model.rs"]
 mod model;
+#[path = "repository/narrowing.rs"]
+mod narrowing;
 #[path = "repository/pruning.rs"]
 mod pruning;
 #[path = "repository/refusing.rs"]
