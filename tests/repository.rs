@@ -27,6 +27,8 @@ mod pruning;
 mod refusing;
 #[path = "repository/repairing.rs"]
 mod repairing;
+#[path = "repository/requests.rs"]
+mod requests;
 #[path = "repository/samples.rs"]
 mod samples;
 #[path = "repository/sealed.rs"]
