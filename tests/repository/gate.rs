@@ -10,7 +10,7 @@ use backstay::storage::{Result, StorageError};
 use bytes::Bytes;
 use jiff::Timestamp;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 use tokio::sync::Semaphore;
 
@@ -19,8 +19,8 @@ use tokio::sync::Semaphore;
 pub struct Gate {
     inner: Arc<MemoryStore>,
     puts_left: AtomicI64,
-    /// Milliseconds that each request takes.
-    latency: AtomicU64,
+    /// Requests that take their time, and how many milliseconds.
+    slow: std::sync::Mutex<(&'static str, u64)>,
     busy: AtomicI64,
     most: AtomicI64,
     /// The operation and part of the key before which this connection stands still, once.
@@ -37,7 +37,7 @@ impl Gate {
         Arc::new(Gate {
             inner,
             puts_left: AtomicI64::new(i64::MAX),
-            latency: AtomicU64::new(0),
+            slow: std::sync::Mutex::new(("", 0)),
             busy: AtomicI64::new(0),
             most: AtomicI64::new(0),
             stop: std::sync::Mutex::new(None),
@@ -56,13 +56,13 @@ impl Gate {
         *self.stop.lock().unwrap() = Some((op, key_part.to_owned()));
     }
 
-    /// Lets each request take some milliseconds from now on, and counts anew how many are under way at once.
-    pub fn takes(&self, milliseconds: u64) {
-        self.latency.store(milliseconds, Ordering::SeqCst);
+    /// Lets each such operation take some milliseconds from now on, and counts anew how many are under way at once.
+    pub fn takes(&self, op: &'static str, milliseconds: u64) {
+        *self.slow.lock().unwrap() = (op, milliseconds);
         self.most.store(0, Ordering::SeqCst);
     }
 
-    /// The most requests that were under way at once since [`Gate::takes`].
+    /// The most of them that were under way at once since [`Gate::takes`].
     pub fn most_at_once(&self) -> i64 {
         self.most.load(Ordering::SeqCst)
     }
@@ -80,8 +80,8 @@ impl Gate {
             self.reached.add_permits(1);
             self.go_on.acquire().await.unwrap().forget();
         }
-        let latency = self.latency.load(Ordering::SeqCst);
-        if latency > 0 {
+        let (slow, latency) = *self.slow.lock().unwrap();
+        if op == slow {
             self.most.fetch_max(self.busy.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
             tokio::time::sleep(Duration::from_millis(latency)).await;
             self.busy.fetch_sub(1, Ordering::SeqCst);

@@ -1,7 +1,7 @@
 //! How many requests there are, and how many at once: a store that is far away takes its time for each.
 
 use crate::data::{Random, file, stream, tree};
-use crate::harness::{Expected, GRACE, Machine, World, name, remember, restore_all, small_tree};
+use crate::harness::{Expected, Machine, World, name, remember, restore_all, small_tree};
 use backstay::repository::check::{self, Depth};
 use backstay::repository::layout;
 use backstay::repository::marks;
@@ -19,23 +19,22 @@ async fn distant() -> (World, Machine) {
         machine.backup("erp", &[stream("db", random.noise(9000))]).await.unwrap();
         world.clock.hours(1);
     }
-    machine.gate.takes(2);
     (world, machine)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn check_and_prune_list_side_by_side_and_not_all_at_once() {
+async fn check_and_prune_list_and_read_side_by_side_and_not_all_at_once() {
     let (_world, machine) = distant().await;
-    let report = check::check(&machine.catalog, None, Depth::Structure, Arc::new(Silent)).await.unwrap();
-    assert!(report.is_clean() && report.whole == 20, "{report:?}");
-    let most = machine.gate.most_at_once();
-    assert!((9..=16).contains(&most), "check: {most} at once");
-
-    machine.gate.takes(2);
-    let options = PruneOptions { max_share: 1.0, dry_run: true };
-    prune::prune(&machine.catalog, options).await.unwrap();
-    let most = machine.gate.most_at_once();
-    assert!((9..=16).contains(&most), "prune: {most} at once");
+    let dry = PruneOptions { max_share: 1.0, dry_run: true };
+    for op in ["list", "get"] {
+        machine.gate.takes(op, 2);
+        let report = check::check(&machine.catalog, None, Depth::Structure, Arc::new(Silent)).await.unwrap();
+        assert!(report.is_clean() && report.whole == 20, "{report:?}");
+        assert!((9..=16).contains(&machine.gate.most_at_once()), "check: {} {op}", machine.gate.most_at_once());
+        machine.gate.takes(op, 2);
+        prune::prune(&machine.catalog, dry).await.unwrap();
+        assert!((9..=16).contains(&machine.gate.most_at_once()), "prune: {} {op}", machine.gate.most_at_once());
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -44,28 +43,12 @@ async fn forget_deletes_side_by_side_and_reports_in_order() {
     let mut doomed = machine.catalog.ids(Some(&name("erp"))).await.unwrap();
     doomed.pop();
     world.store.lock(&world.key(&layout::manifest(&doomed[4].0, &doomed[4].1)));
-    machine.gate.takes(2);
+    machine.gate.takes("delete", 2);
     let report = marks::forget(machine.catalog.vault(), &doomed).await.unwrap();
     assert!((9..=16).contains(&machine.gate.most_at_once()), "{} at once", machine.gate.most_at_once());
     assert_eq!(report.retained, [doomed.remove(4)]);
     assert_eq!(report.removed, doomed);
     assert_eq!(world.keys("backups/").len(), 2);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn prune_over_a_slow_line_deletes_what_it_would_delete_at_once() {
-    let (world, machine) = distant().await;
-    let mut doomed = machine.catalog.ids(Some(&name("erp"))).await.unwrap();
-    doomed.pop();
-    marks::forget(machine.catalog.vault(), &doomed).await.unwrap();
-    let options = PruneOptions { max_share: 1.0, dry_run: false };
-    world.clock.hours(24);
-    let first = prune::prune(&machine.catalog, options).await.unwrap();
-    assert_eq!((first.condemned_objects, first.deleted_objects), (38, 0), "{first:?}");
-    world.clock.advance(GRACE);
-    let second = prune::prune(&machine.catalog, options).await.unwrap();
-    assert_eq!((second.condemned_objects, second.deleted_objects), (0, 38), "{second:?}");
-    assert!(world.check().await.is_clean());
 }
 
 #[tokio::test(flavor = "multi_thread")]
