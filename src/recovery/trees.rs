@@ -9,6 +9,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::BackupId;
 use crate::repository::manifest::SourceRecord;
 use crate::repository::reader::Reader;
+use crate::repository::selection::Selection;
 use crate::sources::files::TREE;
 use crate::sources::files::untar::Restored;
 use async_trait::async_trait;
@@ -115,7 +116,7 @@ impl Trees {
             .map_err(|e| Error::io("the staging directory cannot be made", &staged.directory, e).kind(Kind::Restore))?;
         let member = tree::member_name(&staged.path);
         let depth = member.split(|b| *b == b'/').count() - 1;
-        let restored = tree::write(reader, artifact, vec![member], &staged.directory, depth).await?;
+        let restored = tree::write(reader, artifact, &Selection::of(member), &staged.directory, depth).await?;
         if exchange::identity(&staged.content())?.is_none() {
             return Err(Error::new(Kind::NotFound, "the backup does not hold this path")
                 .at(staged.path.display())
