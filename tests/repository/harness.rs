@@ -252,7 +252,8 @@ impl Run {
 
     /// Reads a real source into the run.
     pub async fn read(&mut self, named: &str, source: &dyn backstay::sources::Source) {
-        let delivered = source.read(&name(named), &self.writer, Arc::new(Silent)).await;
+        let alone = backstay::sources::window::Window::always();
+        let delivered = source.read(&name(named), &self.writer, Arc::new(Silent), &alone).await;
         self.outcomes.push(Outcome {
             name: name(named),
             kind: source.kind().into(),
