@@ -36,9 +36,15 @@ pub struct Catalog {
 enum Cache {
     Nowhere,
     Folder(PathBuf),
-    /// Segments, compressed as in the folder, until they are [`KEPT`] bytes. What is there stays: whoever reads a long
-    /// list twice finds its beginning, where the newest ones would be gone when they are asked for.
-    Memory(Arc<Mutex<(HashMap<PackId, Vec<u8>>, usize)>>),
+    Memory(Arc<Mutex<Kept>>),
+}
+
+/// Segments, compressed as in the folder, until they are [`KEPT`] bytes. What is there stays: whoever reads a long list
+/// twice finds its beginning, where the newest ones would be gone when they are asked for.
+#[derive(Debug, Default)]
+struct Kept {
+    frames: HashMap<PackId, Vec<u8>>,
+    bytes: usize,
 }
 
 impl Cache {
@@ -177,7 +183,7 @@ impl Catalog {
             Cache::Nowhere => return None,
             Cache::Folder(cache) => std::fs::read(cached_segment(cache, &reference.object.id)).ok()?,
             Cache::Memory(kept) => {
-                kept.lock().unwrap_or_else(PoisonError::into_inner).0.get(&reference.object.id)?.clone()
+                kept.lock().unwrap_or_else(PoisonError::into_inner).frames.get(&reference.object.id)?.clone()
             }
         };
         let body = record::decompress(&frame, MAX_SEGMENT).ok()?;
@@ -220,9 +226,9 @@ impl Catalog {
             Cache::Folder(cache) => keep(&cached_segment(cache, id), &frame),
             Cache::Memory(kept) => {
                 let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-                if kept.1 + frame.len() <= KEPT && !kept.0.contains_key(id) {
-                    kept.1 += frame.len();
-                    kept.0.insert(*id, frame);
+                if kept.bytes + frame.len() <= KEPT && !kept.frames.contains_key(id) {
+                    kept.bytes += frame.len();
+                    kept.frames.insert(*id, frame);
                 }
             }
         }
