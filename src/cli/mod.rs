@@ -145,6 +145,9 @@ fn fail(e: &Error, json: bool) -> ExitCode {
 
 async fn run(cli: Cli) -> Result<ExitCode> {
     let context = Context::new(cli.global);
+    if !matches!(cli.command, Command::Restore(_) | Command::Rollback(_) | Command::Completions(_)) {
+        tell_of_open_restore(&context);
+    }
     match cli.command {
         Command::Init(args) => init::run(&context, args).await,
         Command::Backup(args) => backup::run(&context, args).await,
@@ -164,6 +167,17 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Prune(args) => prune::run(&context, args).await,
         Command::Key(args) => key::run(&context, args).await,
         Command::Completions(args) => completions::run(args),
+    }
+}
+
+/// A restore that was interrupted must not be forgotten, whatever else is being done.
+fn tell_of_open_restore(context: &Context) {
+    let Ok(config) = context.config() else { return };
+    let journal = crate::recovery::restore::journal_file(&config.state_dir);
+    if journal.exists() {
+        let text =
+            "a restore of this host was interrupted and is still open: `backstay restore --resume` or `--unwind`";
+        output::remark(&output::notice(&format!("warning: {text}")));
     }
 }
 

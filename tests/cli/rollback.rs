@@ -59,6 +59,19 @@ fn what_is_kept_goes_after_its_time_or_when_named_and_then_there_is_no_way_back(
 }
 
 #[test]
+fn an_open_restore_is_told_by_every_command() {
+    let w = World::new();
+    w.file("one", b"first");
+    w.backup();
+    fs::write(w.at("state/restore.journal"), "torn").unwrap();
+    for args in [&["list"][..], &["backup"], &["--json", "show"], &["check"]] {
+        w.run(args).code(0).says(&["is still open", "--unwind"]);
+    }
+    w.run(&["restore", "--yes"]).code(9).says(&["is still open"]);
+    w.run(&["restore", "--unwind"]).code(1).says(&["has no beginning"]);
+}
+
+#[test]
 fn restores_are_taken_back_in_order() {
     let (w, first) = restored();
     w.file("one", b"third");

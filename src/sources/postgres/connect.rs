@@ -190,7 +190,9 @@ impl Server {
         statements: impl IntoIterator<Item = &'a str>,
         quiet: bool,
     ) -> Program {
-        let mut args = vec!["-XAt".to_owned(), "-w".into(), "-v".into(), "ON_ERROR_STOP=1".into()];
+        // Verbose, so that an error is said with its code.
+        let mut args: Vec<String> =
+            ["-XAtw", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose"].map(str::to_owned).into();
         if quiet {
             args.push("-q".into());
         }
@@ -241,7 +243,7 @@ impl Server {
         let psql = tools::any("psql", &self.place).await?;
         let mut program = self.psql(&psql, database, [], true);
         // Unlike a list of statements, a conversation goes on after a refusal.
-        program.args.extend(["-v".into(), "ON_ERROR_STOP=0".into(), "-v".into(), "VERBOSITY=verbose".into()]);
+        program.args.extend(["-v".into(), "ON_ERROR_STOP=0".into()]);
         let (running, input, output) = program.duplex().await?;
         let session = Session::psql(running, input, output);
         session.run("SELECT 1 WHERE false").await.map_err(|e| self.unreachable(database, &e.text))?;
