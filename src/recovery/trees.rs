@@ -6,7 +6,7 @@ use super::resource::{Class, Compared, Findings, Note, Previous, Resource, Space
 use super::select;
 use super::tree;
 use crate::error::{Error, Kind, Result};
-use crate::model::BackupId;
+use crate::model::{BackupId, size};
 use crate::repository::manifest::SourceRecord;
 use crate::repository::reader::Reader;
 use crate::repository::selection::Selection;
@@ -171,10 +171,13 @@ impl Resource for Trees {
             && free < needed
             && self.paths.len() == 1
         {
-            use crate::model::size::human;
             return Err(Error::new(
                 Kind::Refused,
-                format!("there is no room for a second copy: {} are needed, {} are free", human(*needed), human(*free)),
+                format!(
+                    "there is no room for a second copy: {} are needed, {} are free",
+                    size::human(*needed),
+                    size::human(*free)
+                ),
             )
             .at(place.display()));
         }
@@ -198,7 +201,7 @@ impl Resource for Trees {
     async fn verify(&self, staged: &Note) -> Result<Vec<Compared>> {
         let staging: Staging = parse(staged)?;
         let compared = |s: &Staged| {
-            let found = format!("{} files, {} directories, {} links, {} bytes", s.files, s.dirs, s.links, s.bytes);
+            let found = format!("{}, {}", size::plural(s.files, "file"), size::human(s.bytes));
             let there = exchange::identity(&s.content()).is_ok_and(|i| i.is_some());
             let what = s.path.display().to_string();
             Compared { what, expected: found.clone(), found: if there { found } else { "nothing".into() }, good: there }

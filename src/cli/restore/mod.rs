@@ -16,7 +16,7 @@ use crate::recovery::{database, select, tree, volume};
 use crate::repository::manifest::{Manifest, SourceRecord};
 use crate::repository::reader::Reader;
 use crate::sources::files::TREE;
-use crate::telemetry::monitor::{Event, Monitor};
+use crate::telemetry::monitor::{Event, Monitor, Silent};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -92,16 +92,16 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         only.iter().map(|n| select::source(&m, n)).collect::<Result<_>>()?
     };
     let chosen = narrow(chosen, &args, &m)?;
-    let monitor = context.monitor(&format!("restore {plan}"));
-    let reader = Reader::new(catalog, monitor.clone())?;
     if let ([one], Some(to)) = (&chosen[..], &args.to)
         && (one.kind == "files" || (one.kind == "volume" && to.contains('/')))
     {
+        let reader = Reader::new(catalog, context.monitor(&format!("restore {plan}")))?;
         return beside(context, &reader, &m, one, &args, Path::new(to), started).await;
     }
     if let ([one], Some(to)) = (&chosen[..], &args.to)
         && one.kind == "redis"
     {
+        let reader = Reader::new(catalog, context.monitor(&format!("restore {plan}")))?;
         let (path, compared) = rdb::into_directory(Wanted::new(Some(reader), one)?, Path::new(to)).await?;
         report::rdb(context, &m, &path, &compared, started)?;
         return Ok(ExitCode::SUCCESS);
@@ -110,14 +110,16 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let asked = asked_of(&chosen, &args)?;
     let own = own_paths(config);
     let id = new_id();
-    let resources = resources(&asked, config, &own, &id, Some(&m), Some(&reader)).await?;
     let state_dir = context.state_dir(config);
     if journal_file(&state_dir).exists() {
         return Err(open_restore(&journal_file(&state_dir)));
     }
-    let found = preflight(&resources).await?;
+    // Nothing moves on the terminal while somebody reads the plan and is asked.
+    let looking = Reader::new(catalog.clone(), Arc::new(Silent))?;
+    let looked_at = resources(&asked, config, &own, &id, Some(&m), Some(&looking)).await?;
+    let found = preflight(&looked_at).await?;
     if args.dry_run || (!args.yes && args.to.is_none()) {
-        report::plan(context, &m, &resources, &found)?;
+        report::plan(context, &m, &looked_at, &found)?;
     }
     if args.dry_run {
         return Ok(ExitCode::SUCCESS);
@@ -128,6 +130,10 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     if args.to.is_none() && !args.yes {
         confirm(&plan)?;
     }
+    let started = Instant::now();
+    let monitor = context.monitor(&format!("restore {plan}"));
+    let reader = Reader::new(catalog, monitor.clone())?;
+    let resources = resources(&asked, config, &own, &id, Some(&m), Some(&reader)).await?;
     warn(&monitor, &found);
     if config.and_then(|c| c.plans.get(&plan)).is_some_and(|p| p.has_restore_section) {
         let text = "this version does not stop, check and start what the plan's [restore] section names: do it by hand";

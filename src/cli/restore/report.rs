@@ -176,13 +176,18 @@ fn verification(compared: &[Compared]) -> Result<()> {
     let mut table =
         Table::new(&[("verified", Align::Left), ("in the backup", Align::Right), ("restored", Align::Right)]);
     for c in compared.iter().take(SHOWN) {
-        table.row(vec![c.what.clone(), c.expected.clone(), c.found.clone()]);
+        table.row(vec![plain(&c.what), plain(&c.expected), plain(&c.found)]);
     }
     table.print()?;
     if compared.len() > SHOWN {
         say(&format!("  and {} more", compared.len() - SHOWN))?;
     }
     say(&format!("  all {} are equal to the facts of the backup", compared.len()))
+}
+
+/// A name from outside may hold what a terminal obeys.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
 }
 
 /// How an interrupted restore was taken back.
