@@ -103,7 +103,7 @@ fn random_data_is_counted_as_the_server_counts_it() {
             ];
             let s = Server::of(flavour.clone(), conf[seed as usize]);
             random(&s, seed, 3000);
-            s.good(&["SAVE"]);
+            s.save();
             let file = fs::read(s.data("dump.rdb")).unwrap();
             let summary = rdb::read(&file[..]).unwrap_or_else(|e| panic!("{name}: {e}"));
             let counted: BTreeMap<u64, (u64, u64)> =

@@ -159,7 +159,7 @@ async fn a_staged_file_that_rots_before_the_swap_is_seen() {
     assert!(files(&s).is_empty());
     // Owner, mode: those of the server's own files.
     use std::os::unix::fs::{MetadataExt, PermissionsExt};
-    s.good(&["SAVE"]);
+    s.save();
     fs::set_permissions(s.data("dump.rdb"), fs::Permissions::from_mode(0o640)).unwrap();
     std::os::unix::fs::chown(s.data("dump.rdb"), Some(1234), Some(2345)).unwrap();
     r.stage(&staging).await.unwrap();

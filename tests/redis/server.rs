@@ -236,6 +236,20 @@ impl Server {
         answer
     }
 
+    /// Saves now, after a save that the server has begun by itself.
+    #[track_caller]
+    pub fn save(&self) {
+        for _ in 0..200 {
+            let answer = self.ask(&["SAVE"]);
+            if !answer.contains("in progress") {
+                assert!(!answer.starts_with('-'), "{answer}");
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        panic!("a background save does not end");
+    }
+
     /// A value of `INFO`.
     pub fn info(&self, field: &str) -> String {
         let text = self.good(&["INFO", "everything"]);

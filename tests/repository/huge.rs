@@ -49,7 +49,7 @@ async fn entries(machine: &Machine, manifest: &Manifest) -> Vec<Entry> {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_file_over_many_segments_comes_back_unchanged_changed_and_beside_its_neighbours() {
     let (world, machine, mut expected) = started().await;
-    let content = Random::new(1).noise(40 * MIB);
+    let content = Random::new(1).noise(100 * MIB);
     let first = backup(&machine, &mut expected, &around(content.clone())).await;
     let of_huge: Vec<Entry> =
         entries(&machine, &first).await.into_iter().filter(|e| e.path().is_some_and(|p| p.0 == b"data/huge")).collect();
@@ -66,7 +66,7 @@ async fn a_file_over_many_segments_comes_back_unchanged_changed_and_beside_its_n
     // Another middle: what lies around it is shared, in segments too.
     world.clock.hours(1);
     let mut changed = content.clone();
-    changed.splice(20 * MIB..20 * MIB, b"inserted".iter().copied());
+    changed.splice(50 * MIB..50 * MIB, b"inserted".iter().copied());
     let third = backup(&machine, &mut expected, &around(changed)).await;
     assert!(third.stats.new < 3 * MIB as u64, "{:?}", third.stats);
     let before: Vec<_> = artifact(&first).segments.iter().map(|s| s.object).collect();
