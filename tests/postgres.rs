@@ -16,6 +16,8 @@ mod reach;
 mod round_trip;
 #[path = "postgres/swap.rs"]
 mod swap;
+#[path = "postgres/tables.rs"]
+mod tables;
 #[path = "cli/world.rs"]
 #[allow(dead_code)]
 mod world;

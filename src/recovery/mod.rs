@@ -2,7 +2,7 @@
 //! the new is proven.
 //!
 //! [`select`] finds the backup that is meant. [`resource`] is what the restore flow knows of each kind of thing that it
-//! replaces; [`tree`] writes files and [`trees`] replaces them, [`exchange`] moves paths, [`database`] databases. [`steps`] makes the steps of a restore out of resources,
+//! replaces; [`tree`] writes files and [`trees`] replaces them, [`exchange`] moves paths, [`database`] databases, [`tables`] some tables of one. [`steps`] makes the steps of a restore out of resources,
 //! [`engine`] runs them, [`journal`] is what survives a crash, and [`restore`] is the whole.
 
 pub mod database;
@@ -13,5 +13,6 @@ pub mod resource;
 pub mod restore;
 pub mod select;
 pub mod steps;
+pub mod tables;
 pub mod tree;
 pub mod trees;

@@ -5,12 +5,14 @@ use super::engine::{Ended, Engine};
 use super::journal::{Begin, Journal, Record, State};
 use super::resource::{Compared, Findings, Previous, Resource};
 use super::steps;
+use super::tables::{self, Tables, Wanted};
 use super::trees::Trees;
 use crate::config::{Config, SourceConfig};
 use crate::error::{Error, Kind, Result};
 use crate::model::{BackupId, Name};
 use crate::repository::manifest::Manifest;
 use crate::repository::reader::Reader;
+use crate::sources::postgres::PostgresSource;
 use crate::sources::postgres::load::{Options, What};
 use crate::telemetry::monitor::Monitor;
 use jiff::Timestamp;
@@ -52,6 +54,13 @@ pub enum Part {
         /// Databases.
         targets: Vec<Target>,
     },
+    /// Tables of a database of a `postgres` source.
+    Tables {
+        /// Source.
+        source: Name,
+        /// Which, and where to.
+        wanted: Wanted,
+    },
 }
 
 /// The journal of the restore that is open on this host, if one is.
@@ -89,13 +98,7 @@ pub fn resources(
                 own: own.to_vec(),
             })),
             Part::Databases { source, targets } => {
-                let Some(SourceConfig::Postgres(configured)) = config.and_then(|c| c.sources.get(source)) else {
-                    return Err(Error::new(
-                        Kind::Config,
-                        format!("source {source} is not configured here, so the server to restore to is unknown"),
-                    )
-                    .hint(format!("Add [sources.{source}] with kind = \"postgres\" and the url of the server.")));
-                };
+                let configured = postgres(config, source)?;
                 out.push(Arc::new(Databases {
                     source: source.to_string(),
                     address: configured.address.clone(),
@@ -103,12 +106,20 @@ pub fn resources(
                     facts: record(source)?.map(database::facts_of).transpose()?.unwrap_or_default(),
                     backup: backup.clone(),
                     from: of(source)?,
-                    options: Options {
-                        jobs: configured.jobs,
-                        no_owner: asked.no_owner,
-                        no_privileges: asked.no_privileges,
-                        what: What::All,
-                    },
+                    options: options(asked, configured),
+                    count_rows_up_to: configured.count_rows_up_to,
+                    assume_space: asked.assume_space,
+                }));
+            }
+            Part::Tables { source, wanted } => {
+                let configured = postgres(config, source)?;
+                out.push(Arc::new(Tables {
+                    address: configured.address.clone(),
+                    facts: record(source)?.map(|r| tables::facts_of(r, &wanted.database)).transpose()?,
+                    wanted: wanted.clone(),
+                    backup: backup.clone(),
+                    from: of(source)?,
+                    options: wanted.options(options(asked, configured)),
                     count_rows_up_to: configured.count_rows_up_to,
                     assume_space: asked.assume_space,
                 }));
@@ -116,6 +127,28 @@ pub fn resources(
         }
     }
     Ok(out)
+}
+
+fn options(asked: &Asked, configured: &PostgresSource) -> Options {
+    Options {
+        jobs: configured.jobs,
+        no_owner: asked.no_owner,
+        no_privileges: asked.no_privileges,
+        what: What::All,
+        only: None,
+    }
+}
+
+/// The server of a source, which is where it is restored to.
+fn postgres<'a>(config: Option<&'a Config>, source: &Name) -> Result<&'a PostgresSource> {
+    match config.and_then(|c| c.sources.get(source)) {
+        Some(SourceConfig::Postgres(configured)) => Ok(configured),
+        _ => Err(Error::new(
+            Kind::Config,
+            format!("source {source} is not configured here, so the server to restore to is unknown"),
+        )
+        .hint(format!("Add [sources.{source}] with kind = \"postgres\" and the url of the server."))),
+    }
 }
 
 /// Looks at every target before any is touched.

@@ -10,7 +10,8 @@ use crate::error::{Error, Kind, Result};
 use crate::model::{Name, size, time};
 use crate::recovery::resource::Findings;
 use crate::recovery::restore::{Asked, Part, Restore, journal_file, open_restore, preflight, resources};
-use crate::recovery::{database, select, tree};
+use crate::recovery::tables::{Named, To};
+use crate::recovery::{database, select, tables, tree};
 use crate::repository::manifest::{Manifest, SourceRecord};
 use crate::repository::reader::Reader;
 use crate::sources::files::TREE;
@@ -35,8 +36,8 @@ pub struct Args {
     /// The newest backup begun by this time (`2026-01-03 22:00` in local time, or with a zone)
     #[arg(long, value_name = "TIME")]
     at: Option<String>,
-    /// Restore to another directory or database; without it, to where it was
-    #[arg(long, value_name = "DIRECTORY|DATABASE")]
+    /// Restore to another directory or database, or tables to a new schema; without it, to where it was
+    #[arg(long, value_name = "DIRECTORY|DATABASE|SCHEMA")]
     to: Option<String>,
     /// Of a `files` source, restore only this file or directory (repeatable)
     #[arg(long, value_name = "PATH")]
@@ -44,6 +45,18 @@ pub struct Args {
     /// Of a `postgres` source, restore only this database
     #[arg(long, value_name = "NAME")]
     database: Option<String>,
+    /// Of a database, restore only this table: its rows in place, or with --to into a new schema (repeatable)
+    #[arg(long, value_name = "NAME", conflicts_with = "path")]
+    table: Vec<String>,
+    /// The same for all tables of a schema
+    #[arg(long, value_name = "NAME", conflicts_with = "path")]
+    schema: Option<String>,
+    /// Replace rows of tables that other tables point at, unless one of those would point at nothing
+    #[arg(long, conflicts_with = "to")]
+    replica_mode: bool,
+    /// Do not keep the rows that tables had
+    #[arg(long, conflicts_with = "to")]
+    no_keep: bool,
     /// Do not ask; needed where nobody can answer
     #[arg(long)]
     yes: bool,
@@ -65,6 +78,12 @@ pub struct Args {
     /// Take back the restore that was interrupted
     #[arg(long, conflicts_with = "dry_run")]
     unwind: bool,
+}
+
+impl Args {
+    fn picks_tables(&self) -> bool {
+        !self.table.is_empty() || self.schema.is_some()
+    }
 }
 
 /// Restores.
@@ -95,7 +114,7 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         return beside(context, &reader, &m, one, &args, Path::new(to), started).await;
     }
 
-    let asked = asked_of(&chosen, &args)?;
+    let asked = asked_of(&reader, &chosen, &args).await?;
     let own = own_paths(config);
     let resources = resources(&asked, config, &own, &m.id, Some(&m), Some(&reader))?;
     let state_dir = context.state_dir(config);
@@ -113,7 +132,7 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         confirm(&plan)?;
     }
     warn(&monitor, &found);
-    if args.path.is_empty() && args.database.is_none() {
+    if args.path.is_empty() && args.database.is_none() && !args.picks_tables() {
         monitor.event(Event::Expect(chosen.iter().map(|s| s.bytes()).sum()));
     }
     let mut restore = Restore::begin(&state_dir, &plan, &m.id, &asked, resources, monitor.clone())?;
@@ -157,6 +176,7 @@ fn narrow<'a>(chosen: Vec<&'a SourceRecord>, args: &Args, m: &Manifest) -> Resul
         }
         (false, None) => Some("files"),
         (true, Some(_)) => Some("postgres"),
+        (true, None) if args.picks_tables() => Some("postgres"),
         (true, None) => None,
     };
     let chosen: Vec<&SourceRecord> = chosen.into_iter().filter(|s| kind.is_none_or(|k| s.kind == k)).collect();
@@ -177,15 +197,29 @@ fn narrow<'a>(chosen: Vec<&'a SourceRecord>, args: &Args, m: &Manifest) -> Resul
 }
 
 /// What is asked for, in a form that a journal keeps.
-fn asked_of(chosen: &[&SourceRecord], args: &Args) -> Result<Asked> {
-    let part = |record: &&SourceRecord| {
+async fn asked_of(reader: &Reader, chosen: &[&SourceRecord], args: &Args) -> Result<Asked> {
+    if (args.replica_mode || args.no_keep) && !args.picks_tables() {
+        return Err(Error::new(Kind::Usage, "--replica-mode and --no-keep speak of tables")
+            .hint("Name them with --table or --schema."));
+    }
+    let mut parts = Vec::new();
+    for record in chosen {
         let source = record.name.clone();
-        Ok(match record.kind.as_str() {
+        parts.push(match record.kind.as_str() {
             "files" => {
                 let recorded = record.facts.get("paths").cloned().unwrap_or_default();
                 let recorded: Vec<PathBuf> = serde_json::from_value(recorded)
                     .map_err(|e| Error::new(Kind::Damaged, "the facts of the source cannot be read").because(e))?;
                 Part::Files { source, paths: if args.path.is_empty() { recorded } else { args.path.clone() } }
+            }
+            "postgres" if args.picks_tables() => {
+                let named =
+                    Named { tables: &args.table, schema: args.schema.as_deref(), database: args.database.as_deref() };
+                let to = match &args.to {
+                    Some(schema) => To::Schema(schema.clone()),
+                    None => To::Place { replica_mode: args.replica_mode, keep: !args.no_keep },
+                };
+                Part::Tables { source, wanted: tables::find(reader, record, named, to).await? }
             }
             "postgres" => {
                 let targets = database::targets(record, args.database.as_deref(), args.to.as_deref())?;
@@ -198,11 +232,11 @@ fn asked_of(chosen: &[&SourceRecord], args: &Args) -> Result<Asked> {
                 )
                 .hint("`backstay cat` writes its artifacts out."));
             }
-        })
-    };
+        });
+    }
     Ok(Asked {
         by: std::env::var("SUDO_USER").or_else(|_| std::env::var("USER")).unwrap_or_else(|_| "unknown".into()),
-        parts: chosen.iter().map(part).collect::<Result<_>>()?,
+        parts,
         no_owner: args.no_owner,
         no_privileges: args.no_privileges,
         assume_space: args.assume_space.as_deref().map(size::parse).transpose()?,

@@ -51,6 +51,8 @@ pub struct Look<'a> {
     pub options: &'a Options,
     /// Free space where nobody can tell. Bytes.
     pub assume_space: Option<u64>,
+    /// What is loaded of the databases when it is not all. Bytes.
+    pub part: Option<u64>,
 }
 
 fn failed(e: SqlError) -> Error {
@@ -68,7 +70,9 @@ impl Look<'_> {
         self.server_suits(&admin, targets).await?;
         for (live, facts) in targets {
             self.name_suits(live)?;
-            self.live_can_move(&admin, live).await?;
+            if self.part.is_none() {
+                self.live_can_move(&admin, live).await?;
+            }
             self.extensions(&admin, facts).await?;
         }
         self.privileges(&admin, targets, &mut told).await?;
@@ -215,7 +219,7 @@ impl Look<'_> {
                 ident(&self.server.user)
             )));
         }
-        for (live, _) in targets {
+        for (live, _) in targets.iter().filter(|_| self.part.is_none()) {
             let owner = admin
                 .rows(
                     "pg_get_userbyid(datdba)",
@@ -262,7 +266,7 @@ impl Look<'_> {
             .map_err(failed)?
             .first()
             .map_or(WAL, |r| r.number(0));
-        let needed = targets.iter().map(|(_, f)| f.size).sum::<u64>() + wal;
+        let needed = self.part.unwrap_or_else(|| targets.iter().map(|(_, f)| f.size).sum()) + wal;
         let directory =
             admin.rows("setting", "FROM pg_settings WHERE name = 'data_directory'").await.map_err(failed)?;
         let place = directory.first().map(|r| r.text(0)).filter(|d| !d.is_empty());
