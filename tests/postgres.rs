@@ -10,6 +10,8 @@ mod containers;
 mod errors;
 #[path = "postgres/odd.rs"]
 mod odd;
+#[path = "postgres/pooled.rs"]
+mod pooled;
 #[path = "postgres/reach.rs"]
 mod reach;
 #[path = "postgres/round_trip.rs"]

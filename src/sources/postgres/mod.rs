@@ -22,6 +22,7 @@ mod headfile;
 pub mod load;
 mod passfile;
 pub mod pick;
+pub mod pooler;
 pub mod preflight;
 pub mod replace;
 mod reserved;
@@ -84,6 +85,7 @@ impl Source for PostgresSource {
 
     async fn read(&self, _: &Name, writer: &BackupWriter, monitor: Arc<dyn Monitor>) -> Result<Delivered> {
         let server = self.address.reach().await?;
+        pooler::refuse(&server).await?;
         let admin = server.session(&server.database).await?;
         let major = facts::server_version(&admin).await? / 10_000;
         let tools = dump::Tools::find(&server, major).await?;

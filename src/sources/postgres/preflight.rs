@@ -5,6 +5,7 @@ use super::create;
 use super::facts::{self, DatabaseFacts};
 use super::globals;
 use super::load::Options;
+use super::pooler;
 use super::session::{Session, SqlError};
 use super::swap;
 use crate::error::{Error, Kind, Result};
@@ -65,6 +66,7 @@ impl Look<'_> {
     /// # Errors
     /// [`Kind::Refused`] for what would fail later, with what to do.
     pub async fn at(&self, targets: &[(&str, &DatabaseFacts)], roles: &[u8]) -> Result<Told> {
+        pooler::refuse(self.server).await?;
         let admin = self.server.admin().await?;
         let mut told = Told::default();
         self.server_suits(&admin, targets).await?;
@@ -99,7 +101,11 @@ impl Look<'_> {
         Ok(told)
     }
 
-    async fn server_suits(&self, admin: &Session, targets: &[(&str, &DatabaseFacts)]) -> Result<()> {
+    /// Refuses a server that cannot take what the backup holds.
+    ///
+    /// # Errors
+    /// [`Kind::Refused`].
+    pub async fn server_suits(&self, admin: &Session, targets: &[(&str, &DatabaseFacts)]) -> Result<()> {
         let row = admin.row("pg_is_in_recovery()", "").await.map_err(failed)?;
         if row.truth(0) {
             return Err(Error::new(Kind::Refused, "the server is a standby, which takes nothing but from its primary")
