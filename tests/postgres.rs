@@ -8,8 +8,12 @@ mod cluster;
 mod containers;
 #[path = "postgres/errors.rs"]
 mod errors;
+#[path = "postgres/extensions.rs"]
+mod extensions;
 #[path = "postgres/odd.rs"]
 mod odd;
+#[path = "postgres/parts.rs"]
+mod parts;
 #[path = "postgres/pooled.rs"]
 mod pooled;
 #[path = "postgres/reach.rs"]

@@ -9,7 +9,7 @@ use crate::repository::reader::Reader;
 use crate::sources::postgres::address::Address;
 use crate::sources::postgres::connect::{Server, ident, literal};
 use crate::sources::postgres::facts::{self, DatabaseFacts};
-use crate::sources::postgres::load::{self, Archive, Loaded, Options};
+use crate::sources::postgres::load::{self, Archive, Loaded, Options, What};
 use crate::sources::postgres::session::{Session, SqlError, SqlResult};
 use crate::sources::postgres::swap::{self, Exchange};
 use crate::sources::postgres::{GLOBALS, artifact_name, create, globals, preflight};
@@ -188,7 +188,11 @@ impl Databases {
         }
         facts::count(&session, &mut found.tables, self.count_rows_up_to).await?;
         facts::join_hash_partitions(&mut found.tables);
-        let lines = facts::compare(expected, &found);
+        let expected = match self.options.what {
+            What::Schema => expected.clone().emptied(),
+            _ => expected.clone(),
+        };
+        let lines = facts::compare(&expected, &found);
         let compared = |l: facts::Line| Compared {
             what: format!("{}: {}", staged.live, l.what),
             expected: l.expected,
@@ -247,8 +251,12 @@ impl Resource for Databases {
                     .hint("Give a name that is free with --to; without --to the live database is exchanged."));
             }
         }
-        let look =
-            preflight::Look { server: &server, options: &self.options, assume_space: self.assume_space, part: None };
+        let look = preflight::Look {
+            server: &server,
+            options: &self.options,
+            assume_space: self.assume_space,
+            part: (self.options.what == What::Schema).then_some(0),
+        };
         let told = look.at(&wanted, &self.globals().await?).await?;
         Ok(Findings {
             space: told

@@ -4,6 +4,7 @@ use super::database::{self, Databases, Target};
 use super::engine::{Ended, Engine};
 use super::journal::{Begin, Journal, Record, State};
 use super::resource::{Compared, Findings, Previous, Resource};
+use super::rows::Rows;
 use super::steps;
 use super::tables::{self, Tables, Wanted};
 use super::trees::Trees;
@@ -34,6 +35,9 @@ pub struct Asked {
     pub no_privileges: bool,
     /// Free space where nobody can tell. Bytes.
     pub assume_space: Option<u64>,
+    /// What of databases.
+    #[serde(default)]
+    pub what: What,
 }
 
 /// What of one source.
@@ -53,6 +57,15 @@ pub enum Part {
         source: Name,
         /// Databases.
         targets: Vec<Target>,
+    },
+    /// The rows of a database of a `postgres` source, into one that has its tables.
+    Rows {
+        /// Source.
+        source: Name,
+        /// The database in the backup.
+        database: String,
+        /// The database that is filled.
+        into: String,
     },
     /// Tables of a database of a `postgres` source.
     Tables {
@@ -111,6 +124,17 @@ pub fn resources(
                     assume_space: asked.assume_space,
                 }));
             }
+            Part::Rows { source, database, into } => {
+                let configured = postgres(config, source)?;
+                out.push(Arc::new(Rows {
+                    address: configured.address.clone(),
+                    into: into.clone(),
+                    facts: record(source)?.map(|r| tables::facts_of(r, database)).transpose()?,
+                    from: of(source)?,
+                    options: options(asked, configured),
+                    count_rows_up_to: configured.count_rows_up_to,
+                }));
+            }
             Part::Tables { source, wanted } => {
                 let configured = postgres(config, source)?;
                 out.push(Arc::new(Tables {
@@ -134,7 +158,8 @@ fn options(asked: &Asked, configured: &PostgresSource) -> Options {
         jobs: configured.jobs,
         no_owner: asked.no_owner,
         no_privileges: asked.no_privileges,
-        what: What::All,
+        what: asked.what,
+        replica: false,
         only: None,
     }
 }

@@ -30,7 +30,7 @@ INSERT INTO "Ödd ""s"""."Tä.ble $1" VALUES ('\x00ff', E'\\N'), (NULL, NULL), (
 CREATE VIEW seen AS SELECT count(*) FROM orders;
 "#;
 
-fn shop(extra: &str) -> (Cluster, World) {
+pub fn shop(extra: &str) -> (Cluster, World) {
     let c = Cluster::start();
     c.psql("postgres", "CREATE DATABASE erp");
     c.psql("erp", SHOP);
@@ -50,7 +50,7 @@ fn rows(c: &Cluster, tables: &[&str]) -> String {
 
 const ALL: &[&str] = &["customers", "orders", "lines", "told", "log_1", "log_2", "\"Ödd \"\"s\"\"\".\"Tä.ble $1\""];
 
-fn databases(c: &Cluster) -> String {
+pub fn databases(c: &Cluster) -> String {
     c.psql("postgres", "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database")
 }
 
@@ -131,10 +131,7 @@ fn rows_are_replaced_in_place_and_nothing_else() {
         w.run(&args).code(0).says(&["2,000 rows", "kept as schema backstay_before_"]);
         assert_eq!(rows(&c, ALL), good, "{extra}");
         assert_eq!(databases(&c), before);
-        assert_eq!(
-            c.psql("erp", "SELECT count(*) FROM seen; SELECT 'public.orders'::regclass::oid"),
-            definitions
-        );
+        assert_eq!(c.psql("erp", "SELECT count(*) FROM seen; SELECT 'public.orders'::regclass::oid"), definitions);
         let kept = c.psql("erp", "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'backstay_before_%'");
         assert_eq!(c.psql("erp", &format!("SELECT count(*), sum(total) FROM \"{kept}\".orders")), "2001|0.00");
         assert_eq!(c.psql("erp", &format!("SELECT what FROM \"{kept}\".log")), "new");

@@ -8,6 +8,7 @@ use super::output::{ask, notice, say};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Name, size, time};
+use crate::recovery::database::Target;
 use crate::recovery::resource::Findings;
 use crate::recovery::restore::{Asked, Part, Restore, journal_file, open_restore, preflight, resources};
 use crate::recovery::tables::{Named, To};
@@ -15,6 +16,7 @@ use crate::recovery::{database, select, tables, tree};
 use crate::repository::manifest::{Manifest, SourceRecord};
 use crate::repository::reader::Reader;
 use crate::sources::files::TREE;
+use crate::sources::postgres::load::What;
 use crate::telemetry::monitor::{Event, Monitor};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -57,6 +59,12 @@ pub struct Args {
     /// Do not keep the rows that tables had
     #[arg(long, conflicts_with = "to")]
     no_keep: bool,
+    /// Restore the definitions of a database without its rows, to a new one
+    #[arg(long, requires = "to", conflicts_with_all = ["table", "schema", "path"])]
+    schema_only: bool,
+    /// Restore the rows of a database into one that has its tables, all of them empty
+    #[arg(long, requires = "to", conflicts_with_all = ["table", "schema", "path", "schema_only"])]
+    data_only: bool,
     /// Do not ask; needed where nobody can answer
     #[arg(long)]
     yes: bool,
@@ -176,7 +184,7 @@ fn narrow<'a>(chosen: Vec<&'a SourceRecord>, args: &Args, m: &Manifest) -> Resul
         }
         (false, None) => Some("files"),
         (true, Some(_)) => Some("postgres"),
-        (true, None) if args.picks_tables() => Some("postgres"),
+        (true, None) if args.picks_tables() || args.schema_only || args.data_only => Some("postgres"),
         (true, None) => None,
     };
     let chosen: Vec<&SourceRecord> = chosen.into_iter().filter(|s| kind.is_none_or(|k| s.kind == k)).collect();
@@ -221,6 +229,13 @@ async fn asked_of(reader: &Reader, chosen: &[&SourceRecord], args: &Args) -> Res
                 };
                 Part::Tables { source, wanted: tables::find(reader, record, named, to).await? }
             }
+            "postgres" if args.data_only => {
+                let targets = database::targets(record, args.database.as_deref(), args.to.as_deref())?;
+                let [Target { database, live, .. }] = &targets[..] else {
+                    return Err(Error::new(Kind::Internal, "one database was to be chosen, and there are several"));
+                };
+                Part::Rows { source, database: database.clone(), into: live.clone() }
+            }
             "postgres" => {
                 let targets = database::targets(record, args.database.as_deref(), args.to.as_deref())?;
                 Part::Databases { source, targets }
@@ -234,7 +249,13 @@ async fn asked_of(reader: &Reader, chosen: &[&SourceRecord], args: &Args) -> Res
             }
         });
     }
+    let what = match (args.schema_only, args.data_only) {
+        (true, _) => What::Schema,
+        (_, true) => What::Data,
+        _ => What::All,
+    };
     Ok(Asked {
+        what,
         by: std::env::var("SUDO_USER").or_else(|_| std::env::var("USER")).unwrap_or_else(|_| "unknown".into()),
         parts,
         no_owner: args.no_owner,

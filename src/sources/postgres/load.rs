@@ -18,6 +18,7 @@ use crate::error::{Error, Kind, Result};
 use crate::host::exec::{Program, Running};
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, TryStreamExt};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use tokio::io::AsyncWriteExt;
@@ -39,7 +40,8 @@ pub trait Archive: Send + Sync {
 }
 
 /// What of an archive is loaded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum What {
     /// Everything.
     #[default]
@@ -61,6 +63,8 @@ pub struct Options {
     pub no_privileges: bool,
     /// What to load.
     pub what: What,
+    /// With [`What::Data`]: triggers and foreign keys do not act. For superusers; the keys must be looked at afterwards.
+    pub replica: bool,
     /// These tables only, with the definitions of all.
     pub only: Option<Only>,
 }
@@ -104,7 +108,7 @@ pub async fn load(
     };
     let mut loaded = Loaded::default();
     match head(archive).await? {
-        None if options.only.is_some() => return Err(newer()),
+        None if options.only.is_some() || options.what != What::All => return Err(newer()),
         None => {
             let run = restore(server, &tools, name, options, &[]);
             feed(run, Vec::new(), archive.range(0, archive.length()), true, &mut loaded).await?;
@@ -162,7 +166,10 @@ struct Parts<'a> {
 
 impl Parts<'_> {
     async fn load(&self, head: &Head, length: u64, file: &HeadFile, loaded: &mut Loaded) -> Result<()> {
-        file.put(self.server, head).await?;
+        match self.options.what {
+            What::Schema => file.put(self.server, &pick::without_content(head)).await?,
+            _ => file.put(self.server, head).await?,
+        }
         if self.options.what != What::Data {
             self.run(&["--section=pre-data", &file.path()], loaded).await?;
         }
@@ -257,6 +264,7 @@ impl Parts<'_> {
         .iter()
         .map(|(name, value)| format!("SET {name} = {}", literal(value)))
         .collect();
+        before.extend(replica(self.options).map(|(name, value)| format!("SET {name} = {}", literal(value))));
         let fresh = self.options.what == What::All;
         if fresh {
             // In the transaction that emptied the table rows are frozen as they come: nobody must do it later.
@@ -291,6 +299,11 @@ impl Parts<'_> {
     }
 }
 
+/// A setting of sessions that fill tables which have their triggers and foreign keys already.
+fn replica(options: &Options) -> Option<(&'static str, &'static str)> {
+    (options.what == What::Data && options.replica).then_some(("session_replication_role", "replica"))
+}
+
 /// A `pg_restore` into a database.
 fn restore(server: &Server, tools: &Tools, name: &str, options: &Options, args: &[&str]) -> Program {
     let mut all =
@@ -303,10 +316,13 @@ fn restore(server: &Server, tools: &Tools, name: &str, options: &Options, args: 
     all.extend(args.iter().map(|a| (*a).to_owned()));
     let mut program = server.program(&tools.pg_restore, all);
     // Only for these sessions; the log is flushed before the load counts.
-    let options = format!(
+    let mut settings = format!(
         "-c synchronous_commit=off -c maintenance_work_mem={INDEX_MEMORY} -c statement_timeout=0 -c lock_timeout=0"
     );
-    program.env.0.push(("PGOPTIONS".to_owned(), options));
+    if let Some((name, value)) = replica(options) {
+        settings.push_str(&format!(" -c {name}={value}"));
+    }
+    program.env.0.push(("PGOPTIONS".to_owned(), settings));
     program
 }
 

@@ -133,6 +133,11 @@ pub fn without_large_objects(head: &Head) -> Head {
     keep(head, |e| !LARGE_OBJECTS.iter().any(|desc| e.is(desc)))
 }
 
+/// The head without what holds content: large objects, and the filling of materialized views.
+pub fn without_content(head: &Head) -> Head {
+    keep(head, |e| !e.is("MATERIALIZED VIEW DATA") && !LARGE_OBJECTS.iter().any(|desc| e.is(desc)))
+}
+
 /// The head with the rows, and the indexes and constraints, of these tables only.
 pub fn narrow(head: &Head, members: &[TableName], indexes: bool) -> Head {
     let wanted: HashSet<(&[u8], &[u8])> = members.iter().map(|t| (t.schema.as_bytes(), t.name.as_bytes())).collect();

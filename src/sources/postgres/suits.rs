@@ -54,7 +54,10 @@ pub async fn live(session: &Session, tables: &[TableName], replica_mode: bool, s
 
 /// Triggers would change what is restored, or tell others of it. A superuser's session can be one for replication,
 /// where only those act that ask for it.
-async fn triggers(session: &Session, tables: &[TableName], superuser: bool) -> Result<()> {
+///
+/// # Errors
+/// [`Kind::Refused`] by name.
+pub async fn triggers(session: &Session, tables: &[TableName], superuser: bool) -> Result<()> {
     let acting = if superuser { "'A', 'R'" } else { "'O', 'A'" };
     let found = session
         .rows(
