@@ -101,9 +101,15 @@ pub async fn find(reader: &Reader, record: &SourceRecord, named: Named<'_>, to: 
         return Err(Error::new(Kind::Usage, format!("the backup has a schema {schema} itself"))
             .hint("Give --to a name that is free in both; ALTER SCHEMA … RENAME afterwards."));
     }
+    let tables = pick::find(&head, named.tables, named.schema)?;
+    if let (To::Schema(_), Some((one, other))) = (&to, pick::of_one_name(&tables)) {
+        return Err(Error::new(Kind::Usage, "two of the tables have the same name, and one schema cannot have both")
+            .because(format!("{} and {}", one.full(), other.full()))
+            .hint("Restore them one after the other, into two schemas."));
+    }
     Ok(Wanted {
         database: target.database.clone(),
-        tables: pick::find(&head, named.tables, named.schema)?,
+        tables,
         schema: named.schema.filter(|_| named.tables.is_empty()).map(str::to_owned),
         to,
     })
@@ -296,6 +302,13 @@ impl Resource for Tables {
             if let Some((_, _, rows)) = loaded.filter(|_| table.size > self.count_rows_up_to) {
                 (table.rows, table.estimated) = (*rows, false);
             }
+        }
+        let alone = |t: &&facts::TableFacts| t.whole.as_ref().is_some_and(|whole| !members.contains(whole));
+        if let Some(table) = found.tables.iter().find(alone) {
+            return Err(Error::new(Kind::Refused, "a partition by hash cannot be restored alone")
+                .at(table.full_name())
+                .because("elsewhere its rows may belong to another partition, so the backup counts them all together")
+                .hint("Restore the whole table."));
         }
         facts::count(&session, &mut found.tables, self.count_rows_up_to).await?;
         facts::join_hash_partitions(&mut found.tables);

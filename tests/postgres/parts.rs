@@ -6,7 +6,7 @@ use crate::tables::{databases, shop};
 
 #[test]
 fn definitions_come_alone_and_rows_into_them() {
-    for extra in ["", "big_tables = \"0\"\njobs = 3"] {
+    for extra in ["", "big_tables = \"0\"\njobs = 3", "os_user = \"postgres\"\nbig_tables = \"0\""] {
         let (c, w) = shop(extra);
         let before = c.dump("erp");
         w.run(&["restore", "--schema-only", "--yes"]).code(2).says(&["--to"]);
@@ -103,7 +103,11 @@ fn a_role_that_is_no_superuser_leaves_out_what_it_may_not_make_and_says_so() {
     w.backup();
     configure(&w, &c, &SOCKET.replace("postgres@", "app@"));
     let before = databases(&c);
-    w.run(&["restore", "--to", "copy"]).code(12).says(&["must be member of role", "--no-owner", "Everything is as it was"]);
+    w.run(&["restore", "--to", "copy"]).code(12).says(&[
+        "must be member of role",
+        "--no-owner",
+        "Everything is as it was",
+    ]);
     assert_eq!(databases(&c), before);
     w.run(&["restore", "--to", "copy", "--no-owner"]).code(0).says(&[
         "left out:",

@@ -60,7 +60,7 @@ fn schemas(c: &Cluster) -> String {
 
 #[test]
 fn tables_come_back_beside_the_live_ones() {
-    for extra in ["", "big_tables = \"0\"\njobs = 3"] {
+    for extra in ["", "big_tables = \"0\"\njobs = 3", "os_user = \"postgres\""] {
         let (c, w) = shop(extra);
         c.psql("erp", "UPDATE customers SET name = 'damaged'; DELETE FROM log");
         let before = (rows(&c, ALL), databases(&c));
@@ -117,7 +117,7 @@ fn a_type_that_the_live_database_lacks_fails_and_leaves_nothing() {
 
 #[test]
 fn rows_are_replaced_in_place_and_nothing_else() {
-    for extra in ["", "big_tables = \"0\""] {
+    for extra in ["", "big_tables = \"0\"", "os_user = \"postgres\""] {
         let (c, w) = shop(extra);
         let good = rows(&c, ALL);
         let definitions = c.psql("erp", "SELECT count(*) FROM seen; SELECT 'public.orders'::regclass::oid");
@@ -143,6 +143,54 @@ fn rows_are_replaced_in_place_and_nothing_else() {
         assert_eq!(left, format!("0|{}", before_count(&w)));
         assert_eq!(c.psql("erp", "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'backstay_before_%'"), "1");
     }
+}
+
+#[test]
+fn inheritance_hash_partitions_and_equal_names_keep_apart() {
+    let c = Cluster::start();
+    c.psql("postgres", "CREATE DATABASE erp");
+    c.psql(
+        "erp",
+        "CREATE TABLE base (id int, what text); CREATE TABLE child (more int) INHERITS (base);
+         INSERT INTO base SELECT g, 'b' FROM generate_series(1, 10) g; INSERT INTO child SELECT g, 'c', g FROM generate_series(1, 20) g;
+         CREATE TABLE spread (id int, what text) PARTITION BY HASH (id);
+         CREATE TABLE spread_0 PARTITION OF spread FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+         CREATE TABLE spread_1 PARTITION OF spread FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+         INSERT INTO spread SELECT g, 's' FROM generate_series(1, 300) g;
+         CREATE SCHEMA a; CREATE SCHEMA b; CREATE TABLE a.same (x int); CREATE TABLE b.same (x int, y int);
+         INSERT INTO a.same VALUES (1); INSERT INTO b.same VALUES (2, 3), (4, 5); CREATE TABLE without ();
+         INSERT INTO without DEFAULT VALUES",
+    );
+    let w = with_database(&c, SOCKET);
+    w.backup();
+    let before = c.dump("erp");
+    let has = databases(&c);
+    w.run(&["restore", "--table", "base", "--table", "spread", "--to", "old"])
+        .code(0)
+        .says(&["table public.spread", "300 rows"]);
+    assert_eq!(c.psql("erp", "SELECT count(*) FROM old.base; SELECT count(*) FROM old.spread"), "10\n300");
+    w.run(&["restore", "--table", "child", "--to", "old2"]).code(0);
+    assert_eq!(c.psql("erp", "SELECT count(*), sum(more) FROM old2.child"), "20|210");
+    w.run(&["restore", "--table", "spread_0", "--to", "old3"]).code(10).says(&[
+        "partition by hash",
+        "public.spread_0",
+        "whole",
+    ]);
+    w.run(&["restore", "--table", "same", "--to", "old3"]).code(2).says(&["a.same, b.same"]);
+    w.run(&["restore", "--table", "a.same", "--table", "b.same", "--to", "old3"])
+        .code(2)
+        .says(&["same name", "two schemas"]);
+    c.psql("erp", "DROP SCHEMA old, old2 CASCADE; UPDATE base SET what = 'x'; DELETE FROM spread; DELETE FROM a.same; DELETE FROM b.same; DELETE FROM without");
+    let names = ["base", "child", "spread", "a.same", "b.same", "without"].map(|t| ["--table", t]).concat();
+    w.run(&[&["restore", "--yes", "--no-keep"], &names[..]].concat()).code(0);
+    assert_eq!(c.dump("erp"), before);
+    // The parent alone: the child's rows are another table's.
+    c.psql("erp", "DELETE FROM ONLY base");
+    w.run(&["restore", "--yes", "--table", "base"]).code(0);
+    let kept = c.psql("erp", "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'backstay_before_%'");
+    assert_eq!(c.psql("erp", &format!("SELECT count(*) FROM \"{kept}\".base")), "0");
+    c.psql("erp", &format!("DROP SCHEMA \"{kept}\" CASCADE"));
+    assert_eq!((c.dump("erp"), databases(&c)), (before, has));
 }
 
 #[test]
@@ -191,16 +239,18 @@ fn tables_that_are_not_alike_are_refused_by_name() {
 
 #[test]
 fn a_row_that_is_refused_leaves_the_live_table_untouched() {
-    let (c, w) = shop("big_tables = \"0\"");
-    c.psql(
+    for extra in ["big_tables = \"0\"", "os_user = \"postgres\""] {
+        let (c, w) = shop(extra);
+        c.psql(
         "erp",
         "DELETE FROM lines WHERE n > 1000; UPDATE lines SET what = 'short'; ALTER TABLE lines ADD CHECK (n <> 1500)",
     );
-    let (before, has) = (rows(&c, ALL), (databases(&c), schemas(&c)));
-    let failed = w.run(&["restore", "--yes", "--table", "lines"]).code(12);
-    failed.says(&["lines_n_check", "public.lines", "Everything is as it was"]);
-    assert_eq!(rows(&c, ALL), before);
-    assert_eq!((databases(&c), schemas(&c)), has);
+        let (before, has) = (rows(&c, ALL), (databases(&c), schemas(&c)));
+        let failed = w.run(&["restore", "--yes", "--table", "lines"]).code(12);
+        failed.says(&["lines_n_check", "public.lines", "Everything is as it was"]);
+        assert_eq!(rows(&c, ALL), before);
+        assert_eq!((databases(&c), schemas(&c)), has);
+    }
 }
 
 #[test]

@@ -93,6 +93,11 @@ pub fn find(head: &Head, asked: &[String], schema: Option<&str>) -> Result<Vec<T
     Ok(found)
 }
 
+/// Two tables of one name, in two schemas.
+pub fn of_one_name(tables: &[TableName]) -> Option<(&TableName, &TableName)> {
+    tables.iter().enumerate().find_map(|(n, one)| Some((one, tables[n + 1..].iter().find(|t| t.name == one.name)?)))
+}
+
 /// True when the archive makes this schema.
 pub fn has_schema(head: &Head, name: &str) -> bool {
     head.entries.iter().any(|e| e.is("SCHEMA") && text(e.tag.as_ref()) == Some(name))

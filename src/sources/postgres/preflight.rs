@@ -66,7 +66,6 @@ impl Look<'_> {
     /// # Errors
     /// [`Kind::Refused`] for what would fail later, with what to do.
     pub async fn at(&self, targets: &[(&str, &DatabaseFacts)], roles: &[u8]) -> Result<Told> {
-        pooler::refuse(self.server).await?;
         let admin = self.server.admin().await?;
         let mut told = Told::default();
         self.server_suits(&admin, targets).await?;
@@ -106,6 +105,7 @@ impl Look<'_> {
     /// # Errors
     /// [`Kind::Refused`].
     pub async fn server_suits(&self, admin: &Session, targets: &[(&str, &DatabaseFacts)]) -> Result<()> {
+        pooler::refuse(self.server).await?;
         let row = admin.row("pg_is_in_recovery()", "").await.map_err(failed)?;
         if row.truth(0) {
             return Err(Error::new(Kind::Refused, "the server is a standby, which takes nothing but from its primary")

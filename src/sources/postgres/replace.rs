@@ -60,6 +60,14 @@ impl Table {
         self.columns.iter().map(|c| ident(c)).collect::<Vec<_>>().join(", ")
     }
 
+    /// The table with the list of its columns, unless it has none.
+    fn listed(&self) -> String {
+        match self.columns.is_empty() {
+            true => self.name.sql(),
+            false => format!("{} ({})", self.name.sql(), self.columns()),
+        }
+    }
+
     /// After `FROM` and its kin.
     fn sql(&self) -> String {
         format!("{}{}", if self.partitioned { "" } else { "ONLY " }, self.name.sql())
@@ -192,7 +200,7 @@ pub async fn replace(server: &Server, x: &Replacement) -> Result<()> {
         let read = format!("COPY (SELECT {} FROM {}) TO STDOUT", table.columns(), table.sql());
         let rows = CopyOut::begin(server, psql.as_deref(), &x.staged, &before, &read).await?;
         let rows = rows.map_err(|e| failed(e).at(table.name.full()))?.stream();
-        let write = format!("COPY {} ({}) FROM STDIN", table.name.sql(), table.columns());
+        let write = format!("COPY {} FROM STDIN", table.listed());
         live.copy_in(&write, rows).await.map_err(|e| failed(e).at(table.name.full()))?;
         equal_numbers(&live, &staged, table).await?;
     }
@@ -323,11 +331,11 @@ pub async fn put_back(server: &Server, x: &Replacement) -> Result<()> {
     let mut sql = emptying(x, &keys);
     for t in &x.tables {
         sql.push(format!(
-            "INSERT INTO {} ({cols}) OVERRIDING SYSTEM VALUE SELECT {cols} FROM {}.{}",
-            t.name.sql(),
+            "INSERT INTO {} OVERRIDING SYSTEM VALUE SELECT {} FROM {}.{}",
+            t.listed(),
+            t.columns(),
             ident(&x.schema),
-            ident(&t.kept),
-            cols = t.columns()
+            ident(&t.kept)
         ));
     }
     live.run_all(&sql).await.map_err(failed)?;

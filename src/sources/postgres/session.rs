@@ -236,7 +236,12 @@ impl Psql {
             self.say(&piece?).await?;
         }
         self.say(b"\\.\n").await?;
-        self.outcome().await.map(|_| ())
+        self.outcome().await?;
+        // Of a COPY that failed psql's variables do not tell; the next statement finds the transaction aborted.
+        match self.answer("SELECT 1 WHERE false").await {
+            Ok(_) => Ok(()),
+            Err(e) => Err(self.last_words().await.unwrap_or(e)),
+        }
     }
 
     async fn say(&mut self, script: &[u8]) -> SqlResult<()> {
@@ -285,6 +290,13 @@ impl Psql {
             }
             _ => Err(self.ended().await),
         }
+    }
+
+    /// Lets psql end, for what it said on its standard error.
+    async fn last_words(&mut self) -> Option<SqlError> {
+        drop(std::mem::replace(&mut self.input, Box::new(tokio::io::sink())));
+        let said = self.running.take()?.finish(Kind::Source).await.ok()?;
+        (!said.is_empty()).then(|| SqlError::lost(said.join("\n")))
     }
 
     /// psql is gone; its last words say why.
