@@ -231,6 +231,7 @@ impl Resource for Tables {
                 .hint("Restore the whole database: leave out --table and --schema."));
         }
         let live = server.session(database).await?;
+        let mut warnings = Vec::new();
         match &self.wanted.to {
             To::Schema(schema) => {
                 let there = adopt::has_schema(&live, schema, None).await;
@@ -243,7 +244,10 @@ impl Resource for Tables {
                     .hint("Give a name that is free with --to."));
                 }
             }
-            To::Place { replica_mode, .. } => {
+            To::Place { replica_mode, keep } => {
+                if *keep {
+                    warnings = suits::keeping(&live).await?;
+                }
                 let superuser = globals::is_superuser(&admin, &server.user).await?;
                 suits::live(&live, &self.wanted.tables, *replica_mode, superuser).await?;
             }
@@ -257,7 +261,8 @@ impl Resource for Tables {
         };
         let told = look.at(&[(database, self.facts()?)], &self.globals().await?).await?;
         let space = told.space.into_iter().map(|s| Space { place: s.place, needed: s.needed, free: s.free }).collect();
-        Ok(Findings { space, warnings: told.warnings, ..Findings::default() })
+        warnings.extend(told.warnings);
+        Ok(Findings { space, warnings, ..Findings::default() })
     }
 
     async fn plan_staging(&self) -> Result<Note> {

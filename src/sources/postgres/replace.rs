@@ -202,7 +202,8 @@ pub async fn replace(server: &Server, x: &Replacement) -> Result<()> {
         let rows = rows.map_err(|e| failed(e).at(table.name.full()))?.stream();
         let write = format!("COPY {} FROM STDIN", table.listed());
         live.copy_in(&write, rows).await.map_err(|e| failed(e).at(table.name.full()))?;
-        equal_numbers(&live, &staged, table).await?;
+        let from = format!("FROM {}", table.sql());
+        equal_numbers(table, (&live, &from), (&staged, &from)).await?;
     }
     for table in &x.tables {
         let recorded = owned(&staged, &table.name).await.map_err(failed)?;
@@ -283,10 +284,10 @@ fn emptying(x: &Replacement, keys: &[ForeignKey]) -> Vec<String> {
     vec![format!("TRUNCATE {}", x.tables.iter().map(Table::sql).collect::<Vec<_>>().join(", "))]
 }
 
-async fn equal_numbers(live: &Session, staged: &Session, table: &Table) -> Result<()> {
-    let from = format!("FROM {}", table.sql());
-    let is = live.row("count(*)", &from).await.map_err(failed)?.number(0);
-    let should = staged.row("count(*)", &from).await.map_err(failed)?.number(0);
+/// Compares what a table has with what it should have: a session, and from where.
+async fn equal_numbers(table: &Table, is: (&Session, &str), should: (&Session, &str)) -> Result<()> {
+    let is = is.0.row("count(*)", is.1).await.map_err(failed)?.number(0);
+    let should = should.0.row("count(*)", should.1).await.map_err(failed)?.number(0);
     if is == should {
         return Ok(());
     }
@@ -339,6 +340,11 @@ pub async fn put_back(server: &Server, x: &Replacement) -> Result<()> {
         ));
     }
     live.run_all(&sql).await.map_err(failed)?;
+    for t in &x.tables {
+        // A rule may have made something else of it.
+        let (is, should) = (format!("FROM {}", t.sql()), format!("FROM {}.{}", ident(&x.schema), ident(&t.kept)));
+        equal_numbers(t, (&live, &is), (&live, &should)).await?;
+    }
     let kept = format!("FROM {}.{}", ident(&x.schema), ident(SEQUENCES));
     let kept = live.rows("sequence, value::text, called", &kept).await.map_err(failed)?;
     for (_, s) in x.tables.iter().flat_map(|t| &t.sequences) {

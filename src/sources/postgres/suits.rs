@@ -83,6 +83,20 @@ pub async fn triggers(session: &Session, tables: &[TableName], superuser: bool) 
     Err(refused("triggers of the live tables would act on the restored rows").because(names.join(", ")).hint(hint))
 }
 
+/// What somebody should know who has old rows kept in a schema of the live database.
+///
+/// # Errors
+/// The server's refusal.
+pub async fn keeping(session: &Session) -> Result<Vec<String>> {
+    let all = session.rows("pubname", "FROM pg_publication WHERE puballtables").await.map_err(failed)?;
+    let told = |p: String| {
+        format!(
+            "publication {p} is for all tables: its subscribers would need the schema with the old rows too, unless --no-keep"
+        )
+    };
+    Ok(all.iter().map(|r| told(r.text(0))).collect())
+}
+
 async fn kind(session: &Session, table: &TableName) -> Result<Option<String>> {
     let rows = session
         .rows(
