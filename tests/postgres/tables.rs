@@ -319,6 +319,46 @@ fn a_restore_of_tables_that_is_killed_is_taken_back_or_finished() {
     }
 }
 
+#[test]
+fn a_table_that_somebody_holds_is_not_waited_for_longer_than_others_can_bear() {
+    let (c, w) = shop("");
+    let before = (rows(&c, ALL), databases(&c), schemas(&c));
+    std::thread::scope(|s| {
+        let holder = s.spawn(|| c.psql_output("erp", "BEGIN; SELECT count(*) FROM lines; SELECT pg_sleep(600)"));
+        let pid = || {
+            c.psql(
+                "erp",
+                "SELECT pid FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)' AND pid <> pg_backend_pid()",
+            )
+        };
+        while pid().is_empty() {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        let begun = std::time::Instant::now();
+        let failed = w.run(&["restore", "--yes", "--table", "lines"]);
+        c.psql("erp", &format!("SELECT pg_terminate_backend({})", pid()));
+        holder.join().unwrap();
+        failed.code(12).says(&["55P03", "Somebody holds one of the tables"]);
+        assert!(begun.elapsed().as_secs() < 40, "{:?}", begun.elapsed());
+    });
+    assert_eq!((rows(&c, ALL), databases(&c), schemas(&c)), before);
+    w.run(&["restore", "--yes", "--table", "lines"]).code(0);
+}
+
+#[test]
+fn of_a_source_with_several_databases_one_is_named() {
+    let (c, w) = shop("databases = \"all\"");
+    let before = rows(&c, ALL);
+    c.psql("erp", "DELETE FROM lines");
+    w.run(&["restore", "--yes", "--table", "lines"]).code(2).says(&["--database"]);
+    w.run(&["restore", "--yes", "--table", "lines", "--database", "erp"]).code(0);
+    assert_eq!(rows(&c, ALL), before);
+    c.psql("postgres", "DROP DATABASE erp");
+    w.run(&["restore", "--yes", "--table", "lines", "--database", "erp"])
+        .code(10)
+        .says(&["no database erp", "--table"]);
+}
+
 /// The journal as it is when the program was killed behind the commit and before it wrote that.
 #[test]
 fn what_was_committed_is_known_after_a_crash_and_can_be_put_back() {
