@@ -12,7 +12,7 @@ use crate::sources::postgres::facts::{self, DatabaseFacts};
 use crate::sources::postgres::load::{self, Options};
 use crate::sources::postgres::pick::TableName;
 use crate::sources::postgres::session::Session;
-use crate::sources::postgres::{artifact_name, foreign, globals, preflight, suits, swap};
+use crate::sources::postgres::{adopt, artifact_name, foreign, globals, preflight, suits, swap};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -38,12 +38,16 @@ pub struct Rows {
 struct Filling {
     /// Tables, which are empty.
     tables: Vec<TableName>,
+    /// Comment of the schema that stands while the rows are not proven: without it nothing is emptied by us.
+    mark: String,
     /// Sequences, quoted, with their values.
     sequences: Vec<(String, String, bool)>,
     #[serde(default)]
     warnings: Vec<String>,
 }
 
+/// The schema that stands while rows are on their way.
+const FILLING: &str = "backstay_filling";
 const LOOK: &str = "the database that is to be filled cannot be examined";
 
 impl Rows {
@@ -97,7 +101,18 @@ impl Rows {
                 session.row("last_value::text, is_called", &format!("FROM {name}")).await.map_err(failed(LOOK))?;
             sequences.push((name, row.text(0), row.truth(1)));
         }
-        Ok(Filling { tables, sequences, warnings: Vec::new() })
+        let mark = format!("rows of a backup are on their way; {:032x}", rand::random::<u128>());
+        Ok(Filling { tables, mark, sequences, warnings: Vec::new() })
+    }
+
+    async fn is_marked(&self, server: &Server, filling: &Filling) -> Result<bool> {
+        let session = server.session(&self.into).await?;
+        adopt::has_schema(&session, FILLING, Some(&filling.mark)).await.map_err(failed(LOOK))
+    }
+
+    async fn unmark(&self, server: &Server, filling: &Filling) -> Result<()> {
+        let session = server.session(&self.into).await?;
+        adopt::take_back(&session, FILLING, &filling.mark).await.map_err(failed("the mark cannot be removed"))
     }
 
     /// Makes everything as it was: tables empty, sequences with their values.
@@ -175,7 +190,18 @@ impl Resource for Rows {
             return Err(Error::new(Kind::Internal, "a restore without a backup cannot stage"));
         };
         let server = self.address.reach().await?;
-        self.empty(&server, &filling).await?;
+        if self.is_marked(&server, &filling).await? {
+            self.empty(&server, &filling).await?;
+        } else {
+            let mark = [
+                "BEGIN".to_owned(),
+                format!("CREATE SCHEMA {FILLING}"),
+                format!("COMMENT ON SCHEMA {FILLING} IS {}", literal(&filling.mark)),
+                "COMMIT".to_owned(),
+            ];
+            let session = server.session(&self.into).await?;
+            session.run_all(&mark).await.map_err(failed("the database cannot be marked as one that is filled"))?;
+        }
         let superuser = globals::is_superuser(&server.admin().await?, &server.user).await?;
         let artifact = super::select::artifact(record, Some(&artifact_name(&facts.database)))?;
         let options = Options { replica: superuser, ..self.options.clone() };
@@ -209,19 +235,26 @@ impl Resource for Rows {
     }
 
     async fn unstage(&self, staging: &Note) -> Result<()> {
-        self.empty(&self.address.reach().await?, &parse(staging)?).await
+        let filling: Filling = parse(staging)?;
+        let server = self.address.reach().await?;
+        // Of one that was complete, and taken back later, somebody may have filled the tables since.
+        if !self.is_marked(&server, &filling).await? {
+            return Ok(());
+        }
+        self.empty(&server, &filling).await?;
+        self.unmark(&server, &filling).await
     }
 
-    async fn plan_swap(&self, _: &Note) -> Result<Note> {
-        Ok(Note::Null)
+    async fn plan_swap(&self, staged: &Note) -> Result<Note> {
+        Ok(staged.clone())
     }
 
-    async fn swap(&self, _: &Note) -> Result<()> {
-        Ok(())
+    async fn swap(&self, swap: &Note) -> Result<()> {
+        self.unmark(&self.address.reach().await?, &parse(swap)?).await
     }
 
-    async fn unswap(&self, _: &Note) -> Result<()> {
-        Ok(())
+    async fn unswap(&self, swap: &Note) -> Result<()> {
+        self.empty(&self.address.reach().await?, &parse(swap)?).await
     }
 
     async fn previous(&self, _: &Note) -> Result<Vec<Previous>> {

@@ -396,7 +396,15 @@ impl Resource for Tables {
                     .await
                     .map_err(failed("the restored schema cannot be dropped"))
             }
-            Swap::Replace(x) => replace::put_back(&server, &x).await,
+            Swap::Replace(x) => {
+                let admin = server.admin().await?;
+                let staged = swap::oid(&admin, &x.staged).await;
+                // Dropped last, so all was done, and of this nothing is left.
+                if !x.keep && staged.map_err(failed("the staged database cannot be found"))?.is_none() {
+                    return Err(replace::not_kept());
+                }
+                replace::put_back(&server, &x).await
+            }
         }
     }
 
@@ -406,6 +414,9 @@ impl Resource for Tables {
             return Ok(Vec::new());
         }
         let live = self.address.reach().await?.session(&x.live).await?;
+        if !replace::is_done(&live, &x).await.map_err(failed("the previous rows cannot be found"))? {
+            return Ok(Vec::new());
+        }
         let from = format!(
             "FROM pg_class WHERE relkind = 'r' AND relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = {})",
             literal(&x.schema)

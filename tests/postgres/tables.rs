@@ -387,6 +387,13 @@ fn what_was_committed_is_known_after_a_crash_and_can_be_put_back() {
     w.run(&["restore", "--unwind"]).code(0);
     assert_eq!(rows(&c, ALL), damaged);
     assert_eq!((databases(&c), schemas(&c)), before);
+    // Without rows to put back, that is said.
+    w.run(&[&["restore", "--yes", "--no-keep"], &names[..]].concat()).code(0);
+    cut(2);
+    w.run(&["restore", "--unwind"]).code(16).says(&["were not kept", "--no-keep"]);
+    w.run(&["restore", "--unwind"]).code(16);
+    std::fs::remove_file(w.at("state/restore.journal")).unwrap();
+    assert_eq!(rows(&c, ALL), good);
     // The same beside.
     w.run(&[&["restore", "--to", "old"], &names[..]].concat()).code(0);
     cut(2);

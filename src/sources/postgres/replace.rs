@@ -315,6 +315,12 @@ async fn no_orphans(live: &Session, keys: &[ForeignKey]) -> Result<()> {
     Ok(())
 }
 
+/// Why rows cannot be put back.
+pub fn not_kept() -> Error {
+    Error::new(Kind::Restore, "the rows that were there were not kept, as --no-keep asked")
+        .hint("If the restore is open, `backstay restore --resume` finishes it.")
+}
+
 /// Puts the old rows back, if the replacement was committed.
 ///
 /// # Errors
@@ -325,8 +331,7 @@ pub async fn put_back(server: &Server, x: &Replacement) -> Result<()> {
         return Ok(());
     }
     if !x.keep {
-        return Err(Error::new(Kind::Restore, "the rows that were there were not kept, as --no-keep asked")
-            .hint("`backstay restore --resume` finishes the restore."));
+        return Err(not_kept());
     }
     let keys = begin(server, &live, x).await?;
     let mut sql = emptying(x, &keys);
