@@ -12,6 +12,8 @@ mod huge;
 mod keys;
 #[path = "cli/recover.rs"]
 mod recover;
+#[path = "cli/rollback.rs"]
+mod rollback;
 #[path = "cli/upkeep.rs"]
 mod upkeep;
 #[path = "cli/world.rs"]

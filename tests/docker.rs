@@ -4,5 +4,16 @@
 mod exec;
 #[path = "docker/find.rs"]
 mod find;
+#[path = "docker/image.rs"]
+mod image;
+#[path = "docker/quiesce.rs"]
+mod quiesce;
+#[path = "docker/restore.rs"]
+mod restore;
 #[path = "docker/stage.rs"]
 mod stage;
+#[path = "docker/volume.rs"]
+mod volume;
+#[path = "cli/world.rs"]
+#[allow(dead_code)]
+mod world;

@@ -147,13 +147,13 @@ fn the_sample_configuration_is_read() {
     let config = load::load_with(&root().join("config/backstay.toml"), Some(Default::default()));
     let config = config.unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(config.plans.len(), 1);
-    assert_eq!(config.sources.len(), 2);
+    assert_eq!(config.sources.len(), 3);
     // With the keys that are commented out it is read too: they are spelt and typed right.
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("backstay.toml");
     let all: Vec<String> = read("config/backstay.toml").lines().map(uncommented).collect();
     fs::write(&file, all.join("\n")).unwrap();
-    for secret in ["s3.secret", "s3.token", "shopdb.password"] {
+    for secret in ["s3.secret", "s3.token", "shopdb.password", "cache.password"] {
         fs::write(folder.path().join(secret), "secret\n").unwrap();
     }
     load::load_with(&file, Some(Default::default())).unwrap_or_else(|e| panic!("{e}\n{}", all.join("\n")));

@@ -18,7 +18,11 @@ const MAY: &[(&str, &[&str], &str)] = &[
     ("repository", &["storage"], "knows the format, not where data came from"),
     ("sources", &["host", "repository", "config"], "give streams to the writer; exceptions, see ONLY"),
     ("config", &["storage", "repository", "sources", "host"], "turns text into the types of those who do the work"),
-    ("backup", &["repository", "sources"], "the one place where sources and repository meet on the way out"),
+    (
+        "backup",
+        &["repository", "sources", "host"],
+        "the one place where sources and repository meet on the way out; stops and starts what sources want still",
+    ),
     ("recovery", &["repository", "sources", "host", "config"], "the way back"),
     ("cli", &["storage", "repository", "sources", "config", "backup", "recovery", "host"], "wires everything"),
 ];

@@ -19,12 +19,16 @@ mod huge;
 mod keyfiles;
 #[path = "repository/model.rs"]
 mod model;
+#[path = "repository/narrowing.rs"]
+mod narrowing;
 #[path = "repository/pruning.rs"]
 mod pruning;
 #[path = "repository/refusing.rs"]
 mod refusing;
 #[path = "repository/repairing.rs"]
 mod repairing;
+#[path = "repository/requests.rs"]
+mod requests;
 #[path = "repository/samples.rs"]
 mod samples;
 #[path = "repository/sealed.rs"]

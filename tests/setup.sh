@@ -56,6 +56,12 @@ cron() {
     newest=$(printf '%s\n' /usr/lib/postgresql/*/bin/initdb | sed 's|.*postgresql/||; s|/.*||' | sort -n | tail -1)
     packages "postgresql-$newest-cron"
 }
+# Debian's package of the server would start one. The program itself is in redis-tools, where it goes by another name.
+redis() {
+    have redis-server && return
+    mkdir -p "$tools/bin"
+    ln -sf /usr/bin/redis-check-rdb "$tools/bin/redis-server"
+}
 crate() { # NAME VERSION PROGRAM
     if [ ! -x "$tools/bin/$3" ] && ! have "$3"; then
         echo "building $1 $2 (once; this takes a while)"
@@ -67,10 +73,12 @@ build=(build-essential pkg-config libssl-dev)
 case ${1:-test} in
     demo) packages "${build[@]}" postgresql postgresql-client ;;
     test)
-        packages "${build[@]}" postgresql postgresql-client age zstd jq rclone acl attr util-linux openssl python3 python3-pip docker.io iptables busybox-static
+        packages "${build[@]}" postgresql postgresql-client age zstd jq rclone acl attr util-linux openssl python3 python3-pip docker.io iptables busybox-static redis-tools debootstrap
         without_service pgbouncer
         cron
         daemon
+        "$(dirname "$0")/pg-roots.sh"
+        redis
         have moto_server || python3 -m pip install --quiet --break-system-packages 'moto[server]==5.2.1' 2> /dev/null || python3 -m pip install --quiet 'moto[server]==5.2.1'
         crate b3sum 1.8.7 b3sum
         crate garage 2.5.0 garage

@@ -1,4 +1,9 @@
 //! The backup story, in one loop: the only place where sources and repository meet on the way out.
+//!
+//! [`window`] has the moments in which the application stands still, [`quiesce`] makes it and puts it back.
+
+pub mod quiesce;
+pub mod window;
 
 use crate::error::{Error, Kind, Result};
 use crate::model::Name;
@@ -6,8 +11,10 @@ use crate::repository::catalog::Catalog;
 use crate::repository::manifest::Manifest;
 use crate::repository::writer::{BackupWriter, Outcome, WriterOptions};
 use crate::sources::Source;
+use crate::sources::window::Window;
 use crate::telemetry::monitor::{Event, Monitor};
 use jiff::Timestamp;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
@@ -24,6 +31,8 @@ pub struct Job {
     pub plan: Name,
     /// Its sources by name.
     pub sources: Vec<(Name, Arc<dyn Source>)>,
+    /// The group of each source that has one: a group shares one moment in which the application stands still.
+    pub groups: BTreeMap<Name, String>,
     /// False when `--source` picked some of the plan's sources.
     pub whole_plan: bool,
     /// The configuration, which every backup holds, so that a fresh host needs nothing else.
@@ -32,6 +41,8 @@ pub struct Job {
     pub machine: String,
     /// The upload journal of this plan.
     pub journal: PathBuf,
+    /// Where the journal of what is stopped goes.
+    pub state_dir: PathBuf,
     /// How to write.
     pub options: WriterOptions,
 }
@@ -52,19 +63,45 @@ pub async fn run(catalog: Catalog, job: Job, monitor: Arc<dyn Monitor>) -> Resul
         Timestamp::now(),
     )
     .await?;
-    let runs = job.sources.into_iter().map(|(name, source)| read_source(name, source, writer.clone(), monitor.clone()));
-    let mut outcomes: Vec<Outcome> = futures::future::join_all(runs).await;
+    let (moments, mut windows) = window::plan(&job.sources, &job.groups).await;
+    let kept = moments.into_iter().map(|moment| moment.keep(&job.state_dir, monitor.clone()));
+    let runs = job.sources.into_iter().map(|(name, source)| {
+        let window = windows.remove(&name).unwrap_or_else(Window::always);
+        read_source(name, source, writer.clone(), monitor.clone(), window)
+    });
+    let (mut outcomes, told) = tokio::join!(futures::future::join_all(runs), futures::future::join_all(kept));
+    let mut not_back = None;
+    for told in told {
+        for outcome in outcomes.iter_mut().filter(|o| told.members.contains(&o.name)) {
+            if let (Some(window), Some(facts)) = (&told.facts, outcome.facts.as_object_mut()) {
+                facts.insert("window".to_owned(), window.clone());
+            }
+        }
+        not_back = not_back.or(told.failed);
+    }
     if outcomes.iter().any(|o| o.result.is_ok()) {
         outcomes.push(config_outcome(&writer, job.config_text).await?);
     }
-    writer.commit(outcomes, job.whole_plan, Timestamp::now()).await
+    let manifest = writer.commit(outcomes, job.whole_plan, Timestamp::now()).await?;
+    match not_back {
+        None => Ok(manifest),
+        // The backup is good; the application is not.
+        Some(e) => Err(Error { what: format!("backup {} is committed, but {}", manifest.id, e.what), ..e }),
+    }
 }
 
-async fn read_source(name: Name, source: Arc<dyn Source>, writer: BackupWriter, monitor: Arc<dyn Monitor>) -> Outcome {
+async fn read_source(
+    name: Name,
+    source: Arc<dyn Source>,
+    writer: BackupWriter,
+    monitor: Arc<dyn Monitor>,
+    window: Window,
+) -> Outcome {
     monitor.event(Event::SourceStarted(name.clone()));
     let started = Instant::now();
     let kind = source.kind().to_owned();
-    let delivered = source.read(&name, &writer, monitor.clone()).await;
+    let delivered = source.read(&name, &writer, monitor.clone(), &window).await;
+    drop(window);
     let seconds = started.elapsed().as_secs_f64();
     monitor.event(Event::SourceEnded(name.clone(), delivered.as_ref().map(|_| ()).map_err(Error::one_line)));
     match delivered {

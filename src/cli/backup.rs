@@ -2,7 +2,7 @@
 
 use super::context::Context;
 use super::output::{bad, good, json, notice, say};
-use crate::backup::{self, Job};
+use crate::backup::{self, Job, quiesce};
 use crate::config::{Config, SourceConfig};
 use crate::error::{Error, Kind, Result};
 use crate::host::machine::machine;
@@ -53,13 +53,19 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let job = Job {
         plan: plan_name.clone(),
         sources,
+        groups: config.groups.clone(),
         whole_plan,
         config_text: config.text.clone(),
         machine: machine(&config.state_dir)?,
         journal: config.state_dir.join("uploads").join(plan_name.as_str()),
+        state_dir: config.state_dir.clone(),
         options,
     };
     let monitor = context.monitor(&format!("backup {plan_name}"));
+    // What a dead run left stopped is no reason not to back up; it is told, and tried again each time.
+    if let Err(e) = quiesce::replay(&config.state_dir, monitor.clone()).await {
+        monitor.event(Event::Warning(e.to_string()));
+    }
     let newest = config.state_dir.join("newest").join(plan_name.as_str());
     if let Some(id) = std::fs::read_to_string(&newest).ok().and_then(|text| text.trim().parse().ok())
         && marks::is_hidden(&catalog, &plan_name, &id).await?
@@ -110,7 +116,10 @@ fn chosen(all: &[Name], only: &[String], plan: &Name) -> Result<Vec<Name>> {
 fn source(config: &Config, name: &Name) -> Option<Arc<dyn Source>> {
     Some(match config.sources.get(name)? {
         SourceConfig::Files(files) => Arc::new(files.clone()),
-        SourceConfig::Postgres(postgres) => Arc::new(postgres.clone()),
+        SourceConfig::Postgres(postgres) => Arc::new((**postgres).clone()),
+        SourceConfig::Image(image) => Arc::new(image.clone()),
+        SourceConfig::Redis(redis) => Arc::new(redis.clone()),
+        SourceConfig::Volume(volume) => Arc::new(volume.clone()),
     })
 }
 

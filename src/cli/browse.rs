@@ -3,19 +3,22 @@
 use super::context::Context;
 use super::output::{self, json, say};
 use crate::error::{Error, Kind, Result};
-use crate::model::{Name, size, time};
+use crate::model::{Name, PackKey, size, time};
 use crate::recovery::select;
+use crate::repository::catalog::Catalog;
 use crate::repository::manifest::{Artifact, Manifest};
 use crate::repository::reader::Reader;
 use crate::repository::segment::{FileEntry, FileType};
+use crate::repository::selection::Selection;
 use crate::sources::files::members::Members;
+use futures::StreamExt;
 use globset::GlobBuilder;
 use jiff::Timestamp;
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::pin::pin;
 use std::process::ExitCode;
 
 /// Arguments of `ls`.
@@ -113,9 +116,11 @@ pub async fn ls(context: &Context, args: LsArgs) -> Result<ExitCode> {
     let source = args.source.as_deref().map(str::parse).transpose()?;
     let dir = args.path.as_deref().map(|p| p.trim_matches('/').as_bytes().to_vec());
     let mut shown = 0u64;
+    let selection = Selection::of(dir.clone().filter(|d| !d.is_empty()).unwrap_or_else(|| b".".to_vec()));
     for artifact in tree(&m, source.as_ref())? {
-        for reference in &artifact.segments {
-            for f in catalog.segment(reference).await?.entries.iter().filter_map(|e| e.file.as_ref()) {
+        let mut segments = pin!(catalog.read(selection.segments(&artifact.segments)));
+        while let Some((_, segment)) = segments.next().await {
+            for f in segment?.entries.iter().filter_map(|e| e.file.as_ref()) {
                 let inside = dir.as_ref().is_none_or(|d| {
                     d.is_empty()
                         || f.path.0 == *d
@@ -146,6 +151,15 @@ pub async fn ls(context: &Context, args: LsArgs) -> Result<ExitCode> {
 /// What tells two versions of a file apart: path, modification time, size.
 type Version = (Vec<u8>, i64, u64);
 
+/// The directory (or the path itself) that everything lies in that a pattern can match.
+fn literal_root(pattern: &str) -> &str {
+    let root = match pattern.find(['*', '?', '[', '{', '\\']) {
+        None => pattern,
+        Some(special) => pattern[..special].rsplit_once('/').map_or("", |(folder, _)| folder),
+    };
+    if root.is_empty() { "." } else { root }
+}
+
 /// Finds files in every backup of a plan, and tells which backups hold which version.
 pub async fn find(context: &Context, args: FindArgs) -> Result<ExitCode> {
     let (config, vault) = context.vault(false).await?;
@@ -158,26 +172,42 @@ pub async fn find(context: &Context, args: FindArgs) -> Result<ExitCode> {
         .build()
         .map_err(|e| Error::new(Kind::Usage, "not a pattern").because(e))?
         .compile_matcher();
-    // A version is path, size and time; the segments that hold it are shared by many backups and read once.
-    let mut versions: BTreeMap<Version, (FileEntry, Vec<String>)> = BTreeMap::new();
-    let mut seen: BTreeMap<crate::model::PackKey, Vec<FileEntry>> = BTreeMap::new();
-    for m in catalog.all(Some(&plan)).await? {
-        for artifact in
-            m.sources.iter().filter(|s| s.is_complete()).flat_map(|s| &s.artifacts).filter(|a| a.media == "tar")
-        {
-            for reference in &artifact.segments {
-                if let Entry::Vacant(place) = seen.entry(reference.object) {
-                    let files = catalog.segment(reference).await?.entries.into_iter().filter_map(|e| e.file);
-                    place.insert(files.filter(|f| glob.is_match(Path::new(OsStr::from_bytes(&f.path.0)))).collect());
-                }
-                for f in &seen[&reference.object] {
-                    versions
-                        .entry((f.path.0.clone(), f.mtime, f.size))
-                        .or_insert_with(|| (f.clone(), Vec::new()))
-                        .1
-                        .push(m.id.to_string());
+    let selection = Selection::of(literal_root(&pattern));
+    // Segments are shared by many backups, so each is read once; of a manifest only the numbers of its segments stay.
+    let mut numbers: HashMap<PackKey, u32> = HashMap::new();
+    let (mut segments, mut backups) = (Vec::new(), Vec::new());
+    catalog
+        .visit(Some(&plan), |_, id, m| {
+            let m = m?;
+            let mut of_backup = Vec::new();
+            for artifact in
+                m.sources.iter().filter(|s| s.is_complete()).flat_map(|s| &s.artifacts).filter(|a| a.media == "tar")
+            {
+                for reference in selection.segments(&artifact.segments) {
+                    of_backup.push(*numbers.entry(reference.object).or_insert_with(|| {
+                        segments.push(reference);
+                        segments.len() as u32 - 1
+                    }));
                 }
             }
+            backups.push((id, of_backup));
+            Ok(())
+        })
+        .await?;
+    let mut found: Vec<Vec<FileEntry>> = Vec::new();
+    let mut read = pin!(catalog.read(segments));
+    while let Some((_, segment)) = read.next().await {
+        let files = segment?.entries.into_iter().filter_map(|e| e.file);
+        found.push(files.filter(|f| glob.is_match(Path::new(OsStr::from_bytes(&f.path.0)))).collect());
+    }
+    let mut versions: BTreeMap<Version, (FileEntry, Vec<String>)> = BTreeMap::new();
+    for (id, of_backup) in backups {
+        for f in of_backup.into_iter().flat_map(|n| &found[n as usize]) {
+            versions
+                .entry((f.path.0.clone(), f.mtime, f.size))
+                .or_insert_with(|| (f.clone(), Vec::new()))
+                .1
+                .push(id.to_string());
         }
     }
     if versions.is_empty() {
@@ -219,28 +249,10 @@ pub async fn cat(context: &Context, args: CatArgs) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     };
     let mut name = path.trim_start_matches('/').as_bytes().to_vec();
-    let entry = |wanted: Vec<u8>| {
-        let catalog = &catalog;
-        async move {
-            for reference in &artifact.segments {
-                if let Some(f) = catalog
-                    .segment(reference)
-                    .await?
-                    .entries
-                    .into_iter()
-                    .filter_map(|e| e.file)
-                    .find(|f| f.path.0 == wanted)
-                {
-                    return Ok::<_, Error>(Some(f));
-                }
-            }
-            Ok(None)
-        }
-    };
-    let mut file = entry(name.clone()).await?;
+    let mut file = member(reader.catalog(), artifact, &name).await?;
     if let Some(FileEntry { kind: FileType::Hardlink, link: Some(link), .. }) = &file {
         name.clone_from(&link.0);
-        file = entry(name.clone()).await?;
+        file = member(reader.catalog(), artifact, &name).await?;
     }
     let file = file.ok_or_else(|| {
         Error::new(Kind::NotFound, format!("backup {} does not hold that file", m.id))
@@ -250,7 +262,7 @@ pub async fn cat(context: &Context, args: CatArgs) -> Result<ExitCode> {
     if file.kind != FileType::File {
         return Err(Error::new(Kind::Usage, "that is not a regular file").at(path));
     }
-    let pieces = reader.stream(artifact, move |e| e.path().is_some_and(|p| p.0 == name));
+    let pieces = reader.members(artifact, &Selection::of(name.clone()), move |e| e.path().is_some_and(|p| p.0 == name));
     let work = tokio::task::spawn_blocking(move || {
         let mut stream = crate::repository::reader::BlockingStream::new(pieces);
         let result = write_first(&mut stream);
@@ -258,6 +270,18 @@ pub async fn cat(context: &Context, args: CatArgs) -> Result<ExitCode> {
     });
     work.await.map_err(|_| Error::new(Kind::Internal, "the reading thread ended by a panic"))??;
     Ok(ExitCode::SUCCESS)
+}
+
+/// The entry of a path, if the tree has one.
+async fn member(catalog: &Catalog, tree: &Artifact, path: &[u8]) -> Result<Option<FileEntry>> {
+    let mut segments = pin!(catalog.read(Selection::of(path).segments(&tree.segments)));
+    while let Some((_, segment)) = segments.next().await {
+        let found = segment?.entries.into_iter().filter_map(|e| e.file).find(|f| f.path.0 == path);
+        if found.is_some() {
+            return Ok(found);
+        }
+    }
+    Ok(None)
 }
 
 /// The content of the first member of a tar stream.
@@ -272,5 +296,29 @@ fn write_first(stream: &mut dyn std::io::Read) -> Result<()> {
             return Ok(());
         }
         output::raw(&buffer[..n])?;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_pattern_can_match_lies_in_its_literal_root() {
+        for (pattern, root, inside) in [
+            ("etc/nginx/**", "etc/nginx", "etc/nginx/a/b"),
+            ("etc/**/b", "etc", "etc/b"),
+            ("etc/ng*", "etc", "etc/nginx"),
+            ("etc/{a,b}/c", "etc", "etc/b/c"),
+            ("etc/[ab]c", "etc", "etc/bc"),
+            ("etc/a\\*", "etc", "etc/a*"),
+            ("etc/passwd", "etc/passwd", "etc/passwd"),
+            ("**/passwd", ".", "etc/passwd"),
+            ("*", ".", "etc"),
+        ] {
+            assert_eq!(literal_root(pattern), root);
+            let glob = GlobBuilder::new(pattern).literal_separator(true).build().unwrap().compile_matcher();
+            assert!(glob.is_match(inside) && Selection::of(root).contains(inside.as_bytes()), "{pattern}");
+        }
     }
 }

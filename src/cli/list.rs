@@ -1,14 +1,16 @@
 //! `backstay list` and `backstay show`
 
 use super::context::Context;
-use super::output::{Align, Table, bad, dim, good, json, notice, say};
+use super::output::{Align, JsonArray, Table, bad, dim, good, json, notice, say};
 use crate::error::{Kind, Result};
-use crate::model::{size, time};
+use crate::model::{Name, size, time};
 use crate::recovery::select;
+use crate::repository::catalog::Catalog;
 use crate::repository::layout;
 use crate::repository::manifest::{Manifest, SourceState};
 use crate::repository::marks;
 use crate::repository::record::RecordKind;
+use crate::sources::redis::facts::RedisFacts;
 use jiff::{SignedDuration, Timestamp};
 use std::process::ExitCode;
 
@@ -61,19 +63,18 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let (config, vault) = context.vault(false).await?;
     let catalog = context.catalog(config.as_ref(), vault.clone());
     let plan = args.plan.as_deref().map(str::parse).transpose()?;
+    if context.global.json {
+        return list_json(&catalog, plan.as_ref()).await;
+    }
     let mut all = Vec::new();
-    let whole = context.global.json;
     catalog
         .visit(plan.as_ref(), |plan, id, m| {
-            all.push((plan, id, m.map(|m| if whole { m } else { m.outline() })));
+            all.push((plan, id, m.map(|m| m.outline())));
             Ok(())
         })
         .await?;
     let held = marks::marked(&vault, layout::HOLDS, RecordKind::Hold).await?;
-    let readable: Vec<&Manifest> = all.iter().filter_map(|(_, _, m)| m.as_ref().ok()).collect();
-    if context.global.json {
-        json(&readable)?;
-    } else if all.is_empty() {
+    if all.is_empty() {
         say("no backups yet")?;
     } else {
         let now = Timestamp::now();
@@ -114,15 +115,35 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         }
         table.print()?;
         if plan.is_none() {
-            for (plan, id) in marks::missing_predecessors(&catalog, readable.iter().copied()).await? {
+            let readable = all.iter().filter_map(|(_, _, m)| m.as_ref().ok());
+            for (plan, id) in marks::missing_predecessors(&catalog, readable).await? {
                 say(&bad(&format!(
                     "backup {id} of plan {plan} is named by a later one and is missing, and nobody forgot it"
                 )))?;
             }
         }
     }
-    let damaged = all.iter().any(|(_, _, m)| m.is_err());
-    Ok(ExitCode::from(if damaged { Kind::Damaged.exit_code() } else { 0 }))
+    Ok(code(all.iter().any(|(_, _, m)| m.is_err())))
+}
+
+/// Prints each readable manifest as it comes: all of them together are gigabytes in a large vault.
+async fn list_json(catalog: &Catalog, plan: Option<&Name>) -> Result<ExitCode> {
+    let (mut array, mut damaged) = (JsonArray::default(), false);
+    catalog
+        .visit(plan, |_, _, m| match m {
+            Ok(m) => array.push(&m),
+            Err(_) => {
+                damaged = true;
+                Ok(())
+            }
+        })
+        .await?;
+    array.end()?;
+    Ok(code(damaged))
+}
+
+fn code(damaged: bool) -> ExitCode {
+    ExitCode::from(if damaged { Kind::Damaged.exit_code() } else { 0 })
 }
 
 /// Shows one backup.
@@ -220,6 +241,20 @@ fn facts(facts: &serde_json::Value) -> Vec<String> {
                 dim(&format!("PostgreSQL {}", db.server_version / 10_000))
             ));
         }
+    }
+    if let Some(Ok(redis)) = facts.get("redis").map(|f| serde_json::from_value::<RedisFacts>(f.clone())) {
+        let keys = match (redis.keys(), redis.lasting()) {
+            (Some(keys), Some(lasting)) => {
+                format!("{}, {} without expiry", size::plural(keys, "key"), size::plural(lasting, "key"))
+            }
+            _ => "keys not counted".to_owned(),
+        };
+        let functions = match redis.functions.len() as u64 {
+            0 => String::new(),
+            n => format!(", {}", size::plural(n, "function library")),
+        };
+        let server = format!("{} {} ({})", redis.product, redis.server_version, redis.role);
+        lines.push(format!("{keys}{functions}, {} in memory {}", size::human(redis.used_memory), dim(&server)));
     }
     lines
 }

@@ -15,6 +15,8 @@ mod key;
 mod list;
 mod prune;
 mod restore;
+mod resume;
+mod rollback;
 
 use crate::error::{Error, Kind, Result};
 use clap::{Parser, Subcommand};
@@ -76,6 +78,14 @@ enum Command {
     Cat(browse::CatArgs),
     /// Restore files and databases
     Restore(restore::Args),
+    /// Start again what a backup that was killed left stopped or paused
+    Resume(resume::Args),
+    /// Take the last restore back
+    Rollback(rollback::Args),
+    /// List the restores of this host, and what they keep
+    Restores(rollback::RestoresArgs),
+    /// Drop what restores kept and need not keep any longer
+    Cleanup(rollback::CleanupArgs),
     /// Check that what backups promise is there
     Check(check::Args),
     /// Remove backups that the plan's `keep` does not keep
@@ -100,7 +110,7 @@ pub fn main() -> ExitCode {
     };
     let result = runtime.block_on(async {
         // A restore that is stopped goes back first, and sees to that itself.
-        if matches!(cli.command, Command::Restore(_)) {
+        if matches!(cli.command, Command::Restore(_) | Command::Rollback(_)) {
             return run(cli).await;
         }
         tokio::select! {
@@ -135,6 +145,9 @@ fn fail(e: &Error, json: bool) -> ExitCode {
 
 async fn run(cli: Cli) -> Result<ExitCode> {
     let context = Context::new(cli.global);
+    if !matches!(cli.command, Command::Restore(_) | Command::Rollback(_) | Command::Completions(_)) {
+        tell_of_open_restore(&context);
+    }
     match cli.command {
         Command::Init(args) => init::run(&context, args).await,
         Command::Backup(args) => backup::run(&context, args).await,
@@ -144,12 +157,27 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Find(args) => browse::find(&context, args).await,
         Command::Cat(args) => browse::cat(&context, args).await,
         Command::Restore(args) => restore::run(&context, args).await,
+        Command::Resume(args) => resume::run(&context, args).await,
+        Command::Rollback(args) => rollback::run(&context, args).await,
+        Command::Restores(args) => rollback::restores(&context, args).await,
+        Command::Cleanup(args) => rollback::cleanup(&context, args).await,
         Command::Check(args) => check::run(&context, args).await,
         Command::Forget(args) => forget::run(&context, args).await,
         Command::Hold(args) => forget::hold(&context, args).await,
         Command::Prune(args) => prune::run(&context, args).await,
         Command::Key(args) => key::run(&context, args).await,
         Command::Completions(args) => completions::run(args),
+    }
+}
+
+/// A restore that was interrupted must not be forgotten, whatever else is being done.
+fn tell_of_open_restore(context: &Context) {
+    let Ok(config) = context.config() else { return };
+    let journal = crate::recovery::restore::journal_file(&config.state_dir);
+    if journal.exists() {
+        let text =
+            "a restore of this host was interrupted and is still open: `backstay restore --resume` or `--unwind`";
+        output::remark(&output::notice(&format!("warning: {text}")));
     }
 }
 

@@ -90,9 +90,41 @@ pub fn ask(question: &str) -> Result<Option<String>> {
 
 /// Prints a value as JSON.
 pub fn json(value: &impl Serialize) -> Result<()> {
-    let text = serde_json::to_string_pretty(value)
-        .map_err(|e| Error::new(Kind::Internal, "the result cannot be written as JSON").because(e))?;
-    say(&text)
+    say(&pretty(value)?)
+}
+
+fn pretty(value: &impl Serialize) -> Result<String> {
+    serde_json::to_string_pretty(value)
+        .map_err(|e| Error::new(Kind::Internal, "the result cannot be written as JSON").because(e))
+}
+
+/// Prints an array of JSON values one by one, for more of them than should be in memory together. The text is that of
+/// [`json`].
+#[derive(Default)]
+pub struct JsonArray {
+    begun: bool,
+}
+
+impl JsonArray {
+    /// Prints the next value.
+    pub fn push(&mut self, value: &impl Serialize) -> Result<()> {
+        raw(self.element(value)?.as_bytes())
+    }
+
+    /// Prints the end.
+    pub fn end(self) -> Result<()> {
+        say(self.closing())
+    }
+
+    fn element(&mut self, value: &impl Serialize) -> Result<String> {
+        let before = if std::mem::replace(&mut self.begun, true) { ",\n" } else { "[\n" };
+        // A line break within a string is escaped: those that are there are the layout's.
+        Ok(format!("{before}  {}", pretty(value)?.replace('\n', "\n  ")))
+    }
+
+    fn closing(&self) -> &'static str {
+        if self.begun { "\n]" } else { "[]" }
+    }
 }
 
 /// Something that went as it should.
@@ -132,5 +164,22 @@ pub fn error(e: &Error, as_json: bool) {
         eprintln!("{value}");
     } else {
         eprintln!("{} {e}", style("error:").red().bold().for_stderr());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_array_one_by_one_has_the_text_of_the_whole() {
+        let values =
+            [serde_json::json!({ "a": [1, {}], "b": "two\nlines" }), serde_json::json!([]), serde_json::json!(3)];
+        for n in 0..=values.len() {
+            let mut array = JsonArray::default();
+            let mut text: String = values[..n].iter().map(|v| array.element(v).unwrap()).collect();
+            text.push_str(array.closing());
+            assert_eq!(text, pretty(&&values[..n]).unwrap());
+        }
     }
 }

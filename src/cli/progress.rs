@@ -16,6 +16,10 @@ pub fn monitor(title: &str, quiet: bool) -> Arc<dyn Monitor> {
     if console::Term::stderr().is_term() { Arc::new(Bar::new(title)) } else { Arc::new(Lines) }
 }
 
+fn stood_still(who: &str, seconds: f64) -> String {
+    format!("{who}: the application stood still for {seconds:.1} s")
+}
+
 /// For a terminal.
 struct Bar {
     bar: ProgressBar,
@@ -63,6 +67,7 @@ impl Monitor for Bar {
                 let total = self.shipped.fetch_add(bytes, Ordering::Relaxed) + bytes;
                 self.bar.set_message(format!("{} shipped", human(total)));
             }
+            Event::StoodStill(who, seconds) => self.bar.println(stood_still(&who, seconds)),
             Event::Warning(text) => self.bar.println(format!("{} {text}", output::notice("warning"))),
             Event::Committed(..) => self.bar.finish_and_clear(),
         }
@@ -79,6 +84,7 @@ impl Monitor for Lines {
             Event::SourceStarted(name) => output::remark(&format!("source {name}: started")),
             Event::SourceEnded(name, Ok(())) => output::remark(&format!("source {name}: done")),
             Event::SourceEnded(name, Err(why)) => output::remark(&format!("source {name}: failed: {why}")),
+            Event::StoodStill(who, seconds) => output::remark(&stood_still(&who, seconds)),
             Event::Warning(text) => output::remark(&format!("warning: {text}")),
             Event::Committed(plan, id) => output::remark(&format!("plan {plan}: backup {id} committed")),
             Event::Expect(_) | Event::Read(_) | Event::Shipped(_) | Event::Restored(_) => {}

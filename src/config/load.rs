@@ -9,9 +9,14 @@ use crate::model::{Name, size, time};
 use crate::repository::retention::Keep;
 use crate::repository::writer::WriterOptions;
 use crate::sources::files::FilesSource;
+use crate::sources::image::ImageSource;
 use crate::sources::postgres::address::Address;
 use crate::sources::postgres::{Databases, PostgresSource};
+use crate::sources::redis::{self, RedisSource};
+use crate::sources::volume::VolumeSource;
+use crate::sources::volume::choose::Which;
 use config::{ConfigError, Environment, File, FileFormat};
+use jiff::SignedDuration;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
@@ -23,6 +28,8 @@ pub const DEFAULT_STATE: &str = "/var/lib/backstay";
 const DEFAULT_REREAD_DAYS: u32 = 30;
 /// Tables above this size are estimated.
 const DEFAULT_COUNT: u64 = 1 << 30;
+/// How long what was there before a restore is kept.
+const DEFAULT_KEEP_PREVIOUS: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// Below this a table of its own session costs more than it brings.
 const DEFAULT_BIG: u64 = 64 << 20;
 /// Sessions beside each other on a server that others use too.
@@ -129,9 +136,12 @@ fn check(raw: Raw, file: &Path, text: String) -> Result<Config> {
         .into_iter()
         .flatten()
         .collect::<Vec<_>>();
-    let mut sources = BTreeMap::new();
+    let (mut sources, mut groups) = (BTreeMap::new(), BTreeMap::new());
     for (name, source) in raw.sources {
         let key = format!("sources.{name}");
+        if let Some(group) = source.group() {
+            groups.insert(name.parse::<Name>()?, group.clone());
+        }
         sources.insert(name.parse::<Name>()?, source_of(source, &key, &dir, &never).map_err(|e| named(e, &key))?);
     }
     let mut plans = BTreeMap::new();
@@ -159,7 +169,16 @@ fn check(raw: Raw, file: &Path, text: String) -> Result<Config> {
             return Err(Error::new(Kind::Config, format!("plan {name} has no sources")));
         }
         let keep = keep_of(plan.keep).map_err(|e| named(e, &format!("plans.{name}.keep")))?;
-        plans.insert(name.clone(), Plan { name, sources: listed, keep, has_restore_section: plan.restore.is_some() });
+        let keep_previous = match plan.restore.as_ref().and_then(|r| r.get("keep_previous")) {
+            None => DEFAULT_KEEP_PREVIOUS,
+            Some(serde_json::Value::String(text)) => time::parse_duration(text)?,
+            Some(other) => {
+                return Err(Error::new(Kind::Config, format!("`plans.{name}.restore.keep_previous` is {other}"))
+                    .hint("Write a duration, like \"7d\"."));
+            }
+        };
+        let has_restore_section = plan.restore.is_some();
+        plans.insert(name.clone(), Plan { name, sources: listed, keep, has_restore_section, keep_previous });
     }
     let defaults = WriterOptions::default();
     let b = raw.backup;
@@ -183,6 +202,7 @@ fn check(raw: Raw, file: &Path, text: String) -> Result<Config> {
         storage,
         identity_file: raw.keys.identity_file.map(|f| super::secret::resolve(&f, &dir)),
         sources,
+        groups,
         plans,
         writer,
     })
@@ -195,16 +215,12 @@ pub(super) fn named(e: Error, key: &str) -> Error {
 
 fn source_of(source: RawSource, key: &str, dir: &Path, never: &[PathBuf]) -> Result<SourceConfig> {
     Ok(match source {
-        RawSource::Files { paths, exclude, one_file_system, reread } => {
+        RawSource::Files { paths, exclude, one_file_system, reread, group: _ } => {
             if paths.is_empty() {
                 return Err(Error::new(Kind::Config, "`paths` is empty"));
             }
             crate::sources::files::exclude::Excludes::new(&exclude, &[])?;
-            let reread_days = match reread.as_deref() {
-                None => Some(DEFAULT_REREAD_DAYS),
-                Some("never") => None,
-                Some(text) => Some((time::parse_duration(text)?.as_secs() / 86_400).clamp(1, 10_000) as u32),
-            };
+            let reread_days = reread_of(reread.as_deref())?;
             for path in &paths {
                 if let Some(own) = never.iter().find(|n| Path::new(path).starts_with(n)) {
                     return Err(Error::new(Kind::Config, format!("the path {path} lies in {}", own.display()))
@@ -219,6 +235,34 @@ fn source_of(source: RawSource, key: &str, dir: &Path, never: &[PathBuf]) -> Res
                 reread_days,
             })
         }
+        RawSource::Image { images, containers, compose_project, services, group: _ } => {
+            let source = ImageSource { images, containers, compose_project, services };
+            if source == ImageSource::default() {
+                return Err(Error::new(Kind::Config, "no image is named")
+                    .hint("Set at least one of `images`, `containers`, `compose_project` and `services`."));
+            }
+            SourceConfig::Image(source)
+        }
+        RawSource::Volume { volume, label, compose_project, all_but, while_reading, exclude, reread, group: _ } => {
+            let which = [
+                volume.map(Which::Named),
+                label.map(Which::Label),
+                compose_project.map(Which::ComposeProject),
+                all_but.map(Which::AllBut),
+            ];
+            let mut which: Vec<Which> = which.into_iter().flatten().collect();
+            let (1, Some(which)) = (which.len(), which.pop()) else {
+                return Err(Error::new(Kind::Config, "which volumes are meant is not clear").hint(
+                    "Set just one of `volume`, `label`, `compose_project` and `all_but` (an empty list means all).",
+                ));
+            };
+            if which == Which::Named(Vec::new()) {
+                return Err(Error::new(Kind::Config, "`volume` is empty"));
+            }
+            crate::sources::files::exclude::Excludes::new(&exclude, &[])?;
+            let reread_days = reread_of(reread.as_deref())?;
+            SourceConfig::Volume(VolumeSource { which, while_reading, exclude, never: never.to_vec(), reread_days })
+        }
         RawSource::Postgres {
             url,
             container,
@@ -230,6 +274,7 @@ fn source_of(source: RawSource, key: &str, dir: &Path, never: &[PathBuf]) -> Res
             count_rows_up_to,
             big_tables,
             jobs,
+            group: _,
         } => {
             if url.is_none() && container.is_none() {
                 return Err(Error::new(Kind::Config, "a postgres source needs a url or a container")
@@ -248,15 +293,60 @@ fn source_of(source: RawSource, key: &str, dir: &Path, never: &[PathBuf]) -> Res
             };
             let bytes = |text: Option<String>, default| text.map_or(Ok(default), |t| size::parse(&t));
             let cores = std::thread::available_parallelism().map_or(2, usize::from);
-            SourceConfig::Postgres(PostgresSource {
+            SourceConfig::Postgres(Box::new(PostgresSource {
                 address,
                 databases,
                 exclude: exclude_databases,
                 count_rows_up_to: bytes(count_rows_up_to, DEFAULT_COUNT)?,
                 big_tables: bytes(big_tables, DEFAULT_BIG)?,
                 jobs: jobs.unwrap_or(cores.min(MAX_JOBS)),
-            })
+            }))
         }
+        RawSource::Redis {
+            url,
+            password,
+            password_file,
+            tls_ca,
+            tls_cert,
+            tls_key,
+            unit,
+            container,
+            data_dir,
+            config_file,
+            include_aof,
+            group: _,
+        } => {
+            let mut server = redis::address::Server::parse(&url)?;
+            if let Some(secret) = either(password, password_file.as_deref(), &format!("{key}.password"), dir)? {
+                server.password = Some(secret);
+            }
+            let resolve = |path: Option<PathBuf>| path.map(|p| super::secret::resolve(&p, dir));
+            let given = redis::address::Tls { ca: resolve(tls_ca), cert: resolve(tls_cert), key: resolve(tls_key) };
+            if given.cert.is_some() != given.key.is_some() {
+                return Err(Error::new(Kind::Config, "`tls_cert` and `tls_key` belong together").hint("Set both."));
+            }
+            match &mut server.tls {
+                Some(tls) => *tls = given,
+                None if given != redis::address::Tls::default() => {
+                    return Err(Error::new(Kind::Config, "a `tls_…` key is set, and the URL does not ask for TLS")
+                        .hint("Write rediss:// in the URL."));
+                }
+                None => {}
+            }
+            if unit.is_some() && container.is_some() {
+                return Err(Error::new(Kind::Config, "both `unit` and `container` are set")
+                    .hint("Keep the one that starts the server."));
+            }
+            SourceConfig::Redis(RedisSource { server, unit, container, data_dir, config_file, include_aof })
+        }
+    })
+}
+
+fn reread_of(text: Option<&str>) -> Result<Option<u32>> {
+    Ok(match text {
+        None => Some(DEFAULT_REREAD_DAYS),
+        Some("never") => None,
+        Some(text) => Some((time::parse_duration(text)?.as_secs() / 86_400).clamp(1, 10_000) as u32),
     })
 }
 

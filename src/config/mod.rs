@@ -13,8 +13,12 @@ use crate::model::Name;
 use crate::repository::retention::Keep;
 use crate::repository::writer::WriterOptions;
 use crate::sources::files::FilesSource;
+use crate::sources::image::ImageSource;
 use crate::sources::postgres::PostgresSource;
+use crate::sources::redis::RedisSource;
+use crate::sources::volume::VolumeSource;
 use crate::storage::open::StorageOptions;
+use jiff::SignedDuration;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -35,6 +39,8 @@ pub struct Config {
     pub identity_file: Option<PathBuf>,
     /// Sources by name.
     pub sources: BTreeMap<Name, SourceConfig>,
+    /// The group of each source that has one.
+    pub groups: BTreeMap<Name, String>,
     /// Plans by name.
     pub plans: BTreeMap<Name, Plan>,
     /// How to write.
@@ -47,7 +53,13 @@ pub enum SourceConfig {
     /// Directories and files.
     Files(FilesSource),
     /// PostgreSQL databases.
-    Postgres(PostgresSource),
+    Postgres(Box<PostgresSource>),
+    /// Docker images.
+    Image(ImageSource),
+    /// A Redis or Valkey server.
+    Redis(RedisSource),
+    /// Docker volumes.
+    Volume(VolumeSource),
 }
 
 impl SourceConfig {
@@ -56,6 +68,9 @@ impl SourceConfig {
         match self {
             SourceConfig::Files(_) => "files",
             SourceConfig::Postgres(_) => "postgres",
+            SourceConfig::Image(_) => "image",
+            SourceConfig::Redis(_) => "redis",
+            SourceConfig::Volume(_) => "volume",
         }
     }
 }
@@ -71,4 +86,6 @@ pub struct Plan {
     pub keep: Keep,
     /// Whether the plan says how to stop and start an application.
     pub has_restore_section: bool,
+    /// How long what was there before a restore is kept.
+    pub keep_previous: SignedDuration,
 }

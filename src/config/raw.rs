@@ -1,6 +1,7 @@
 //! The keys as they are written. These names are the contract with every configuration file out there.
 
 use super::secret::Secret;
+use crate::sources::volume::WhileReading;
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
 use std::fmt::Display;
@@ -106,6 +107,47 @@ pub enum RawSource {
         one_file_system: bool,
         /// Read unchanged files again after so long, or `never`.
         reread: Option<String>,
+        /// Shares one quiet moment with the sources of the same group.
+        group: Option<String>,
+    },
+    /// `kind = "image"`
+    Image {
+        /// Images by name.
+        #[serde(default, deserialize_with = "list")]
+        images: Vec<String>,
+        /// Images of containers.
+        #[serde(default, deserialize_with = "list")]
+        containers: Vec<String>,
+        /// Images of the containers of a compose project.
+        compose_project: Option<String>,
+        /// Images of swarm services.
+        #[serde(default, deserialize_with = "list")]
+        services: Vec<String>,
+        /// Shares one quiet moment with the sources of the same group.
+        group: Option<String>,
+    },
+    /// `kind = "volume"`
+    Volume {
+        /// Names of volumes.
+        #[serde(default, deserialize_with = "some_list")]
+        volume: Option<Vec<String>>,
+        /// Volumes with this label, `KEY` or `KEY=VALUE`.
+        label: Option<String>,
+        /// Volumes of this compose project.
+        compose_project: Option<String>,
+        /// All volumes but these.
+        #[serde(default, deserialize_with = "some_list")]
+        all_but: Option<Vec<String>>,
+        /// What the users of the volumes do meanwhile.
+        #[serde(default)]
+        while_reading: WhileReading,
+        /// What to leave out.
+        #[serde(default, deserialize_with = "list")]
+        exclude: Vec<String>,
+        /// Read unchanged files again after so long, or `never`.
+        reread: Option<String>,
+        /// Shares one quiet moment with the sources of the same group.
+        group: Option<String>,
     },
     /// `kind = "postgres"`
     Postgres {
@@ -130,7 +172,50 @@ pub enum RawSource {
         big_tables: Option<String>,
         /// How many at once.
         jobs: Option<usize>,
+        /// Shares one quiet moment with the sources of the same group.
+        group: Option<String>,
     },
+    /// `kind = "redis"`
+    Redis {
+        /// `redis://USER@HOST:PORT`, `rediss://…`, `unix:///SOCKET`
+        url: String,
+        /// Password.
+        password: Option<Secret>,
+        /// File of the password.
+        password_file: Option<PathBuf>,
+        /// Certificates of authorities, PEM.
+        tls_ca: Option<PathBuf>,
+        /// Our certificate, PEM.
+        tls_cert: Option<PathBuf>,
+        /// Key of our certificate, PEM.
+        tls_key: Option<PathBuf>,
+        /// systemd unit of the server.
+        unit: Option<String>,
+        /// Container of the server: name or `PROJECT/SERVICE`.
+        container: Option<String>,
+        /// The server's directory on this host.
+        data_dir: Option<PathBuf>,
+        /// The server's `redis.conf` on this host.
+        config_file: Option<PathBuf>,
+        /// Store the append-only file besides.
+        #[serde(default)]
+        include_aof: bool,
+        /// Shares one quiet moment with the sources of the same group.
+        group: Option<String>,
+    },
+}
+
+impl RawSource {
+    /// The group, which every kind may have.
+    pub fn group(&self) -> Option<&String> {
+        match self {
+            RawSource::Files { group, .. }
+            | RawSource::Image { group, .. }
+            | RawSource::Postgres { group, .. }
+            | RawSource::Redis { group, .. }
+            | RawSource::Volume { group, .. } => group.as_ref(),
+        }
+    }
 }
 
 /// A list of names, or `"all"`.
@@ -175,6 +260,11 @@ pub struct RawKeep {
     pub yearly: Option<u32>,
     /// Everything younger, `14d`.
     pub within: Option<String>,
+}
+
+/// A list that may be missing.
+fn some_list<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Vec<String>>, D::Error> {
+    list(d).map(Some)
 }
 
 /// A boolean or a number, or from the environment its text. Needed within `[sources.NAME]` only: a tagged enum keeps

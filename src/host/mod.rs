@@ -2,6 +2,10 @@
 
 pub mod docker;
 pub mod exec;
+pub mod holders;
 pub mod machine;
+pub mod netns;
+pub mod processes;
+pub mod service;
 mod tail;
 mod user;

@@ -35,8 +35,8 @@ pub fn count(n: u64) -> String {
 /// A count with its noun: `1 file`, `1,204 files`.
 pub fn plural(n: u64, noun: &str) -> String {
     let many = match noun.strip_suffix('y') {
-        Some(stem) => format!("{stem}ies"),
-        None => format!("{noun}s"),
+        Some(stem) if !stem.ends_with(['a', 'e', 'o', 'u']) => format!("{stem}ies"),
+        _ => format!("{noun}s"),
     };
     format!("{} {}", count(n), if n == 1 { noun } else { &many })
 }

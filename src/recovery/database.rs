@@ -49,8 +49,8 @@ pub struct Databases {
     pub targets: Vec<Target>,
     /// What it was; empty when only undoing is asked for.
     pub facts: Vec<DatabaseFacts>,
-    /// The backup.
-    pub backup: BackupId,
+    /// The restore: what it stages and keeps is named by it.
+    pub id: BackupId,
     /// The source in the backup, and the reader; only staging needs them.
     pub from: Option<(Reader, SourceRecord)>,
     /// How to load.
@@ -272,7 +272,7 @@ impl Resource for Databases {
     async fn plan_staging(&self) -> Result<Note> {
         let server = self.address.reach().await?;
         let admin = server.admin().await?;
-        let id = self.backup.as_str();
+        let id = self.id.as_str();
         let staged = |t: &Target| Staged {
             live: t.live.clone(),
             staged: swap::beside(&t.live, "staged", id),
@@ -325,7 +325,7 @@ impl Resource for Databases {
         let mut exchanges = Vec::new();
         for staged in &staging.databases {
             let attributes = &self.facts(&staged.live)?.attributes;
-            exchanges.push(swap::plan(&admin, &staged.live, &staged.staged, self.backup.as_str(), attributes).await?);
+            exchanges.push(swap::plan(&admin, &staged.live, &staged.staged, self.id.as_str(), attributes).await?);
         }
         Ok(json!({ "exchanges": exchanges }))
     }

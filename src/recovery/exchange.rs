@@ -30,6 +30,18 @@ pub fn identity(path: &Path) -> Result<Option<Identity>> {
     }
 }
 
+/// Whether directories can be exchanged below `parent`: not on NFS, nor on the lower layers of an overlay. Leaves
+/// nothing behind.
+pub fn is_possible(parent: &Path) -> bool {
+    let name = |n| parent.join(format!(".backstay-probe-{:08x}-{n}", rand::random::<u32>()));
+    let (one, two) = (name(1), name(2));
+    let made = std::fs::create_dir(&one).and_then(|()| std::fs::create_dir(&two));
+    let possible = made.is_ok() && renameat_with(CWD, &one, CWD, &two, RenameFlags::EXCHANGE).is_ok();
+    let _ = std::fs::remove_dir(&one);
+    let _ = std::fs::remove_dir(&two);
+    possible
+}
+
 /// One exchange: what undo and a second look need, for the journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exchange {

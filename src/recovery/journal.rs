@@ -18,8 +18,8 @@ use std::path::{Path, PathBuf};
 /// What a restore is about; enough to make its steps anew.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Begin {
-    /// The restore's id: its UTC time.
-    pub id: String,
+    /// The restore's id: its UTC time and a random tail.
+    pub id: BackupId,
     /// Plan.
     pub plan: Name,
     /// Backup.
@@ -244,7 +244,7 @@ mod tests {
 
     fn begin() -> Begin {
         Begin {
-            id: "20260103T220000Z".into(),
+            id: BackupId::new(Timestamp::UNIX_EPOCH),
             plan: "erp".parse().unwrap(),
             backup: BackupId::new(Timestamp::UNIX_EPOCH),
             asked: json!({ "by": "root" }),

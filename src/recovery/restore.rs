@@ -1,13 +1,16 @@
 //! One restore from its beginning to its end, or from where a crash left it.
 
 use super::database::{self, Databases, Target};
-use super::engine::{Ended, Engine};
+use super::engine::{Ended, Engine, Step};
+use super::images::Images;
 use super::journal::{Begin, Journal, Record, State};
+use super::redis::{self, RedisResource, Wanted};
 use super::resource::{Compared, Findings, Previous, Resource};
 use super::rows::Rows;
 use super::steps;
-use super::tables::{self, Tables, Wanted};
+use super::tables::{self, Tables, WantedTables};
 use super::trees::Trees;
+use super::volume::DockerVolume;
 use crate::config::{Config, SourceConfig};
 use crate::error::{Error, Kind, Result};
 use crate::model::{BackupId, Name};
@@ -38,6 +41,9 @@ pub struct Asked {
     /// What of databases.
     #[serde(default)]
     pub what: What,
+    /// The restore that is taken back by this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback_of: Option<BackupId>,
 }
 
 /// What of one source.
@@ -50,6 +56,23 @@ pub enum Part {
         source: Name,
         /// Paths.
         paths: Vec<PathBuf>,
+    },
+    /// Volumes of a `volume` source: as it was named, and as it is to be.
+    Volumes {
+        /// Source.
+        source: Name,
+        /// Volume in the backup, and the one that is restored.
+        targets: Vec<(String, String)>,
+    },
+    /// Images of an `image` source.
+    Images {
+        /// Source.
+        source: Name,
+    },
+    /// The server of a `redis` source.
+    Redis {
+        /// Source.
+        source: Name,
     },
     /// Databases of a `postgres` source.
     Databases {
@@ -72,7 +95,7 @@ pub enum Part {
         /// Source.
         source: Name,
         /// Which, and where to.
-        wanted: Wanted,
+        wanted: WantedTables,
     },
 }
 
@@ -86,15 +109,15 @@ pub fn history(state_dir: &Path) -> PathBuf {
     state_dir.join("restores")
 }
 
-/// The resources of a restore. Without the manifest they can only be undone, without a reader not staged.
+/// The resources of a restore, which gives names to what they stage and keep. Without the manifest they can only be undone, without a reader not staged.
 ///
 /// # Errors
 /// [`Kind::Config`] when a source is not configured here, [`Kind::NotFound`] when the backup does not have it.
-pub fn resources(
+pub async fn resources(
     asked: &Asked,
     config: Option<&Config>,
     own: &[PathBuf],
-    backup: &BackupId,
+    id: &BackupId,
     manifest: Option<&Manifest>,
     reader: Option<&Reader>,
 ) -> Result<Vec<Arc<dyn Resource>>> {
@@ -106,10 +129,34 @@ pub fn resources(
             Part::Files { source, paths } => out.push(Arc::new(Trees {
                 source: source.to_string(),
                 paths: paths.clone(),
-                backup: backup.clone(),
+                id: id.clone(),
                 from: of(source)?,
                 own: own.to_vec(),
             })),
+            Part::Volumes { source, targets } => {
+                let from = of(source)?;
+                out.extend(targets.iter().map(|(volume, target)| {
+                    Arc::new(DockerVolume {
+                        name: target.clone(),
+                        of: volume.clone(),
+                        id: id.clone(),
+                        from: from.clone(),
+                        own: own.to_vec(),
+                    }) as Arc<dyn Resource>
+                }));
+            }
+            Part::Images { source } => {
+                out.push(Arc::new(Images { source: source.to_string(), from: of(source)? }));
+            }
+            Part::Redis { source } => {
+                let Some(SourceConfig::Redis(configured)) = config.and_then(|c| c.sources.get(source)) else {
+                    return Err(not_configured(source, "redis"));
+                };
+                let wanted = record(source)?.map(|r| Wanted::new(reader.cloned(), r)).transpose()?;
+                let service = redis::service_of(configured).await?;
+                let name = source.as_str();
+                out.push(Arc::new(RedisResource::new(name, id.clone(), configured.clone(), service, wanted)));
+            }
             Part::Databases { source, targets } => {
                 let configured = postgres(config, source)?;
                 out.push(Arc::new(Databases {
@@ -117,7 +164,7 @@ pub fn resources(
                     address: configured.address.clone(),
                     targets: targets.clone(),
                     facts: record(source)?.map(database::facts_of).transpose()?.unwrap_or_default(),
-                    backup: backup.clone(),
+                    id: id.clone(),
                     from: of(source)?,
                     options: options(asked, configured),
                     count_rows_up_to: configured.count_rows_up_to,
@@ -141,7 +188,7 @@ pub fn resources(
                     address: configured.address.clone(),
                     facts: record(source)?.map(|r| tables::facts_of(r, &wanted.database)).transpose()?,
                     wanted: wanted.clone(),
-                    backup: backup.clone(),
+                    id: id.clone(),
                     from: of(source)?,
                     options: wanted.options(options(asked, configured)),
                     count_rows_up_to: configured.count_rows_up_to,
@@ -168,12 +215,13 @@ fn options(asked: &Asked, configured: &PostgresSource) -> Options {
 fn postgres<'a>(config: Option<&'a Config>, source: &Name) -> Result<&'a PostgresSource> {
     match config.and_then(|c| c.sources.get(source)) {
         Some(SourceConfig::Postgres(configured)) => Ok(configured),
-        _ => Err(Error::new(
-            Kind::Config,
-            format!("source {source} is not configured here, so the server to restore to is unknown"),
-        )
-        .hint(format!("Add [sources.{source}] with kind = \"postgres\" and the url of the server."))),
+        _ => Err(not_configured(source, "postgres")),
     }
+}
+
+fn not_configured(source: &Name, kind: &str) -> Error {
+    Error::new(Kind::Config, format!("source {source} is not configured here, so the server to restore to is unknown"))
+        .hint(format!("Add [sources.{source}] with kind = \"{kind}\" and the url of the server."))
 }
 
 /// Looks at every target before any is touched.
@@ -195,6 +243,11 @@ pub struct Restore {
     state_dir: PathBuf,
 }
 
+/// An id for a restore that begins now; in the form of a backup's, since it too is a moment and a random tail.
+pub fn new_id() -> BackupId {
+    BackupId::new(Timestamp::now())
+}
+
 impl Restore {
     /// Begins: from here on there is a journal.
     ///
@@ -202,6 +255,7 @@ impl Restore {
     /// [`Kind::Busy`] when another restore is open on this host.
     pub fn begin(
         state_dir: &Path,
+        id: BackupId,
         plan: &Name,
         backup: &BackupId,
         asked: &Asked,
@@ -212,9 +266,9 @@ impl Restore {
         if file.exists() {
             return Err(open_restore(&file));
         }
-        let steps = steps::of_resources(&resources);
+        let steps = steps_of(state_dir, asked, &resources)?;
         let begin = Begin {
-            id: Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string(),
+            id,
             plan: plan.clone(),
             backup: backup.clone(),
             asked: json!(asked),
@@ -234,7 +288,8 @@ impl Restore {
         resources: Vec<Arc<dyn Resource>>,
         monitor: Arc<dyn Monitor>,
     ) -> Result<Self> {
-        let engine = Engine::new(steps::of_resources(&resources), journal, monitor)?;
+        let steps = steps_of(state_dir, &asked_of(&journal)?, &resources)?;
+        let engine = Engine::new(steps, journal, monitor)?;
         Ok(Restore { engine, resources, state_dir: state_dir.to_owned() })
     }
 
@@ -310,6 +365,14 @@ impl Restore {
             .filter(|(_, s)| s.starts_with("stage "))
             .filter_map(|(n, s)| Some((s.as_str(), journal.done(n)?)))
             .collect()
+    }
+}
+
+/// The steps of what is asked for.
+fn steps_of(state_dir: &Path, asked: &Asked, resources: &[Arc<dyn Resource>]) -> Result<Vec<Box<dyn Step>>> {
+    match &asked.rollback_of {
+        None => Ok(steps::of_resources(resources)),
+        Some(id) => Ok(super::rollback::steps(resources, &super::rollback::past(state_dir, id)?)),
     }
 }
 

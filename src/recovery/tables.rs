@@ -25,7 +25,7 @@ use std::collections::BTreeSet;
 
 /// Which tables, and where to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Wanted {
+pub struct WantedTables {
     /// The database, in the backup and live.
     pub database: String,
     /// The tables that were named.
@@ -51,7 +51,7 @@ pub enum To {
     },
 }
 
-impl Wanted {
+impl WantedTables {
     /// How they are staged. Rows that replace others need neither indexes nor owners.
     pub fn options(&self, options: Options) -> Options {
         let place = matches!(self.to, To::Place { .. });
@@ -88,7 +88,7 @@ pub fn facts_of(record: &SourceRecord, database: &str) -> Result<DatabaseFacts> 
 ///
 /// # Errors
 /// [`Kind::NotFound`] and [`Kind::Usage`] for names that are not there or that are there twice.
-pub async fn find(reader: &Reader, record: &SourceRecord, named: Named<'_>, to: To) -> Result<Wanted> {
+pub async fn find(reader: &Reader, record: &SourceRecord, named: Named<'_>, to: To) -> Result<WantedTables> {
     let targets = database::targets(record, named.database, None)?;
     let [target] = &targets[..] else {
         return Err(Error::new(Kind::Usage, "tables are of one database, and the source has several")
@@ -107,7 +107,7 @@ pub async fn find(reader: &Reader, record: &SourceRecord, named: Named<'_>, to: 
             .because(format!("{} and {}", one.full(), other.full()))
             .hint("Restore them one after the other, into two schemas."));
     }
-    Ok(Wanted {
+    Ok(WantedTables {
         database: target.database.clone(),
         tables,
         schema: named.schema.filter(|_| named.tables.is_empty()).map(str::to_owned),
@@ -125,11 +125,11 @@ pub struct Tables {
     /// The server.
     pub address: Address,
     /// What, and where to.
-    pub wanted: Wanted,
+    pub wanted: WantedTables,
     /// What the database was; nothing when only undoing is asked for.
     pub facts: Option<DatabaseFacts>,
-    /// The backup.
-    pub backup: BackupId,
+    /// The restore: what it stages and keeps is named by it.
+    pub id: BackupId,
     /// The source in the backup, and the reader; only staging needs them.
     pub from: Option<(Reader, SourceRecord)>,
     /// How to load.
@@ -268,7 +268,7 @@ impl Resource for Tables {
     async fn plan_staging(&self) -> Result<Note> {
         let admin = self.address.reach().await?.admin().await?;
         let roles = globals::missing(&admin, &self.globals().await?).await?;
-        let staged = swap::beside(&self.wanted.database, "staged", self.backup.as_str());
+        let staged = swap::beside(&self.wanted.database, "staged", self.id.as_str());
         Ok(json!(Staging { staged, roles, loaded: Vec::new(), warnings: Vec::new(), left_out: Vec::new() }))
     }
 
@@ -341,12 +341,12 @@ impl Resource for Tables {
 
     async fn plan_swap(&self, staged: &Note) -> Result<Note> {
         let staging: Staging = parse(staged)?;
-        let id = self.backup.as_str();
+        let id = self.id.as_str();
         Ok(json!(match &self.wanted.to {
             To::Schema(schema) => Swap::Adopt {
                 staged: staging.staged,
                 schema: schema.clone(),
-                comment: format!("restored from backup {id}; {:032x}", rand::random::<u128>()),
+                comment: format!("restored by restore {id}; {:032x}", rand::random::<u128>()),
             },
             To::Place { replica_mode, keep } => {
                 let server = self.address.reach().await?;

@@ -2,13 +2,16 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::repository::manifest::Artifact;
-use crate::repository::reader::{BlockingStream, Reader};
+use crate::repository::reader::{BlockingStream, Pieces, Reader};
 use crate::repository::segment::{Bytes, FileType};
+use crate::repository::selection::Selection;
 use crate::sources::files::untar::{Options, Restored, untar};
+use futures::StreamExt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 
 /// What the index says of a selection: for the comparison after writing.
 #[derive(Default)]
@@ -20,10 +23,6 @@ struct Expected {
     bytes: u64,
     /// Hard links whose first name is not selected: that name, and where its content must go.
     orphans: BTreeMap<Vec<u8>, Vec<Vec<u8>>>,
-}
-
-fn below(path: &[u8], root: &[u8]) -> bool {
-    root == b"." || path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
 }
 
 pub(super) fn member_name(path: &Path) -> Vec<u8> {
@@ -57,27 +56,47 @@ pub async fn into_directory(
         }
         Err(e) => return Err(Error::io("the target cannot be used", target, e).kind(Kind::Restore)),
     }
-    let roots: Vec<Vec<u8>> =
-        if paths.is_empty() { vec![b".".to_vec()] } else { paths.iter().map(|p| member_name(p)).collect() };
-    write(reader, artifact, roots, target, 0).await
+    let selection = if paths.is_empty() {
+        Selection::of(*b".")
+    } else {
+        Selection::new(paths.iter().map(|p| member_name(p)).collect())
+    };
+    write(reader, artifact, &selection, target, 0).await
 }
 
 /// Writes the selected members below `target` and compares counts with the index.
 pub(super) async fn write(
     reader: &Reader,
     artifact: &Artifact,
-    roots: Vec<Vec<u8>>,
+    selection: &Selection,
     target: &Path,
     strip: usize,
 ) -> Result<Restored> {
-    let expected = expect(reader, artifact, &roots).await?;
-    let options = Options { owners: rustix::process::geteuid().is_root(), strip };
+    write_as(reader, artifact, selection, target, Options { strip, ..as_we_are() }).await
+}
+
+/// Makes a directory that is there and empty what the root of the archive was.
+pub(super) async fn write_root(reader: &Reader, artifact: &Artifact, target: &Path) -> Result<Restored> {
+    let options = Options { root: true, ..as_we_are() };
+    write_as(reader, artifact, &Selection::of(*b"."), target, options).await
+}
+
+fn as_we_are() -> Options {
+    Options { owners: rustix::process::geteuid().is_root(), ..Options::default() }
+}
+
+async fn write_as(
+    reader: &Reader,
+    artifact: &Artifact,
+    selection: &Selection,
+    target: &Path,
+    options: Options,
+) -> Result<Restored> {
+    let strip = options.strip;
+    let expected = expect(reader, artifact, selection).await?;
     let orphans: BTreeSet<Vec<u8>> = expected.orphans.values().flatten().cloned().collect();
-    let (skip, chosen) = (orphans.clone(), roots.clone());
-    let wanted = move |e: &crate::repository::segment::Entry| {
-        e.path().is_some_and(|p| chosen.iter().any(|r| below(&p.0, r)) && !skip.contains(&p.0))
-    };
-    let mut restored = unpack(reader, artifact, wanted, target, &options).await?;
+    let pieces = reader.members(artifact, selection, move |e| e.path().is_some_and(|p| !orphans.contains(&p.0)));
+    let mut restored = unpack(pieces, target, &options).await?;
     for (first, links) in &expected.orphans {
         restored.links += place_orphan(reader, artifact, first, links, target, strip, &options).await?;
     }
@@ -91,14 +110,7 @@ pub(super) async fn write(
     Ok(restored)
 }
 
-async fn unpack(
-    reader: &Reader,
-    artifact: &Artifact,
-    wanted: impl Fn(&crate::repository::segment::Entry) -> bool + Send + 'static,
-    target: &Path,
-    options: &Options,
-) -> Result<Restored> {
-    let pieces = reader.stream(artifact, wanted);
+async fn unpack(pieces: Pieces, target: &Path, options: &Options) -> Result<Restored> {
     let (target, options) = (target.to_owned(), options.clone());
     let work = tokio::task::spawn_blocking(move || {
         let mut stream = BlockingStream::new(pieces);
@@ -109,13 +121,11 @@ async fn unpack(
     work.await.map_err(|_| Error::new(Kind::Internal, "the writing thread ended by a panic"))?
 }
 
-async fn expect(reader: &Reader, artifact: &Artifact, roots: &[Vec<u8>]) -> Result<Expected> {
+async fn expect(reader: &Reader, artifact: &Artifact, selection: &Selection) -> Result<Expected> {
     let mut expected = Expected::default();
-    for reference in &artifact.segments {
-        let segment = reader.catalog().segment(reference).await?;
-        for file in
-            segment.entries.iter().filter_map(|e| e.file.as_ref()).filter(|f| roots.iter().any(|r| below(&f.path.0, r)))
-        {
+    let mut segments = pin!(reader.catalog().read(selection.segments(&artifact.segments)));
+    while let Some((_, segment)) = segments.next().await {
+        for file in segment?.entries.iter().filter_map(|e| e.file.as_ref()).filter(|f| selection.contains(&f.path.0)) {
             match file.kind {
                 FileType::File => {
                     expected.files += 1;
@@ -126,7 +136,7 @@ async fn expect(reader: &Reader, artifact: &Artifact, roots: &[Vec<u8>]) -> Resu
                 FileType::Hardlink => {
                     expected.links += 1;
                     let first = file.link.clone().unwrap_or_default().0;
-                    if !roots.iter().any(|r| below(&first, r)) {
+                    if !selection.contains(&first) {
                         expected.orphans.entry(first).or_default().push(file.path.0.clone());
                     }
                 }
@@ -152,7 +162,9 @@ async fn place_orphan(
         .map_err(|e| Error::io("a directory for a hard link cannot be made", &aside, e).kind(Kind::Restore))?;
     let name = first.to_vec();
     let options = Options { strip: 0, ..options.clone() };
-    let unpacked = unpack(reader, artifact, move |e| e.path().is_some_and(|p| p.0 == name), &aside, &options).await;
+    // It may lie anywhere in the tree; only its own segments are read for it.
+    let pieces = reader.members(artifact, &Selection::of(first), move |e| e.path().is_some_and(|p| p.0 == name));
+    let unpacked = unpack(pieces, &aside, &options).await;
     let placed = unpacked.and_then(|_| {
         let from = aside.join(OsStr::from_bytes(first));
         for link in links {

@@ -6,9 +6,10 @@ use super::resource::{Class, Compared, Findings, Note, Previous, Resource, Space
 use super::select;
 use super::tree;
 use crate::error::{Error, Kind, Result};
-use crate::model::BackupId;
+use crate::model::{BackupId, size};
 use crate::repository::manifest::SourceRecord;
 use crate::repository::reader::Reader;
+use crate::repository::selection::Selection;
 use crate::sources::files::TREE;
 use crate::sources::files::untar::Restored;
 use async_trait::async_trait;
@@ -24,8 +25,8 @@ pub struct Trees {
     pub source: String,
     /// The paths.
     pub paths: Vec<PathBuf>,
-    /// The backup.
-    pub backup: BackupId,
+    /// The restore: what it stages and keeps is named by it.
+    pub id: BackupId,
     /// The source in the backup, and the reader; only staging needs them.
     pub from: Option<(Reader, SourceRecord)>,
     /// What an exchange must not take away from under this very run: its state, configuration, program, repository.
@@ -93,7 +94,7 @@ impl Trees {
         parents.reverse();
         Ok(Staged {
             path: path.to_owned(),
-            directory: parent.join(format!(".{}.backstay-{}", name.to_string_lossy(), self.backup)),
+            directory: parent.join(format!(".{}.backstay-{}", name.to_string_lossy(), self.id)),
             parents,
             files: 0,
             dirs: 0,
@@ -115,17 +116,15 @@ impl Trees {
             .map_err(|e| Error::io("the staging directory cannot be made", &staged.directory, e).kind(Kind::Restore))?;
         let member = tree::member_name(&staged.path);
         let depth = member.split(|b| *b == b'/').count() - 1;
-        let restored = tree::write(reader, artifact, vec![member], &staged.directory, depth).await?;
+        let restored = tree::write(reader, artifact, &Selection::of(member), &staged.directory, depth).await?;
         if exchange::identity(&staged.content())?.is_none() {
-            return Err(Error::new(Kind::NotFound, format!("backup {} does not hold this path", self.backup))
+            return Err(Error::new(Kind::NotFound, "the backup does not hold this path")
                 .at(staged.path.display())
                 .hint("`backstay find` searches a backup."));
         }
         staged.remember(&restored);
         // Files are synced as they are written; this is for what the file system keeps about them.
-        let synced = File::open(&staged.directory)
-            .map_err(std::io::Error::from)
-            .and_then(|d| rustix::fs::syncfs(&d).map_err(std::io::Error::from));
+        let synced = File::open(&staged.directory).and_then(|d| rustix::fs::syncfs(&d).map_err(std::io::Error::from));
         synced.map_err(|e| Error::io("what was staged cannot be synced", &staged.directory, e).kind(Kind::Restore))
     }
 
@@ -172,10 +171,13 @@ impl Resource for Trees {
             && free < needed
             && self.paths.len() == 1
         {
-            use crate::model::size::human;
             return Err(Error::new(
                 Kind::Refused,
-                format!("there is no room for a second copy: {} are needed, {} are free", human(*needed), human(*free)),
+                format!(
+                    "there is no room for a second copy: {} are needed, {} are free",
+                    size::human(*needed),
+                    size::human(*free)
+                ),
             )
             .at(place.display()));
         }
@@ -199,7 +201,7 @@ impl Resource for Trees {
     async fn verify(&self, staged: &Note) -> Result<Vec<Compared>> {
         let staging: Staging = parse(staged)?;
         let compared = |s: &Staged| {
-            let found = format!("{} files, {} directories, {} links, {} bytes", s.files, s.dirs, s.links, s.bytes);
+            let found = format!("{}, {}", size::plural(s.files, "file"), size::human(s.bytes));
             let there = exchange::identity(&s.content()).is_ok_and(|i| i.is_some());
             let what = s.path.display().to_string();
             Compared { what, expected: found.clone(), found: if there { found } else { "nothing".into() }, good: there }
@@ -224,7 +226,7 @@ impl Resource for Trees {
         let exchanges: Vec<Exchange> = staging
             .paths
             .iter()
-            .map(|s| exchange::plan(&s.path, &s.content(), self.backup.as_str()))
+            .map(|s| exchange::plan(&s.path, &s.content(), self.id.as_str()))
             .collect::<Result<_>>()?;
         Ok(json!({ "exchanges": exchanges }))
     }

@@ -3,7 +3,7 @@
 //! What a store lists is the truth about which backups exist; the cache only saves reading the same bytes
 //! again. Manifests are cached sealed and authenticated on each use; segments are cached by their name, which is
 //! the keyed hash of their body, and compared with it on each use. So a damaged cache costs a download and
-//! nothing else.
+//! nothing else. A reader without a folder keeps a bounded part of the segments in memory, since it reads each twice.
 
 use super::layout;
 use super::manifest::Manifest;
@@ -12,13 +12,15 @@ use super::segment::{Segment, SegmentRef};
 use super::vault::{Vault, parse_record};
 use crate::error::{Error, Kind, Result};
 use crate::model::{BackupId, Name, PackId, PackKey};
-use futures::{StreamExt, TryStreamExt, stream};
-use std::collections::HashSet;
+use futures::{Stream, StreamExt, TryStreamExt, stream};
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Requests in flight when many small objects are read.
 const PARALLEL: usize = 16;
+/// Bytes of segments, compressed, that are kept in memory in place of a cache folder: those of about a million files.
+const KEPT: usize = 48 << 20;
 /// The greatest size of a segment's body.
 const MAX_SEGMENT: usize = record::MAX_BODY;
 
@@ -26,13 +28,47 @@ const MAX_SEGMENT: usize = record::MAX_BODY;
 #[derive(Clone, Debug)]
 pub struct Catalog {
     vault: Arc<Vault>,
-    cache: Option<PathBuf>,
+    cache: Cache,
+}
+
+/// Where what was read is kept.
+#[derive(Clone, Debug)]
+enum Cache {
+    Nowhere,
+    Folder(PathBuf),
+    Memory(Arc<Mutex<Kept>>),
+}
+
+/// Segments, compressed as in the folder, until they are [`KEPT`] bytes. What is there stays: whoever reads a long list
+/// twice finds its beginning, where the newest ones would be gone when they are asked for.
+#[derive(Debug, Default)]
+struct Kept {
+    frames: HashMap<PackId, Vec<u8>>,
+    bytes: usize,
+}
+
+impl Cache {
+    fn folder(&self) -> Option<&Path> {
+        match self {
+            Cache::Folder(path) => Some(path),
+            Cache::Nowhere | Cache::Memory(_) => None,
+        }
+    }
 }
 
 impl Catalog {
     /// A catalog of a vault; without a cache folder everything is read from the store, as `check` wants it.
     pub fn new(vault: Arc<Vault>, cache: Option<PathBuf>) -> Self {
-        Catalog { vault, cache }
+        Catalog { vault, cache: cache.map_or(Cache::Nowhere, Cache::Folder) }
+    }
+
+    /// The same for whom reads segments several times: without a folder, some are kept in memory.
+    #[must_use]
+    pub fn remembering(mut self) -> Self {
+        if let Cache::Nowhere = self.cache {
+            self.cache = Cache::Memory(Arc::default());
+        }
+        self
     }
 
     /// The vault.
@@ -55,7 +91,7 @@ impl Catalog {
     /// [`Kind::NotFound`] when there is none, [`Kind::Damaged`] when it is not authentic.
     pub async fn manifest(&self, plan: &Name, id: &BackupId) -> Result<Manifest> {
         let key = layout::manifest(plan, id);
-        let cached = self.cache.as_ref().map(|c| c.join("manifests").join(plan.as_str()).join(id.as_str()));
+        let cached = self.cache.folder().map(|c| c.join("manifests").join(plan.as_str()).join(id.as_str()));
         if let Some(sealed) = cached.as_ref().and_then(|p| std::fs::read(p).ok())
             && let Ok(body) = self.vault.open_record(RecordKind::Manifest, &key, &sealed)
         {
@@ -143,7 +179,13 @@ impl Catalog {
 
     /// The body of a segment from the cache, if it is there and sound.
     pub fn cached_body(&self, reference: &SegmentRef) -> Option<Vec<u8>> {
-        let frame = std::fs::read(cached_segment(self.cache.as_ref()?, &reference.object.id)).ok()?;
+        let frame = match &self.cache {
+            Cache::Nowhere => return None,
+            Cache::Folder(cache) => std::fs::read(cached_segment(cache, &reference.object.id)).ok()?,
+            Cache::Memory(kept) => {
+                kept.lock().unwrap_or_else(PoisonError::into_inner).frames.get(&reference.object.id)?.clone()
+            }
+        };
         let body = record::decompress(&frame, MAX_SEGMENT).ok()?;
         (self.vault.secret.name_of(&body) == reference.object.id).then_some(body)
     }
@@ -175,21 +217,48 @@ impl Catalog {
 
     /// Puts a segment into the cache; a full disk only costs a download later.
     pub fn keep_segment(&self, id: &PackId, body: &[u8]) {
-        if let Some(cache) = &self.cache
-            && let Ok(frame) = zstd::bulk::compress(body, 1)
-        {
-            keep(&cached_segment(cache, id), &frame);
+        if let Cache::Nowhere = self.cache {
+            return;
+        }
+        let Ok(frame) = zstd::bulk::compress(body, 1) else { return };
+        match &self.cache {
+            Cache::Nowhere => {}
+            Cache::Folder(cache) => keep(&cached_segment(cache, id), &frame),
+            Cache::Memory(kept) => {
+                let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+                if kept.bytes + frame.len() <= KEPT && !kept.frames.contains_key(id) {
+                    kept.bytes += frame.len();
+                    kept.frames.insert(*id, frame);
+                }
+            }
         }
     }
 
-    /// Several segments, read ahead in parallel and given in order.
+    /// Segments in the order of their references, a few of them read ahead.
+    pub fn read(
+        &self,
+        references: Vec<SegmentRef>,
+    ) -> impl Stream<Item = (SegmentRef, Result<Segment>)> + Send + use<> {
+        let catalog = self.clone();
+        stream::iter(references)
+            .map(move |reference| {
+                let catalog = catalog.clone();
+                async move {
+                    let segment = catalog.segment(&reference).await;
+                    (reference, segment)
+                }
+            })
+            .buffered(PARALLEL)
+    }
+
+    /// All of these segments.
     pub async fn segments(&self, references: &[SegmentRef]) -> Result<Vec<Segment>> {
-        stream::iter(references).map(|r| self.segment(r)).buffered(PARALLEL).try_collect().await
+        self.read(references.to_vec()).map(|(_, segment)| segment).try_collect().await
     }
 
     /// Removes from the cache all but these segments and manifests.
     pub fn sweep_cache(&self, segments: &HashSet<PackId>, manifests: &HashSet<(Name, BackupId)>) {
-        let Some(cache) = &self.cache else { return };
+        let Some(cache) = self.cache.folder() else { return };
         let manifests: HashSet<(&str, &str)> = manifests.iter().map(|(p, id)| (p.as_str(), id.as_str())).collect();
         for entry in read_two_levels(&cache.join("meta")) {
             if !entry.1.parse::<PackId>().is_ok_and(|id| segments.contains(&id)) {

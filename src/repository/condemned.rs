@@ -8,8 +8,10 @@ use super::record::RecordKind;
 use super::vault::Vault;
 use crate::error::{Error, Kind, Result};
 use crate::model::PackKey;
+use futures::StreamExt;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
+use std::pin::pin;
 
 /// A run that began so long after a record was stored has seen it. Both times are the store's; this is for stores
 /// whose servers disagree a little.
@@ -71,11 +73,12 @@ impl Records {
     /// Those of the store, and [`Kind::Key`] or [`Kind::Newer`] when others can read what this host cannot.
     pub async fn read(vault: &Vault) -> Result<Records> {
         let mut records = Records::default();
-        for object in vault.list(layout::CONDEMNED).await? {
-            match vault.read_record::<Condemned>(RecordKind::Condemned, &object.key).await {
-                Ok(Some(record)) => records.readable.push((object.key, record)),
-                // One that went between listing and reading was carried out by another prune.
-                Ok(None) => {}
+        // They are read side by side: what counts is that all of them are read before anything else is. One that goes
+        // between listing and reading was carried out by another prune.
+        let mut read = pin!(vault.records::<Condemned>(RecordKind::Condemned, layout::CONDEMNED).await?);
+        while let Some((object, record)) = read.next().await {
+            match record {
+                Ok(record) => records.readable.push((object.key, record)),
                 Err(why) if why.kind == Kind::Damaged => {
                     records.unreadable.push(Unreadable { key: object.key, stored: object.modified, why })
                 }

@@ -8,9 +8,11 @@ use super::vault::Vault;
 use crate::error::Result;
 use crate::model::{BackupId, Name, PackKey};
 use crate::storage::DeleteOutcome;
+use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
+use std::pin::pin;
 
 /// When a mark was made, and why.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -60,10 +62,10 @@ pub async fn release(vault: &Vault, folder: &str, plan: &Name, id: &BackupId) ->
 /// The backups that carry a mark of a folder. Each mark is authenticated: a store cannot make one up.
 pub async fn marked(vault: &Vault, folder: &str, kind: RecordKind) -> Result<HashSet<(Name, BackupId)>> {
     let mut found = HashSet::new();
-    for object in vault.list(folder).await? {
-        if let Some(about) = layout::parse_about_backup(folder, &object.key)
-            && vault.read_record::<Mark>(kind, &object.key).await?.is_some()
-        {
+    let mut read = pin!(vault.records::<Mark>(kind, folder).await?);
+    while let Some((object, mark)) = read.next().await {
+        if let Some(about) = layout::parse_about_backup(folder, &object.key) {
+            mark?;
             found.insert(about);
         }
     }
@@ -105,12 +107,15 @@ pub async fn forget(vault: &Vault, backups: &[(Name, BackupId)]) -> Result<Forge
     let at = vault.now().await?;
     let record = Forgotten { format: 1, at, backups: backups.to_vec() };
     vault.write_record(RecordKind::Forgotten, &layout::record(layout::FORGOTTEN, &BackupId::new(at)), &record).await?;
-    for (plan, id) in backups {
-        match vault.delete(&layout::manifest(plan, id)).await {
-            Ok(DeleteOutcome::Gone) => report.removed.push((plan.clone(), id.clone())),
-            Ok(DeleteOutcome::Retained) => report.retained.push((plan.clone(), id.clone())),
+    // Side by side: the record names all of them, so any part of them may be gone when this is killed.
+    let manifests = backups.iter().map(|(plan, id)| layout::manifest(plan, id)).collect();
+    let mut deleted = pin!(vault.delete_all(manifests).zip(stream::iter(backups)));
+    while let Some((outcome, backup)) = deleted.next().await {
+        match outcome {
+            Ok((_, DeleteOutcome::Gone)) => report.removed.push(backup.clone()),
+            Ok((_, DeleteOutcome::Retained)) => report.retained.push(backup.clone()),
             // Credentials that may not delete are how a host is made append-only; a machine that may forgets them.
-            Err(e) if e.denied => report.retained.push((plan.clone(), id.clone())),
+            Err(e) if e.denied => report.retained.push(backup.clone()),
             Err(e) => return Err(e),
         }
     }
@@ -131,10 +136,9 @@ pub async fn missing_predecessors(
         .collect();
     if !missing.is_empty() {
         let mut forgotten = HashSet::new();
-        for object in vault.list(layout::FORGOTTEN).await? {
-            if let Some(record) = vault.read_record::<Forgotten>(RecordKind::Forgotten, &object.key).await? {
-                forgotten.extend(record.backups);
-            }
+        let mut read = pin!(vault.records::<Forgotten>(RecordKind::Forgotten, layout::FORGOTTEN).await?);
+        while let Some((_, record)) = read.next().await {
+            forgotten.extend(record?.backups);
         }
         missing.retain(|m| !forgotten.contains(m));
     }
@@ -147,10 +151,9 @@ pub async fn is_hidden(catalog: &Catalog, plan: &Name, id: &BackupId) -> Result<
     if catalog.ids(Some(plan)).await?.iter().any(|(_, listed)| listed == id) {
         return Ok(false);
     }
-    for object in catalog.vault().list(layout::FORGOTTEN).await? {
-        if let Some(record) = catalog.vault().read_record::<Forgotten>(RecordKind::Forgotten, &object.key).await?
-            && record.backups.iter().any(|(p, i)| p == plan && i == id)
-        {
+    let mut read = pin!(catalog.vault().records::<Forgotten>(RecordKind::Forgotten, layout::FORGOTTEN).await?);
+    while let Some((_, record)) = read.next().await {
+        if record?.backups.iter().any(|(p, i)| p == plan && i == id) {
             return Ok(false);
         }
     }
@@ -168,11 +171,11 @@ pub async fn record_proof(vault: &Vault, key_name: &str) -> Result<Timestamp> {
 /// When each key was last proven, by the key's name.
 pub async fn proofs(vault: &Vault) -> Result<std::collections::BTreeMap<String, Timestamp>> {
     let mut last = std::collections::BTreeMap::new();
-    for object in vault.list(layout::PROVEN).await? {
-        if let Some(mark) = vault.read_record::<Mark>(RecordKind::Proven, &object.key).await? {
-            let at = last.entry(mark.note).or_insert(mark.at);
-            *at = mark.at.max(*at);
-        }
+    let mut read = pin!(vault.records::<Mark>(RecordKind::Proven, layout::PROVEN).await?);
+    while let Some((_, mark)) = read.next().await {
+        let mark = mark?;
+        let at = last.entry(mark.note).or_insert(mark.at);
+        *at = mark.at.max(*at);
     }
     Ok(last)
 }

@@ -21,5 +21,6 @@ pub mod retention;
 pub mod seal;
 pub mod secrets;
 pub mod segment;
+pub mod selection;
 pub mod vault;
 pub mod writer;

@@ -29,15 +29,14 @@ use super::vault::Vault;
 use crate::error::{Error, Kind, Result};
 use crate::model::{BackupId, PackId, PackKey};
 use crate::storage::DeleteOutcome;
-use futures::{StreamExt, stream};
+use futures::{StreamExt, TryStreamExt};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use std::collections::{HashMap, HashSet};
+use std::pin::pin;
 
 /// Packs named in one condemned record.
 const PER_RECORD: usize = 20_000;
-/// Deletes in flight.
-const PARALLEL: usize = 16;
 /// Objects stored less long ago than this are most likely those of a run under way, and are left for a later
 /// prune. Only a courtesy: condemning them would lose nothing, but the next run would store them again.
 const YOUNG: SignedDuration = SignedDuration::from_hours(12);
@@ -97,11 +96,13 @@ impl Live {
 
 async fn live(catalog: &Catalog, segments: HashMap<PackKey, SegmentRef>, damaged: &HashSet<PackKey>) -> Result<Live> {
     let mut live = Live::default();
-    for (object, reference) in segments {
-        let segment = catalog.segment(&reference).await.map_err(|e| {
+    // The manifests were read by now, and a segment never changes: the order among these does not matter.
+    let mut read = pin!(catalog.read(segments.into_values().collect()));
+    while let Some((reference, segment)) = read.next().await {
+        let segment = segment.map_err(|e| {
             e.do_instead("Prune stops here, since what this segment names is unknown. Run `backstay check`.")
         })?;
-        live.segments.insert(object);
+        live.segments.insert(reference.object);
         live.packs.extend(segment.packs.iter().map(|p| p.key));
     }
     let named = |key: &&PackKey| live.packs.contains(key) || live.segments.contains(key);
@@ -141,6 +142,8 @@ pub async fn prune(catalog: &Catalog, options: PruneOptions) -> Result<PruneRepo
         }
     }
 
+    // One record after the other, and within one first the objects, then the record that forbids their names, then the
+    // removal of the old one: a kill at any moment leaves the names forbidden.
     let mut still_condemned: HashSet<PackKey> = HashSet::new();
     for (key, record) in &records.readable {
         let due = record.at + vault.grace();
@@ -164,9 +167,9 @@ pub async fn prune(catalog: &Catalog, options: PruneOptions) -> Result<PruneRepo
     let present = condemn(vault, &live, &still_condemned, &damaged, options, &mut report).await?;
     if !options.dry_run {
         // A mark on an object that is gone and that nobody names tells nobody anything.
-        for mark in damaged.iter().filter(|m| !present.contains(m) && !live.has_pack(m) && !live.has_segment(m)) {
-            vault.delete(&layout::damaged(mark)).await?;
-        }
+        let idle = damaged.iter().filter(|m| !present.contains(m) && !live.has_pack(m) && !live.has_segment(m));
+        let marks: Vec<String> = idle.map(layout::damaged).collect();
+        vault.delete_all(marks).try_for_each(|_| async { Ok(()) }).await?;
         catalog.sweep_cache(&live.segments.iter().map(|s| s.id).collect(), &manifests);
     }
     Ok(report)
@@ -192,11 +195,10 @@ async fn carry_out(
         report.deleted_objects += doomed.len() as u64;
         return Ok(true);
     }
-    let mut results =
-        stream::iter(doomed).map(|key| async move { vault.delete(&key).await }).buffer_unordered(PARALLEL);
     let mut retained = 0;
-    while let Some(result) = results.next().await {
-        match result? {
+    let mut deleted = pin!(vault.delete_all(doomed));
+    while let Some(result) = deleted.next().await {
+        match result?.1 {
             DeleteOutcome::Gone => report.deleted_objects += 1,
             DeleteOutcome::Retained => retained += 1,
         }
@@ -235,25 +237,26 @@ async fn condemn(
     let young = YOUNG.min(vault.grace());
     let now = vault.now().await?;
     let (mut packs, mut segments, mut present) = (Vec::new(), Vec::new(), HashSet::new());
-    // In passes by prefix, so that the names of a large vault are never in memory at once.
-    for fan in 0..=255u8 {
-        for folder in [layout::PACKS, layout::META] {
-            for object in vault.list(&format!("{folder}{fan:02x}/")).await? {
-                let Some(key) = object.key.rsplit('/').next().and_then(|n| n.parse::<PackKey>().ok()) else { continue };
-                let (lives, list) = if folder == layout::PACKS {
-                    (live.has_pack(&key), &mut packs)
-                } else {
-                    (live.has_segment(&key), &mut segments)
-                };
-                present.extend(damaged.get(&key));
-                if lives {
-                    report.live_objects += 1;
-                    report.live_bytes += object.size;
-                } else if !condemned.contains(&key) && now.duration_since(object.modified) >= young {
-                    list.push(key);
-                    report.condemned_objects += 1;
-                    report.condemned_bytes += object.size;
-                }
+    // By prefix, so that the names of a large vault are never in memory at once. The listings have no order among them:
+    // each comes after the manifests and after `now`, and nothing is written before the last one.
+    let folders = (0..=255u8).flat_map(|fan| [layout::PACKS, layout::META].map(|f| format!("{f}{fan:02x}/"))).collect();
+    let mut listings = pin!(vault.lists(folders));
+    while let Some(listed) = listings.next().await {
+        for object in listed? {
+            let Some(key) = object.key.rsplit('/').next().and_then(|n| n.parse::<PackKey>().ok()) else { continue };
+            let (lives, list) = if object.key.starts_with(layout::PACKS) {
+                (live.has_pack(&key), &mut packs)
+            } else {
+                (live.has_segment(&key), &mut segments)
+            };
+            present.extend(damaged.get(&key));
+            if lives {
+                report.live_objects += 1;
+                report.live_bytes += object.size;
+            } else if !condemned.contains(&key) && now.duration_since(object.modified) >= young {
+                list.push(key);
+                report.condemned_objects += 1;
+                report.condemned_bytes += object.size;
             }
         }
     }

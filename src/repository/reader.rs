@@ -9,6 +9,7 @@ use super::manifest::Artifact;
 use super::record;
 use super::seal::{self, OpenError};
 use super::segment::{Entry, PackInfo, Segment, SegmentRef};
+use super::selection::Selection;
 use crate::error::{Error, Kind, Result};
 use crate::model::PackKey;
 use crate::telemetry::monitor::{Event, Monitor};
@@ -26,6 +27,9 @@ const AHEAD_IN_RANGE: usize = 3;
 const KEPT: usize = 12;
 /// Ranges handed over in one piece.
 const HAND_OVER: usize = 4;
+
+/// Bytes of an artifact as they come.
+pub type Pieces = mpsc::Receiver<Result<Bytes>>;
 
 type Cell = Arc<OnceCell<Bytes>>;
 
@@ -53,7 +57,7 @@ impl Reader {
             return Err(Error::new(Kind::Key, "this needs an identity of the vault, and this host is sealed")
                 .hint("Give the recovery identity with --identity FILE, or a passphrase with --passphrase-file."));
         }
-        Ok(Reader { catalog, kept: Arc::default(), monitor })
+        Ok(Reader { catalog: catalog.remembering(), kept: Arc::default(), monitor })
     }
 
     /// The catalog that this reader reads by.
@@ -107,15 +111,28 @@ impl Reader {
         opened.await.map_err(|_| Error::new(Kind::Internal, "a reading task is gone"))?
     }
 
-    /// A stream of an artifact's bytes, or of the members that `wanted` picks, in order. The channel is bounded;
-    /// an error ends it.
-    pub fn stream(
+    /// A stream of an artifact's bytes, or of the entries that `wanted` picks out of all of them, in order. The channel is
+    /// bounded; an error ends it.
+    pub fn stream(&self, artifact: &Artifact, wanted: impl Fn(&Entry) -> bool + Send + 'static) -> Pieces {
+        self.entries(artifact.segments.clone(), wanted)
+    }
+
+    /// A stream of those members of a tree that are selected and that `wanted` picks, in order. Only segments that can
+    /// hold them are read.
+    pub fn members(
         &self,
         artifact: &Artifact,
+        selection: &Selection,
         wanted: impl Fn(&Entry) -> bool + Send + 'static,
-    ) -> mpsc::Receiver<Result<Bytes>> {
-        let segments = artifact.segments.iter().map(|s| (s.clone(), ())).collect();
-        self.deliver(segments, AHEAD, move |segment, ()| {
+    ) -> Pieces {
+        let selected = selection.clone();
+        self.entries(selection.segments(&artifact.segments), move |e| {
+            e.path().is_some_and(|p| selected.contains(&p.0)) && wanted(e)
+        })
+    }
+
+    fn entries(&self, segments: Vec<SegmentRef>, wanted: impl Fn(&Entry) -> bool + Send + 'static) -> Pieces {
+        self.deliver(segments.into_iter().map(|s| (s, ())).collect(), AHEAD, move |segment, ()| {
             jobs(
                 segment
                     .entries
@@ -128,7 +145,7 @@ impl Reader {
     }
 
     /// A stream of `length` bytes of an artifact from `offset` on. What lies before and behind is not fetched.
-    pub fn range(&self, artifact: &Artifact, offset: u64, length: u64) -> mpsc::Receiver<Result<Bytes>> {
+    pub fn range(&self, artifact: &Artifact, offset: u64, length: u64) -> Pieces {
         let end = offset.saturating_add(length);
         let mut begin = 0;
         let mut segments = Vec::new();
@@ -155,7 +172,7 @@ impl Reader {
         segments: Vec<(SegmentRef, T)>,
         ahead: usize,
         mut pick: impl FnMut(&Segment, T) -> Vec<Job> + Send + 'static,
-    ) -> mpsc::Receiver<Result<Bytes>> {
+    ) -> Pieces {
         let (sender, receiver) = mpsc::channel(HAND_OVER);
         let reader = self.clone();
         tokio::spawn(async move {
@@ -262,14 +279,14 @@ fn jobs(runs: impl Iterator<Item = (PackInfo, u32, u32)>) -> Vec<Job> {
 
 /// A blocking reader over a stream of pieces, for code that parses.
 pub struct BlockingStream {
-    pieces: mpsc::Receiver<Result<Bytes>>,
+    pieces: Pieces,
     current: Bytes,
     failed: Option<Error>,
 }
 
 impl BlockingStream {
     /// Wraps the receiver; use it on a thread that may block.
-    pub fn new(pieces: mpsc::Receiver<Result<Bytes>>) -> Self {
+    pub fn new(pieces: Pieces) -> Self {
         BlockingStream { pieces, current: Bytes::new(), failed: None }
     }
 

@@ -10,6 +10,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::{Name, VaultId};
 use crate::storage::{self, ObjectInfo, ObjectStore, PutOutcome};
 use bytes::Bytes;
+use futures::{Stream, StreamExt, stream};
 use jiff::{SignedDuration, Timestamp};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,9 @@ use std::sync::Arc;
 
 /// The format that this version writes; it reads this and everything older.
 pub const FORMAT: u32 = 1;
+
+/// Requests in flight for many small objects.
+const PARALLEL: usize = 16;
 
 /// The content of `vault.json`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -150,9 +154,40 @@ impl Vault {
         Ok(found)
     }
 
+    /// Lists folders side by side; the listings come in the given order, and only a few are in memory at once.
+    pub fn lists(&self, folders: Vec<String>) -> impl Stream<Item = Result<Vec<ObjectInfo>>> + Send {
+        stream::iter(folders).map(move |folder| async move { self.list(&folder).await }).buffered(PARALLEL)
+    }
+
     /// Deletes an object; see the port for what comes back.
     pub async fn delete(&self, key: &str) -> Result<storage::DeleteOutcome> {
         Ok(self.store.delete(&self.full_key(key)).await?)
+    }
+
+    /// Deletes objects side by side, for deletes that have no order among them; what came of each, in the given order.
+    /// When one fails, others may be gone.
+    pub fn delete_all(&self, keys: Vec<String>) -> impl Stream<Item = Result<(String, storage::DeleteOutcome)>> + Send {
+        stream::iter(keys)
+            .map(move |key| async move {
+                let outcome = self.delete(&key).await?;
+                Ok((key, outcome))
+            })
+            .buffered(PARALLEL)
+    }
+
+    /// Reads the records of a folder side by side, in the order of their keys, each with its own result. One that went
+    /// since it was listed is left out.
+    pub async fn records<T: DeserializeOwned + Send>(
+        &self,
+        kind: RecordKind,
+        folder: &str,
+    ) -> Result<impl Stream<Item = (ObjectInfo, Result<T>)> + Send> {
+        let listed = self.list(folder).await?;
+        let read = stream::iter(listed).map(move |object| async move {
+            let record = self.read_record::<T>(kind, &object.key).await.transpose();
+            record.map(|record| (object, record))
+        });
+        Ok(read.buffered(PARALLEL).filter_map(|found| async { found }))
     }
 
     /// The store's clock.

@@ -4,13 +4,19 @@
 //! one, see `docs/adding-a-source.md`.
 
 pub mod files;
+pub mod image;
 pub mod postgres;
+pub mod redis;
+pub mod url;
+pub mod volume;
+pub mod window;
 
 use crate::error::Result;
 use crate::repository::writer::{BackupWriter, PendingArtifact};
 use crate::telemetry::monitor::Monitor;
 use async_trait::async_trait;
 use std::sync::Arc;
+use window::{Hold, Window};
 
 /// What a source delivers when everything in it ended well.
 pub struct Delivered {
@@ -28,8 +34,22 @@ pub trait Source: Send + Sync {
     /// The kind in the configuration.
     fn kind(&self) -> &'static str;
 
+    /// What must stand still while this source reaches its consistent point. Asked before anything is stopped.
+    ///
+    /// # Errors
+    /// When that cannot be found out, or cannot be asked for.
+    async fn holds(&self) -> Result<Vec<Hold>> {
+        Ok(Vec::new())
+    }
+
+    /// Containers that must run while this source is read, as they are configured: a dump needs its server.
+    fn needs(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// Reads the whole source. An artifact counts only when this returns `Ok`: the exit status of a producer has
-    /// been read by then.
+    /// been read by then. Nothing is read before `window` is ready; as soon as the rest no longer depends on
+    /// anybody standing still, `window` is done, or else when this returns.
     ///
     /// # Errors
     /// [`crate::error::Kind::Source`] with what could not be read.
@@ -38,5 +58,6 @@ pub trait Source: Send + Sync {
         name: &crate::model::Name,
         writer: &BackupWriter,
         monitor: Arc<dyn Monitor>,
+        window: &Window,
     ) -> Result<Delivered>;
 }

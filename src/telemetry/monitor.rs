@@ -12,6 +12,8 @@ pub enum Event {
     SourceStarted(Name),
     /// A source ended; the text is why it failed.
     SourceEnded(Name, Result<(), String>),
+    /// A group of sources, or one, needed the application to stand still for so many seconds, until it was put back.
+    StoodStill(String, f64),
     /// About how many bytes will come, once that is known.
     Expect(u64),
     /// Bytes of input that were read, or known to be unchanged without reading.

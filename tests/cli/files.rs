@@ -219,12 +219,12 @@ fn a_hard_link_whose_first_name_was_not_picked_comes_with_its_content() {
 fn what_was_there_stays_beside_what_is_restored() {
     let w = World::new();
     w.file("f", "good");
-    let m = w.backup();
+    w.backup();
     w.file("f", "bad");
     w.file("new-since", "x");
     w.run(&["restore", "--yes"]).code(0).says(&["_before_", "is kept"]);
     assert_eq!(fs::read(w.path().join("tree/f")).unwrap(), b"good");
-    let before = w.path().join(format!("tree_before_{}", m["id"].as_str().unwrap()));
+    let before = w.path().join(format!("tree_before_{}", w.last_restore()));
     assert_eq!(fs::read(before.join("f")).unwrap(), b"bad");
     assert_eq!(fs::read(before.join("new-since")).unwrap(), b"x");
     // Twice does not overwrite the first previous copy.

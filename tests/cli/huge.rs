@@ -30,7 +30,7 @@ async fn backup_with(w: &World, monitor: Arc<dyn Monitor>) -> Manifest {
         .iter()
         .map(|(name, source)| match source {
             SourceConfig::Files(files) => (name.clone(), Arc::new(files.clone()) as Arc<dyn Source>),
-            SourceConfig::Postgres(_) => unreachable!("there are trees only"),
+            _ => unreachable!("there are trees only"),
         })
         .collect();
     let mut options = config.writer.clone();
@@ -39,10 +39,12 @@ async fn backup_with(w: &World, monitor: Arc<dyn Monitor>) -> Manifest {
     let job = Job {
         plan: "p".parse().unwrap(),
         sources,
+        groups: config.groups.clone(),
         whole_plan: true,
         config_text: config.text.clone(),
         machine: backstay::host::machine::machine(&config.state_dir).unwrap(),
         journal: config.state_dir.join("uploads/p"),
+        state_dir: config.state_dir.clone(),
         options,
     };
     let cache = Some(config.state_dir.join("cache").join(vault.header.vault.to_string()));

@@ -115,6 +115,13 @@ impl World {
         self.run(&["--json", "backup"]).code(0).json()
     }
 
+    /// The id of the last restore.
+    pub fn last_restore(&self) -> String {
+        let journals = std::fs::read_dir(self.path().join("state/restores")).unwrap();
+        let ids = journals.filter_map(|e| e.unwrap().file_name().to_str()?.strip_suffix(".journal").map(str::to_owned));
+        ids.max().unwrap()
+    }
+
     pub fn shipped(&self) -> u64 {
         self.backup()["stats"]["shipped"].as_u64().unwrap()
     }

@@ -66,6 +66,11 @@ impl Stage {
         self.name("image")
     }
 
+    /// A label for images that may lose their name.
+    pub fn label(&self) -> String {
+        format!("bs-test={}", self.suffix)
+    }
+
     fn command(&self, args: &[&str]) -> Command {
         let mut command = Command::new("docker");
         command.args(args).stdin(Stdio::null());
@@ -126,12 +131,12 @@ impl Drop for Stage {
                 let _ = self.command(&[&remove[..], &[id]].concat()).output();
             }
         }
-        let reference = format!("reference=bs-{}*", self.suffix);
-        let out = self.command(&["images", "-q", "--filter", &reference]).output();
-        for id in
-            out.iter().flat_map(|o| String::from_utf8_lossy(&o.stdout).lines().map(str::to_owned).collect::<Vec<_>>())
-        {
-            let _ = self.command(&["image", "rm", "-f", &id]).output();
+        // Those that lost their name come before those that they are made of.
+        for filter in [format!("label={}", self.label()), format!("reference=bs-{}*", self.suffix)] {
+            let Ok(out) = self.command(&["images", "-q", "--filter", &filter]).output() else { continue };
+            for id in String::from_utf8_lossy(&out.stdout).lines() {
+                let _ = self.command(&["image", "rm", "-f", id]).output();
+            }
         }
     }
 }

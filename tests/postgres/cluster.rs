@@ -53,6 +53,11 @@ impl Cluster {
         cluster
     }
 
+    /// Where its programs are.
+    pub fn bin(&self) -> &Path {
+        &self.bin
+    }
+
     fn shell(&self, script: &str) {
         let out = Command::new("bash").args(["-c", script]).output().unwrap();
         assert!(out.status.success(), "{script}\n{}", String::from_utf8_lossy(&out.stderr));

@@ -55,6 +55,45 @@ fn a_dump_tool_that_is_missing_or_too_old_is_told_before_anything_starts() {
     assert!(w.objects("backups").is_empty());
 }
 
+/// Somebody waits to alter a big table when our sessions want to read it: whoever queued behind him would wait for the end
+/// of the dump, which would wait for us. Over a connection and through psql.
+#[test]
+fn a_lock_that_somebody_waits_for_makes_pg_dump_do_it_all() {
+    let c = Cluster::start();
+    c.psql("postgres", "CREATE DATABASE erp");
+    c.psql("erp", "CREATE TABLE t AS SELECT g, repeat(md5(g::text), 10) FROM generate_series(1, 20000) g");
+    // More than fits into a pipe, so that pg_dump does not end and let go of its locks meanwhile.
+    c.psql("erp", "CREATE TABLE u AS SELECT g, md5(g::text) FROM generate_series(1, 10000) g");
+    fs::write(c.path("data/pg_hba.conf"), "local all all trust\n").unwrap();
+    c.restart();
+    for os_user in ["", "os_user = \"postgres\""] {
+        let mut w = with_database(&c, SOCKET);
+        w.extra = format!("big_tables = \"2MiB\"\n{os_user}");
+        configure(&w, &c, SOCKET);
+        let real = w.path().join("real");
+        fs::create_dir(&real).unwrap();
+        for tool in ["pg_dump", "pg_dumpall", "pg_restore", "psql"] {
+            fs::copy(c.bin().join(tool), real.join(tool)).unwrap();
+        }
+        Command::new("chmod").args(["-R", "a+rx"]).arg(w.path()).status().unwrap();
+        // The head of the archive comes late, and meanwhile somebody queues up behind pg_dump's lock.
+        let late = format!(
+            "real={0}/real/$(basename $0); case \"$*\" in *format=custom*) ;; *) exec $real \"$@\";; esac\n\
+             if mkdir /tmp/{1}.once 2> /dev/null; then\n\
+             (sleep 1; PGOPTIONS='-c lock_timeout=20s' {0}/real/psql -d erp -c 'LOCK TABLE t IN ACCESS EXCLUSIVE MODE' -c 'SELECT pg_sleep(1)' --single-transaction > /dev/null 2>&1) &\n\
+             $real \"$@\" | {{ sleep 2.5; cat; }}\nelse exec $real \"$@\"; fi",
+            w.path().display(),
+            w.path().file_name().unwrap().to_string_lossy()
+        );
+        let ran = with_tools(&w, &late, &["--json", "backup"]).code(0);
+        let once = format!("{}.once", w.path().display());
+        fs::remove_dir(once).expect("the late dump was not asked for");
+        let facts = &ran.json()["sources"][0]["facts"]["databases"][0];
+        assert!(facts["archive"].is_null(), "pg_dump did not do it all: {facts}");
+        assert_eq!(facts["tables"][0]["rows"], 20000);
+    }
+}
+
 #[test]
 fn a_dump_that_prints_and_then_fails_is_no_backup() {
     let c = Cluster::start();

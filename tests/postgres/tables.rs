@@ -359,6 +359,30 @@ fn of_a_source_with_several_databases_one_is_named() {
         .says(&["no database erp", "--table"]);
 }
 
+#[test]
+fn a_restore_of_tables_is_rolled_back_later() {
+    let (c, w) = shop("");
+    c.psql(
+        "erp",
+        "SET session_replication_role = replica; UPDATE lines SET what = 'x'; SELECT setval('lines_n_seq', 9999)",
+    );
+    let damaged = rows(&c, ALL);
+    let before = (databases(&c), schemas(&c));
+    w.run(&["restore", "--yes", "--table", "lines"]).code(0);
+    assert_ne!(rows(&c, ALL), damaged);
+    w.run(&["rollback", "--yes"]).code(0);
+    assert_eq!(rows(&c, ALL), damaged);
+    assert_eq!(c.psql("erp", "SELECT last_value FROM lines_n_seq"), "9999");
+    w.run(&["restore", "--table", "lines", "--to", "old"]).code(0);
+    w.run(&["rollback", "--yes"]).code(0);
+    assert_eq!((databases(&c), schemas(&c)), before);
+    w.run(&["restore", "--yes", "--table", "lines", "--no-keep"]).code(0);
+    let good = rows(&c, ALL);
+    let refused = w.run(&["rollback", "--yes"]);
+    assert_ne!(refused.code, 0, "{refused:?}");
+    assert_eq!(rows(&c, ALL), good);
+}
+
 /// The journal as it is when the program was killed behind the commit and before it wrote that.
 #[test]
 fn what_was_committed_is_known_after_a_crash_and_can_be_put_back() {

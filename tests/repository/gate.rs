@@ -11,6 +11,7 @@ use bytes::Bytes;
 use jiff::Timestamp;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 use tokio::sync::Semaphore;
 
 /// A connection.
@@ -18,6 +19,10 @@ use tokio::sync::Semaphore;
 pub struct Gate {
     inner: Arc<MemoryStore>,
     puts_left: AtomicI64,
+    /// Requests that take their time, and how many milliseconds.
+    slow: std::sync::Mutex<(&'static str, u64)>,
+    busy: AtomicI64,
+    most: AtomicI64,
     /// The operation and part of the key before which this connection stands still, once.
     stop: std::sync::Mutex<Option<(&'static str, String)>>,
     /// Says that it stands still.
@@ -32,6 +37,9 @@ impl Gate {
         Arc::new(Gate {
             inner,
             puts_left: AtomicI64::new(i64::MAX),
+            slow: std::sync::Mutex::new(("", 0)),
+            busy: AtomicI64::new(0),
+            most: AtomicI64::new(0),
             stop: std::sync::Mutex::new(None),
             reached: Semaphore::new(0),
             go_on: Semaphore::new(0),
@@ -48,6 +56,17 @@ impl Gate {
         *self.stop.lock().unwrap() = Some((op, key_part.to_owned()));
     }
 
+    /// Lets each such operation take some milliseconds from now on, and counts anew how many are under way at once.
+    pub fn takes(&self, op: &'static str, milliseconds: u64) {
+        *self.slow.lock().unwrap() = (op, milliseconds);
+        self.most.store(0, Ordering::SeqCst);
+    }
+
+    /// The most of them that were under way at once since [`Gate::takes`].
+    pub fn most_at_once(&self) -> i64 {
+        self.most.load(Ordering::SeqCst)
+    }
+
     async fn pass(&self, op: &'static str, key: &str) -> Result<()> {
         let here = {
             let mut stop = self.stop.lock().unwrap();
@@ -60,6 +79,12 @@ impl Gate {
         if here {
             self.reached.add_permits(1);
             self.go_on.acquire().await.unwrap().forget();
+        }
+        let (slow, latency) = *self.slow.lock().unwrap();
+        if op == slow {
+            self.most.fetch_max(self.busy.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+            tokio::time::sleep(Duration::from_millis(latency)).await;
+            self.busy.fetch_sub(1, Ordering::SeqCst);
         }
         let left = match op {
             "put" => self.puts_left.fetch_sub(1, Ordering::SeqCst) - 1,

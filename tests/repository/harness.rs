@@ -250,6 +250,20 @@ impl Run {
         }
     }
 
+    /// Reads a real source into the run.
+    pub async fn read(&mut self, named: &str, source: &dyn backstay::sources::Source) {
+        let alone = backstay::sources::window::Window::always();
+        let delivered = source.read(&name(named), &self.writer, Arc::new(Silent), &alone).await;
+        self.outcomes.push(Outcome {
+            name: name(named),
+            kind: source.kind().into(),
+            result: delivered.map(|d| d.artifacts),
+            facts: serde_json::Value::Null,
+            warnings: vec![],
+            seconds: 0.0,
+        });
+    }
+
     /// Commits.
     pub async fn commit(self) -> Result<Manifest> {
         self.writer.commit(self.outcomes, true, self.clock.now()).await

@@ -1,7 +1,7 @@
 //! Vaults that earlier versions wrote, stored in `tests/samples`, and read back completely by this one.
 //!
 //! Each folder `format-N` is the root of a `file://` repository with the vault of `host-1`: a tree and a stream in
-//! three generations, and `identity.txt` and `expected.json` (plan, backup, source → BLAKE3 and length) beside it.
+//! three generations, the last with a divided file, and `identity.txt` and `expected.json` (plan, backup, source → BLAKE3 and length) beside it.
 //! A sample is written once, by the version that introduced the format, and never again: it stands for what people
 //! have in their buckets. To write the one of a new format:
 //!
@@ -12,13 +12,15 @@
 //! It refuses to touch a folder that exists.
 
 use crate::data::{self, Random, Source, Tree, dir, file, stream, tree};
-use crate::harness::{World, name};
+use crate::harness::{Machine, World, name};
 use age::x25519;
 use backstay::repository::access::{self, read_identity_file};
 use backstay::repository::catalog::Catalog;
 use backstay::repository::check::{self, Depth};
 use backstay::repository::reader::Reader;
+use backstay::repository::selection::Selection;
 use backstay::repository::vault::FORMAT;
+use backstay::repository::writer::{Division, WriterOptions};
 use backstay::storage::memory::MemoryStore;
 use backstay::telemetry::monitor::Silent;
 use std::collections::BTreeMap;
@@ -86,9 +88,37 @@ async fn every_sample_reads_back_completely() {
             }
         }
         assert_eq!(found, expected, "format {format}");
+        divided_file(&reader).await;
         let report = check::check(&catalog, None, Depth::Read(1.0), Arc::new(Silent)).await.unwrap();
         assert!(report.is_clean() && report.whole == 3, "format {format}: {report:?}");
     }
+}
+
+const HUGE: &str = "etc/app/huge.log";
+
+/// Larger than any other file, and small where it is stored.
+fn huge() -> Vec<u8> {
+    let rows = |n: u32| format!("{n:07} a line of a log that says the same as the one before\n");
+    (0..60_000).map(rows).collect::<String>().into_bytes()
+}
+
+/// The newest backup has a file whose entries go on in several segments; by its path all of it comes, and nothing else.
+async fn divided_file(reader: &Reader) {
+    let newest = reader.catalog().all(None).await.unwrap().pop().unwrap();
+    let artifact = newest.sources.iter().flat_map(|s| &s.artifacts).find(|a| a.media == "tar").unwrap();
+    let selection = Selection::of(HUGE);
+    let segments = selection.segments(&artifact.segments);
+    assert!(segments.iter().filter(|s| s.first.as_ref().is_some_and(|f| f.0 == HUGE.as_bytes())).count() >= 2);
+    let (mut bytes, mut pieces) = (Vec::new(), reader.members(artifact, &selection, |_| true));
+    while let Some(piece) = pieces.recv().await {
+        bytes.extend_from_slice(&piece.unwrap());
+    }
+    let mut archive = tar::Archive::new(&bytes[..]);
+    let mut members = archive.entries().unwrap();
+    let (mut member, mut content) = (members.next().unwrap().unwrap(), Vec::new());
+    std::io::Read::read_to_end(&mut member, &mut content).unwrap();
+    assert!(member.path().unwrap() == Path::new(HUGE) && content == huge());
+    assert!(members.next().is_none());
 }
 
 fn generations() -> Vec<Vec<Source>> {
@@ -109,6 +139,7 @@ fn generations() -> Vec<Vec<Source>> {
     let moved = files.remove("etc/app/05.conf").unwrap();
     files.insert("etc/app/renamed.conf".into(), moved);
     bytes.splice(200_000..200_000, *b"a row in between\n");
+    files.insert(HUGE.into(), file(huge()));
     all.push(vec![tree("etc", &files), stream("db", bytes)]);
     all
 }
@@ -124,7 +155,11 @@ async fn write() {
     let machine = world.machine("sample").await;
     let mut contents = Contents::new();
     for sources in generations() {
-        let manifest = machine.backup("erp", &sources).await.unwrap();
+        // Divided at once, so that a few chunks are enough; a reader need not know where.
+        let options = WriterOptions { division: Division { greatest: 2 }, ..Machine::options() };
+        let mut run = machine.begin_with("erp", options).await.unwrap();
+        run.feed(&sources).await;
+        let manifest = run.commit().await.unwrap();
         let sources = data::expected(&sources);
         let hashes = sources.iter().map(|(n, b)| (n.clone(), (blake3::hash(b).to_hex().to_string(), b.len() as u64)));
         contents.insert(format!("{}/{}", manifest.plan, manifest.id), hashes.collect());

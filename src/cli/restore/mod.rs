@@ -1,7 +1,8 @@
 //! `backstay restore`
 
 mod open;
-mod report;
+mod rdb;
+pub(super) mod report;
 
 use super::context::Context;
 use super::output::{ask, notice, say};
@@ -9,15 +10,16 @@ use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Name, size, time};
 use crate::recovery::database::Target;
+use crate::recovery::redis::Wanted;
 use crate::recovery::resource::Findings;
-use crate::recovery::restore::{Asked, Part, Restore, journal_file, open_restore, preflight, resources};
+use crate::recovery::restore::{Asked, Part, Restore, journal_file, new_id, open_restore, preflight, resources};
 use crate::recovery::tables::{Named, To};
-use crate::recovery::{database, select, tables, tree};
+use crate::recovery::{database, select, tables, tree, volume};
 use crate::repository::manifest::{Manifest, SourceRecord};
 use crate::repository::reader::Reader;
 use crate::sources::files::TREE;
 use crate::sources::postgres::load::What;
-use crate::telemetry::monitor::{Event, Monitor};
+use crate::telemetry::monitor::{Event, Monitor, Silent};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -38,8 +40,8 @@ pub struct Args {
     /// The newest backup begun by this time (`2026-01-03 22:00` in local time, or with a zone)
     #[arg(long, value_name = "TIME")]
     at: Option<String>,
-    /// Restore to another directory or database, or tables to a new schema; without it, to where it was
-    #[arg(long, value_name = "DIRECTORY|DATABASE|SCHEMA")]
+    /// Restore to another directory, database or volume, or tables to a new schema; without it, to where it was
+    #[arg(long, value_name = "DIRECTORY|DATABASE|SCHEMA|VOLUME")]
     to: Option<String>,
     /// Of a `files` source, restore only this file or directory (repeatable)
     #[arg(long, value_name = "PATH")]
@@ -65,6 +67,9 @@ pub struct Args {
     /// Restore the rows of a database into one that has its tables, all of them empty
     #[arg(long, requires = "to", conflicts_with_all = ["table", "schema", "path", "schema_only"])]
     data_only: bool,
+    /// Of a `volume` source, restore only this volume
+    #[arg(long, value_name = "NAME")]
+    volume: Option<String>,
     /// Do not ask; needed where nobody can answer
     #[arg(long)]
     yes: bool,
@@ -92,6 +97,10 @@ impl Args {
     fn picks_tables(&self) -> bool {
         !self.table.is_empty() || self.schema.is_some()
     }
+
+    fn speaks_of_databases(&self) -> bool {
+        self.database.is_some() || self.picks_tables() || self.schema_only || self.data_only
+    }
 }
 
 /// Restores.
@@ -114,36 +123,57 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         only.iter().map(|n| select::source(&m, n)).collect::<Result<_>>()?
     };
     let chosen = narrow(chosen, &args, &m)?;
-    let monitor = context.monitor(&format!("restore {plan}"));
-    let reader = Reader::new(catalog, monitor.clone())?;
     if let ([one], Some(to)) = (&chosen[..], &args.to)
-        && one.kind == "files"
+        && (one.kind == "files" || (one.kind == "volume" && to.contains('/')))
     {
+        let reader = Reader::new(catalog, context.monitor(&format!("restore {plan}")))?;
         return beside(context, &reader, &m, one, &args, Path::new(to), started).await;
     }
+    if let ([one], Some(to)) = (&chosen[..], &args.to)
+        && one.kind == "redis"
+    {
+        let reader = Reader::new(catalog, context.monitor(&format!("restore {plan}")))?;
+        let (path, compared) = rdb::into_directory(Wanted::new(Some(reader), one)?, Path::new(to)).await?;
+        report::rdb(context, &m, &path, &compared, started)?;
+        return Ok(ExitCode::SUCCESS);
+    }
 
-    let asked = asked_of(&reader, &chosen, &args).await?;
     let own = own_paths(config);
-    let resources = resources(&asked, config, &own, &m.id, Some(&m), Some(&reader))?;
+    let id = new_id();
     let state_dir = context.state_dir(config);
     if journal_file(&state_dir).exists() {
         return Err(open_restore(&journal_file(&state_dir)));
     }
-    let found = preflight(&resources).await?;
+    // Nothing moves on the terminal while somebody reads the plan and is asked.
+    let looking = Reader::new(catalog.clone(), Arc::new(Silent))?;
+    let asked = asked_of(&looking, &chosen, &args).await?;
+    let looked_at = resources(&asked, config, &own, &id, Some(&m), Some(&looking)).await?;
+    let found = preflight(&looked_at).await?;
     if args.dry_run || (!args.yes && args.to.is_none()) {
-        report::plan(context, &m, &resources, &found)?;
+        report::plan(context, &m, &looked_at, &found)?;
     }
     if args.dry_run {
         return Ok(ExitCode::SUCCESS);
     }
+    if let Some((label, f)) = found.iter().find(|(_, f)| !f.users.is_empty()) {
+        return Err(volume::in_use(label, &f.users));
+    }
     if args.to.is_none() && !args.yes {
         confirm(&plan)?;
     }
+    let started = Instant::now();
+    let monitor = context.monitor(&format!("restore {plan}"));
+    let reader = Reader::new(catalog, monitor.clone())?;
+    let resources = resources(&asked, config, &own, &id, Some(&m), Some(&reader)).await?;
     warn(&monitor, &found);
+    if config.and_then(|c| c.plans.get(&plan)).is_some_and(|p| p.has_restore_section) {
+        let text = "this version does not stop, check and start what the plan's [restore] section names: do it by hand";
+        monitor.event(Event::Warning(text.to_owned()));
+    }
     if args.path.is_empty() && args.database.is_none() && !args.picks_tables() {
         monitor.event(Event::Expect(chosen.iter().map(|s| s.bytes()).sum()));
     }
-    let mut restore = Restore::begin(&state_dir, &plan, &m.id, &asked, resources, monitor.clone())?;
+    let mut restore = Restore::begin(&state_dir, id, &plan, &m.id, &asked, resources, monitor.clone())?;
     let ended = restore.run(super::stopped()).await?;
     drop((reader, monitor));
     report::ended(context, &m, &restore, ended, started).await
@@ -165,7 +195,10 @@ async fn beside(
     to: &Path,
     started: Instant,
 ) -> Result<ExitCode> {
-    let artifact = select::artifact(record, Some(TREE))?;
+    let artifact = match record.kind.as_str() {
+        "volume" => volume::chosen::artifact_of(record, &volume::chosen::one_of(record, args.volume.as_deref())?)?,
+        _ => select::artifact(record, Some(TREE))?,
+    };
     if args.dry_run {
         say(&format!("would write {} of source {} below {}", size::human(artifact.bytes), record.name, to.display()))?;
         return Ok(ExitCode::SUCCESS);
@@ -177,16 +210,20 @@ async fn beside(
 
 /// Options that speak of one kind pick the sources of that kind; `--to` speaks of exactly one.
 fn narrow<'a>(chosen: Vec<&'a SourceRecord>, args: &Args, m: &Manifest) -> Result<Vec<&'a SourceRecord>> {
-    let kind = match (args.path.is_empty(), &args.database) {
-        (false, Some(_)) => {
-            return Err(Error::new(Kind::Usage, "--path speaks of files and --database of a database")
-                .hint("Give one of them."));
-        }
-        (false, None) => Some("files"),
-        (true, Some(_)) => Some("postgres"),
-        (true, None) if args.picks_tables() || args.schema_only || args.data_only => Some("postgres"),
-        (true, None) => None,
-    };
+    let kinds = [
+        (!args.path.is_empty()).then_some("files"),
+        args.speaks_of_databases().then_some("postgres"),
+        args.volume.is_some().then_some("volume"),
+    ];
+    let mut kinds = kinds.into_iter().flatten();
+    let kind = kinds.next();
+    if kinds.next().is_some() {
+        return Err(Error::new(
+            Kind::Usage,
+            "--path speaks of files, --database of a database and --volume of a volume",
+        )
+        .hint("Give one of them."));
+    }
     let chosen: Vec<&SourceRecord> = chosen.into_iter().filter(|s| kind.is_none_or(|k| s.kind == k)).collect();
     let names = || chosen.iter().map(|s| s.name.as_str()).collect::<Vec<_>>().join(", ");
     if chosen.is_empty() {
@@ -236,10 +273,19 @@ async fn asked_of(reader: &Reader, chosen: &[&SourceRecord], args: &Args) -> Res
                 };
                 Part::Rows { source, database: database.clone(), into: live.clone() }
             }
+            "redis" => Part::Redis { source },
             "postgres" => {
                 let targets = database::targets(record, args.database.as_deref(), args.to.as_deref())?;
                 Part::Databases { source, targets }
             }
+            "image" if args.to.is_some() => {
+                return Err(Error::new(Kind::Usage, "images are loaded as what they are; --to means nothing for them"));
+            }
+            "image" => Part::Images { source },
+            "volume" => Part::Volumes {
+                source,
+                targets: volume::chosen::targets(record, args.volume.as_deref(), args.to.as_deref())?,
+            },
             other => {
                 return Err(Error::new(
                     Kind::Newer,
@@ -261,11 +307,12 @@ async fn asked_of(reader: &Reader, chosen: &[&SourceRecord], args: &Args) -> Res
         no_owner: args.no_owner,
         no_privileges: args.no_privileges,
         assume_space: args.assume_space.as_deref().map(size::parse).transpose()?,
+        rollback_of: None,
     })
 }
 
 /// What an exchange must not take away from under this very run.
-fn own_paths(config: Option<&Config>) -> Vec<PathBuf> {
+pub(super) fn own_paths(config: Option<&Config>) -> Vec<PathBuf> {
     let mut own: Vec<PathBuf> = std::env::current_exe().into_iter().collect();
     if let Some(c) = config {
         own.push(c.state_dir.clone());
@@ -276,7 +323,7 @@ fn own_paths(config: Option<&Config>) -> Vec<PathBuf> {
 }
 
 /// Asks for the plan's name: nobody types that by mistake.
-fn confirm(plan: &Name) -> Result<()> {
+pub(super) fn confirm(plan: &Name) -> Result<()> {
     let answer = ask(&notice(&format!("Type the plan's name ({plan}) to go on: ")))?.ok_or_else(|| {
         Error::new(Kind::Usage, "a restore replaces what is live, and nobody is here to confirm it")
             .hint("Give --yes, or --to to restore beside it, or --dry-run to see what would be done.")

@@ -30,14 +30,14 @@ pub async fn go_on(context: &Context, forward: bool) -> Result<ExitCode> {
     let catalog = context.catalog(Some(&config), vault);
     let manifest = catalog.manifest(&about.plan, &about.backup).await;
     if !forward {
-        let resources = resources(&asked, Some(&config), &own, &about.backup, None, None)?;
+        let resources = resources(&asked, Some(&config), &own, &about.id, None, None).await?;
         let mut restore = Restore::take_up(&config.state_dir, journal, resources, monitor)?;
         let ended = restore.unwind().await?;
         return report::unwound(context, &about, ended);
     }
     let manifest = manifest?;
     let reader = Reader::new(catalog, monitor.clone());
-    let resources = resources(&asked, Some(&config), &own, &about.backup, Some(&manifest), reader.as_ref().ok())?;
+    let resources = resources(&asked, Some(&config), &own, &about.id, Some(&manifest), reader.as_ref().ok()).await?;
     let mut restore = Restore::take_up(&config.state_dir, journal, resources, monitor)?;
     let ended = restore.run(crate::cli::stopped()).await?;
     report::ended(context, &manifest, &restore, ended, started).await

@@ -41,7 +41,7 @@ pub fn plan(
                     .iter()
                     .map(|s| serde_json::json!({ "place": s.place, "needed": s.needed, "free": s.free }))
                     .collect();
-                serde_json::json!({ "target": label, "space": space, "warnings": f.warnings })
+                serde_json::json!({ "target": label, "space": space, "users": f.users, "warnings": f.warnings })
             })
             .collect();
         return json(
@@ -66,6 +66,9 @@ pub fn plan(
         say(&format!("  {:>2}. {step}", n + 1))?;
     }
     for (label, findings) in found {
+        if !findings.users.is_empty() {
+            say(&bad(&format!("{label}: in use by {}; stop them first", findings.users.join(", "))))?;
+        }
         for warning in &findings.warnings {
             say(&notice(&format!("{label}: {warning}")))?;
         }
@@ -106,6 +109,18 @@ fn left_out<'a>(what: impl Iterator<Item = (&'a str, u64)>) -> Result<()> {
         say(&format!("    {} {what} could not be set on {}", notice("left out:"), size::plural(n, "entry")))?;
     }
     Ok(())
+}
+
+/// A snapshot of Redis that was written to a directory.
+pub fn rdb(context: &Context, m: &Manifest, path: &Path, compared: &[Compared], started: Instant) -> Result<()> {
+    if context.global.json {
+        return json(&serde_json::json!({
+            "backup": m.id, "plan": m.plan, "seconds": started.elapsed().as_secs_f64(), "path": path, "verified": compared,
+        }));
+    }
+    say(&format!("{} backup {} of plan {} in {}", good("restored"), m.id, m.plan, took(started)))?;
+    say(&format!("  {}", path.display()))?;
+    verification(compared)
 }
 
 /// How a restore ended.
@@ -170,13 +185,18 @@ fn verification(compared: &[Compared]) -> Result<()> {
     let mut table =
         Table::new(&[("verified", Align::Left), ("in the backup", Align::Right), ("restored", Align::Right)]);
     for c in compared.iter().take(SHOWN) {
-        table.row(vec![c.what.clone(), c.expected.clone(), c.found.clone()]);
+        table.row(vec![plain(&c.what), plain(&c.expected), plain(&c.found)]);
     }
     table.print()?;
     if compared.len() > SHOWN {
         say(&format!("  and {} more", compared.len() - SHOWN))?;
     }
     say(&format!("  all {} are equal to the facts of the backup", compared.len()))
+}
+
+/// A name from outside may hold what a terminal obeys.
+fn plain(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
 }
 
 /// How an interrupted restore was taken back.
@@ -201,7 +221,8 @@ pub fn unwound(context: &Context, about: &Begin, ended: Ended) -> Result<ExitCod
     }
 }
 
-fn stuck_error(context: &Context, ended: Ended) -> Result<Error> {
+/// The error of a restore that could not be taken back, after saying what is left to do.
+pub fn stuck_error(context: &Context, ended: Ended) -> Result<Error> {
     let Ended::Stuck { failed, step, error, left } = ended else {
         return Ok(Error::new(Kind::Internal, "a restore ended in an unknown way"));
     };

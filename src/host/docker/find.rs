@@ -51,6 +51,8 @@ pub struct Container {
     pub restart: String,
     /// Whether it is removed when it ends.
     pub auto_remove: bool,
+    /// When it was made, in nanoseconds.
+    pub created: i128,
 }
 
 impl Container {
@@ -96,6 +98,8 @@ fn container(c: ContainerInspectResponse) -> Container {
     let mut networks: Vec<String> =
         c.network_settings.and_then(|n| n.networks).unwrap_or_default().into_keys().collect();
     networks.sort();
+    let created = c.created.and_then(|t| t.to_string().parse::<jiff::Timestamp>().ok());
+    let created = created.map_or(0, jiff::Timestamp::as_nanosecond);
     Container {
         id: c.id.unwrap_or_default(),
         name: c.name.unwrap_or_default().trim_start_matches('/').to_owned(),
@@ -107,6 +111,7 @@ fn container(c: ContainerInspectResponse) -> Container {
         networks,
         restart: restart.unwrap_or_else(|| "no".to_owned()),
         auto_remove: host.auto_remove.unwrap_or(false),
+        created,
     }
 }
 

@@ -1,9 +1,16 @@
 //! The Docker daemon of this machine, as far as backups and restores need it.
 //!
-//! [`find`] says which container is meant, [`exec`] runs programs in one. Nothing here pulls an image.
+//! [`find`] says which container is meant, [`exec`] runs programs in one, [`volumes`] knows where data lies and who
+//! uses it, [`archive`] reaches it where it is not on this machine, [`still`] stops and starts,
+//! [`lifecycle`] finds what need not run. Nothing here pulls an image.
 
+pub mod archive;
 pub mod exec;
 pub mod find;
+pub mod images;
+pub mod lifecycle;
+pub mod still;
+pub mod volumes;
 
 use crate::error::{Error, Kind, Result};
 use bollard::API_DEFAULT_VERSION;

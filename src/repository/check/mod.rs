@@ -20,9 +20,10 @@ use crate::telemetry::monitor::{Event, Monitor};
 use futures::{StreamExt, stream};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::pin::pin;
 use std::sync::Arc;
 
-/// Packs read at the same time.
+/// Packs and segments read at the same time.
 const PARALLEL: usize = 8;
 
 /// How far to look.
@@ -178,8 +179,10 @@ async fn blame(
     }
     let mut lacking: HashMap<PackKey, Vec<PackKey>> = bad_segments.iter().map(|s| (*s, vec![*s])).collect();
     if !lost.is_empty() {
-        for reference in segments.values().filter(|s| !bad_segments.contains(&s.object)) {
-            let packs = catalog.segment(reference).await?.packs;
+        let readable = segments.values().filter(|s| !bad_segments.contains(&s.object)).cloned().collect();
+        let mut read = pin!(catalog.read(readable));
+        while let Some((reference, segment)) = read.next().await {
+            let packs = segment?.packs;
             let gone: Vec<PackKey> = packs.iter().map(|p| p.key).filter(|k| lost.contains(k)).collect();
             if !gone.is_empty() {
                 lacking.insert(reference.object, gone);
@@ -238,18 +241,15 @@ async fn read_segments(
     Ok((packs, bad))
 }
 
-/// Compares listed sizes with recorded ones.
+/// Compares listed sizes with recorded ones. Folders are listed side by side and compared in order; only a few of them
+/// are in memory at once.
 async fn structure(catalog: &Catalog, packs: &BTreeMap<PackKey, PackInfo>) -> Result<Vec<(PackKey, String)>> {
     let mut bad = Vec::new();
     let mut expected = packs.iter().peekable();
-    for fan in 0..=255u8 {
-        let listed: HashMap<String, u64> = catalog
-            .vault()
-            .list(&format!("{}{fan:02x}/", layout::PACKS))
-            .await?
-            .into_iter()
-            .map(|o| (o.key, o.size))
-            .collect();
+    let folders = (0..=255u8).map(|fan| format!("{}{fan:02x}/", layout::PACKS)).collect();
+    let mut listings = pin!(catalog.vault().lists(folders).zip(stream::iter(0..=255u8)));
+    while let Some((listed, fan)) = listings.next().await {
+        let listed: HashMap<String, u64> = listed?.into_iter().map(|o| (o.key, o.size)).collect();
         while let Some((key, info)) = expected.next_if(|(key, _)| key.id.0[0] == fan) {
             match listed.get(&layout::pack(key)) {
                 None => bad.push((*key, "the pack is missing".to_owned())),

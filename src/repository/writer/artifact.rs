@@ -15,8 +15,6 @@ use std::io::Read;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 
-/// Entries that may wait for the open pack before it is sealed as it is.
-const MAX_WAITING: usize = 50_000;
 /// A tar is made of blocks of this size.
 const BLOCK: usize = 512;
 /// How much of a stream is read ahead of the cutter.
@@ -363,7 +361,7 @@ impl ArtifactWriter {
         }
         // Only when this pack is what they wait for. While an earlier one is on its way, sealing the open one would
         // help nobody, and each change until then would become a tiny pack of its own.
-        if self.recipe.waiting() > MAX_WAITING && self.recipe.waits_for(&self.open.slot) {
+        if self.recipe.waiting() > self.shared.options.waiting && self.recipe.waits_for(&self.open.slot) {
             self.flush()?;
         }
         Ok(())

@@ -36,6 +36,7 @@ use super::vault::Vault;
 use crate::error::{Error, Result};
 use crate::model::{BackupId, Name, PackId, PackKey};
 use crate::telemetry::monitor::Monitor;
+use futures::StreamExt;
 use jiff::Timestamp;
 use journal::UploadJournal;
 use known::Known;
@@ -43,6 +44,7 @@ use pack::{OpenPack, Sealer};
 use repair::Repair;
 use slot::InFlight;
 use std::collections::{HashMap, HashSet};
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::runtime::Handle;
@@ -65,6 +67,8 @@ pub struct WriterOptions {
     pub take_over: bool,
     /// Where large files are divided.
     pub division: Division,
+    /// Entries of an artifact that may wait for its open pack before that is sealed as it is.
+    pub waiting: usize,
 }
 
 impl Default for WriterOptions {
@@ -78,6 +82,7 @@ impl Default for WriterOptions {
             memory: 56 << 20,
             take_over: false,
             division: Division::default(),
+            waiting: 50_000,
         }
     }
 }
@@ -202,11 +207,13 @@ impl Shared {
         // Streams first: the table is bounded, and a dump has few chunks that are each worth much.
         let (streams, trees): (Vec<_>, Vec<_>) =
             manifests.iter().flat_map(Manifest::segments).partition(|s| s.first.is_none());
-        for reference in streams.into_iter().chain(trees) {
+        let once = streams.into_iter().chain(trees).filter(|s| seen.insert(s.object)).cloned().collect();
+        // Read ahead and shown in this order, which decides what is in the table when that is full.
+        let mut read = pin!(self.catalog.read(once));
+        while let Some((reference, segment)) = read.next().await {
             // A segment that cannot be read only means that its blobs are stored again.
-            if seen.insert(reference.object)
-                && let Ok(segment) = self.catalog.segment(reference).await
-                && !f(reference, &segment)
+            if let Ok(segment) = segment
+                && !f(&reference, &segment)
             {
                 break;
             }

@@ -1,8 +1,8 @@
 //! The index of the backup before, read alongside the walk.
 
 use super::header::END;
-use super::walk::compare;
 use crate::error::{Error, Kind, Result};
+use crate::model::paths::compare;
 use crate::repository::segment::{Bytes, Entry, SegmentRef};
 use crate::repository::writer::{BackupWriter, BaseSegment};
 use std::cmp::Ordering;

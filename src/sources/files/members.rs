@@ -67,6 +67,11 @@ impl<R: Read> Members<R> {
         Members { stream, left: 0, padding: 0 }
     }
 
+    /// The stream, after the last member.
+    pub fn into_inner(self) -> R {
+        self.stream
+    }
+
     /// The next member; what is left of the current one's content is passed over. A stream that ends between
     /// members, as that of a selection does, ends the archive as well as the customary zeros.
     pub fn next_member(&mut self) -> Result<Option<Member>> {

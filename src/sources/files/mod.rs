@@ -2,6 +2,7 @@
 //!
 //! The way out is [`walk`] (every name with its stat, in path order), [`cursor`] (the index of the backup before),
 //! [`read`] (compare the two, read what changed) and [`header`] (tar headers); the way back in is [`untar`].
+//! [`repack`] takes trees that come as a tar already.
 
 pub mod cursor;
 pub mod exclude;
@@ -9,12 +10,14 @@ pub mod header;
 pub mod members;
 pub mod place;
 pub mod read;
+pub mod repack;
 pub mod report;
 pub mod sparse;
 pub mod untar;
 pub mod walk;
 pub mod xattrs;
 
+use super::window::Window;
 use super::{Delivered, Source};
 use crate::error::{Error, Kind, Result};
 use crate::model::Name;
@@ -48,7 +51,14 @@ impl Source for FilesSource {
         "files"
     }
 
-    async fn read(&self, name: &Name, writer: &BackupWriter, monitor: Arc<dyn Monitor>) -> Result<Delivered> {
+    async fn read(
+        &self,
+        name: &Name,
+        writer: &BackupWriter,
+        monitor: Arc<dyn Monitor>,
+        window: &Window,
+    ) -> Result<Delivered> {
+        window.ready().await?;
         let (source, name, writer) = (self.clone(), name.clone(), writer.clone());
         let work = tokio::task::spawn_blocking(move || read::read(&source, &name, &writer, &*monitor));
         work.await.map_err(|_| Error::new(Kind::Internal, "the reading thread ended by a panic"))?

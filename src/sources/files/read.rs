@@ -11,10 +11,11 @@ use super::exclude::Excludes;
 use super::header::{self, END, Member};
 use super::report::Report;
 use super::sparse::{DataMap, DataReader};
-use super::walk::{Stat, Step, Walk, compare};
+use super::walk::{Stat, Step, Walk};
 use super::{FilesSource, TREE, xattrs};
 use crate::error::{Error, Kind, Result};
 use crate::model::Name;
+use crate::model::paths::compare;
 use crate::repository::segment::{Bytes, Entry, FileEntry, FileType};
 use crate::repository::writer::{ArtifactWriter, BackupWriter, BaseSegment};
 use crate::sources::Delivered;
@@ -40,14 +41,44 @@ const WALKERS: usize = 2;
 /// Progress is told in portions of this size.
 const PROGRESS: u64 = 1 << 20;
 
+/// How a tree is seen: what a source of another kind that reads one may want to differ.
+pub struct View<'a> {
+    /// Name of the artifact.
+    pub artifact: &'a str,
+    /// The directory that is `.` in the archive; `None` keeps full paths.
+    pub root: Option<&'a Path>,
+    /// Sees every path and its stat before it is read; an error ends the reading.
+    pub look: &'a dyn Fn(&[u8], &Stat) -> Result<()>,
+}
+
+impl View<'_> {
+    /// The name in the archive.
+    fn name<'p>(&self, path: &'p [u8]) -> &'p [u8] {
+        let below = self.root.and_then(|root| path.strip_prefix(root.as_os_str().as_bytes())).unwrap_or(path);
+        let name = below.strip_prefix(b"/").unwrap_or(below);
+        if name.is_empty() { b"." } else { name }
+    }
+}
+
 /// Reads the source into an artifact.
 pub fn read(source: &FilesSource, name: &Name, writer: &BackupWriter, monitor: &dyn Monitor) -> Result<Delivered> {
+    read_as(source, name, writer, monitor, &View { artifact: TREE, root: None, look: &|_, _| Ok(()) })
+}
+
+/// Reads a tree as it is to be seen.
+pub fn read_as(
+    source: &FilesSource,
+    name: &Name,
+    writer: &BackupWriter,
+    monitor: &dyn Monitor,
+    view: &View<'_>,
+) -> Result<Delivered> {
     let roots = roots(&source.paths)?;
     let excludes = Excludes::new(&source.exclude, &source.never)?;
     let mut tries = 0;
     loop {
         tries += 1;
-        let mut reader = Reader::new(source, name, writer, monitor);
+        let mut reader = Reader::new(source, name, writer, monitor, view);
         let mut walk = Walk::new(roots.clone(), excludes.clone(), source.one_file_system, WALKERS);
         match walk.try_for_each(|step| reader.step(step)) {
             // The beginning of a huge file is in the artifact, and the rest was cut off while it was read.
@@ -88,6 +119,7 @@ struct Reader<'a> {
     artifact: ArtifactWriter,
     cursor: Cursor,
     source: &'a FilesSource,
+    view: &'a View<'a>,
     monitor: &'a dyn Monitor,
     /// First path of each inode with several names.
     links: HashMap<(u64, u64), Vec<u8>>,
@@ -116,13 +148,20 @@ fn failed(path: &[u8], e: impl Into<std::io::Error>) -> Error {
 }
 
 impl<'a> Reader<'a> {
-    fn new(source: &'a FilesSource, name: &Name, writer: &'a BackupWriter, monitor: &'a dyn Monitor) -> Self {
-        let base = writer.base(name, TREE).map(|a| a.segments.clone()).unwrap_or_default();
+    fn new(
+        source: &'a FilesSource,
+        name: &Name,
+        writer: &'a BackupWriter,
+        monitor: &'a dyn Monitor,
+        view: &'a View<'a>,
+    ) -> Self {
+        let base = writer.base(name, view.artifact).map(|a| a.segments.clone()).unwrap_or_default();
         Reader {
             writer,
-            artifact: writer.artifact(TREE, "tar"),
+            artifact: writer.artifact(view.artifact, "tar"),
             cursor: Cursor::new(writer.clone(), base),
             source,
+            view,
             monitor,
             links: HashMap::new(),
             today: (now_nanos() / 86_400_000_000_000) as u32,
@@ -156,10 +195,10 @@ impl<'a> Reader<'a> {
                 return Ok(());
             }
         };
+        (self.view.look)(path, &stat)?;
         self.report.owners.insert(stat.uid);
         self.report.groups.insert(stat.gid);
-        let name = path.strip_prefix(b"/").unwrap_or(path);
-        let name = if name.is_empty() { b"." } else { name };
+        let name = self.view.name(path);
         let base = self.cursor.find(name);
         let first = if stat.links > 1 && kind == FileType::File { self.first_name(name, &stat) } else { None };
         let kind = if first.is_some() { FileType::Hardlink } else { kind };

@@ -44,6 +44,8 @@ pub struct Options {
     pub owners: bool,
     /// Take this many leading components off each path.
     pub strip: usize,
+    /// Give the target itself the owner, mode, time and attributes of the archive's root.
+    pub root: bool,
 }
 
 struct Untar<'a> {
@@ -53,6 +55,8 @@ struct Untar<'a> {
     open: Vec<Arc<OpenDir>>,
     restored: Restored,
     buffer: Vec<u8>,
+    /// What the target itself gets, when everything in it is written.
+    root: Option<Meta>,
 }
 
 /// Unpacks a tar stream below `target`, which must exist.
@@ -66,7 +70,8 @@ pub fn untar(stream: &mut dyn Read, target: &Path, options: &Options) -> Result<
         .map_err(|e| bad(name, "the target cannot be opened", e))?;
     let pool = Pool::new(options.owners);
     let open = vec![OpenDir::new(Vec::new(), root, None, &pool)];
-    let mut work = Untar { options, pool, open, restored: Restored::default(), buffer: vec![0; 256 * 1024] };
+    let mut work =
+        Untar { options, pool, open, restored: Restored::default(), buffer: vec![0; 256 * 1024], root: None };
     let mut members = Members::new(stream);
     let broken = |e: std::io::Error| Error::new(Kind::Restore, "the archive cannot be read").because(e);
     while let Some(member) = members.next_member().map_err(broken)? {
@@ -74,6 +79,9 @@ pub fn untar(stream: &mut dyn Read, target: &Path, options: &Options) -> Result<
     }
     work.open.truncate(1);
     work.pool.settle()?;
+    if let Some(meta) = &work.root {
+        work.pool.shared.set_by_fd(work.open[0].fd.as_fd(), name, meta)?;
+    }
     rustix::fs::syncfs(&work.open[0].fd).map_err(|e| bad(name, "the target cannot be synced", e))?;
     work.restored.left_out = work.pool.left_out();
     Ok(work.restored)
@@ -81,12 +89,19 @@ pub fn untar(stream: &mut dyn Read, target: &Path, options: &Options) -> Result<
 
 impl Untar<'_> {
     fn entry(&mut self, member: &Member, content: &mut dyn Read) -> Result<()> {
-        let Some(path) = clean(&member.path, self.options.strip)? else { return Ok(()) };
+        let path = clean(&member.path, self.options.strip)?.unwrap_or_default();
         let xattrs = member.xattrs.iter().map(|(name, value)| Ok((CString::new(&name[..])?, value.clone())));
         let xattrs = xattrs
             .collect::<std::result::Result<_, std::ffi::NulError>>()
             .map_err(|e| bad(&path, "the name of an attribute cannot be used", e))?;
         let meta = Meta::new(member, xattrs);
+        if path.is_empty() {
+            if member.kind.is_dir() {
+                self.restored.dirs += 1;
+                self.root = self.options.root.then_some(meta);
+            }
+            return Ok(());
+        }
         if member.kind.is_dir() {
             return self.dir(&path, meta);
         }

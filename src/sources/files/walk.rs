@@ -215,7 +215,7 @@ pub struct Walk {
 }
 
 impl Walk {
-    /// Walks `roots`, which must be sorted by [`compare`] and not lie within each other.
+    /// Walks `roots`, which must be sorted by [`crate::model::paths::compare`] and not lie within each other.
     pub fn new(roots: Vec<PathBuf>, excludes: Excludes, one_file_system: bool, threads: usize) -> Self {
         let device = one_file_system.then(|| {
             roots.iter().filter_map(|r| statat(CWD, r, AtFlags::SYMLINK_NOFOLLOW).ok()).map(|s| s.st_dev).collect()
@@ -296,15 +296,6 @@ fn join(dir: &[u8], name: &[u8]) -> Vec<u8> {
     path
 }
 
-/// Compares paths component by component: `a/b` comes before `a-b`, since the directory `a` is over before.
-pub fn compare(a: &[u8], b: &[u8]) -> std::cmp::Ordering {
-    let rank = |c: &u8| if *c == b'/' { 0 } else { u16::from(*c) + 1 };
-    match a.iter().zip(b).position(|(x, y)| x != y) {
-        Some(i) => rank(&a[i]).cmp(&rank(&b[i])),
-        None => a.len().cmp(&b.len()),
-    }
-}
-
 /// A path as a C string for the calls that want one.
 pub fn c_path(path: &[u8]) -> std::io::Result<CString> {
     CString::new(path).map_err(|_| std::io::ErrorKind::InvalidInput.into())
@@ -313,6 +304,7 @@ pub fn c_path(path: &[u8]) -> std::io::Result<CString> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::paths::compare;
     use std::fs;
 
     fn names(walk: Walk, root: &Path) -> Vec<String> {

@@ -55,6 +55,11 @@ impl Address {
         &self.server.database
     }
 
+    /// The container that it is in, as it is configured.
+    pub fn container(&self) -> Option<&str> {
+        self.container.as_deref()
+    }
+
     /// The server, with its container found.
     ///
     /// # Errors

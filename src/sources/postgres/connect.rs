@@ -10,6 +10,7 @@ use super::tools;
 use crate::config::secret::Secret;
 use crate::error::{Error, Kind, Result};
 use crate::host::exec::{Place, Program};
+use crate::sources::url::decode;
 use openssl::ssl::{SslConnector, SslFiletype, SslMethod, SslVerifyMode};
 use postgres_openssl::MakeTlsConnector;
 use std::path::{Path, PathBuf};
@@ -189,7 +190,9 @@ impl Server {
         statements: impl IntoIterator<Item = &'a str>,
         quiet: bool,
     ) -> Program {
-        let mut args = vec!["-XAt".to_owned(), "-w".into(), "-v".into(), "ON_ERROR_STOP=1".into()];
+        // Verbose, so that an error is said with its code.
+        let mut args: Vec<String> =
+            ["-XAtw", "-v", "ON_ERROR_STOP=1", "-v", "VERBOSITY=verbose"].map(str::to_owned).into();
         if quiet {
             args.push("-q".into());
         }
@@ -240,7 +243,7 @@ impl Server {
         let psql = tools::any("psql", &self.place).await?;
         let mut program = self.psql(&psql, database, [], true);
         // Unlike a list of statements, a conversation goes on after a refusal.
-        program.args.extend(["-v".into(), "ON_ERROR_STOP=0".into(), "-v".into(), "VERBOSITY=verbose".into()]);
+        program.args.extend(["-v".into(), "ON_ERROR_STOP=0".into()]);
         let (running, input, output) = program.duplex().await?;
         let session = Session::psql(running, input, output);
         session.run("SELECT 1 WHERE false").await.map_err(|e| self.unreachable(database, &e.text))?;
@@ -344,20 +347,6 @@ impl Server {
         });
         Ok(connector)
     }
-}
-
-fn decode(text: &str) -> Option<String> {
-    let mut out = Vec::new();
-    let mut bytes = text.bytes();
-    while let Some(b) = bytes.next() {
-        if b == b'%' {
-            let (high, low) = ((bytes.next()? as char).to_digit(16)?, (bytes.next()? as char).to_digit(16)?);
-            out.push((high << 4 | low) as u8);
-        } else {
-            out.push(b);
-        }
-    }
-    String::from_utf8(out).ok()
 }
 
 /// A value in a libpq connection string: so a database named `a=b` or `postgresql://x` stays a name.

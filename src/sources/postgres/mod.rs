@@ -31,6 +31,7 @@ pub mod suits;
 pub mod swap;
 pub mod tools;
 
+use super::window::Window;
 use super::{Delivered, Source};
 use crate::error::{Error, Kind, Result};
 use crate::model::{Name, size};
@@ -83,7 +84,18 @@ impl Source for PostgresSource {
         "postgres"
     }
 
-    async fn read(&self, _: &Name, writer: &BackupWriter, monitor: Arc<dyn Monitor>) -> Result<Delivered> {
+    fn needs(&self) -> Vec<String> {
+        self.address.container().map(str::to_owned).into_iter().collect()
+    }
+
+    async fn read(
+        &self,
+        _: &Name,
+        writer: &BackupWriter,
+        monitor: Arc<dyn Monitor>,
+        window: &Window,
+    ) -> Result<Delivered> {
+        window.ready().await?;
         let server = self.address.reach().await?;
         pooler::refuse(&server).await?;
         let admin = server.session(&server.database).await?;

@@ -117,7 +117,7 @@ pub async fn plan(
         }
         schema = format!("backstay_before_{id}-{n}");
     }
-    let mark = format!("rows before a restore of backup {id}; {:032x}", rand::random::<u128>());
+    let mark = format!("rows before restore {id}; {:032x}", rand::random::<u128>());
     Ok(Replacement { live: live.into(), staged: staged.into(), tables, schema, mark, keep, replica_mode })
 }
 

@@ -190,7 +190,7 @@ impl Framer {
     pub fn row(&mut self, row: &[u8]) {
         self.chunk.extend_from_slice(row);
         self.rows += 1;
-        if self.chunk.len() >= MAX_CHUNK || crc32c::crc32c(row) % ROWS_PER_CHUNK == 0 {
+        if self.chunk.len() >= MAX_CHUNK || crc32c::crc32c(row).is_multiple_of(ROWS_PER_CHUNK) {
             self.end_chunk();
         }
     }

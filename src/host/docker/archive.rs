@@ -1,0 +1,128 @@
+//! The content of a volume through the daemon, where its directory is not one of this machine.
+
+use super::find::Container;
+use super::volumes::Volume;
+use super::{Docker, checked, failed};
+use crate::error::{Error, Kind, Result};
+use bollard::models::{ContainerCreateBody, HostConfig, Mount, MountType};
+use bollard::query_parameters::{
+    CreateContainerOptionsBuilder, DownloadFromContainerOptionsBuilder, ListImagesOptionsBuilder,
+    RemoveContainerOptionsBuilder,
+};
+use futures::TryStreamExt;
+use std::collections::HashMap;
+use std::io;
+use tokio::io::AsyncRead;
+
+/// Marks containers of ours with the process that made them.
+const HELPER: &str = "backstay.helper";
+/// Where a helper has the volume.
+const PLACE: &str = "/backstay-volume";
+
+/// A container that was made to reach a volume and is never started; or none, when one was there.
+pub struct Helper {
+    docker: Docker,
+    id: Option<String>,
+}
+
+impl Helper {
+    /// Removes it, with the volumes that its image declares and that were made for it alone.
+    pub async fn remove(mut self) -> Result<()> {
+        match self.id.take() {
+            Some(id) => self.docker.remove_helper(&id).await,
+            None => Ok(()),
+        }
+    }
+}
+
+impl Docker {
+    /// The content of a volume as a tar, with paths that begin with `./`.
+    ///
+    /// # Errors
+    /// When no container has the volume and there is no image to make one of.
+    pub async fn volume_archive(
+        &self,
+        volume: &Volume,
+        users: &[Container],
+    ) -> Result<(impl AsyncRead + Send + Unpin + 'static, Helper)> {
+        self.remove_left_helpers().await?;
+        let (container, path, helper) = match users.iter().find_map(|u| Some((u, alone(u, volume)?))) {
+            Some((user, path)) => (user.id.clone(), path, Helper { docker: self.clone(), id: None }),
+            None => {
+                let id = self.make_helper(volume, users).await?;
+                (id.clone(), PLACE.to_owned(), Helper { docker: self.clone(), id: Some(id) })
+            }
+        };
+        let options = DownloadFromContainerOptionsBuilder::new().path(&format!("{path}/.")).build();
+        let stream = self.api.download_from_container(checked(&container)?, Some(options));
+        let stream = Box::pin(stream.map_err(io::Error::other));
+        Ok((tokio_util::io::StreamReader::new(stream), helper))
+    }
+
+    async fn make_helper(&self, volume: &Volume, users: &[Container]) -> Result<String> {
+        let image = match users.first() {
+            Some(user) => user.image_id.clone(),
+            None => {
+                let options = ListImagesOptionsBuilder::new().build();
+                let images = self.api.list_images(Some(options)).await.map_err(failed("images cannot be listed"))?;
+                images.into_iter().next().map(|i| i.id).ok_or_else(|| {
+                    Error::new(
+                        Kind::Source,
+                        format!(
+                            "volume {} can be read only through a container, and there is no image to make one of",
+                            volume.name
+                        ),
+                    )
+                    .hint("Any image will do, since it is never started: `docker load` one. Backstay pulls none.")
+                })?
+            }
+        };
+        let body = ContainerCreateBody {
+            image: Some(image),
+            cmd: Some(vec!["true".to_owned()]),
+            labels: Some(HashMap::from([(HELPER.to_owned(), std::process::id().to_string())])),
+            host_config: Some(HostConfig {
+                mounts: Some(vec![Mount {
+                    typ: Some(MountType::VOLUME),
+                    source: Some(volume.name.clone()),
+                    target: Some(PLACE.to_owned()),
+                    read_only: Some(true),
+                    ..Mount::default()
+                }]),
+                network_mode: Some("none".to_owned()),
+                ..HostConfig::default()
+            }),
+            ..ContainerCreateBody::default()
+        };
+        let name = format!("backstay-helper-{:08x}", rand::random::<u32>());
+        let options = CreateContainerOptionsBuilder::new().name(&name).build();
+        let made = self.api.create_container(Some(options), body).await;
+        made.map(|c| c.id).map_err(failed(format!("no container can be made to reach volume {}", volume.name)))
+    }
+
+    async fn remove_helper(&self, id: &str) -> Result<()> {
+        let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
+        match self.api.remove_container(checked(id)?, Some(options)).await {
+            Err(e) if super::is_status(&e, 404) => Ok(()),
+            other => other.map_err(failed(format!("the helper container {id} cannot be removed"))),
+        }
+    }
+
+    /// Helpers of processes that are gone.
+    async fn remove_left_helpers(&self) -> Result<()> {
+        for helper in self.containers("label", HELPER).await? {
+            let alive = helper.labels.get(HELPER).is_some_and(|pid| std::path::Path::new("/proc").join(pid).exists());
+            if !alive {
+                self.remove_helper(&helper.id).await?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where a container has the volume, with nothing else mounted in it: that would be packed too.
+fn alone(container: &Container, volume: &Volume) -> Option<String> {
+    let here = container.mounts.iter().find(|m| m.volume.as_deref() == Some(&volume.name))?;
+    let inside = format!("{}/", here.destination.trim_end_matches('/'));
+    container.mounts.iter().all(|m| !m.destination.starts_with(&inside)).then(|| here.destination.clone())
+}

@@ -1,0 +1,58 @@
+//! Processes of this machine, also those in containers.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+/// Processes of the given programs whose working directory is this one, whatever name it has for them: a container's
+/// volume is recognised by device and inode. Their children count as one with them.
+pub fn working_in(dir: &Path, programs: &[&str]) -> Vec<u32> {
+    let Ok(wanted) = std::fs::metadata(dir).map(|m| (m.dev(), m.ino())) else { return Vec::new() };
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse().ok()) else { continue };
+        let there = std::fs::metadata(entry.path().join("cwd")).is_ok_and(|m| (m.dev(), m.ino()) == wanted);
+        if there && programs.contains(&program(&entry.path()).as_str()) {
+            found.push((pid, parent(&entry.path())));
+        }
+    }
+    let pids: Vec<u32> = found.iter().map(|(pid, _)| *pid).collect();
+    found.into_iter().filter(|(_, parent)| !pids.contains(parent)).map(|(pid, _)| pid).collect()
+}
+
+/// The process that it was forked from.
+fn parent(process: &Path) -> u32 {
+    let status = std::fs::read_to_string(process.join("status")).unwrap_or_default();
+    status.lines().find_map(|l| l.strip_prefix("PPid:")).and_then(|n| n.trim().parse().ok()).unwrap_or(0)
+}
+
+/// The name of a process's program: `comm` is cut at 15 bytes and can be set, so the command line counts too, which
+/// some servers rewrite (`/usr/bin/redis-server 127.0.0.1:6379`).
+fn program(process: &Path) -> String {
+    let line = std::fs::read(process.join("cmdline")).unwrap_or_default();
+    let line = String::from_utf8_lossy(&line);
+    let words = line.split(['\0', ' ']).map(|w| w.rsplit('/').next().unwrap_or_default());
+    // A loader (`ld.so --library-path … redis-server`) stands before the program.
+    words
+        .filter(|w| !w.is_empty())
+        .find(|w| w.ends_with("-server") || w.ends_with("-sentinel"))
+        .unwrap_or_default()
+        .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_is_found_by_its_directory_and_program() {
+        let dir = tempfile::tempdir().unwrap();
+        let program = dir.path().join("my-server");
+        std::os::unix::fs::symlink("/bin/sleep", &program).unwrap();
+        let mut child = std::process::Command::new(&program).arg("60").current_dir(dir.path()).spawn().unwrap();
+        let found = working_in(dir.path(), &["my-server"]);
+        let other = working_in(dir.path(), &["another-server"]);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!((found, other), (vec![child.id()], vec![]));
+    }
+}

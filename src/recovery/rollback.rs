@@ -1,0 +1,221 @@
+//! After a restore: taking it back, and dropping what it kept.
+//!
+//! A rollback is the same exchange the other way, with a journal of its own. What was written since the restore is
+//! not thrown away: it stays where the restored data was staged, until it is cleaned up.
+
+use super::engine::{Notes, Step};
+use super::journal::{Journal, Record, State};
+use super::resource::{Note, Previous, Resource};
+use super::restore::{asked_of, history};
+use super::steps::{stage_name, swap_name};
+use crate::error::{Error, Kind, Result};
+use crate::model::BackupId;
+use async_trait::async_trait;
+use jiff::Timestamp;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// An ended restore of this host.
+pub struct Past {
+    journal: Journal,
+    /// The restore that took it back, if one did.
+    pub rolled_back_by: Option<BackupId>,
+    /// Whether what it kept was dropped.
+    pub cleaned: bool,
+}
+
+impl Past {
+    /// The journal.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// Its id.
+    pub fn id(&self) -> &BackupId {
+        &self.journal.about().id
+    }
+
+    /// When it began.
+    pub fn began(&self) -> Timestamp {
+        self.journal.entries().first().map_or(Timestamp::UNIX_EPOCH, |e| e.at)
+    }
+
+    /// When it ended.
+    pub fn ended(&self) -> Timestamp {
+        self.journal.entries().last().map_or(Timestamp::UNIX_EPOCH, |e| e.at)
+    }
+
+    /// Why it failed, if it did.
+    pub fn failure(&self) -> Option<&str> {
+        self.journal.entries().iter().find_map(|e| match &e.record {
+            Record::Failed(_, why) => Some(why.as_str()),
+            _ => None,
+        })
+    }
+
+    /// True when it stands: it was completed, and not taken back since.
+    pub fn stands(&self) -> bool {
+        *self.journal.state() == State::Committed && self.rolled_back_by.is_none()
+    }
+
+    /// The restore that it takes back, if it is a rollback.
+    pub fn rollback_of(&self) -> Option<BackupId> {
+        asked_of(&self.journal).ok().and_then(|a| a.rollback_of)
+    }
+
+    fn note(&self, step: &str) -> Option<&Note> {
+        self.journal.about().steps.iter().position(|s| s == step).and_then(|n| self.journal.done(n))
+    }
+}
+
+/// All ended restores of this host, oldest first.
+///
+/// # Errors
+/// When the directory or one of the journals cannot be read.
+pub fn pasts(state_dir: &Path) -> Result<Vec<Past>> {
+    let directory = history(state_dir);
+    let failed = |e| Error::io("the journals of earlier restores cannot be read", &directory, e);
+    let mut files: Vec<PathBuf> = match std::fs::read_dir(&directory) {
+        Ok(entries) => {
+            let paths = entries.map(|e| e.map(|e| e.path())).collect::<std::io::Result<Vec<_>>>();
+            paths.map_err(failed)?.into_iter().filter(|p| p.extension().is_some_and(|e| e == "journal")).collect()
+        }
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
+        Err(e) => return Err(failed(e)),
+    };
+    files.sort();
+    let mut pasts = Vec::new();
+    for file in files {
+        let journal = Journal::open(&file)?;
+        let cleaned = file.with_extension("cleaned").exists();
+        pasts.push(Past { journal, rolled_back_by: None, cleaned });
+    }
+    let rollbacks: Vec<(BackupId, BackupId)> = pasts
+        .iter()
+        .filter(|p| *p.journal.state() == State::Committed)
+        .filter_map(|p| Some((p.rollback_of()?, p.id().clone())))
+        .collect();
+    for past in &mut pasts {
+        past.rolled_back_by = rollbacks.iter().find(|(of, _)| of == past.id()).map(|(_, by)| by.clone());
+    }
+    Ok(pasts)
+}
+
+/// One ended restore.
+///
+/// # Errors
+/// [`Kind::NotFound`].
+pub fn past(state_dir: &Path, id: &BackupId) -> Result<Past> {
+    pasts(state_dir)?.into_iter().find(|p| p.id() == id).ok_or_else(|| {
+        Error::new(Kind::NotFound, format!("there is no restore {id} on this host"))
+            .hint("`backstay restores` lists them.")
+    })
+}
+
+/// The restore to take back: the one named, or the last one that stands.
+///
+/// # Errors
+/// [`Kind::NotFound`], and [`Kind::Refused`] when a later restore stands on it.
+pub fn to_roll_back(state_dir: &Path, id: Option<&str>) -> Result<Past> {
+    let standing = |p: &Past| p.stands() && p.rollback_of().is_none();
+    let mut pasts = pasts(state_dir)?;
+    let last = pasts.iter().rposition(standing);
+    let chosen = match id {
+        Some(id) => pasts.iter().position(|p| p.id().as_str().starts_with(id)),
+        None => last,
+    };
+    let none = || {
+        Error::new(Kind::NotFound, "there is no such restore on this host, or it was taken back already")
+            .hint("`backstay restores` lists them.")
+    };
+    let chosen = chosen.filter(|n| standing(&pasts[*n])).ok_or_else(none)?;
+    if pasts[chosen].cleaned {
+        return Err(Error::new(Kind::Refused, "what was there before that restore is no longer kept")
+            .at(pasts[chosen].id())
+            .hint("Restore an older backup instead."));
+    }
+    if last != Some(chosen) {
+        return Err(Error::new(Kind::Refused, format!("a later restore stands on {}", pasts[chosen].id()))
+            .hint("Take that one back first."));
+    }
+    Ok(pasts.swap_remove(chosen))
+}
+
+/// The steps that take a restore back: what was swapped last is swapped back first.
+pub fn steps(resources: &[Arc<dyn Resource>], of: &Past) -> Vec<Box<dyn Step>> {
+    let mut ordered: Vec<Arc<dyn Resource>> = resources.to_vec();
+    ordered.sort_by_key(|r| std::cmp::Reverse(r.class()));
+    ordered
+        .into_iter()
+        .filter_map(|resource| {
+            let swap = of.note(&swap_name(&*resource))?.clone();
+            Some(Box::new(SwapBack { resource, swap }) as Box<dyn Step>)
+        })
+        .collect()
+}
+
+struct SwapBack {
+    resource: Arc<dyn Resource>,
+    swap: Note,
+}
+
+#[async_trait]
+impl Step for SwapBack {
+    fn name(&self) -> String {
+        format!("swap back {}", self.resource.label())
+    }
+
+    async fn prepare(&self, _: &Notes<'_>) -> Result<Note> {
+        Ok(self.swap.clone())
+    }
+
+    async fn act(&self, note: &Note) -> Result<Note> {
+        self.resource.unswap(note).await?;
+        Ok(Note::Null)
+    }
+
+    async fn undo(&self, note: &Note) -> Result<()> {
+        self.resource.swap(note).await
+    }
+
+    fn by_hand(&self, note: &Note) -> Vec<String> {
+        vec![format!("put the restored {} in place again: {note}", self.resource.label())]
+    }
+}
+
+/// What a restore kept of before it.
+///
+/// # Errors
+/// When it cannot be looked at.
+pub async fn kept(past: &Past, resources: &[Arc<dyn Resource>]) -> Result<Vec<Previous>> {
+    let mut kept = Vec::new();
+    for resource in resources {
+        if let Some(note) = past.note(&swap_name(&**resource)) {
+            kept.extend(resource.previous(note).await?);
+        }
+    }
+    Ok(kept)
+}
+
+/// Drops what a restore kept: what was there before it, or, when it was taken back, what it had restored.
+///
+/// # Errors
+/// When something cannot be dropped; the rest is then still there and can be dropped again.
+pub async fn clean(past: &Past, resources: &[Arc<dyn Resource>]) -> Result<()> {
+    for resource in resources {
+        match past.rolled_back_by {
+            None => {
+                if let Some(note) = past.note(&swap_name(&**resource)) {
+                    resource.drop_previous(note).await?;
+                }
+            }
+            Some(_) => {
+                if let Some(note) = past.note(&stage_name(&**resource)) {
+                    resource.unstage(note).await?;
+                }
+            }
+        }
+    }
+    let marker = past.journal.path().with_extension("cleaned");
+    std::fs::write(&marker, b"").map_err(|e| Error::io("it cannot be noted that this was cleaned up", &marker, e))
+}

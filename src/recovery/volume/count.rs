@@ -1,0 +1,45 @@
+//! What is in a staged tree, counted anew: what the disk holds, not what was written to it.
+
+use crate::error::{Error, Kind, Result};
+use crate::sources::files::exclude::Excludes;
+use crate::sources::files::walk::{Step, Walk};
+use rustix::fs::FileType;
+use std::collections::HashSet;
+use std::path::Path;
+
+/// What there is.
+#[derive(Default)]
+pub(super) struct Counted {
+    pub files: u64,
+    pub dirs: u64,
+    pub links: u64,
+    pub other: u64,
+    pub bytes: u64,
+}
+
+/// Counts, as the index of a backup does: an inode with several names is one file and links.
+pub(super) fn count(directory: &Path) -> Result<Counted> {
+    let mut counted = Counted::default();
+    let mut seen = HashSet::new();
+    for step in Walk::new(vec![directory.to_owned()], Excludes::new(&[], &[])?, false, 2) {
+        match step {
+            Step::Entry(_, stat) => match stat.kind() {
+                FileType::RegularFile if stat.links > 1 && !seen.insert((stat.dev, stat.inode)) => counted.links += 1,
+                FileType::RegularFile => {
+                    counted.files += 1;
+                    counted.bytes += stat.size;
+                }
+                FileType::Directory => counted.dirs += 1,
+                FileType::Symlink => counted.links += 1,
+                _ => counted.other += 1,
+            },
+            Step::Failed(path, e) => {
+                return Err(Error::new(Kind::Restore, "what was staged cannot be read")
+                    .at(String::from_utf8_lossy(&path))
+                    .because(e));
+            }
+            Step::Vanished(_) => {}
+        }
+    }
+    Ok(counted)
+}
