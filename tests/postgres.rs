@@ -8,14 +8,22 @@ mod cluster;
 mod containers;
 #[path = "postgres/errors.rs"]
 mod errors;
+#[path = "postgres/extensions.rs"]
+mod extensions;
 #[path = "postgres/odd.rs"]
 mod odd;
+#[path = "postgres/parts.rs"]
+mod parts;
+#[path = "postgres/pooled.rs"]
+mod pooled;
 #[path = "postgres/reach.rs"]
 mod reach;
 #[path = "postgres/round_trip.rs"]
 mod round_trip;
 #[path = "postgres/swap.rs"]
 mod swap;
+#[path = "postgres/tables.rs"]
+mod tables;
 #[path = "cli/world.rs"]
 #[allow(dead_code)]
 mod world;

@@ -39,6 +39,23 @@ daemon() {
     done
     echo "setup.sh: dockerd does not start" >&2 && exit 1
 }
+# A package that starts a service nobody here wants: the tests run the program themselves.
+without_service() { # PACKAGE
+    dpkg-query -W -f '${Status}' "$1" 2> /dev/null | grep -q 'ok installed' && return
+    packages "$1"
+    if [ -d /run/systemd/system ]; then
+        $sudo systemctl disable --now "$1" > /dev/null 2>&1
+    else
+        $sudo service "$1" stop > /dev/null 2>&1 || true
+        $sudo update-rc.d "$1" disable > /dev/null 2>&1 || true
+    fi
+}
+# The extension's package is named by the server's version.
+cron() {
+    local newest
+    newest=$(printf '%s\n' /usr/lib/postgresql/*/bin/initdb | sed 's|.*postgresql/||; s|/.*||' | sort -n | tail -1)
+    packages "postgresql-$newest-cron"
+}
 # Debian's package of the server would start one. The program itself is in redis-tools, where it goes by another name.
 redis() {
     have redis-server && return
@@ -57,6 +74,8 @@ case ${1:-test} in
     demo) packages "${build[@]}" postgresql postgresql-client ;;
     test)
         packages "${build[@]}" postgresql postgresql-client age zstd jq rclone acl attr util-linux openssl python3 python3-pip docker.io iptables busybox-static redis-tools debootstrap
+        without_service pgbouncer
+        cron
         daemon
         "$(dirname "$0")/pg-roots.sh"
         redis

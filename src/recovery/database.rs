@@ -9,7 +9,7 @@ use crate::repository::reader::Reader;
 use crate::sources::postgres::address::Address;
 use crate::sources::postgres::connect::{Server, ident, literal};
 use crate::sources::postgres::facts::{self, DatabaseFacts};
-use crate::sources::postgres::load::{self, Archive, Loaded, Options};
+use crate::sources::postgres::load::{self, Archive, Loaded, Options, What};
 use crate::sources::postgres::session::{Session, SqlError, SqlResult};
 use crate::sources::postgres::swap::{self, Exchange};
 use crate::sources::postgres::{GLOBALS, artifact_name, create, globals, preflight};
@@ -79,6 +79,9 @@ struct Staged {
     /// What the tools said.
     #[serde(default)]
     warnings: Vec<String>,
+    /// What only a superuser may make.
+    #[serde(default)]
+    left_out: Vec<String>,
 }
 
 /// Chooses databases of a source: all, or one, each under its own name or one under another.
@@ -109,9 +112,9 @@ pub fn targets(record: &SourceRecord, only: Option<&str>, to: Option<&str>) -> R
 }
 
 /// An archive in the repository.
-struct Stored<'a> {
-    reader: &'a Reader,
-    artifact: &'a Artifact,
+pub(super) struct Stored<'a> {
+    pub(super) reader: &'a Reader,
+    pub(super) artifact: &'a Artifact,
 }
 
 impl Archive for Stored<'_> {
@@ -124,12 +127,12 @@ impl Archive for Stored<'_> {
     }
 }
 
-fn failed(what: &str) -> impl Fn(SqlError) -> Error {
+pub(super) fn failed(what: &str) -> impl Fn(SqlError) -> Error {
     let what = what.to_owned();
     move |e| e.says(what.clone()).kind(Kind::Restore)
 }
 
-fn parse<T: serde::de::DeserializeOwned>(note: &Note) -> Result<T> {
+pub(super) fn parse<T: serde::de::DeserializeOwned>(note: &Note) -> Result<T> {
     serde_json::from_value(note.clone())
         .map_err(|e| Error::new(Kind::Internal, "a note of the restore cannot be read").because(e))
 }
@@ -162,10 +165,10 @@ impl Databases {
             .run(&create::statement(&staged.staged, facts))
             .await
             .map_err(failed("the staging database cannot be made"))?;
-        let Loaded { rows, warnings } =
+        let Loaded { rows, warnings, left_out } =
             load::load(server, &staged.staged, facts, &Stored { reader, artifact }, &self.options).await?;
         staged.loaded = rows.into_iter().map(|((schema, name), rows)| (schema, name, rows)).collect();
-        staged.warnings = warnings;
+        (staged.warnings, staged.left_out) = (warnings, left_out);
         Ok(())
     }
 
@@ -185,7 +188,11 @@ impl Databases {
         }
         facts::count(&session, &mut found.tables, self.count_rows_up_to).await?;
         facts::join_hash_partitions(&mut found.tables);
-        let lines = facts::compare(expected, &found);
+        let expected = match self.options.what {
+            What::Schema => expected.clone().emptied(),
+            _ => expected.clone(),
+        };
+        let lines = facts::compare(&expected, &found);
         let compared = |l: facts::Line| Compared {
             what: format!("{}: {}", staged.live, l.what),
             expected: l.expected,
@@ -205,7 +212,7 @@ impl Databases {
 }
 
 /// Drops a database of ours, whoever is connected to it.
-async fn drop_database(admin: &Session, name: &str) -> SqlResult<()> {
+pub(super) async fn drop_database(admin: &Session, name: &str) -> SqlResult<()> {
     if swap::oid(admin, name).await?.is_none() {
         return Ok(());
     }
@@ -244,7 +251,12 @@ impl Resource for Databases {
                     .hint("Give a name that is free with --to; without --to the live database is exchanged."));
             }
         }
-        let look = preflight::Look { server: &server, options: &self.options, assume_space: self.assume_space };
+        let look = preflight::Look {
+            server: &server,
+            options: &self.options,
+            assume_space: self.assume_space,
+            part: (self.options.what == What::Schema).then_some(0),
+        };
         let told = look.at(&wanted, &self.globals().await?).await?;
         Ok(Findings {
             space: told
@@ -266,6 +278,7 @@ impl Resource for Databases {
             staged: swap::beside(&t.live, "staged", id),
             loaded: Vec::new(),
             warnings: Vec::new(),
+            left_out: Vec::new(),
         };
         let roles = globals::missing(&admin, &self.globals().await?).await?;
         Ok(json!(Staging { databases: self.targets.iter().map(staged).collect(), roles }))

@@ -3,7 +3,7 @@
 //!
 //! [`select`] finds the backup that is meant. [`resource`] is what the restore flow knows of each kind of thing that it
 //! replaces; [`tree`] writes files and [`trees`] replaces them, [`volume`] replaces Docker volumes, [`images`] loads images,
-//! [`exchange`] moves paths, [`inner`] what is in them, [`database`] databases, [`redis`] Redis servers. [`steps`] makes the steps of a restore out of resources,
+//! [`exchange`] moves paths, [`inner`] what is in them, [`database`] databases, [`tables`] some tables of one, [`rows`] the rows alone, [`redis`] Redis servers. [`steps`] makes the steps of a restore out of resources,
 //! [`engine`] runs them, [`journal`] is what survives a crash, and [`restore`] is the whole.
 //! [`rollback`] takes one back later, and drops what is no longer kept.
 
@@ -17,8 +17,10 @@ pub mod redis;
 pub mod resource;
 pub mod restore;
 pub mod rollback;
+pub mod rows;
 pub mod select;
 pub mod steps;
+pub mod tables;
 pub mod tree;
 pub mod trees;
 pub mod volume;

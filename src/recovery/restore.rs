@@ -6,7 +6,9 @@ use super::images::Images;
 use super::journal::{Begin, Journal, Record, State};
 use super::redis::{self, RedisResource, Wanted};
 use super::resource::{Compared, Findings, Previous, Resource};
+use super::rows::Rows;
 use super::steps;
+use super::tables::{self, Tables, WantedTables};
 use super::trees::Trees;
 use super::volume::DockerVolume;
 use crate::config::{Config, SourceConfig};
@@ -14,6 +16,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::{BackupId, Name};
 use crate::repository::manifest::Manifest;
 use crate::repository::reader::Reader;
+use crate::sources::postgres::PostgresSource;
 use crate::sources::postgres::load::{Options, What};
 use crate::telemetry::monitor::Monitor;
 use jiff::Timestamp;
@@ -35,6 +38,9 @@ pub struct Asked {
     pub no_privileges: bool,
     /// Free space where nobody can tell. Bytes.
     pub assume_space: Option<u64>,
+    /// What of databases.
+    #[serde(default)]
+    pub what: What,
     /// The restore that is taken back by this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollback_of: Option<BackupId>,
@@ -74,6 +80,22 @@ pub enum Part {
         source: Name,
         /// Databases.
         targets: Vec<Target>,
+    },
+    /// The rows of a database of a `postgres` source, into one that has its tables.
+    Rows {
+        /// Source.
+        source: Name,
+        /// The database in the backup.
+        database: String,
+        /// The database that is filled.
+        into: String,
+    },
+    /// Tables of a database of a `postgres` source.
+    Tables {
+        /// Source.
+        source: Name,
+        /// Which, and where to.
+        wanted: WantedTables,
     },
 }
 
@@ -136,9 +158,7 @@ pub async fn resources(
                 out.push(Arc::new(RedisResource::new(name, id.clone(), configured.clone(), service, wanted)));
             }
             Part::Databases { source, targets } => {
-                let Some(SourceConfig::Postgres(configured)) = config.and_then(|c| c.sources.get(source)) else {
-                    return Err(not_configured(source, "postgres"));
-                };
+                let configured = postgres(config, source)?;
                 out.push(Arc::new(Databases {
                     source: source.to_string(),
                     address: configured.address.clone(),
@@ -146,12 +166,31 @@ pub async fn resources(
                     facts: record(source)?.map(database::facts_of).transpose()?.unwrap_or_default(),
                     id: id.clone(),
                     from: of(source)?,
-                    options: Options {
-                        jobs: configured.jobs,
-                        no_owner: asked.no_owner,
-                        no_privileges: asked.no_privileges,
-                        what: What::All,
-                    },
+                    options: options(asked, configured),
+                    count_rows_up_to: configured.count_rows_up_to,
+                    assume_space: asked.assume_space,
+                }));
+            }
+            Part::Rows { source, database, into } => {
+                let configured = postgres(config, source)?;
+                out.push(Arc::new(Rows {
+                    address: configured.address.clone(),
+                    into: into.clone(),
+                    facts: record(source)?.map(|r| tables::facts_of(r, database)).transpose()?,
+                    from: of(source)?,
+                    options: options(asked, configured),
+                    count_rows_up_to: configured.count_rows_up_to,
+                }));
+            }
+            Part::Tables { source, wanted } => {
+                let configured = postgres(config, source)?;
+                out.push(Arc::new(Tables {
+                    address: configured.address.clone(),
+                    facts: record(source)?.map(|r| tables::facts_of(r, &wanted.database)).transpose()?,
+                    wanted: wanted.clone(),
+                    id: id.clone(),
+                    from: of(source)?,
+                    options: wanted.options(options(asked, configured)),
                     count_rows_up_to: configured.count_rows_up_to,
                     assume_space: asked.assume_space,
                 }));
@@ -159,6 +198,25 @@ pub async fn resources(
         }
     }
     Ok(out)
+}
+
+fn options(asked: &Asked, configured: &PostgresSource) -> Options {
+    Options {
+        jobs: configured.jobs,
+        no_owner: asked.no_owner,
+        no_privileges: asked.no_privileges,
+        what: asked.what,
+        replica: false,
+        only: None,
+    }
+}
+
+/// The server of a source, which is where it is restored to.
+fn postgres<'a>(config: Option<&'a Config>, source: &Name) -> Result<&'a PostgresSource> {
+    match config.and_then(|c| c.sources.get(source)) {
+        Some(SourceConfig::Postgres(configured)) => Ok(configured),
+        _ => Err(not_configured(source, "postgres")),
+    }
 }
 
 fn not_configured(source: &Name, kind: &str) -> Error {

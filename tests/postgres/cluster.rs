@@ -145,6 +145,12 @@ impl Cluster {
         assert!(out.status.success(), "{name} {args:?}\n{}", String::from_utf8_lossy(&out.stderr));
     }
 
+    /// Where the server finds what comes with it.
+    pub fn share(&self) -> PathBuf {
+        let out = Command::new(self.bin.join("pg_config")).arg("--sharedir").output().unwrap();
+        PathBuf::from(String::from_utf8_lossy(&out.stdout).trim())
+    }
+
     /// Stops and starts the server, for settings that need it.
     pub fn restart(&self) {
         let data = self.path("data");

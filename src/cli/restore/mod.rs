@@ -9,13 +9,16 @@ use super::output::{ask, notice, say};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Name, size, time};
+use crate::recovery::database::Target;
 use crate::recovery::redis::Wanted;
 use crate::recovery::resource::Findings;
 use crate::recovery::restore::{Asked, Part, Restore, journal_file, new_id, open_restore, preflight, resources};
-use crate::recovery::{database, select, tree, volume};
+use crate::recovery::tables::{Named, To};
+use crate::recovery::{database, select, tables, tree, volume};
 use crate::repository::manifest::{Manifest, SourceRecord};
 use crate::repository::reader::Reader;
 use crate::sources::files::TREE;
+use crate::sources::postgres::load::What;
 use crate::telemetry::monitor::{Event, Monitor, Silent};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -37,8 +40,8 @@ pub struct Args {
     /// The newest backup begun by this time (`2026-01-03 22:00` in local time, or with a zone)
     #[arg(long, value_name = "TIME")]
     at: Option<String>,
-    /// Restore to another directory, database or volume; without it, to where it was
-    #[arg(long, value_name = "DIRECTORY|DATABASE|VOLUME")]
+    /// Restore to another directory, database or volume, or tables to a new schema; without it, to where it was
+    #[arg(long, value_name = "DIRECTORY|DATABASE|SCHEMA|VOLUME")]
     to: Option<String>,
     /// Of a `files` source, restore only this file or directory (repeatable)
     #[arg(long, value_name = "PATH")]
@@ -46,6 +49,24 @@ pub struct Args {
     /// Of a `postgres` source, restore only this database
     #[arg(long, value_name = "NAME")]
     database: Option<String>,
+    /// Of a database, restore only this table: its rows in place, or with --to into a new schema (repeatable)
+    #[arg(long, value_name = "NAME", conflicts_with = "path")]
+    table: Vec<String>,
+    /// The same for all tables of a schema
+    #[arg(long, value_name = "NAME", conflicts_with = "path")]
+    schema: Option<String>,
+    /// Replace rows of tables that other tables point at, unless one of those would point at nothing
+    #[arg(long, conflicts_with = "to")]
+    replica_mode: bool,
+    /// Do not keep the rows that tables had
+    #[arg(long, conflicts_with = "to")]
+    no_keep: bool,
+    /// Restore the definitions of a database without its rows, to a new one
+    #[arg(long, requires = "to", conflicts_with_all = ["table", "schema", "path"])]
+    schema_only: bool,
+    /// Restore the rows of a database into one that has its tables, all of them empty
+    #[arg(long, requires = "to", conflicts_with_all = ["table", "schema", "path", "schema_only"])]
+    data_only: bool,
     /// Of a `volume` source, restore only this volume
     #[arg(long, value_name = "NAME")]
     volume: Option<String>,
@@ -70,6 +91,16 @@ pub struct Args {
     /// Take back the restore that was interrupted
     #[arg(long, conflicts_with = "dry_run")]
     unwind: bool,
+}
+
+impl Args {
+    fn picks_tables(&self) -> bool {
+        !self.table.is_empty() || self.schema.is_some()
+    }
+
+    fn speaks_of_databases(&self) -> bool {
+        self.database.is_some() || self.picks_tables() || self.schema_only || self.data_only
+    }
 }
 
 /// Restores.
@@ -107,7 +138,6 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
 
-    let asked = asked_of(&chosen, &args)?;
     let own = own_paths(config);
     let id = new_id();
     let state_dir = context.state_dir(config);
@@ -116,6 +146,7 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     }
     // Nothing moves on the terminal while somebody reads the plan and is asked.
     let looking = Reader::new(catalog.clone(), Arc::new(Silent))?;
+    let asked = asked_of(&looking, &chosen, &args).await?;
     let looked_at = resources(&asked, config, &own, &id, Some(&m), Some(&looking)).await?;
     let found = preflight(&looked_at).await?;
     if args.dry_run || (!args.yes && args.to.is_none()) {
@@ -139,7 +170,7 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         let text = "this version does not stop, check and start what the plan's [restore] section names: do it by hand";
         monitor.event(Event::Warning(text.to_owned()));
     }
-    if args.path.is_empty() && args.database.is_none() {
+    if args.path.is_empty() && args.database.is_none() && !args.picks_tables() {
         monitor.event(Event::Expect(chosen.iter().map(|s| s.bytes()).sum()));
     }
     let mut restore = Restore::begin(&state_dir, id, &plan, &m.id, &asked, resources, monitor.clone())?;
@@ -181,7 +212,7 @@ async fn beside(
 fn narrow<'a>(chosen: Vec<&'a SourceRecord>, args: &Args, m: &Manifest) -> Result<Vec<&'a SourceRecord>> {
     let kinds = [
         (!args.path.is_empty()).then_some("files"),
-        args.database.is_some().then_some("postgres"),
+        args.speaks_of_databases().then_some("postgres"),
         args.volume.is_some().then_some("volume"),
     ];
     let mut kinds = kinds.into_iter().flatten();
@@ -211,15 +242,36 @@ fn narrow<'a>(chosen: Vec<&'a SourceRecord>, args: &Args, m: &Manifest) -> Resul
 }
 
 /// What is asked for, in a form that a journal keeps.
-fn asked_of(chosen: &[&SourceRecord], args: &Args) -> Result<Asked> {
-    let part = |record: &&SourceRecord| {
+async fn asked_of(reader: &Reader, chosen: &[&SourceRecord], args: &Args) -> Result<Asked> {
+    if (args.replica_mode || args.no_keep) && !args.picks_tables() {
+        return Err(Error::new(Kind::Usage, "--replica-mode and --no-keep speak of tables")
+            .hint("Name them with --table or --schema."));
+    }
+    let mut parts = Vec::new();
+    for record in chosen {
         let source = record.name.clone();
-        Ok(match record.kind.as_str() {
+        parts.push(match record.kind.as_str() {
             "files" => {
                 let recorded = record.facts.get("paths").cloned().unwrap_or_default();
                 let recorded: Vec<PathBuf> = serde_json::from_value(recorded)
                     .map_err(|e| Error::new(Kind::Damaged, "the facts of the source cannot be read").because(e))?;
                 Part::Files { source, paths: if args.path.is_empty() { recorded } else { args.path.clone() } }
+            }
+            "postgres" if args.picks_tables() => {
+                let named =
+                    Named { tables: &args.table, schema: args.schema.as_deref(), database: args.database.as_deref() };
+                let to = match &args.to {
+                    Some(schema) => To::Schema(schema.clone()),
+                    None => To::Place { replica_mode: args.replica_mode, keep: !args.no_keep },
+                };
+                Part::Tables { source, wanted: tables::find(reader, record, named, to).await? }
+            }
+            "postgres" if args.data_only => {
+                let targets = database::targets(record, args.database.as_deref(), args.to.as_deref())?;
+                let [Target { database, live, .. }] = &targets[..] else {
+                    return Err(Error::new(Kind::Internal, "one database was to be chosen, and there are several"));
+                };
+                Part::Rows { source, database: database.clone(), into: live.clone() }
             }
             "redis" => Part::Redis { source },
             "postgres" => {
@@ -241,11 +293,17 @@ fn asked_of(chosen: &[&SourceRecord], args: &Args) -> Result<Asked> {
                 )
                 .hint("`backstay cat` writes its artifacts out."));
             }
-        })
+        });
+    }
+    let what = match (args.schema_only, args.data_only) {
+        (true, _) => What::Schema,
+        (_, true) => What::Data,
+        _ => What::All,
     };
     Ok(Asked {
+        what,
         by: std::env::var("SUDO_USER").or_else(|_| std::env::var("USER")).unwrap_or_else(|_| "unknown".into()),
-        parts: chosen.iter().map(part).collect::<Result<_>>()?,
+        parts,
         no_owner: args.no_owner,
         no_privileges: args.no_privileges,
         assume_space: args.assume_space.as_deref().map(size::parse).transpose()?,

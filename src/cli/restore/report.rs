@@ -158,6 +158,15 @@ pub async fn ended(
         if !roles.is_empty() {
             say(&format!("  roles made: {}", roles.join(", ")))?;
         }
+        let databases = note.get("databases").and_then(|v| v.as_array()).cloned().unwrap_or_default();
+        for of in databases.iter().chain([*note]) {
+            let reserved = of.get("left_out").and_then(|v| v.as_array()).cloned().unwrap_or_default();
+            let reserved: Vec<&str> = reserved.iter().filter_map(|v| v.as_str()).collect();
+            if !reserved.is_empty() {
+                let what = reserved.join(", ");
+                say(&format!("  {} what only a superuser may make: {what}", notice("left out:")))?;
+            }
+        }
         for path in note.get("paths").and_then(|v| v.as_array()).into_iter().flatten() {
             let pairs: Vec<(String, u64)> =
                 path.get("left_out").and_then(|v| serde_json::from_value(v.clone()).ok()).unwrap_or_default();

@@ -270,7 +270,22 @@ impl Server {
     /// # Errors
     /// [`Kind::Source`] with the server's own words.
     pub async fn client(&self, database: &str) -> Result<Client> {
-        let failed = |e: &dyn std::fmt::Display| self.unreachable(database, &e.to_string());
+        self.connect(database).await?.map_err(|e| {
+            let text = std::error::Error::source(&e).map_or_else(|| e.to_string(), |s| s.to_string());
+            let error = self.unreachable(database, &text);
+            match e.code().map(tokio_postgres::error::SqlState::code) {
+                Some("28P01" | "28000") => error.hint("Check user, password and pg_hba.conf."),
+                Some("3D000") => error.hint("Check the database's name."),
+                _ => error.hint("Check that the server runs, and host, port and sslmode."),
+            }
+        })
+    }
+
+    /// The same, with the refusal as it is.
+    ///
+    /// # Errors
+    /// [`Kind::Source`] when certificates cannot be read.
+    pub(super) async fn connect(&self, database: &str) -> Result<std::result::Result<Client, tokio_postgres::Error>> {
         let mut config = tokio_postgres::Config::new();
         config
             .port(self.port)
@@ -296,23 +311,17 @@ impl Server {
             SslMode::Prefer => M::Prefer,
             _ => M::Require,
         });
-        let explain = |e: tokio_postgres::Error| {
-            let text = std::error::Error::source(&e).map_or_else(|| e.to_string(), |s| s.to_string());
-            let error = failed(&text);
-            match e.code().map(tokio_postgres::error::SqlState::code) {
-                Some("28P01" | "28000") => error.hint("Check user, password and pg_hba.conf."),
-                Some("3D000") => error.hint("Check the database's name."),
-                _ => error.hint("Check that the server runs, and host, port and sslmode."),
-            }
-        };
         if self.sslmode == SslMode::Disable || self.host.starts_with('/') {
-            let (client, connection) = config.connect(NoTls).await.map_err(explain)?;
-            tokio::spawn(connection);
-            return Ok(client);
+            return Ok(config.connect(NoTls).await.map(|(client, connection)| {
+                tokio::spawn(connection);
+                client
+            }));
         }
-        let (client, connection) = config.connect(self.tls().map_err(|e| failed(&e))?).await.map_err(explain)?;
-        tokio::spawn(connection);
-        Ok(client)
+        let tls = self.tls().map_err(|e| self.unreachable(database, &e.to_string()))?;
+        Ok(config.connect(tls).await.map(|(client, connection)| {
+            tokio::spawn(connection);
+            client
+        }))
     }
 
     fn tls(&self) -> std::result::Result<MakeTlsConnector, openssl::error::ErrorStack> {

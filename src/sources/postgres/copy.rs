@@ -1,11 +1,11 @@
 //! Rows of one table over a session of their own, out and in, in COPY's text format.
 
 use super::connect::Server;
-use super::session::SqlError;
+use super::session::{SqlError, SqlResult};
 use crate::error::{Error, Kind, Result};
 use crate::host::exec::{Input, Output, Running};
 use bytes::{Bytes, BytesMut};
-use futures::{SinkExt, StreamExt};
+use futures::{SinkExt, Stream, StreamExt};
 use std::path::Path;
 use std::pin::Pin;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -13,6 +13,16 @@ use tokio_postgres::{Client, CopyInSink, CopyOutStream};
 
 /// What is read from a `psql` at once.
 const PIECE: usize = 256 << 10;
+
+/// Settings with which a session writes values as every server reads them, `pg_dump`'s.
+pub const FAITHFUL: &[(&str, &str)] = &[
+    ("row_security", "off"),
+    ("DateStyle", "ISO"),
+    ("IntervalStyle", "postgres"),
+    ("extra_float_digits", "3"),
+    ("synchronize_seqscans", "off"),
+    ("search_path", ""),
+];
 
 /// Rows on their way out.
 pub enum CopyOut {
@@ -60,6 +70,19 @@ impl CopyOut {
                 Ok((n > 0).then(|| piece.freeze()))
             }
         }
+    }
+
+    /// The rows as a stream, with how it ended at its end.
+    pub fn stream(self) -> impl Stream<Item = SqlResult<Bytes>> + Unpin + Send {
+        let lost = |e: Error| SqlError { code: None, text: e.one_line() };
+        Box::pin(futures::stream::unfold(Some(self), move |copy| async move {
+            let mut copy = copy?;
+            match copy.next().await {
+                Ok(Some(piece)) => Some((Ok(piece), Some(copy))),
+                Ok(None) => copy.finish().await.err().map(|e| (Err(lost(e)), None)),
+                Err(e) => Some((Err(e), None)),
+            }
+        }))
     }
 
     /// How it ended.

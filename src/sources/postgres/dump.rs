@@ -11,7 +11,7 @@ use super::archive::blocks::{Framer, Scanner};
 use super::archive::head::Head;
 use super::big::{self, Big};
 use super::connect::{Server, conninfo_value, literal};
-use super::copy::CopyOut;
+use super::copy::{CopyOut, FAITHFUL};
 use super::facts::{self, ArchiveFacts, BigTable, DatabaseFacts};
 use super::session::{LOCK_NOT_AVAILABLE, Session};
 use super::{PostgresSource, artifact_name, tools};
@@ -289,15 +289,7 @@ fn statements(facts: &DatabaseFacts, snapshot: &str, table: &Big) -> Vec<String>
         format!("SET TRANSACTION SNAPSHOT {}", literal(snapshot)),
     ];
     before.extend(patient(facts.server_version));
-    for (name, value) in [
-        ("row_security", "off"),
-        ("DateStyle", "ISO"),
-        ("IntervalStyle", "postgres"),
-        ("extra_float_digits", "3"),
-        ("synchronize_seqscans", "off"),
-        ("search_path", ""),
-        ("client_encoding", &facts.encoding),
-    ] {
+    for (name, value) in FAITHFUL.iter().copied().chain([("client_encoding", facts.encoding.as_str())]) {
         before.push(format!("SET {name} = {}", literal(value)));
     }
     before.push(format!("LOCK TABLE ONLY {} IN ACCESS SHARE MODE NOWAIT", table.sql));

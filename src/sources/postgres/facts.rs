@@ -48,6 +48,19 @@ pub struct DatabaseFacts {
     pub archive: Option<ArchiveFacts>,
 }
 
+impl DatabaseFacts {
+    /// The facts of a database with the same definitions and without content.
+    #[must_use]
+    pub fn emptied(mut self) -> Self {
+        for table in &mut self.tables {
+            (table.rows, table.estimated) = (0, false);
+        }
+        self.sequences.iter_mut().for_each(|(_, value)| *value = None);
+        self.large_objects = 0;
+        self
+    }
+}
+
 /// One table.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TableFacts {

@@ -11,13 +11,16 @@ use super::archive::head::Head;
 use super::connect::{Server, conninfo_value, ident, literal};
 use super::copy::CopyIn;
 use super::facts::{self, BigTable, DatabaseFacts};
-use super::tools;
+use super::headfile::HeadFile;
+use super::pick::{self, Only};
+use super::{globals, reserved, tools};
 use crate::error::{Error, Kind, Result};
 use crate::host::exec::{Program, Running};
 use bytes::Bytes;
 use futures::{FutureExt, StreamExt, TryStreamExt};
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 use tokio_util::io::{StreamReader, SyncIoBridge};
@@ -37,7 +40,8 @@ pub trait Archive: Send + Sync {
 }
 
 /// What of an archive is loaded.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum What {
     /// Everything.
     #[default]
@@ -59,6 +63,10 @@ pub struct Options {
     pub no_privileges: bool,
     /// What to load.
     pub what: What,
+    /// With [`What::Data`]: triggers and foreign keys do not act. For superusers; the keys must be looked at afterwards.
+    pub replica: bool,
+    /// These tables only, with the definitions of all.
+    pub only: Option<Only>,
 }
 
 /// What a load did.
@@ -68,6 +76,8 @@ pub struct Loaded {
     pub rows: BTreeMap<(String, String), u64>,
     /// What the tools said although they succeeded.
     pub warnings: Vec<String>,
+    /// What only a superuser may make.
+    pub left_out: Vec<String>,
 }
 
 /// The tools of a load.
@@ -89,6 +99,7 @@ pub async fn load(
 ) -> Result<Loaded> {
     let admin = server.admin().await?;
     let major = facts::server_version(&admin).await? / 10_000;
+    let superuser = globals::is_superuser(&admin, &server.user).await?;
     drop(admin);
     let place = &server.place;
     let tools = Tools {
@@ -97,14 +108,22 @@ pub async fn load(
     };
     let mut loaded = Loaded::default();
     match head(archive).await? {
+        None if options.only.is_some() || options.what != What::All => return Err(newer()),
         None => {
             let run = restore(server, &tools, name, options, &[]);
-            feed(run, Vec::new(), archive.range(0, archive.length()), &mut loaded).await?;
+            feed(run, Vec::new(), archive.range(0, archive.length()), true, &mut loaded).await?;
         }
         Some((head, length)) => {
-            let file = HeadFile::write(server, &head.encode()).await?;
+            let head = match superuser {
+                true => head,
+                false => reserved::without(&head, &mut loaded.left_out),
+            };
+            let file = HeadFile::make(server).await?;
             let parts = Parts { server, tools: &tools, name, expected, archive, options };
-            let done = parts.load(&head, length, &file.path, &mut loaded).await;
+            let done = match &options.only {
+                None => parts.load(&head, length, &file, &mut loaded).await,
+                Some(only) => parts.some(only, &head, length, &file, &mut loaded).await,
+            };
             file.remove(server).await?;
             done?;
         }
@@ -146,19 +165,43 @@ struct Parts<'a> {
 }
 
 impl Parts<'_> {
-    async fn load(&self, head: &Head, length: u64, file: &Path, loaded: &mut Loaded) -> Result<()> {
-        let file = file.display().to_string();
-        let jobs = format!("--jobs={}", self.options.jobs.max(1));
+    async fn load(&self, head: &Head, length: u64, file: &HeadFile, loaded: &mut Loaded) -> Result<()> {
+        match self.options.what {
+            What::Schema => file.put(self.server, &pick::without_content(head)).await?,
+            _ => file.put(self.server, head).await?,
+        }
         if self.options.what != What::Data {
-            self.run(&["--section=pre-data", &file], loaded).await?;
+            self.run(&["--section=pre-data", &file.path()], loaded).await?;
         }
         if self.options.what != What::Schema {
-            self.rows(head, length, loaded).await?;
+            self.rows(head, length, true, loaded).await?;
         }
         if self.options.what != What::Data {
-            self.run(&["--section=post-data", &jobs, &file], loaded).await?;
+            self.behind(file, loaded).await?;
         }
         Ok(())
+    }
+
+    /// Some tables. Which are partitions of which is known when they are defined.
+    async fn some(&self, only: &Only, head: &Head, length: u64, file: &HeadFile, loaded: &mut Loaded) -> Result<()> {
+        file.put(self.server, &pick::without_large_objects(head)).await?;
+        self.run(&["--section=pre-data", &file.path()], loaded).await?;
+        let session = self.server.session(self.name).await?;
+        let members = pick::members(&session, &only.tables)
+            .await
+            .map_err(|e| e.says("the partitions of the tables cannot be found").kind(Kind::Restore))?;
+        let head = pick::narrow(head, &members, only.indexes);
+        file.put(self.server, &head).await?;
+        self.rows(&head, length, false, loaded).await?;
+        if only.indexes {
+            self.behind(file, loaded).await?;
+        }
+        Ok(())
+    }
+
+    async fn behind(&self, file: &HeadFile, loaded: &mut Loaded) -> Result<()> {
+        let jobs = format!("--jobs={}", self.options.jobs.max(1));
+        self.run(&["--section=post-data", &jobs, &file.path()], loaded).await
     }
 
     async fn run(&self, args: &[&str], loaded: &mut Loaded) -> Result<()> {
@@ -172,21 +215,28 @@ impl Parts<'_> {
         running.finish(Kind::Restore).await.map_err(|e| e.at(format!("database {}", self.name)))
     }
 
-    /// All rows: `pg_restore` with what `pg_dump` wrote, and the big tables beside it.
-    async fn rows(&self, head: &Head, length: u64, loaded: &mut Loaded) -> Result<()> {
+    /// The rows that the head names: `pg_restore` with what `pg_dump` wrote, and the big tables beside it. When it
+    /// names not all, `pg_restore` stops reading behind the last that it wants.
+    async fn rows(&self, head: &Head, length: u64, whole: bool, loaded: &mut Loaded) -> Result<()> {
         let blocks = self.expected.archive.as_ref().map(|a| a.blocks.as_slice()).unwrap_or_default();
         let end = self.expected.archive.as_ref().map_or(self.archive.length(), |a| a.big);
         let big: HashSet<i32> = blocks.iter().map(|b| b.entry).collect();
+        let wanted: HashSet<i32> = head.entries.iter().map(|e| e.dump_id).collect();
         let main = restore(self.server, self.tools, self.name, self.options, &["--section=data"]);
-        let mut warnings = Loaded::default();
-        let main = feed(main, head.without(&big).encode(), self.archive.range(length, end - length), &mut warnings);
+        let main_head = head.without(&big);
+        let rest = match whole || main_head.entries.iter().any(|e| e.is("TABLE DATA")) {
+            true => self.archive.range(length, end - length),
+            false => mpsc::channel(1).1,
+        };
+        let mut said = Loaded::default();
+        let main = feed(main, main_head.encode(), rest, whole, &mut said);
         let mut tables = Vec::new();
-        for block in blocks {
+        for block in blocks.iter().filter(|b| wanted.contains(&b.entry)) {
             tables.push(self.table(head, block).boxed());
         }
         let tables = futures::stream::iter(tables).buffer_unordered(self.options.jobs.max(1)).try_collect::<Vec<_>>();
         let ((), tables) = tokio::try_join!(main, tables)?;
-        loaded.warnings.extend(warnings.warnings);
+        loaded.warnings.extend(said.warnings);
         loaded.rows.extend(tables);
         Ok(())
     }
@@ -214,6 +264,7 @@ impl Parts<'_> {
         .iter()
         .map(|(name, value)| format!("SET {name} = {}", literal(value)))
         .collect();
+        before.extend(replica(self.options).map(|(name, value)| format!("SET {name} = {}", literal(value))));
         let fresh = self.options.what == What::All;
         if fresh {
             // In the transaction that emptied the table rows are frozen as they come: nobody must do it later.
@@ -248,6 +299,11 @@ impl Parts<'_> {
     }
 }
 
+/// A setting of sessions that fill tables which have their triggers and foreign keys already.
+fn replica(options: &Options) -> Option<(&'static str, &'static str)> {
+    (options.what == What::Data && options.replica).then_some(("session_replication_role", "replica"))
+}
+
 /// A `pg_restore` into a database.
 fn restore(server: &Server, tools: &Tools, name: &str, options: &Options, args: &[&str]) -> Program {
     let mut all =
@@ -260,18 +316,22 @@ fn restore(server: &Server, tools: &Tools, name: &str, options: &Options, args: 
     all.extend(args.iter().map(|a| (*a).to_owned()));
     let mut program = server.program(&tools.pg_restore, all);
     // Only for these sessions; the log is flushed before the load counts.
-    let options = format!(
+    let mut settings = format!(
         "-c synchronous_commit=off -c maintenance_work_mem={INDEX_MEMORY} -c statement_timeout=0 -c lock_timeout=0"
     );
-    program.env.0.push(("PGOPTIONS".to_owned(), options));
+    if let Some((name, value)) = replica(options) {
+        settings.push_str(&format!(" -c {name}={value}"));
+    }
+    program.env.0.push(("PGOPTIONS".to_owned(), settings));
     program
 }
 
-/// Gives a program its input, and reads its exit status.
+/// Gives a program its input, and reads its exit status. One that wants the whole must take all of it.
 async fn feed(
     program: Program,
     first: Vec<u8>,
     mut rest: mpsc::Receiver<Result<Bytes>>,
+    whole: bool,
     loaded: &mut Loaded,
 ) -> Result<()> {
     let (running, mut input) = program.writing().await?;
@@ -289,15 +349,24 @@ async fn feed(
     drop(input);
     loaded.warnings.extend(running.finish(Kind::Restore).await?);
     if let Some(e) = broken {
-        return Err(e);
+        return if whole { Err(e) } else { Ok(()) };
     }
     ended
         .or_else(|e| if e.kind() == std::io::ErrorKind::BrokenPipe { Ok(()) } else { Err(e) })
         .map_err(|e| Error::new(Kind::Restore, "the input of pg_restore cannot be ended").because(e))
 }
 
+/// Why nothing can be picked out of an archive.
+pub fn newer() -> Error {
+    Error::new(Kind::Newer, "the archive is of a pg_dump that is newer than this version, and cannot be taken apart")
+        .hint("Restore the whole database beside the live one with --to, and copy from there.")
+}
+
 /// The head of an archive and its length, or nothing when it is of a version that is not taken apart.
-async fn head(archive: &dyn Archive) -> Result<Option<(Head, u64)>> {
+///
+/// # Errors
+/// [`Kind::Damaged`], or why it could not be read.
+pub async fn head(archive: &dyn Archive) -> Result<Option<(Head, u64)>> {
     let pieces = archive.range(0, archive.length());
     let pieces = futures::stream::unfold(pieces, |mut p| async { Some((p.recv().await?, p)) });
     // An error of the store must come out as it is, not as the end of an archive.
@@ -336,37 +405,5 @@ impl<R: std::io::Read> std::io::Read for Counting<R> {
         let n = self.inner.read(buffer)?;
         self.bytes += n as u64;
         Ok(n)
-    }
-}
-
-/// The head of an archive in a file where `pg_restore` runs: it reads that file several times at once.
-struct HeadFile {
-    directory: PathBuf,
-    path: PathBuf,
-}
-
-impl HeadFile {
-    async fn write(server: &Server, head: &[u8]) -> Result<Self> {
-        // Readable by its maker only: it may name what nobody should know.
-        let made = server.program(Path::new("mktemp"), ["-d"]).output().await?;
-        let directory = PathBuf::from(String::from_utf8_lossy(&made).trim_end());
-        let path = directory.join("head.dump");
-        let path_text = path.display().to_string();
-        let (running, mut input) =
-            server.program(Path::new("sh"), ["-c", "cat > \"$1\"", "sh", &path_text]).writing().await?;
-        let written = async {
-            input.write_all(head).await?;
-            input.shutdown().await
-        };
-        let written = written.await;
-        drop(input);
-        running.finish(Kind::Restore).await?;
-        written.map_err(|e| Error::io("the head of the archive cannot be written", &path, e).kind(Kind::Restore))?;
-        Ok(HeadFile { directory, path })
-    }
-
-    async fn remove(self, server: &Server) -> Result<()> {
-        let directory = self.directory.display().to_string();
-        server.program(Path::new("rm"), ["-r", "--", &directory]).output().await.map(|_| ())
     }
 }

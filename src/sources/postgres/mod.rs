@@ -3,9 +3,11 @@
 //! [`address`] names a server, [`connect`] reaches it, the same for us and for its own tools, [`session`] asks it,
 //! [`facts`] says what was true. The way out of one database is [`dump`], with [`big`] tables beside it over [`copy`] and all of it
 //! one [`archive`]; the way back in is
-//! [`load`] into a new database, and [`swap`].
+//! [`load`] into a new database, and [`swap`]. Some tables are [`pick`]ed, loaded too, and then [`adopt`]ed by the live
+//! database beside its own or [`replace`] the rows there, with the [`foreign`] keys looked after.
 
 pub mod address;
+pub mod adopt;
 pub mod archive;
 pub mod attributes;
 pub mod big;
@@ -14,11 +16,18 @@ pub mod copy;
 pub mod create;
 pub mod dump;
 pub mod facts;
+pub mod foreign;
 pub mod globals;
+mod headfile;
 pub mod load;
 mod passfile;
+pub mod pick;
+pub mod pooler;
 pub mod preflight;
+pub mod replace;
+mod reserved;
 pub mod session;
+pub mod suits;
 pub mod swap;
 pub mod tools;
 
@@ -88,6 +97,7 @@ impl Source for PostgresSource {
     ) -> Result<Delivered> {
         window.ready().await?;
         let server = self.address.reach().await?;
+        pooler::refuse(&server).await?;
         let admin = server.session(&server.database).await?;
         let major = facts::server_version(&admin).await? / 10_000;
         let tools = dump::Tools::find(&server, major).await?;

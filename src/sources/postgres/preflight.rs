@@ -5,6 +5,7 @@ use super::create;
 use super::facts::{self, DatabaseFacts};
 use super::globals;
 use super::load::Options;
+use super::pooler;
 use super::session::{Session, SqlError};
 use super::swap;
 use crate::error::{Error, Kind, Result};
@@ -51,6 +52,8 @@ pub struct Look<'a> {
     pub options: &'a Options,
     /// Free space where nobody can tell. Bytes.
     pub assume_space: Option<u64>,
+    /// What is loaded of the databases when it is not all. Bytes.
+    pub part: Option<u64>,
 }
 
 fn failed(e: SqlError) -> Error {
@@ -68,7 +71,9 @@ impl Look<'_> {
         self.server_suits(&admin, targets).await?;
         for (live, facts) in targets {
             self.name_suits(live)?;
-            self.live_can_move(&admin, live).await?;
+            if self.part.is_none() {
+                self.live_can_move(&admin, live).await?;
+            }
             self.extensions(&admin, facts).await?;
         }
         self.privileges(&admin, targets, &mut told).await?;
@@ -95,7 +100,12 @@ impl Look<'_> {
         Ok(told)
     }
 
-    async fn server_suits(&self, admin: &Session, targets: &[(&str, &DatabaseFacts)]) -> Result<()> {
+    /// Refuses a server that cannot take what the backup holds.
+    ///
+    /// # Errors
+    /// [`Kind::Refused`].
+    pub async fn server_suits(&self, admin: &Session, targets: &[(&str, &DatabaseFacts)]) -> Result<()> {
+        pooler::refuse(self.server).await?;
         let row = admin.row("pg_is_in_recovery()", "").await.map_err(failed)?;
         if row.truth(0) {
             return Err(Error::new(Kind::Refused, "the server is a standby, which takes nothing but from its primary")
@@ -215,7 +225,7 @@ impl Look<'_> {
                 ident(&self.server.user)
             )));
         }
-        for (live, _) in targets {
+        for (live, _) in targets.iter().filter(|_| self.part.is_none()) {
             let owner = admin
                 .rows(
                     "pg_get_userbyid(datdba)",
@@ -262,7 +272,7 @@ impl Look<'_> {
             .map_err(failed)?
             .first()
             .map_or(WAL, |r| r.number(0));
-        let needed = targets.iter().map(|(_, f)| f.size).sum::<u64>() + wal;
+        let needed = self.part.unwrap_or_else(|| targets.iter().map(|(_, f)| f.size).sum()) + wal;
         let directory =
             admin.rows("setting", "FROM pg_settings WHERE name = 'data_directory'").await.map_err(failed)?;
         let place = directory.first().map(|r| r.text(0)).filter(|d| !d.is_empty());

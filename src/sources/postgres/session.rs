@@ -7,6 +7,8 @@
 
 use crate::error::{Error, Kind};
 use crate::host::exec::{Input, Output, Running};
+use bytes::Bytes;
+use futures::{SinkExt, Stream, StreamExt};
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::sync::Mutex;
@@ -154,6 +156,27 @@ impl Session {
         Ok(())
     }
 
+    /// Puts rows in, in COPY's text format, without leaving the transaction.
+    ///
+    /// # Errors
+    /// The server's refusal, or why the rows ended early.
+    pub async fn copy_in(&self, copy: &str, mut rows: impl Stream<Item = SqlResult<Bytes>> + Unpin) -> SqlResult<()> {
+        match &self.0 {
+            Way::Direct(client) => {
+                let mut sink = std::pin::pin!(client.copy_in::<_, Bytes>(copy).await?);
+                while let Some(piece) = rows.next().await {
+                    if let Err(e) = sink.send(piece?).await {
+                        // The server has refused a row; only the end of the copy tells which.
+                        return Err(sink.finish().await.err().unwrap_or(e).into());
+                    }
+                }
+                sink.finish().await?;
+                Ok(())
+            }
+            Way::Psql(psql) => psql.lock().await.copy_in(copy, rows).await,
+        }
+    }
+
     /// Asks for rows: a list of columns, and what follows it from `FROM` on.
     ///
     /// # Errors
@@ -201,10 +224,39 @@ impl Session {
 
 impl Psql {
     /// Sends a statement and gives the lines of its answer.
-    async fn answer(&mut self, sql: &str) -> Result<Vec<String>, SqlError> {
+    async fn answer(&mut self, sql: &str) -> SqlResult<Vec<String>> {
+        self.say(format!("{sql}\n;\n").as_bytes()).await?;
+        self.outcome().await
+    }
+
+    /// Rows stand in the script behind their statement. After a refusal psql reads them to their end all the same.
+    async fn copy_in(&mut self, copy: &str, mut rows: impl Stream<Item = SqlResult<Bytes>> + Unpin) -> SqlResult<()> {
+        self.say(format!("{copy};\n").as_bytes()).await?;
+        while let Some(piece) = rows.next().await {
+            self.say(&piece?).await?;
+        }
+        self.say(b"\\.\n").await?;
+        self.outcome().await?;
+        // Of a COPY that failed psql's variables do not tell; the next statement finds the transaction aborted.
+        match self.answer("SELECT 1 WHERE false").await {
+            Ok(_) => Ok(()),
+            Err(e) => Err(self.last_words().await.unwrap_or(e)),
+        }
+    }
+
+    async fn say(&mut self, script: &[u8]) -> SqlResult<()> {
+        match self.input.write_all(script).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(self.ended().await),
+        }
+    }
+
+    /// The lines of the last statement's answer, or why there are none.
+    async fn outcome(&mut self) -> SqlResult<Vec<String>> {
         let token = self.token.clone();
-        let script = format!("{sql}\n;\n\\echo {token} :ERROR :SQLSTATE\n\\echo :LAST_ERROR_MESSAGE\n\\echo {token}\n");
-        if self.input.write_all(script.as_bytes()).await.is_err() || self.input.flush().await.is_err() {
+        self.say(format!("\\echo {token} :ERROR :SQLSTATE\n\\echo :LAST_ERROR_MESSAGE\n\\echo {token}\n").as_bytes())
+            .await?;
+        if self.input.flush().await.is_err() {
             return Err(self.ended().await);
         }
         let mut lines = Vec::new();
@@ -238,6 +290,13 @@ impl Psql {
             }
             _ => Err(self.ended().await),
         }
+    }
+
+    /// Lets psql end, for what it said on its standard error.
+    async fn last_words(&mut self) -> Option<SqlError> {
+        drop(std::mem::replace(&mut self.input, Box::new(tokio::io::sink())));
+        let said = self.running.take()?.finish(Kind::Source).await.ok()?;
+        (!said.is_empty()).then(|| SqlError::lost(said.join("\n")))
     }
 
     /// psql is gone; its last words say why.

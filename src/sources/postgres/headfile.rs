@@ -1,0 +1,57 @@
+//! The head of an archive in a file where `pg_restore` runs: it reads that file several times at once.
+
+use super::archive::head::Head;
+use super::connect::Server;
+use crate::error::{Error, Kind, Result};
+use std::path::{Path, PathBuf};
+use tokio::io::AsyncWriteExt;
+
+/// The file, in a directory of its own.
+pub struct HeadFile {
+    directory: PathBuf,
+    path: PathBuf,
+}
+
+impl HeadFile {
+    /// Makes the directory, readable by its maker only: a head may name what nobody should know.
+    ///
+    /// # Errors
+    /// When that cannot be done there.
+    pub async fn make(server: &Server) -> Result<Self> {
+        let made = server.program(Path::new("mktemp"), ["-d"]).output().await?;
+        let directory = PathBuf::from(String::from_utf8_lossy(&made).trim_end());
+        Ok(HeadFile { path: directory.join("head.dump"), directory })
+    }
+
+    /// Writes a head, over the one that was there.
+    ///
+    /// # Errors
+    /// [`Kind::Restore`].
+    pub async fn put(&self, server: &Server, head: &Head) -> Result<()> {
+        let path = self.path.display().to_string();
+        let (running, mut input) =
+            server.program(Path::new("sh"), ["-c", "cat > \"$1\"", "sh", &path]).writing().await?;
+        let written = async {
+            input.write_all(&head.encode()).await?;
+            input.shutdown().await
+        };
+        let written = written.await;
+        drop(input);
+        running.finish(Kind::Restore).await?;
+        written.map_err(|e| Error::io("the head of the archive cannot be written", &self.path, e).kind(Kind::Restore))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    /// Removes it.
+    ///
+    /// # Errors
+    /// When that cannot be done there.
+    pub async fn remove(self, server: &Server) -> Result<()> {
+        let directory = self.directory.display().to_string();
+        server.program(Path::new("rm"), ["-r", "--", &directory]).output().await.map(|_| ())
+    }
+}
