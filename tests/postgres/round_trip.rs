@@ -88,13 +88,16 @@ fn an_unchanged_database_ships_next_to_nothing_and_a_changed_row_little() {
     let c = Cluster::start();
     c.psql("postgres", "CREATE DATABASE erp");
     c.psql("erp", SCHEMA);
+    c.psql("erp", "CREATE TABLE ballast AS SELECT g, repeat(md5(g::text), 100) FROM generate_series(1, 10000) g");
     let w = with_database(&c, SOCKET);
     w.backup();
     let m = w.backup();
     assert!(m["stats"]["shipped"].as_u64().unwrap() < 600_000, "{}", m["stats"]);
     c.psql("erp", "UPDATE orders SET note = 'changed' WHERE id = 5000");
     let m = w.backup();
-    assert!(m["stats"]["new"].as_u64().unwrap() < 6_000_000, "{}", m["stats"]);
+    // The head with its date, the place where the row was and the one where it is now: each renews one or two chunks of
+    // up to 2 MiB, of the 47 MB in all.
+    assert!(m["stats"]["new"].as_u64().unwrap() < 12_600_000, "{}", m["stats"]);
     w.run(&["check", "--read-data"]).code(0);
 }
 
