@@ -10,6 +10,8 @@ mod containers;
 mod errors;
 #[path = "postgres/extensions.rs"]
 mod extensions;
+#[path = "postgres/inplace.rs"]
+mod inplace;
 #[path = "postgres/odd.rs"]
 mod odd;
 #[path = "postgres/parts.rs"]

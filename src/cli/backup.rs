@@ -28,8 +28,29 @@ pub struct Args {
     take_over: bool,
 }
 
-/// Backs up.
+/// Backs up, and tells.
 pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
+    let manifest = back_up(context, args.plan.as_deref(), &args.source, args.take_over, None).await?;
+    if context.global.json {
+        json(&manifest)?;
+    } else {
+        report(&manifest)?;
+    }
+    let failed = manifest.sources.iter().any(|s| !s.is_complete());
+    Ok(ExitCode::from(if failed { Kind::Partial.exit_code() } else { 0 }))
+}
+
+/// Backs up a plan, or some of its sources; perhaps under another plan's name, where it is never the latest.
+///
+/// # Errors
+/// When nothing could be committed. A manifest with failed sources is `Ok`.
+pub async fn back_up(
+    context: &Context,
+    plan: Option<&str>,
+    sources: &[String],
+    take_over: bool,
+    under: Option<Name>,
+) -> Result<Manifest> {
     let config = context.config()?;
     let _lock = context.lock(&config, "backup")?;
     let (_, vault) = context.vault(false).await?;
@@ -38,18 +59,19 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         if config.identity_file.as_ref().is_some_and(|f| f.exists()) { context.unlock(Some(&config))? } else { None };
     keyring::require_opener(&vault, identity.as_ref()).await?;
     let catalog = context.catalog(Some(&config), vault);
-    let plan_name = context.plan(args.plan.as_deref(), Some(&config), &catalog).await?;
+    let plan_name = context.plan(plan, Some(&config), &catalog).await?;
     let plan = config.plans.get(&plan_name).ok_or_else(|| {
         let names: Vec<&str> = config.plans.keys().map(Name::as_str).collect();
         Error::new(Kind::NotFound, format!("plan {plan_name} is not configured"))
             .at(config.file.display())
             .hint(format!("Configured are: {}.", names.join(", ")))
     })?;
-    let chosen = chosen(&plan.sources, &args.source, &plan_name)?;
+    let chosen = chosen(&plan.sources, sources, &plan_name)?;
     let whole_plan = chosen.len() == plan.sources.len();
     let sources = chosen.into_iter().filter_map(|name| source(&config, &name).map(|s| (name, s))).collect();
+    let plan_name = under.unwrap_or(plan_name);
     let mut options = config.writer.clone();
-    options.take_over = args.take_over;
+    options.take_over = take_over;
     let job = Job {
         plan: plan_name.clone(),
         sources,
@@ -78,14 +100,7 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     if let Err(e) = remember(&newest, manifest.id.as_str()) {
         monitor.event(Event::Warning(format!("the newest backup cannot be noted in {}: {e}", newest.display())));
     }
-    drop(monitor);
-    if context.global.json {
-        json(&manifest)?;
-    } else {
-        report(&manifest)?;
-    }
-    let failed = manifest.sources.iter().any(|s| !s.is_complete());
-    Ok(ExitCode::from(if failed { Kind::Partial.exit_code() } else { 0 }))
+    Ok(manifest)
 }
 
 fn remember(path: &Path, id: &str) -> std::io::Result<()> {

@@ -9,7 +9,7 @@ use crate::model::{size, time};
 use crate::recovery::engine::Ended;
 use crate::recovery::journal::State;
 use crate::recovery::resource::Resource;
-use crate::recovery::restore::{Asked, Restore, asked_of, new_id, resources};
+use crate::recovery::restore::{Asked, Backups, Restore, asked_of, new_id, resources};
 use crate::recovery::rollback::{self, Past};
 use jiff::Timestamp;
 use std::process::ExitCode;
@@ -41,7 +41,7 @@ pub struct RestoresArgs {}
 
 async fn resources_of(config: &Config, past: &Past) -> Result<Vec<Arc<dyn Resource>>> {
     let asked = asked_of(past.journal())?;
-    resources(&asked, Some(config), &own_paths(Some(config)), past.id(), None, None).await
+    resources(&asked, Some(config), &own_paths(Some(config)), past.id(), Backups::default()).await
 }
 
 /// Takes a restore back.

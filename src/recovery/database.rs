@@ -10,7 +10,7 @@ use crate::sources::postgres::address::Address;
 use crate::sources::postgres::connect::{Server, ident, literal};
 use crate::sources::postgres::facts::{self, DatabaseFacts};
 use crate::sources::postgres::load::{self, Archive, Loaded, Options, What};
-use crate::sources::postgres::session::{Session, SqlError, SqlResult};
+use crate::sources::postgres::session::{DUPLICATE_DATABASE, Session, SqlError, SqlResult, UNIQUE_VIOLATION};
 use crate::sources::postgres::swap::{self, Exchange};
 use crate::sources::postgres::{GLOBALS, artifact_name, create, globals, preflight};
 use async_trait::async_trait;
@@ -18,6 +18,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
+use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// The facts of the databases in a source's record.
@@ -59,6 +60,8 @@ pub struct Databases {
     pub count_rows_up_to: u64,
     /// Free space on a server of which nobody can tell. Bytes.
     pub assume_space: Option<u64>,
+    /// True when the live ones are dropped before the load, and make room.
+    pub dropped_first: bool,
 }
 
 /// What staging will make.
@@ -70,7 +73,7 @@ struct Staging {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Staged {
+pub(super) struct Staged {
     live: String,
     staged: String,
     /// Rows of tables that the server counted while loading.
@@ -82,6 +85,12 @@ struct Staged {
     /// What only a superuser may make.
     #[serde(default)]
     left_out: Vec<String>,
+}
+
+impl Staged {
+    pub(super) fn new(live: &str, staged: String) -> Self {
+        Staged { live: live.to_owned(), staged, loaded: Vec::new(), warnings: Vec::new(), left_out: Vec::new() }
+    }
 }
 
 /// Chooses databases of a source: all, or one, each under its own name or one under another.
@@ -138,7 +147,7 @@ pub(super) fn parse<T: serde::de::DeserializeOwned>(note: &Note) -> Result<T> {
 }
 
 impl Databases {
-    async fn globals(&self) -> Result<Vec<u8>> {
+    pub(super) async fn globals(&self) -> Result<Vec<u8>> {
         let Some((reader, record)) = &self.from else { return Ok(Vec::new()) };
         match record.artifacts.iter().find(|a| a.name == GLOBALS) {
             Some(artifact) => reader.small(artifact).await,
@@ -147,24 +156,20 @@ impl Databases {
     }
 
     /// The facts of the database that will have this name.
-    fn facts(&self, live: &str) -> Result<&DatabaseFacts> {
+    pub(super) fn facts(&self, live: &str) -> Result<&DatabaseFacts> {
         let target = self.targets.iter().find(|t| t.live == live);
         target
             .and_then(|t| self.facts.iter().find(|f| f.database == t.database))
             .ok_or_else(|| Error::new(Kind::Internal, format!("database {live} is not one of this restore")))
     }
 
-    async fn stage_one(&self, server: &Server, admin: &Session, staged: &mut Staged) -> Result<()> {
+    pub(super) async fn stage_one(&self, server: &Server, admin: &Session, staged: &mut Staged) -> Result<()> {
         let facts = self.facts(&staged.live)?;
         let Some((reader, record)) = &self.from else {
             return Err(Error::new(Kind::Internal, "a restore without a backup cannot stage"));
         };
         let artifact = super::select::artifact(record, Some(&artifact_name(&facts.database)))?;
-        drop_database(admin, &staged.staged).await.map_err(failed("an old staging database cannot be dropped"))?;
-        admin
-            .run(&create::statement(&staged.staged, facts))
-            .await
-            .map_err(failed("the staging database cannot be made"))?;
+        make_anew(admin, &staged.staged, facts).await?;
         let Loaded { rows, warnings, left_out } =
             load::load(server, &staged.staged, facts, &Stored { reader, artifact }, &self.options).await?;
         staged.loaded = rows.into_iter().map(|((schema, name), rows)| (schema, name, rows)).collect();
@@ -173,7 +178,7 @@ impl Databases {
     }
 
     /// What a staged database holds, held against the facts.
-    async fn verify_one(&self, server: &Server, staged: &Staged) -> Result<Vec<Compared>> {
+    pub(super) async fn verify_one(&self, server: &Server, staged: &Staged) -> Result<Vec<Compared>> {
         let expected = self.facts(&staged.live)?;
         let session = server.session(&staged.staged).await?;
         let mut found = facts::read(&session).await?;
@@ -209,6 +214,22 @@ impl Databases {
         }
         Ok(parse::<Swap>(note)?.exchanges)
     }
+}
+
+/// Makes an empty database, in place of what an earlier try has left. A client that was killed does not end what it had
+/// asked for: its `CREATE DATABASE` may come to its end right now, and would be in the way.
+async fn make_anew(admin: &Session, name: &str, facts: &DatabaseFacts) -> Result<()> {
+    for _ in 0..20 {
+        drop_database(admin, name).await.map_err(failed("an old staging database cannot be dropped"))?;
+        match admin.run(&create::statement(name, facts)).await {
+            Ok(()) => return Ok(()),
+            Err(e) if e.is(UNIQUE_VIOLATION) || e.is(DUPLICATE_DATABASE) => {
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            }
+            Err(e) => return Err(failed("the staging database cannot be made")(e)),
+        }
+    }
+    Err(Error::new(Kind::Restore, "the staging database cannot be made: somebody else makes one of that name").at(name))
 }
 
 /// Drops a database of ours, whoever is connected to it.
@@ -256,6 +277,7 @@ impl Resource for Databases {
             options: &self.options,
             assume_space: self.assume_space,
             part: (self.options.what == What::Schema).then_some(0),
+            dropped_first: self.dropped_first,
         };
         let told = look.at(&wanted, &self.globals().await?).await?;
         Ok(Findings {
@@ -273,13 +295,7 @@ impl Resource for Databases {
         let server = self.address.reach().await?;
         let admin = server.admin().await?;
         let id = self.id.as_str();
-        let staged = |t: &Target| Staged {
-            live: t.live.clone(),
-            staged: swap::beside(&t.live, "staged", id),
-            loaded: Vec::new(),
-            warnings: Vec::new(),
-            left_out: Vec::new(),
-        };
+        let staged = |t: &Target| Staged::new(&t.live, swap::beside(&t.live, "staged", id));
         let roles = globals::missing(&admin, &self.globals().await?).await?;
         Ok(json!(Staging { databases: self.targets.iter().map(staged).collect(), roles }))
     }

@@ -12,6 +12,7 @@ pub mod engine;
 pub mod exchange;
 pub mod images;
 pub mod inner;
+pub mod inplace;
 pub mod journal;
 pub mod redis;
 pub mod resource;

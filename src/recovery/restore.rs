@@ -3,6 +3,7 @@
 use super::database::{self, Databases, Target};
 use super::engine::{Ended, Engine, Step};
 use super::images::Images;
+use super::inplace::InPlace;
 use super::journal::{Begin, Journal, Record, State};
 use super::redis::{self, RedisResource, Wanted};
 use super::resource::{Compared, Findings, Previous, Resource};
@@ -14,7 +15,7 @@ use super::volume::DockerVolume;
 use crate::config::{Config, SourceConfig};
 use crate::error::{Error, Kind, Result};
 use crate::model::{BackupId, Name};
-use crate::repository::manifest::Manifest;
+use crate::repository::manifest::{Manifest, SourceRecord};
 use crate::repository::reader::Reader;
 use crate::sources::postgres::PostgresSource;
 use crate::sources::postgres::load::{Options, What};
@@ -41,9 +42,33 @@ pub struct Asked {
     /// What of databases.
     #[serde(default)]
     pub what: What,
+    /// Databases are dropped before they are loaded, and this stands for the live ones meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_place: Option<Safety>,
     /// The restore that is taken back by this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rollback_of: Option<BackupId>,
+}
+
+/// What stands for a live database that is dropped.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Safety {
+    /// A backup of it, taken right before.
+    Backup(BackupId),
+    /// Nothing: there is no way back.
+    Waived,
+}
+
+/// The backups that a restore reads.
+#[derive(Clone, Copy, Default)]
+pub struct Backups<'a> {
+    /// What is restored; without it a restore can only be undone.
+    pub manifest: Option<&'a Manifest>,
+    /// The safety backup of what is restored in place.
+    pub safety: Option<&'a Manifest>,
+    /// Without it nothing can be staged.
+    pub reader: Option<&'a Reader>,
 }
 
 /// What of one source.
@@ -109,7 +134,7 @@ pub fn history(state_dir: &Path) -> PathBuf {
     state_dir.join("restores")
 }
 
-/// The resources of a restore, which gives names to what they stage and keep. Without the manifest they can only be undone, without a reader not staged.
+/// The resources of a restore, whose id gives names to what they stage and keep.
 ///
 /// # Errors
 /// [`Kind::Config`] when a source is not configured here, [`Kind::NotFound`] when the backup does not have it.
@@ -118,9 +143,9 @@ pub async fn resources(
     config: Option<&Config>,
     own: &[PathBuf],
     id: &BackupId,
-    manifest: Option<&Manifest>,
-    reader: Option<&Reader>,
+    from: Backups<'_>,
 ) -> Result<Vec<Arc<dyn Resource>>> {
+    let Backups { manifest, safety, reader } = from;
     let record = |source: &Name| manifest.map(|m| super::select::source(m, source)).transpose();
     let of = |source: &Name| Ok::<_, Error>(reader.cloned().zip(record(source)?.cloned()));
     let mut out: Vec<Arc<dyn Resource>> = Vec::new();
@@ -159,17 +184,28 @@ pub async fn resources(
             }
             Part::Databases { source, targets } => {
                 let configured = postgres(config, source)?;
-                out.push(Arc::new(Databases {
-                    source: source.to_string(),
-                    address: configured.address.clone(),
-                    targets: targets.clone(),
-                    facts: record(source)?.map(database::facts_of).transpose()?.unwrap_or_default(),
-                    id: id.clone(),
-                    from: of(source)?,
-                    options: options(asked, configured),
-                    count_rows_up_to: configured.count_rows_up_to,
-                    assume_space: asked.assume_space,
-                }));
+                let databases = |record: Option<&SourceRecord>| {
+                    Ok::<_, Error>(Databases {
+                        source: source.to_string(),
+                        address: configured.address.clone(),
+                        targets: targets.clone(),
+                        facts: record.map(database::facts_of).transpose()?.unwrap_or_default(),
+                        id: id.clone(),
+                        from: reader.cloned().zip(record.cloned()),
+                        options: options(asked, configured),
+                        count_rows_up_to: configured.count_rows_up_to,
+                        assume_space: asked.assume_space,
+                        dropped_first: asked.in_place.is_some(),
+                    })
+                };
+                let new = databases(record(source)?)?;
+                if asked.in_place.is_none() {
+                    out.push(Arc::new(new));
+                    continue;
+                }
+                let safety = safety.map(|m| super::select::source(m, source)).transpose()?;
+                let safety = safety.map(|record| databases(Some(record))).transpose()?;
+                out.push(Arc::new(InPlace { new, safety }));
             }
             Part::Rows { source, database, into } => {
                 let configured = postgres(config, source)?;

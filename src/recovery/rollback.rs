@@ -6,7 +6,7 @@
 use super::engine::{Notes, Step};
 use super::journal::{Journal, Record, State};
 use super::resource::{Note, Previous, Resource};
-use super::restore::{asked_of, history};
+use super::restore::{Safety, asked_of, history};
 use super::steps::{stage_name, swap_name};
 use crate::error::{Error, Kind, Result};
 use crate::model::BackupId;
@@ -133,6 +133,20 @@ pub fn to_roll_back(state_dir: &Path, id: Option<&str>) -> Result<Past> {
         return Err(Error::new(Kind::Refused, "what was there before that restore is no longer kept")
             .at(pasts[chosen].id())
             .hint("Restore an older backup instead."));
+    }
+    if let Some(safety) = asked_of(&pasts[chosen].journal)?.in_place {
+        let plan = &pasts[chosen].journal.about().plan;
+        let hint = match safety {
+            Safety::Backup(id) => {
+                format!(
+                    "Restore the safety backup that was taken before: `backstay restore {id} --plan {plan}-safety --in-place`."
+                )
+            }
+            Safety::Waived => "What was live before was dropped, and its safety backup was waived.".to_owned(),
+        };
+        return Err(Error::new(Kind::Refused, "that restore was done in place and kept no copy")
+            .at(pasts[chosen].id())
+            .hint(hint));
     }
     if last != Some(chosen) {
         return Err(Error::new(Kind::Refused, format!("a later restore stands on {}", pasts[chosen].id()))

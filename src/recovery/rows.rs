@@ -162,7 +162,13 @@ impl Resource for Rows {
                 .because(format!("{} of them", facts.large_objects))
                 .hint("Restore the whole database with --to, without --data-only."));
         }
-        let look = preflight::Look { server: &server, options: &self.options, assume_space: None, part: Some(0) };
+        let look = preflight::Look {
+            server: &server,
+            options: &self.options,
+            assume_space: None,
+            part: Some(0),
+            dropped_first: false,
+        };
         look.server_suits(&admin, &[(&self.into, facts)]).await?;
         let session = server.session(&self.into).await?;
         let filling = self.look(&server, &session).await?;

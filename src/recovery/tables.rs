@@ -258,6 +258,7 @@ impl Resource for Tables {
             options: &self.options,
             assume_space: self.assume_space,
             part: Some(self.room(&server).await?),
+            dropped_first: false,
         };
         let told = look.at(&[(database, self.facts()?)], &self.globals().await?).await?;
         let space = told.space.into_iter().map(|s| Space { place: s.place, needed: s.needed, free: s.free }).collect();

@@ -1,5 +1,6 @@
 //! `backstay restore`
 
+mod in_place;
 mod open;
 mod rdb;
 pub(super) mod report;
@@ -12,7 +13,9 @@ use crate::model::{Name, size, time};
 use crate::recovery::database::Target;
 use crate::recovery::redis::Wanted;
 use crate::recovery::resource::Findings;
-use crate::recovery::restore::{Asked, Part, Restore, journal_file, new_id, open_restore, preflight, resources};
+use crate::recovery::restore::{
+    Asked, Backups, Part, Restore, Safety, journal_file, new_id, open_restore, preflight, resources,
+};
 use crate::recovery::tables::{Named, To};
 use crate::recovery::{database, select, tables, tree, volume};
 use crate::repository::manifest::{Manifest, SourceRecord};
@@ -85,6 +88,12 @@ pub struct Args {
     /// Free space on a database server that does not tell it, `100GiB`
     #[arg(long, value_name = "SIZE")]
     assume_space: Option<String>,
+    /// Drop live databases before they are loaded, where there is no room for two; a safety backup is taken first
+    #[arg(long, conflicts_with_all = ["to", "table", "schema"])]
+    in_place: bool,
+    /// Take no safety backup of what --in-place drops; there is then no way back. Give the plan's name
+    #[arg(long, value_name = "PLAN", requires = "in_place")]
+    without_safety: Option<String>,
     /// Finish the restore that was interrupted
     #[arg(long, conflicts_with_all = ["unwind", "dry_run"])]
     resume: bool,
@@ -146,8 +155,13 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     }
     // Nothing moves on the terminal while somebody reads the plan and is asked.
     let looking = Reader::new(catalog.clone(), Arc::new(Silent))?;
-    let asked = asked_of(&looking, &chosen, &args).await?;
-    let looked_at = resources(&asked, config, &own, &id, Some(&m), Some(&looking)).await?;
+    let mut asked = asked_of(&looking, &chosen, &args).await?;
+    if args.in_place {
+        in_place::check(&chosen, &args, &plan)?;
+        asked.in_place = Some(Safety::Waived);
+    }
+    let from = Backups { manifest: Some(&m), reader: Some(&looking), safety: None };
+    let looked_at = resources(&asked, config, &own, &id, from).await?;
     let found = preflight(&looked_at).await?;
     if args.dry_run || (!args.yes && args.to.is_none()) {
         report::plan(context, &m, &looked_at, &found)?;
@@ -162,9 +176,17 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         confirm(&plan)?;
     }
     let started = Instant::now();
+    let safety = match args.in_place && args.without_safety.is_none() {
+        true => Some(in_place::safety(context, &plan, &chosen).await?),
+        false => None,
+    };
+    if let Some(manifest) = &safety {
+        asked.in_place = Some(Safety::Backup(manifest.id.clone()));
+    }
     let monitor = context.monitor(&format!("restore {plan}"));
     let reader = Reader::new(catalog, monitor.clone())?;
-    let resources = resources(&asked, config, &own, &id, Some(&m), Some(&reader)).await?;
+    let from = Backups { manifest: Some(&m), reader: Some(&reader), safety: safety.as_ref() };
+    let resources = resources(&asked, config, &own, &id, from).await?;
     warn(&monitor, &found);
     if config.and_then(|c| c.plans.get(&plan)).is_some_and(|p| p.has_restore_section) {
         let text = "this version does not stop, check and start what the plan's [restore] section names: do it by hand";
@@ -307,6 +329,7 @@ async fn asked_of(reader: &Reader, chosen: &[&SourceRecord], args: &Args) -> Res
         no_owner: args.no_owner,
         no_privileges: args.no_privileges,
         assume_space: args.assume_space.as_deref().map(size::parse).transpose()?,
+        in_place: None,
         rollback_of: None,
     })
 }

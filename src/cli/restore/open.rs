@@ -4,7 +4,7 @@ use super::report;
 use crate::cli::context::Context;
 use crate::error::{Error, Kind, Result};
 use crate::recovery::journal::Journal;
-use crate::recovery::restore::{Restore, asked_of, is_staged, journal_file, resources};
+use crate::recovery::restore::{Backups, Restore, Safety, asked_of, is_staged, journal_file, resources};
 use crate::repository::reader::Reader;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -25,20 +25,31 @@ pub async fn go_on(context: &Context, forward: bool) -> Result<ExitCode> {
     let about = journal.about().clone();
     let own = super::own_paths(Some(&config));
     let monitor = context.monitor(&format!("restore {}", about.plan));
-    // What is staged needs no backup and no identity any more; going back needs neither at any time.
-    let (_, vault) = context.vault(forward && !is_staged(&journal)).await?;
+    // What is staged needs no backup and no identity any more; going back needs neither, unless what was dropped has
+    // to be loaded again.
+    let reads = asked.in_place.is_some() || (forward && !is_staged(&journal));
+    let (_, vault) = context.vault(reads).await?;
     let catalog = context.catalog(Some(&config), vault);
-    let manifest = catalog.manifest(&about.plan, &about.backup).await;
-    if !forward {
-        let resources = resources(&asked, Some(&config), &own, &about.id, None, None).await?;
-        let mut restore = Restore::take_up(&config.state_dir, journal, resources, monitor)?;
+    let manifest = match catalog.manifest(&about.plan, &about.backup).await {
+        Ok(manifest) => Some(manifest),
+        Err(_) if !forward => None,
+        Err(e) => return Err(e),
+    };
+    let safety = match &asked.in_place {
+        Some(Safety::Backup(id)) => Some(catalog.manifest(&super::in_place::safety_plan(&about.plan)?, id).await?),
+        _ => None,
+    };
+    let reader = Reader::new(catalog, monitor.clone()).ok();
+    let from = match forward || asked.in_place.is_some() {
+        true => Backups { manifest: manifest.as_ref(), safety: safety.as_ref(), reader: reader.as_ref() },
+        false => Backups::default(),
+    };
+    let resources = resources(&asked, Some(&config), &own, &about.id, from).await?;
+    let mut restore = Restore::take_up(&config.state_dir, journal, resources, monitor)?;
+    let Some(manifest) = manifest.filter(|_| forward) else {
         let ended = restore.unwind().await?;
         return report::unwound(context, &about, ended);
-    }
-    let manifest = manifest?;
-    let reader = Reader::new(catalog, monitor.clone());
-    let resources = resources(&asked, Some(&config), &own, &about.id, Some(&manifest), reader.as_ref().ok()).await?;
-    let mut restore = Restore::take_up(&config.state_dir, journal, resources, monitor)?;
+    };
     let ended = restore.run(crate::cli::stopped()).await?;
     report::ended(context, &manifest, &restore, ended, started).await
 }

@@ -265,6 +265,14 @@ impl Server {
         }
     }
 
+    /// The same, with a database that is not this one.
+    ///
+    /// # Errors
+    /// [`Kind::Source`] with the server's own words.
+    pub async fn admin_beside(&self, database: &str) -> Result<Session> {
+        if database == "postgres" { self.session("template1").await } else { self.admin().await }
+    }
+
     /// A connection of our own. It ends when the client is dropped.
     ///
     /// # Errors

@@ -54,6 +54,8 @@ pub struct Look<'a> {
     pub assume_space: Option<u64>,
     /// What is loaded of the databases when it is not all. Bytes.
     pub part: Option<u64>,
+    /// True when the live databases are dropped before the load, and make room.
+    pub dropped_first: bool,
 }
 
 fn failed(e: SqlError) -> Error {
@@ -272,7 +274,13 @@ impl Look<'_> {
             .map_err(failed)?
             .first()
             .map_or(WAL, |r| r.number(0));
-        let needed = self.part.unwrap_or_else(|| targets.iter().map(|(_, f)| f.size).sum()) + wal;
+        let mut needed = self.part.unwrap_or_else(|| targets.iter().map(|(_, f)| f.size).sum()) + wal;
+        if self.dropped_first {
+            let names: Vec<String> = targets.iter().map(|(live, _)| literal(live)).collect();
+            let from = format!("FROM pg_database WHERE datname IN ({})", names.join(", "));
+            let live = admin.row("coalesce(sum(pg_database_size(oid)), 0)::bigint", &from).await.map_err(failed)?;
+            needed = needed.saturating_sub(live.number(0));
+        }
         let directory =
             admin.rows("setting", "FROM pg_settings WHERE name = 'data_directory'").await.map_err(failed)?;
         let place = directory.first().map(|r| r.text(0)).filter(|d| !d.is_empty());
@@ -293,7 +301,7 @@ impl Look<'_> {
                 ),
             )
             .at(room.place.display().to_string())
-            .hint("Make room, for example with `backstay cleanup`, or tell --assume-space when this is wrong."));
+            .hint("Make room, for example with `backstay cleanup`; restore with --in-place, which drops the live database first; or tell --assume-space when this is wrong."));
         }
         Ok(Some(room))
     }

@@ -25,6 +25,10 @@ pub struct SqlError {
 
 /// SQLSTATE of a lock that somebody else holds or waits for.
 pub const LOCK_NOT_AVAILABLE: &str = "55P03";
+/// SQLSTATE of a database of that name.
+pub const DUPLICATE_DATABASE: &str = "42P04";
+/// SQLSTATE of a name that somebody else is just giving.
+pub const UNIQUE_VIOLATION: &str = "23505";
 /// SQLSTATE of a missing privilege.
 pub const INSUFFICIENT_PRIVILEGE: &str = "42501";
 

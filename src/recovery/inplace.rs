@@ -1,0 +1,201 @@
+//! Databases where there is no room for two copies: the live one is dropped, and the backup loaded in its place.
+//!
+//! What makes this bearable is a *safety backup* of what is live, taken right before, whose id is in the journal: undoing
+//! loads it. A waiver instead of it means that there is no way back. While the load takes, the application has no
+//! database; it never sees half of one, since the load goes into another name and takes the live one when it is whole.
+
+use super::database::{Databases, Staged, drop_database, failed, parse};
+use super::resource::{Class, Compared, Findings, Note, Previous, Resource};
+use crate::error::{Error, Kind, Result};
+use crate::sources::postgres::attributes::Attributes;
+use crate::sources::postgres::connect::ident;
+use crate::sources::postgres::globals;
+use crate::sources::postgres::swap::{self, Exchange};
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+/// Databases of one source, replaced without a second copy.
+pub struct InPlace {
+    /// What is restored.
+    pub new: Databases,
+    /// What is live, as the safety backup has it; nothing when that was waived.
+    pub safety: Option<Databases>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Plan {
+    databases: Vec<One>,
+    /// Roles that the server lacks and that the backup has.
+    roles: Vec<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct One {
+    live: String,
+    /// OID of the database that has the name now, if one has.
+    live_oid: Option<u32>,
+    /// What goes with the name.
+    attributes: Attributes,
+    /// The name under which it is loaded.
+    loading: String,
+}
+
+impl InPlace {
+    /// Puts a database of a backup in the place of the live one.
+    async fn put(&self, of: &Databases, one: &One) -> Result<()> {
+        let server = of.address.reach().await?;
+        let admin = server.admin_beside(&one.live).await?;
+        drop_database(&admin, &one.live).await.map_err(failed("the live database cannot be dropped"))?;
+        let mut staged = Staged::new(&one.live, one.loading.clone());
+        of.stage_one(&server, &admin, &mut staged).await?;
+        let bad: Vec<String> = of
+            .verify_one(&server, &staged)
+            .await?
+            .iter()
+            .filter(|c| !c.good)
+            .map(|c| format!("{}: {} instead of {}", c.what, c.found, c.expected))
+            .collect();
+        if !bad.is_empty() {
+            return Err(Error::new(
+                Kind::Mismatch,
+                format!("database {} was loaded and differs from the facts of the backup", one.live),
+            )
+            .because(bad.join("\n")));
+        }
+        let found = swap::oid(&admin, &one.loading).await.map_err(failed("the loaded database cannot be found"))?;
+        let staged_oid =
+            found.ok_or_else(|| Error::new(Kind::Restore, "the loaded database is gone").at(&one.loading))?;
+        let exchange = Exchange {
+            live: one.live.clone(),
+            live_oid: None,
+            staged: one.loading.clone(),
+            staged_oid,
+            before: String::new(),
+            attributes: one.attributes.clone(),
+            left_out: Vec::new(),
+        };
+        swap::swap(&server, &[exchange]).await
+    }
+
+    /// Whether the live name is already what a backup says: a crash may have come right after the end.
+    async fn is_put(&self, of: &Databases, one: &One) -> Result<bool> {
+        let server = of.address.reach().await?;
+        let admin = server.admin_beside(&one.live).await?;
+        let found = swap::oid(&admin, &one.live).await.map_err(failed("the databases cannot be looked at"))?;
+        if found.is_none() || found == one.live_oid {
+            return Ok(false);
+        }
+        let there = Staged::new(&one.live, one.live.clone());
+        Ok(of.verify_one(&server, &there).await?.iter().all(|c| c.good))
+    }
+}
+
+#[async_trait]
+impl Resource for InPlace {
+    fn label(&self) -> String {
+        format!("{} in place", self.new.label())
+    }
+
+    fn class(&self) -> Class {
+        Class::Database
+    }
+
+    async fn preflight(&self) -> Result<Findings> {
+        let mut found = self.new.preflight().await?;
+        found.slow_swap = true;
+        found.warnings.push("the live database is dropped before the load; until that ends there is none".to_owned());
+        Ok(found)
+    }
+
+    async fn plan_staging(&self) -> Result<Note> {
+        let server = self.new.address.reach().await?;
+        let admin = server.admin().await?;
+        let looked = failed("the databases cannot be looked at");
+        let mut databases = Vec::new();
+        for target in &self.new.targets {
+            let live_oid = swap::oid(&admin, &target.live).await.map_err(&looked)?;
+            let attributes = match live_oid {
+                Some(_) => Attributes::read(&admin, &target.live).await.map_err(&looked)?,
+                None => self.new.facts(&target.live)?.attributes.clone(),
+            };
+            let loading = swap::beside(&target.live, "staged", self.new.id.as_str());
+            databases.push(One { live: target.live.clone(), live_oid, attributes, loading });
+        }
+        let roles = globals::missing(&admin, &self.new.globals().await?).await?;
+        Ok(json!(Plan { databases, roles }))
+    }
+
+    async fn stage(&self, staging: &Note) -> Result<Note> {
+        let plan: Plan = parse(staging)?;
+        let admin = self.new.address.reach().await?.admin().await?;
+        globals::make(&admin, &self.new.globals().await?, &plan.roles).await?;
+        Ok(staging.clone())
+    }
+
+    /// Nothing is staged; what is loaded is compared before it takes the live name.
+    async fn verify(&self, _: &Note) -> Result<Vec<Compared>> {
+        Ok(Vec::new())
+    }
+
+    async fn unstage(&self, staging: &Note) -> Result<()> {
+        let plan: Plan = parse(staging)?;
+        let admin = self.new.address.reach().await?.admin().await?;
+        for one in &plan.databases {
+            drop_database(&admin, &one.loading).await.map_err(failed("what was being loaded cannot be dropped"))?;
+        }
+        globals::drop(&admin, &plan.roles)
+            .await
+            .map_err(failed("the roles that were made for the restore cannot be dropped"))
+    }
+
+    async fn plan_swap(&self, staged: &Note) -> Result<Note> {
+        Ok(staged.clone())
+    }
+
+    async fn swap(&self, swap: &Note) -> Result<()> {
+        for one in &parse::<Plan>(swap)?.databases {
+            if !self.is_put(&self.new, one).await? {
+                self.put(&self.new, one).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn unswap(&self, swap: &Note) -> Result<()> {
+        for one in &parse::<Plan>(swap)?.databases {
+            let server = self.new.address.reach().await?;
+            let admin = server.admin_beside(&one.live).await?;
+            let found = swap::oid(&admin, &one.live).await.map_err(failed("the databases cannot be looked at"))?;
+            if found.is_some() && found == one.live_oid {
+                // Not dropped yet, but perhaps closed.
+                let open = format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", ident(&one.live));
+                admin.run(&open).await.map_err(failed("the live database cannot be opened again"))?;
+                continue;
+            }
+            if one.live_oid.is_none() {
+                drop_database(&admin, &one.live).await.map_err(failed("the restored database cannot be dropped"))?;
+                continue;
+            }
+            let safety = self.safety.as_ref().ok_or_else(|| {
+                Error::new(
+                    Kind::Restore,
+                    format!("database {} was dropped, and the safety backup was waived", one.live),
+                )
+                .hint("Restore another backup: the live data is gone, as the waiver said.")
+            })?;
+            if !self.is_put(safety, one).await? {
+                self.put(safety, one).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn previous(&self, _: &Note) -> Result<Vec<Previous>> {
+        Ok(Vec::new())
+    }
+
+    async fn drop_previous(&self, _: &Note) -> Result<()> {
+        Ok(())
+    }
+}

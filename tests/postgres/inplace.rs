@@ -1,0 +1,96 @@
+//! Restores where there is no room for two copies: the live database is dropped, and a safety backup stands for it.
+
+use crate::cluster::Cluster;
+use crate::round_trip::{SOCKET, with_database};
+use crate::world::World;
+
+/// A database that was backed up, and has quite other content by now.
+fn changed(c: &Cluster) -> (World, String, String) {
+    c.psql("postgres", "CREATE DATABASE erp CONNECTION LIMIT 77");
+    c.psql("erp", "CREATE TABLE t AS SELECT g AS id, md5(g::text) AS what FROM generate_series(1, 300000) g; CREATE INDEX ON t (what)");
+    let good = c.dump("erp");
+    let w = with_database(c, SOCKET);
+    w.backup();
+    c.psql(
+        "erp",
+        "DROP TABLE t; CREATE TABLE other AS SELECT g AS id, md5((-g)::text) AS what FROM generate_series(1, 200000) g",
+    );
+    let live = c.dump("erp");
+    (w, good, live)
+}
+
+fn databases(c: &Cluster) -> String {
+    c.psql("postgres", "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database")
+}
+
+#[test]
+fn the_backup_takes_the_place_and_a_safety_backup_is_the_way_back() {
+    let c = Cluster::start();
+    let (w, good, live) = changed(&c);
+    let before = databases(&c);
+    w.run(&["restore", "--yes", "--assume-space", "1GiB"]).code(10).says(&["no room", "--in-place"]);
+    w.run(&["restore", "--in-place", "--yes", "--without-safety", "typo"]).code(2).says(&["the name of the plan, p"]);
+    w.run(&["restore", "--in-place", "--yes"]).code(0).says(&["is dropped before the load"]);
+    assert_eq!(c.dump("erp"), good);
+    assert_eq!(databases(&c), before);
+    assert_eq!(c.psql("postgres", "SELECT datconnlimit, datallowconn FROM pg_database WHERE datname = 'erp'"), "77|t");
+    let ran = w.run(&["rollback", "--yes"]).code(10).says(&["done in place and kept no copy", "safety backup"]);
+    let safety = ran.err.split("backstay restore ").nth(1).unwrap().split(' ').next().unwrap().to_owned();
+    w.run(&["restore", &safety, "--plan", "p-safety", "--in-place", "--yes"]).code(0);
+    assert_eq!(c.dump("erp"), live);
+    // It is never the latest of the plan.
+    w.run(&["restore", "--in-place", "--yes"]).code(0);
+    assert_eq!(c.dump("erp"), good);
+    w.run(&["check", "--read-data"]).code(0);
+}
+
+#[test]
+fn a_load_that_fails_brings_the_live_data_back_from_the_safety_backup() {
+    let c = Cluster::start();
+    let (w, _, live) = changed(&c);
+    let before = databases(&c);
+    // A pack of the backup is gone; those of the safety backup are others.
+    let packs = w.objects("packs");
+    assert!(packs.len() > 2, "roles and rows must not be in one pack");
+    let largest = packs.iter().max_by_key(|p| p.metadata().unwrap().len()).unwrap();
+    std::fs::remove_file(largest).unwrap();
+    w.run(&["restore", "--in-place", "--yes"])
+        .code(7)
+        .says(&["the pack is missing", "undo: swap database erp in place"]);
+    assert_eq!(c.dump("erp"), live);
+    assert_eq!(databases(&c), before);
+}
+
+#[test]
+fn nothing_is_dropped_without_a_safety_backup_or_a_waiver() {
+    let c = Cluster::start();
+    let (w, good, live) = changed(&c);
+    // Nobody can dump it: what is damaged on disk is, too.
+    c.psql("postgres", "ALTER DATABASE erp ALLOW_CONNECTIONS false");
+    w.run(&["restore", "--in-place", "--yes"]).code(10).says(&["nothing was dropped", "--without-safety p"]);
+    c.psql("postgres", "ALTER DATABASE erp ALLOW_CONNECTIONS true");
+    assert_eq!(c.dump("erp"), live);
+    c.psql("postgres", "ALTER DATABASE erp ALLOW_CONNECTIONS false");
+    w.run(&["restore", "--in-place", "--yes", "--without-safety", "p"]).code(0);
+    assert_eq!(c.dump("erp"), good);
+}
+
+#[test]
+fn killed_in_the_middle_it_is_taken_back_or_finished() {
+    let c = Cluster::start();
+    let (w, good, live) = changed(&c);
+    for forward in [false, true] {
+        let mut child =
+            w.command(&["restore", "--in-place", "--yes"]).stderr(std::process::Stdio::piped()).spawn().unwrap();
+        let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().unwrap()));
+        assert!(lines.any(|l| l.unwrap().contains("swap database erp in place")));
+        // Until the live one is really gone.
+        while c.psql("postgres", "SELECT count(*) FROM pg_database WHERE datname = 'erp'") == "1" {}
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let way = if forward { "--resume" } else { "--unwind" };
+        w.run(&["restore", way]).code(0);
+        assert_eq!(c.dump("erp"), if forward { good.clone() } else { live.clone() });
+        assert_eq!(c.psql("postgres", "SELECT count(*) FROM pg_database WHERE datname LIKE 'erp%'"), "1");
+    }
+}
