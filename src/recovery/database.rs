@@ -205,7 +205,7 @@ impl Databases {
 }
 
 /// Drops a database of ours, whoever is connected to it.
-async fn drop_database(admin: &Session, name: &str) -> SqlResult<()> {
+pub(super) async fn drop_database(admin: &Session, name: &str) -> SqlResult<()> {
     if swap::oid(admin, name).await?.is_none() {
         return Ok(());
     }

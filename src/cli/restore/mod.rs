@@ -1,5 +1,6 @@
 //! `backstay restore`
 
+mod command;
 mod open;
 mod rdb;
 pub(super) mod report;
@@ -37,8 +38,8 @@ pub struct Args {
     /// The newest backup begun by this time (`2026-01-03 22:00` in local time, or with a zone)
     #[arg(long, value_name = "TIME")]
     at: Option<String>,
-    /// Restore to another directory, database or volume; without it, to where it was
-    #[arg(long, value_name = "DIRECTORY|DATABASE|VOLUME")]
+    /// Restore to another directory, database or volume, or the output of a command to a file; without it, to where it was
+    #[arg(long, value_name = "DIRECTORY|DATABASE|VOLUME|FILE")]
     to: Option<String>,
     /// Of a `files` source, restore only this file or directory (repeatable)
     #[arg(long, value_name = "PATH")]
@@ -106,6 +107,18 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         report::rdb(context, &m, &path, &compared, started)?;
         return Ok(ExitCode::SUCCESS);
     }
+    if let ([one], Some(to)) = (&chosen[..], &args.to)
+        && one.kind == "command"
+    {
+        if args.dry_run {
+            say(&format!("would write {} of source {} to {to}", size::human(one.bytes()), one.name))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        command::into_file(reader, new_id(), one, config, Path::new(to)).await?;
+        report::output(context, &m, one, Path::new(to), started)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let chosen = command::with_a_way_back(config, chosen, !only.is_empty(), &monitor);
 
     let asked = asked_of(&chosen, &args)?;
     let own = own_paths(config);
@@ -215,6 +228,7 @@ fn asked_of(chosen: &[&SourceRecord], args: &Args) -> Result<Asked> {
                     .map_err(|e| Error::new(Kind::Damaged, "the facts of the source cannot be read").because(e))?;
                 Part::Files { source, paths: if args.path.is_empty() { recorded } else { args.path.clone() } }
             }
+            "command" => Part::Command { source },
             "redis" => Part::Redis { source },
             "postgres" => {
                 let targets = database::targets(record, args.database.as_deref(), args.to.as_deref())?;
