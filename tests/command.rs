@@ -49,7 +49,10 @@ fn configure(w: &World, keys: &str) {
 
 /// A host with an example of `config/examples`, its paths replaced.
 fn with_example(name: &str, replaced: &[(&str, String)]) -> World {
-    let w = World::bare();
+    with_example_in(World::bare(), name, replaced)
+}
+
+fn with_example_in(w: World, name: &str, replaced: &[(&str, String)]) -> World {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/examples").join(name);
     let mut text = std::fs::read_to_string(file).unwrap();
     let own = [
@@ -75,12 +78,24 @@ fn wait_for(what: &str, ready: impl Fn() -> bool) {
     }
 }
 
-/// Whether a process runs of which a word is this.
-fn runs(word: &str) -> bool {
-    std::fs::read_dir("/proc").unwrap().flatten().any(|e| {
-        let line = std::fs::read(e.path().join("cmdline")).unwrap_or_default();
-        line.split(|b| *b == 0).any(|w| w == word.as_bytes())
-    })
+/// Who sleeps for just this number of seconds.
+fn sleepers(seconds: &str) -> Vec<String> {
+    let wanted = format!("sleep\0{seconds}\0");
+    let all = std::fs::read_dir("/proc").unwrap().flatten();
+    let found = all.filter(|e| std::fs::read(e.path().join("cmdline")).is_ok_and(|line| line == wanted.as_bytes()));
+    found.map(|e| e.file_name().into_string().unwrap()).collect()
+}
+
+fn runs(seconds: &str) -> bool {
+    !sleepers(seconds).is_empty()
+}
+
+/// Ends who sleeps for so long: after a kill of the agent nobody else does.
+fn wake(seconds: &str) {
+    for pid in sleepers(seconds) {
+        assert!(std::process::Command::new("kill").args(["-KILL", &pid]).status().unwrap().success());
+    }
+    wait_for("it is gone", || !runs(seconds));
 }
 
 /// A number of seconds that nobody else sleeps for.

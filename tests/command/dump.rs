@@ -97,7 +97,7 @@ fn the_environment_is_what_is_configured() {
 fn what_does_not_fit_together_is_refused() {
     let w = with_command(r#"dump = ["true"]"#);
     for (keys, words) in [
-        ("", "missing field `dump`"),
+        ("", "sources.out.dump"),
         ("dump = \"true\"", "expected a sequence"),
         ("dump = []", "`dump` names no program"),
         ("dump = [\"x\"]\nload = [\"y\"]", "it is not said what `load` replaces"),
@@ -105,7 +105,10 @@ fn what_does_not_fit_together_is_refused() {
         ("dump = [\"x\"]\nload = [\"y\"]\nstage_path = \"/x\"", "{staging}"),
         ("dump = [\"x\"]\nstage_path = \"x\"", "not the absolute path"),
         ("dump = [\"x\"]\nstage_path = \"/x\"\ncontainer = \"c\"", "a path of this machine"),
-        ("dump = [\"x\"]\nload = [\"y\"]\ndatabase = { source = \"no\", name = \"d\" }", "no configured postgres source"),
+        (
+            "dump = [\"x\"]\nload = [\"y\"]\ndatabase = { source = \"no\", name = \"d\" }",
+            "no configured postgres source",
+        ),
         ("dump = [\"x\"]\nprepare = [\"y\"]", "`prepare` is set"),
         ("dump = [\"x\"]\nundo = [\"y\"]", "`undo` is set"),
         ("dump = [\"x\"]\nverify = [\"y\"]", "`verify` is set"),
