@@ -126,12 +126,11 @@ fn the_example_brings_a_project_back_through_a_database_beside_the_live_one() {
     c.psql("edms", "DELETE FROM docs_step; DELETE FROM docs_document WHERE title LIKE '%7%'; UPDATE auth_user SET username = 'eve'");
     let since = site.fixtures();
     w.run(&["restore", "--dry-run"]).code(0).says(&["stage database edms of source fixtures", "`prepare` makes"]);
-    w.run(&["restore", "--yes"]).code(0).says(&[
-        "`verify`",
-        "edms: table public.docs_step",
-        "400 rows",
-        "edms_before_",
-    ]);
+    let told = w.run(&["--json", "restore", "--yes"]).code(0).json();
+    let line = |what: &str| told["verified"].as_array().unwrap().iter().find(|l| l["what"] == what).cloned().unwrap();
+    assert_eq!(line("edms: table public.docs_step")["found"], "400 rows");
+    assert_eq!(line("fixtures: `verify`")["found"], "exit status 0");
+    assert!(told["previous"][0]["name"].as_str().unwrap().contains("edms_before_"), "{told}");
     assert_eq!(site.fixtures(), before);
     // The application can go on: everything belongs to its role, and new rows get keys that are free.
     assert_eq!(c.psql("edms", "SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'"), "edms");
@@ -178,14 +177,14 @@ fn fixtures_that_do_not_load_leave_the_live_database_and_nothing_beside_it() {
     w.backup();
     let (since, databases) = (site.fixtures(), site.databases());
     let text = fs::read_to_string(w.at("backstay.toml")).unwrap();
-    for (from, to, words) in [
+    for (from, to, words, code) in [
         // Loaded half way.
-        ("\"loaddata\", \"--format=json\"", "\"loaddata\", \"--format=yaml\"", "`load`: "),
-        ("\"migrate\", \"--no-input\"", "\"migrate\", \"nowhere\"", "`prepare`: "),
-        ("\"migrate\", \"--check\"", "\"nothing\"", "`verify`: "),
+        ("\"loaddata\", \"--format=json\"", "\"loaddata\", \"--format=yaml\"", "`load`: ", 12),
+        ("\"migrate\", \"--no-input\"", "\"migrate\", \"nowhere\"", "`prepare`: ", 12),
+        ("\"migrate\", \"--check\"", "\"nothing\"", "`verify`: ", 13),
     ] {
         w.write_config(&text.replace(from, to));
-        w.run(&["restore", "--yes"]).code(12).says(&[words, "Everything is as it was"]);
+        w.run(&["restore", "--yes"]).code(code).says(&[words, "Everything is as it was"]);
         assert_eq!((site.fixtures(), site.databases()), (since.clone(), databases.clone()));
     }
     w.write_config(&text);

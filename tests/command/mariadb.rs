@@ -141,9 +141,10 @@ fn a_load_that_fails_half_way_is_undone_and_a_dump_that_breaks_off_is_none() {
     let since = s.content();
     // The load gets as far as the first table and is cut off.
     let text = fs::read_to_string(w.at("backstay.toml")).unwrap();
-    w.write_config(
-        &text.replace("exec mariadb\n", "(head -n 40; echo 'SELECT * FROM nowhere.nothing;'; cat) | mariadb\n"),
-    );
+    w.write_config(&text.replace(
+        "exec mariadb --socket=\"$SOCKET\"\n",
+        "(head -n 40; echo 'SELECT * FROM nowhere.nothing;'; cat) | mariadb --socket=\"$SOCKET\"\n",
+    ));
     restore(&w).code(12).says(&["nowhere", "Everything is as it was"]);
     assert_eq!(s.content(), since);
     // A definer of a view who is gone makes mariadb-dump fail in the middle.
