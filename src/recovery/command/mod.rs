@@ -103,8 +103,8 @@ impl Taking {
     /// What every form looks at: that programs can be found, and room.
     fn preflight(&self, argvs: &[Option<&Vec<String>>], place: &Path) -> Result<Findings> {
         let runner = &self.configured.runner;
-        let argvs = argvs.iter().copied().chain([self.configured.check.as_ref()]).flatten();
-        for argv in argvs.filter(|argv| !runner.finds(argv)) {
+        let mut argvs = argvs.iter().copied().chain([self.configured.check.as_ref()]).flatten();
+        if let Some(argv) = argvs.find(|argv| !runner.finds(argv)) {
             let program = argv.first().cloned().unwrap_or_default();
             return Err(Error::new(Kind::Refused, format!("the program {program} is not there"))
                 .at(format!("source {}", self.source))
