@@ -62,6 +62,13 @@ redis() {
     mkdir -p "$tools/bin"
     ln -sf /usr/bin/redis-check-rdb "$tools/bin/redis-server"
 }
+# Django of its own, for config/examples/django.toml.
+django() {
+    [ -x "$tools/django/bin/django-admin" ] && return
+    echo "installing Django"
+    python3 -m venv "$tools/django"
+    "$tools/django/bin/pip" install --quiet 'django==5.2.19' 'psycopg[binary]==3.3.9'
+}
 crate() { # NAME VERSION PROGRAM
     if [ ! -x "$tools/bin/$3" ] && ! have "$3"; then
         echo "building $1 $2 (once; this takes a while)"
@@ -73,12 +80,13 @@ build=(build-essential pkg-config libssl-dev)
 case ${1:-test} in
     demo) packages "${build[@]}" postgresql postgresql-client ;;
     test)
-        packages "${build[@]}" postgresql postgresql-client age zstd jq rclone acl attr util-linux openssl python3 python3-pip docker.io iptables busybox-static redis-tools debootstrap
+        packages "${build[@]}" postgresql postgresql-client age zstd jq rclone acl attr util-linux openssl python3 python3-pip python3-venv docker.io iptables busybox-static redis-tools debootstrap sqlite3 mariadb-server-core mariadb-client
         without_service pgbouncer
         cron
         daemon
         "$(dirname "$0")/pg-roots.sh"
         redis
+        django
         have moto_server || python3 -m pip install --quiet --break-system-packages 'moto[server]==5.2.1' 2> /dev/null || python3 -m pip install --quiet 'moto[server]==5.2.1'
         crate b3sum 1.8.7 b3sum
         crate garage 2.5.0 garage

@@ -130,6 +130,7 @@ fn chosen(all: &[Name], only: &[String], plan: &Name) -> Result<Vec<Name>> {
 
 fn source(config: &Config, name: &Name) -> Option<Arc<dyn Source>> {
     Some(match config.sources.get(name)? {
+        SourceConfig::Command(command) => Arc::new((**command).clone()),
         SourceConfig::Files(files) => Arc::new(files.clone()),
         SourceConfig::Postgres(postgres) => Arc::new((**postgres).clone()),
         SourceConfig::Image(image) => Arc::new(image.clone()),

@@ -1,5 +1,6 @@
 //! From files and environment to checked types.
 
+use super::command::command_of;
 use super::raw::{Raw, RawDatabases, RawKeep, RawSource};
 use super::repository::storage_of;
 use super::secret::either;
@@ -137,12 +138,21 @@ fn check(raw: Raw, file: &Path, text: String) -> Result<Config> {
         .flatten()
         .collect::<Vec<_>>();
     let (mut sources, mut groups) = (BTreeMap::new(), BTreeMap::new());
-    for (name, source) in raw.sources {
+    // Commands may be bound to a source that comes behind them.
+    let (commands, others): (Vec<_>, Vec<_>) =
+        raw.sources.into_iter().partition(|(_, source)| matches!(source, RawSource::Command(_)));
+    for (name, source) in others.into_iter().chain(commands) {
         let key = format!("sources.{name}");
         if let Some(group) = source.group() {
             groups.insert(name.parse::<Name>()?, group.clone());
         }
-        sources.insert(name.parse::<Name>()?, source_of(source, &key, &dir, &never).map_err(|e| named(e, &key))?);
+        let source = match source {
+            RawSource::Command(raw) => {
+                command_of(*raw, &key, &dir, &sources).map(|c| SourceConfig::Command(Box::new(c)))
+            }
+            other => source_of(other, &key, &dir, &never),
+        };
+        sources.insert(name.parse::<Name>()?, source.map_err(|e| named(e, &key))?);
     }
     let mut plans = BTreeMap::new();
     for (name, plan) in raw.plans {
@@ -215,6 +225,7 @@ pub(super) fn named(e: Error, key: &str) -> Error {
 
 fn source_of(source: RawSource, key: &str, dir: &Path, never: &[PathBuf]) -> Result<SourceConfig> {
     Ok(match source {
+        RawSource::Command(_) => return Err(Error::new(Kind::Internal, "a command is read elsewhere")),
         RawSource::Files { paths, exclude, one_file_system, reread, group: _ } => {
             if paths.is_empty() {
                 return Err(Error::new(Kind::Config, "`paths` is empty"));

@@ -4,6 +4,7 @@
 //! [`raw`] has the keys exactly as they are written; here they become what the other folders take. Unknown keys
 //! are refused, with the nearest known one.
 
+mod command;
 pub mod load;
 pub mod raw;
 pub mod repository;
@@ -12,6 +13,7 @@ pub mod secret;
 use crate::model::Name;
 use crate::repository::retention::Keep;
 use crate::repository::writer::WriterOptions;
+use crate::sources::command::CommandSource;
 use crate::sources::files::FilesSource;
 use crate::sources::image::ImageSource;
 use crate::sources::postgres::PostgresSource;
@@ -50,6 +52,8 @@ pub struct Config {
 /// A configured source.
 #[derive(Clone, Debug)]
 pub enum SourceConfig {
+    /// The output of a program.
+    Command(Box<CommandSource>),
     /// Directories and files.
     Files(FilesSource),
     /// PostgreSQL databases.
@@ -66,6 +70,7 @@ impl SourceConfig {
     /// The kind as it is written.
     pub fn kind(&self) -> &'static str {
         match self {
+            SourceConfig::Command(_) => "command",
             SourceConfig::Files(_) => "files",
             SourceConfig::Postgres(_) => "postgres",
             SourceConfig::Image(_) => "image",

@@ -94,6 +94,8 @@ pub struct RawBackup {
 #[derive(Debug, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 pub enum RawSource {
+    /// `kind = "command"`
+    Command(Box<RawCommand>),
     /// `kind = "files"`
     Files {
         /// Absolute paths.
@@ -209,6 +211,7 @@ impl RawSource {
     /// The group, which every kind may have.
     pub fn group(&self) -> Option<&String> {
         match self {
+            RawSource::Command(command) => command.group.as_ref(),
             RawSource::Files { group, .. }
             | RawSource::Image { group, .. }
             | RawSource::Postgres { group, .. }
@@ -216,6 +219,68 @@ impl RawSource {
             | RawSource::Volume { group, .. } => group.as_ref(),
         }
     }
+}
+
+/// `[sources.NAME]` with `kind = "command"`. Programs are lists only: a text would have to be split, and nobody splits
+/// as a shell does.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawCommand {
+    /// Its output is the backup.
+    pub dump: Vec<String>,
+    /// How long it may take, `30m`.
+    pub timeout: Option<String>,
+    /// A word for what the output is.
+    pub media: Option<String>,
+    /// No output is a good output.
+    #[serde(default, deserialize_with = "loose")]
+    pub may_be_empty: bool,
+    /// Reads the output and says by its exit status whether it is whole.
+    pub check: Option<Vec<String>>,
+    /// Where the programs run: a container.
+    pub container: Option<String>,
+    /// As which user of the operating system.
+    pub os_user: Option<String>,
+    /// In which directory.
+    pub dir: Option<PathBuf>,
+    /// Environment.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// Environment that is secret.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, Secret>,
+    /// The same in files.
+    #[serde(default)]
+    pub secrets_file: BTreeMap<String, PathBuf>,
+    /// Takes the output back on its input.
+    pub load: Option<Vec<String>>,
+    /// How long each program of a restore may take.
+    pub load_timeout: Option<String>,
+    /// Says by its exit status whether what was loaded is good.
+    pub verify: Option<Vec<String>>,
+    /// What is replaced: a file or directory.
+    pub stage_path: Option<PathBuf>,
+    /// What is replaced: a database.
+    pub database: Option<RawBound>,
+    /// Makes the tables of the database before the load.
+    pub prepare: Option<Vec<String>>,
+    /// What is replaced: what the program says, at once.
+    #[serde(default, deserialize_with = "loose")]
+    pub in_place: bool,
+    /// Puts back what was there before such a load.
+    pub undo: Option<Vec<String>>,
+    /// Shares one quiet moment with the sources of the same group.
+    pub group: Option<String>,
+}
+
+/// `database = { … }`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawBound {
+    /// The `postgres` source that knows the server.
+    pub source: String,
+    /// The database.
+    pub name: String,
 }
 
 /// A list of names, or `"all"`.

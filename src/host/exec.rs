@@ -7,6 +7,7 @@
 use super::docker::exec::{Exec, Inside};
 use super::tail::Tail;
 use crate::error::{Error, Kind, Result};
+use rustix::process::{Pid, Signal, kill_process_group};
 use std::path::PathBuf;
 use std::process::Stdio;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
@@ -29,6 +30,9 @@ pub enum Place {
     Container(Inside),
 }
 
+/// What a program of the operator's gets of our environment. The rest may hold our secrets.
+const HANDED_OVER: &[&str] = &["PATH", "HOME", "USER", "LOGNAME", "TZ", "TMPDIR"];
+
 /// A program with its arguments and environment.
 #[derive(Clone, Debug)]
 pub struct Program {
@@ -40,6 +44,10 @@ pub struct Program {
     pub env: Env,
     /// Where it runs.
     pub place: Place,
+    /// Working directory; `None` is that of the place.
+    dir: Option<PathBuf>,
+    /// True when it is not one that we know.
+    foreign: bool,
 }
 
 /// Environment of a child. Its `Debug` shows names only.
@@ -69,8 +77,24 @@ pub(super) struct Started<T> {
 }
 
 enum Process {
-    Child(Child, tokio::task::JoinHandle<Vec<String>>),
+    Child(Leader, tokio::task::JoinHandle<Vec<String>>),
     Exec(Exec),
+}
+
+/// A child, which may lead a process group of its own. Dropping it kills the group.
+struct Leader {
+    child: Child,
+    group: bool,
+}
+
+impl Drop for Leader {
+    fn drop(&mut self) {
+        // It has a number as long as nobody has waited for it, so this is nobody else's group.
+        let pid = self.child.id().and_then(|id| Pid::from_raw(i32::try_from(id).ok()?));
+        if let Some(pid) = pid.filter(|_| self.group) {
+            let _ = kill_process_group(pid, Signal::KILL);
+        }
+    }
 }
 
 /// A running program; killed when dropped.
@@ -87,6 +111,8 @@ impl Program {
             args: args.into_iter().map(Into::into).collect(),
             env: Env::default(),
             place: Place::Host,
+            dir: None,
+            foreign: false,
         }
     }
 
@@ -101,6 +127,21 @@ impl Program {
     #[must_use]
     pub fn at(mut self, place: Place) -> Self {
         self.place = place;
+        self
+    }
+
+    /// The same in another working directory.
+    #[must_use]
+    pub fn in_dir(mut self, dir: Option<PathBuf>) -> Self {
+        self.dir = dir;
+        self
+    }
+
+    /// The same as a program of the operator's: of our environment it gets what every program needs and nothing that
+    /// may be a secret, and what it starts ends when it is killed.
+    #[must_use]
+    pub fn foreign(mut self) -> Self {
+        self.foreign = true;
         self
     }
 
@@ -125,8 +166,26 @@ impl Program {
                     .current_dir("/");
                 command
             }
-            _ => Command::new(&self.path),
+            _ => {
+                let mut command = Command::new(&self.path);
+                if self.foreign {
+                    let kept = HANDED_OVER.iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
+                    command.env_clear().envs(kept);
+                }
+                command
+            }
         };
+        if self.foreign {
+            command.process_group(0);
+        }
+        if let Some(dir) = &self.dir {
+            // The error of the start would be that of a missing program.
+            if !dir.is_dir() {
+                return Err(Error::new(Kind::Source, format!("the working directory of {} is not there", self.name()))
+                    .at(dir.display()));
+            }
+            command.current_dir(dir);
+        }
         command
             .args(&self.args)
             .env("LC_ALL", "C.UTF-8")
@@ -142,7 +201,9 @@ impl Program {
             argv.extend_from_slice(&self.args);
             let mut env = vec!["LC_ALL=C.UTF-8".to_owned()];
             env.extend(self.env.0.iter().map(|(name, value)| format!("{name}={value}")));
-            let Started { running, input, output } = Exec::start(inside, argv, env, streams).await?;
+            let dir = self.dir.as_ref().map(|dir| dir.display().to_string());
+            let inside = Inside { dir: dir.or_else(|| inside.dir.clone()), ..inside.clone() };
+            let Started { running, input, output } = Exec::start(&inside, argv, env, streams).await?;
             return Ok(Started { running: Running { name, process: Process::Exec(running) }, input, output });
         }
         let pipe = |wanted: bool| if wanted { Stdio::piped() } else { Stdio::null() };
@@ -164,7 +225,8 @@ impl Program {
                 None => Vec::new(),
             }
         });
-        Ok(Started { running: Running { name, process: Process::Child(child, stderr) }, input, output })
+        let process = Process::Child(Leader { child, group: self.foreign }, stderr);
+        Ok(Started { running: Running { name, process }, input, output })
     }
 
     /// Starts the program with its output in a pipe.
@@ -183,6 +245,11 @@ impl Program {
     pub async fn duplex(&self) -> Result<(Running, Input, Output)> {
         let started = self.start(Streams { input: true, output: true }).await?;
         Ok((started.running, held(started.input)?, held(started.output)?))
+    }
+
+    /// Starts the program with nothing on its input. Its output goes nowhere.
+    pub async fn alone(&self) -> Result<Running> {
+        Ok(self.start(Streams::default()).await?.running)
     }
 
     /// Runs the program to its end and gives its whole output.
@@ -211,8 +278,11 @@ impl Running {
     pub async fn finish(self, kind: Kind) -> Result<Vec<String>> {
         let name = self.name;
         let (how, stderr) = match self.process {
-            Process::Child(mut child, stderr) => {
-                let status = child
+            Process::Child(mut leader, stderr) => {
+                // Who still holds this is one whom it started, and can be killed with it only while nobody has waited.
+                let stderr = stderr.await.unwrap_or_default();
+                let status = leader
+                    .child
                     .wait()
                     .await
                     .map_err(|e| Error::new(kind, format!("{name} cannot be waited for")).because(e))?;
@@ -221,7 +291,7 @@ impl Running {
                     Some(code) => Some(format!("exit status {code}")),
                     None => Some(format!("{status}")),
                 };
-                (how, stderr.await.unwrap_or_default())
+                (how, stderr)
             }
             Process::Exec(exec) => {
                 let (code, stderr) = exec.finish(&name).await.map_err(|e| e.kind(kind))?;

@@ -8,4 +8,4 @@ pub mod netns;
 pub mod processes;
 pub mod service;
 mod tail;
-mod user;
+pub mod user;

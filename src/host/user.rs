@@ -4,10 +4,14 @@ use super::exec::Program;
 use crate::error::{Error, Kind, Result};
 
 /// What a program that runs as this user needs to know.
-pub(super) struct User {
+pub struct User {
+    /// Name.
     pub name: String,
+    /// Number.
     pub uid: u32,
+    /// Number of the primary group.
     pub gid: u32,
+    /// Home directory.
     pub home: String,
 }
 
@@ -15,7 +19,7 @@ pub(super) struct User {
 ///
 /// # Errors
 /// [`Kind::Source`] when there is none.
-pub(super) async fn find(name: &str) -> Result<User> {
+pub async fn find(name: &str) -> Result<User> {
     let unknown = || {
         Error::new(Kind::Source, format!("this machine has no user {name}"))
             .hint("Correct the name, or leave it out to run as the agent's own user.")

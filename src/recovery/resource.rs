@@ -20,7 +20,8 @@ use std::path::PathBuf;
 /// holds no secret.
 pub type Note = serde_json::Value;
 
-/// When a resource is swapped: trees first, then Redis, databases last. Undone in reverse.
+/// When a resource is swapped: trees first, then Redis, then databases, and at the very end what is live is loaded into.
+/// Undone in reverse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Class {
@@ -30,6 +31,9 @@ pub enum Class {
     Redis,
     /// Databases.
     Database,
+    /// What a program of the operator's does to what is live. When everything else has succeeded it need not be
+    /// undone for the sake of another.
+    InPlace,
 }
 
 /// What looking at the target told, before anything is touched.

@@ -1,6 +1,7 @@
 //! One restore from its beginning to its end, or from where a crash left it.
 
-use super::database::{self, Databases, Target};
+use super::command::{self, Taking};
+use super::database::{self, Databases, Target as DatabaseTarget};
 use super::engine::{Ended, Engine, Step};
 use super::images::Images;
 use super::inplace::InPlace;
@@ -17,6 +18,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::{BackupId, Name};
 use crate::repository::manifest::{Manifest, SourceRecord};
 use crate::repository::reader::Reader;
+use crate::sources::command::{Bound, Target};
 use crate::sources::postgres::PostgresSource;
 use crate::sources::postgres::load::{Options, What};
 use crate::telemetry::monitor::Monitor;
@@ -99,12 +101,17 @@ pub enum Part {
         /// Source.
         source: Name,
     },
+    /// The output of a `command` source.
+    Command {
+        /// Source.
+        source: Name,
+    },
     /// Databases of a `postgres` source.
     Databases {
         /// Source.
         source: Name,
         /// Databases.
-        targets: Vec<Target>,
+        targets: Vec<DatabaseTarget>,
     },
     /// The rows of a database of a `postgres` source, into one that has its tables.
     Rows {
@@ -182,6 +189,24 @@ pub async fn resources(
                 let name = source.as_str();
                 out.push(Arc::new(RedisResource::new(name, id.clone(), configured.clone(), service, wanted)));
             }
+            Part::Command { source } => {
+                let Some((config, SourceConfig::Command(configured))) =
+                    config.and_then(|c| Some((c, c.sources.get(source)?)))
+                else {
+                    return Err(not_configured(source, "command"));
+                };
+                let taking = Taking {
+                    source: source.clone(),
+                    id: id.clone(),
+                    configured: (**configured).clone(),
+                    facts: record(source)?.map(command::facts_of).transpose()?.unwrap_or_default(),
+                    from: of(source)?,
+                };
+                if let Target::Database(bound) = &taking.configured.back.into {
+                    dumped_besides(asked, config, source, bound)?;
+                }
+                out.push(command::resource(taking, own, &config.state_dir)?);
+            }
             Part::Databases { source, targets } => {
                 let configured = postgres(config, source)?;
                 let databases = |record: Option<&SourceRecord>| {
@@ -255,9 +280,25 @@ fn postgres<'a>(config: Option<&'a Config>, source: &Name) -> Result<&'a Postgre
     }
 }
 
+/// Refuses to exchange one database twice: what the first one restored would be the previous one of the second.
+fn dumped_besides(asked: &Asked, config: &Config, source: &Name, bound: &Bound) -> Result<()> {
+    for part in &asked.parts {
+        let Part::Databases { source: other, targets } = part else { continue };
+        let Some(SourceConfig::Postgres(server)) = config.sources.get(other) else { continue };
+        if server.address.is_same_server(&bound.server.address) && targets.iter().any(|t| t.live == bound.name) {
+            return Err(Error::new(
+                Kind::Usage,
+                format!("database {} would be restored by source {source} and by source {other}", bound.name),
+            )
+            .hint("Pick one of them with --source."));
+        }
+    }
+    Ok(())
+}
+
 fn not_configured(source: &Name, kind: &str) -> Error {
-    Error::new(Kind::Config, format!("source {source} is not configured here, so the server to restore to is unknown"))
-        .hint(format!("Add [sources.{source}] with kind = \"{kind}\" and the url of the server."))
+    Error::new(Kind::Config, format!("source {source} is not configured here, so where to restore to is unknown"))
+        .hint(format!("Add [sources.{source}] with kind = \"{kind}\", as it was at the backup."))
 }
 
 /// Looks at every target before any is touched.

@@ -3,6 +3,7 @@
 //! A source gives byte streams to the writer and says how its producer ended; it never touches the store. To add
 //! one, see `docs/adding-a-source.md`.
 
+pub mod command;
 pub mod files;
 pub mod image;
 pub mod postgres;

@@ -14,3 +14,15 @@ pub fn decode(text: &str) -> Option<String> {
     }
     String::from_utf8(out).ok()
 }
+
+/// Writes what is neither a letter, a digit nor one of `-._~` as %-escapes.
+pub fn encode(text: &str) -> String {
+    let mut out = String::new();
+    for b in text.bytes() {
+        match b {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(b as char),
+            _ => out.push_str(&format!("%{b:02X}")),
+        }
+    }
+    out
+}

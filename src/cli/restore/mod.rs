@@ -1,5 +1,6 @@
 //! `backstay restore`
 
+mod command;
 mod in_place;
 mod open;
 mod rdb;
@@ -43,8 +44,9 @@ pub struct Args {
     /// The newest backup begun by this time (`2026-01-03 22:00` in local time, or with a zone)
     #[arg(long, value_name = "TIME")]
     at: Option<String>,
-    /// Restore to another directory, database or volume, or tables to a new schema; without it, to where it was
-    #[arg(long, value_name = "DIRECTORY|DATABASE|SCHEMA|VOLUME")]
+    /// Restore to another directory, database or volume, tables to a new schema, or the output of a command to a file; without
+    /// it, to where it was
+    #[arg(long, value_name = "DIRECTORY|DATABASE|SCHEMA|VOLUME|FILE")]
     to: Option<String>,
     /// Of a `files` source, restore only this file or directory (repeatable)
     #[arg(long, value_name = "PATH")]
@@ -146,6 +148,19 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         report::rdb(context, &m, &path, &compared, started)?;
         return Ok(ExitCode::SUCCESS);
     }
+    if let ([one], Some(to)) = (&chosen[..], &args.to)
+        && one.kind == "command"
+    {
+        if args.dry_run {
+            say(&format!("would write {} of source {} to {to}", size::human(one.bytes()), one.name))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let reader = Reader::new(catalog, context.monitor(&format!("restore {plan}")))?;
+        command::into_file(reader, new_id(), one, config, Path::new(to)).await?;
+        report::output(context, &m, one, Path::new(to), started)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let chosen = command::with_a_way_back(config, chosen, !only.is_empty(), &context.monitor(&format!("restore {plan}")));
 
     let own = own_paths(config);
     let id = new_id();
@@ -295,6 +310,7 @@ async fn asked_of(reader: &Reader, chosen: &[&SourceRecord], args: &Args) -> Res
                 };
                 Part::Rows { source, database: database.clone(), into: live.clone() }
             }
+            "command" => Part::Command { source },
             "redis" => Part::Redis { source },
             "postgres" => {
                 let targets = database::targets(record, args.database.as_deref(), args.to.as_deref())?;

@@ -123,6 +123,17 @@ pub fn rdb(context: &Context, m: &Manifest, path: &Path, compared: &[Compared], 
     verification(compared)
 }
 
+/// The output of a command that was written to a file.
+pub fn output(context: &Context, m: &Manifest, record: &SourceRecord, path: &Path, started: Instant) -> Result<()> {
+    if context.global.json {
+        return json(&serde_json::json!({
+            "backup": m.id, "plan": m.plan, "seconds": started.elapsed().as_secs_f64(), "path": path, "bytes": record.bytes(),
+        }));
+    }
+    say(&format!("{} backup {} of plan {} in {}", good("restored"), m.id, m.plan, took(started)))?;
+    say(&format!("  {}: {} with {}", record.name, path.display(), size::human(record.bytes())))
+}
+
 /// How a restore ended.
 pub async fn ended(
     context: &Context,
@@ -191,7 +202,11 @@ fn verification(compared: &[Compared]) -> Result<()> {
     if compared.len() > SHOWN {
         say(&format!("  and {} more", compared.len() - SHOWN))?;
     }
-    say(&format!("  all {} are equal to the facts of the backup", compared.len()))
+    let equal = compared.iter().filter(|c| c.expected == c.found).count();
+    say(&match compared.len() {
+        all if all == equal => format!("  all {all} are equal to the facts of the backup"),
+        all => format!("  {equal} of {all} are equal to the facts of the backup, the others may differ"),
+    })
 }
 
 /// A name from outside may hold what a terminal obeys.

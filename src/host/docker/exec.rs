@@ -17,7 +17,7 @@ use bollard::exec::{StartExecOptions, StartExecResults};
 use bollard::models::{ExecConfig, ExecInspectResponse};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
-use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use rustix::process::{Pid, PidfdFlags, Signal, getpgid, kill_process_group, pidfd_open, pidfd_send_signal};
 use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
@@ -67,15 +67,18 @@ struct Ended {
     unread: bool,
 }
 
-/// The process on this machine; killed when dropped.
-struct Held(Option<OwnedFd>);
+/// The process on this machine; killed when dropped, with the group that it leads.
+struct Held(Option<(OwnedFd, Pid)>);
 
 impl Held {
     fn kill(&self) {
-        if let Some(process) = &self.0 {
-            // It may be gone already, which is as good.
-            let _ = pidfd_send_signal(process, Signal::KILL);
+        let Some((process, pid)) = &self.0 else { return };
+        // A process that is stopped does not end by itself, so its number cannot pass to another in between. It may be
+        // gone already, which is as good.
+        if pidfd_send_signal(process, Signal::STOP).is_ok() && getpgid(Some(*pid)) == Ok(*pid) {
+            let _ = kill_process_group(*pid, Signal::KILL);
         }
+        let _ = pidfd_send_signal(process, Signal::KILL);
     }
 }
 
@@ -193,14 +196,14 @@ async fn wait_until(
 }
 
 /// A descriptor of the process, when it is one of this machine.
-async fn hold(inside: &Inside, id: &str) -> Option<OwnedFd> {
+async fn hold(inside: &Inside, id: &str) -> Option<(OwnedFd, Pid)> {
     let known = |s: &ExecInspectResponse| s.pid.unwrap_or(0) > 0 || s.exit_code.is_some();
     let state = wait_until(inside, id, TO_START, known).await.ok()?;
     let pid = Pid::from_raw(i32::try_from(state.pid?).ok()?)?;
     let process = pidfd_open(pid, PidfdFlags::empty()).ok()?;
     // Opened first and looked at then: the number cannot have passed to another process in between.
     let cgroup = std::fs::read_to_string(format!("/proc/{}/cgroup", pid.as_raw_nonzero())).ok()?;
-    cgroup.contains(&state.container_id?).then_some(process)
+    cgroup.contains(&state.container_id?).then_some((process, pid))
 }
 
 async fn sort(

@@ -60,6 +60,12 @@ impl Address {
         self.container.as_deref()
     }
 
+    /// Whether both name one server in the same way.
+    pub fn is_same_server(&self, other: &Address) -> bool {
+        let of = |a: &Address| (a.server.host.clone(), a.server.port, a.container.clone());
+        of(self) == of(other)
+    }
+
     /// The server, with its container found.
     ///
     /// # Errors

@@ -201,7 +201,8 @@ impl Server {
         self.program(path, args)
     }
 
-    fn env(&self) -> Vec<(String, String)> {
+    /// The settings as libpq's environment; may hold the password.
+    pub fn env(&self) -> Vec<(String, String)> {
         let mut env = vec![
             ("PGUSER".to_owned(), self.user.clone()),
             ("PGCONNECT_TIMEOUT".to_owned(), CONNECT_TIMEOUT.as_secs().to_string()),

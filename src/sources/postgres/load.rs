@@ -141,7 +141,10 @@ pub fn is_ours(name: &str) -> bool {
 
 /// Statistics for the planner, and everything on disk: a synchronous commit flushes the log up to itself, with all
 /// that was committed without waiting.
-async fn settle(server: &Server, name: &str) -> Result<()> {
+///
+/// # Errors
+/// [`Kind::Restore`].
+pub async fn settle(server: &Server, name: &str) -> Result<()> {
     let session = server.session(name).await?;
     let settled = async {
         session.run("ANALYZE").await?;
