@@ -2,6 +2,7 @@
 
 use super::context::Context;
 use super::output::{good, json, say};
+use super::restore::open;
 use crate::backup::quiesce;
 use crate::error::Result;
 use crate::host::docker::Docker;
@@ -16,8 +17,16 @@ const AT_BOOT: Duration = Duration::from_secs(120);
 #[derive(clap::Args, Debug)]
 pub struct Args {}
 
-/// Puts back what a dead backup left. For the unit at boot, and by hand.
+/// Takes up the restore that is open, and puts back what a dead backup left. For the unit at boot, and by hand.
 pub async fn run(context: &Context, _: Args) -> Result<ExitCode> {
+    let restored = open::at_boot(context).await;
+    let put_back = backups(context).await;
+    let restored = restored?;
+    put_back?;
+    Ok(restored.unwrap_or(ExitCode::SUCCESS))
+}
+
+async fn backups(context: &Context) -> Result<()> {
     let config = context.config()?;
     // A backup that runs puts its own back.
     let _lock = context.lock(&config, "backup")?;
@@ -36,5 +45,5 @@ pub async fn run(context: &Context, _: Args) -> Result<ExitCode> {
     } else {
         say(&format!("{} what {} left", good("put back"), size::plural(put_back as u64, "interrupted backup")))?;
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(())
 }

@@ -61,6 +61,12 @@ pub fn is_mount_point(directory: &Path) -> bool {
     lines(&mounts).any(|(_, _, place)| place == directory)
 }
 
+/// Where something is mounted below this directory, not at it.
+pub fn mounts_below(directory: &Path) -> Vec<PathBuf> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    lines(&mounts).map(|(_, _, place)| place).filter(|p| p != directory && p.starts_with(directory)).collect()
+}
+
 /// Device and path within its file system, as a mount of the directory shows them everywhere.
 fn place_on_disk(target: &Path) -> Option<(String, PathBuf)> {
     let dev = std::fs::metadata(target).ok()?.dev();

@@ -1,7 +1,7 @@
 //! Databases of one server, as a restore replaces them: loaded under names of their own, held against the facts, and
 //! exchanged with the live ones in one transaction.
 
-use super::resource::{Class, Compared, Findings, Note, Previous, Resource};
+use super::resource::{Class, Compared, Findings, Note, Previous, Resource, StagedAs};
 use crate::error::{Error, Kind, Result};
 use crate::model::BackupId;
 use crate::repository::manifest::{Artifact, SourceRecord};
@@ -259,6 +259,10 @@ impl Resource for Databases {
         Class::Database
     }
 
+    async fn answers(&self) -> Result<()> {
+        self.address.reach().await?.admin().await.map(drop)
+    }
+
     async fn preflight(&self) -> Result<Findings> {
         let server = self.address.reach().await?;
         let wanted: Vec<_> =
@@ -367,6 +371,38 @@ impl Resource for Databases {
             }
         }
         Ok(previous)
+    }
+
+    fn staged_as(&self, staged: &Note) -> Result<StagedAs> {
+        let staging: Staging = parse(staged)?;
+        let databases = staging.databases.into_iter().map(|s| (s.live, s.staged)).collect();
+        Ok(StagedAs { databases, ..StagedAs::default() })
+    }
+
+    fn unstage_by_hand(&self, staging: &Note) -> Vec<String> {
+        let staged = parse::<Staging>(staging).map(|s| s.databases).unwrap_or_default();
+        staged.iter().map(|s| format!("in psql: DROP DATABASE IF EXISTS {};", ident(&s.staged))).collect()
+    }
+
+    fn unswap_by_hand(&self, swap: &Note) -> Vec<String> {
+        let mut left = Vec::new();
+        for x in Self::exchanges(swap).unwrap_or_default() {
+            left.push(format!(
+                "in psql, when database {} has the OID {}: ALTER DATABASE {} RENAME TO {};",
+                x.live,
+                x.staged_oid,
+                ident(&x.live),
+                ident(&x.staged)
+            ));
+            if let Some(oid) = x.live_oid {
+                left.push(format!(
+                    "in psql, for the database with the OID {oid}: ALTER DATABASE {} RENAME TO {}; ALTER DATABASE {1} ALLOW_CONNECTIONS true;",
+                    ident(&x.before),
+                    ident(&x.live)
+                ));
+            }
+        }
+        left
     }
 
     async fn drop_previous(&self, swap: &Note) -> Result<()> {

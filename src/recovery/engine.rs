@@ -9,6 +9,7 @@ use super::resource::Note;
 use crate::error::{Error, Kind, Result};
 use crate::telemetry::monitor::{Event, Monitor};
 use async_trait::async_trait;
+use jiff::Timestamp;
 use std::sync::Arc;
 
 /// One step. Its effects are idempotent: after a crash they are done again with the same note.
@@ -28,7 +29,16 @@ pub trait Step: Send + Sync {
 
     /// What somebody must do by hand when the undo fails.
     fn by_hand(&self, note: &Note) -> Vec<String>;
+
+    /// True when what it made must outlive an undo once the application has run on it: it may have written there, and
+    /// nobody but the operator may throw that away. The step then counts as undone, and `cleanup` does it later.
+    fn outlives_a_start(&self) -> bool {
+        false
+    }
 }
+
+/// The step with which the application runs on restored data.
+pub const START: &str = "start";
 
 /// What earlier steps left for later ones.
 pub struct Notes<'a>(&'a Journal);
@@ -43,6 +53,11 @@ impl Notes<'_> {
         position
             .and_then(|n| self.0.done(n))
             .ok_or_else(|| Error::new(Kind::Internal, format!("the journal has nothing of the step {step}")))
+    }
+
+    /// When a step began, the last time it did.
+    pub fn began(&self, step: &str) -> Option<Timestamp> {
+        self.0.began(step)
     }
 }
 
@@ -172,8 +187,9 @@ impl Engine {
                 _ => return Ok(Ended::Unwound(Error::new(Kind::Restore, failed))),
             };
             let step = &self.steps[n];
+            let kept = step.outlives_a_start() && self.journal.began(START).is_some();
             // A step that was prepared and not begun has no effect.
-            if let Some(note) = self.journal.begun(n).cloned() {
+            if let Some(note) = self.journal.begun(n).filter(|_| !kept).cloned() {
                 self.monitor.event(Event::Stage(format!("undo: {}", step.name())));
                 if let Err(error) = step.undo(&note).await {
                     let left = (0..=n)

@@ -41,7 +41,8 @@ impl Inner {
         Ok(Inner { root: root.to_owned(), is, id: id.to_owned() })
     }
 
-    fn staged(&self) -> PathBuf {
+    /// Where what was restored is before the swap, and after it was taken back.
+    pub fn staged(&self) -> PathBuf {
         staged(&self.root, &self.id)
     }
 
@@ -94,6 +95,14 @@ impl Inner {
             rename(&self.placing(), &self.staged())?;
         }
         self.fill_from(&self.before())
+    }
+
+    /// True when a swap is complete and taking it back has not begun.
+    ///
+    /// # Errors
+    /// [`Kind::Restore`].
+    pub fn is_complete(&self) -> Result<bool> {
+        Ok(exists(&self.before())? && !exists(&self.staged())? && !exists(&self.placing())?)
     }
 
     fn same_root(&self) -> Result<()> {

@@ -101,6 +101,10 @@ impl Resource for InPlace {
         Class::Database
     }
 
+    async fn answers(&self) -> Result<()> {
+        self.new.address.reach().await?.admin().await.map(drop)
+    }
+
     async fn preflight(&self) -> Result<Findings> {
         let mut found = self.new.preflight().await?;
         found.slow_swap = true;

@@ -216,6 +216,23 @@ impl Journal {
         })
     }
 
+    /// When a step of this name began, the last time it did.
+    pub fn began(&self, step: &str) -> Option<Timestamp> {
+        let step = self.position(step)?;
+        self.entries.iter().rev().find(|e| matches!(&e.record, Record::Doing(n, _) if *n == step)).map(|e| e.at)
+    }
+
+    /// When a step of this name was done.
+    pub fn ended(&self, step: &str) -> Option<Timestamp> {
+        let step = self.position(step)?;
+        self.entries.iter().rev().find(|e| matches!(&e.record, Record::Done(n, _) if *n == step)).map(|e| e.at)
+    }
+
+    /// The number of the step of this name.
+    pub fn position(&self, step: &str) -> Option<usize> {
+        self.begin.steps.iter().position(|s| s == step)
+    }
+
     /// The note with which a step ended.
     pub fn done(&self, step: usize) -> Option<&Note> {
         self.entries.iter().rev().find_map(|e| match &e.record {

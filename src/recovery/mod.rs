@@ -9,21 +9,30 @@
 //! [`engine`] runs them, [`journal`] is what survives a crash, and [`restore`] is the whole.
 //! [`rollback`] takes one back later, and drops what is no longer kept.
 
+pub mod along;
+pub mod asked;
+pub mod by_hand;
 pub mod command;
 pub mod database;
 pub mod engine;
 pub mod exchange;
+pub mod flow;
 pub mod images;
 pub mod inner;
 pub mod inplace;
 pub mod journal;
+pub mod outline;
 pub mod redis;
+pub mod reload;
+pub mod report;
 pub mod resource;
+pub mod resources;
 pub mod restore;
 pub mod rollback;
 pub mod rows;
 pub mod select;
 pub mod steps;
+pub mod swapping;
 pub mod tables;
 pub mod tree;
 pub mod trees;

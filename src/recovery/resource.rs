@@ -44,6 +44,9 @@ pub struct Findings {
     /// Containers, services, units and processes that use the live one, as `container:NAME`, `service:NAME`,
     /// `unit:NAME`, `process:PID NAME`. Each must be stopped at the swap, or it keeps what was there before.
     pub users: Vec<String>,
+    /// Processes that have something of the live one open and go on with it until they are started again, in the same
+    /// form. They are told unless they are stopped.
+    pub lingering: Vec<String>,
     /// What the operator should know.
     pub warnings: Vec<String>,
     /// True when the swap takes a time that grows with the data (copied in, or loaded at start).
@@ -83,6 +86,15 @@ pub struct Previous {
     pub bytes: Option<u64>,
 }
 
+/// Where staged data is while it is not live.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StagedAs {
+    /// Databases of a source: the name that each will have, and the name that it has.
+    pub databases: Vec<(String, String)>,
+    /// Paths: where each will be, and where it is.
+    pub paths: Vec<(PathBuf, PathBuf)>,
+}
+
 /// One thing that a restore replaces.
 #[async_trait]
 pub trait Resource: Send + Sync {
@@ -91,6 +103,11 @@ pub trait Resource: Send + Sync {
 
     /// When it is swapped.
     fn class(&self) -> Class;
+
+    /// Whether the server or daemon that serves it answers. After a boot it may need a while.
+    async fn answers(&self) -> Result<()> {
+        Ok(())
+    }
 
     /// Looks at the target and touches nothing.
     ///
@@ -124,6 +141,21 @@ pub trait Resource: Send + Sync {
 
     /// What the swap keeps; nothing when nothing was there.
     async fn previous(&self, swap: &Note) -> Result<Vec<Previous>>;
+
+    /// What was staged, in terms that hooks and checks can use.
+    fn staged_as(&self, _staged: &Note) -> Result<StagedAs> {
+        Ok(StagedAs::default())
+    }
+
+    /// What somebody does by hand to remove what was staged: commands, or what to look for.
+    fn unstage_by_hand(&self, staging: &Note) -> Vec<String> {
+        vec![format!("remove what was staged for {}: {staging}", self.label())]
+    }
+
+    /// What somebody does by hand to put back what was there.
+    fn unswap_by_hand(&self, swap: &Note) -> Vec<String> {
+        vec![format!("put back what {} was before: {swap}", self.label())]
+    }
 
     /// Deletes what the swap kept. Only ever called after the time that `keep_previous` says.
     async fn drop_previous(&self, swap: &Note) -> Result<()>;

@@ -1,135 +1,18 @@
 //! One restore from its beginning to its end, or from where a crash left it.
 
-use super::command::{self, Taking};
-use super::database::{self, Databases, Target as DatabaseTarget};
+use super::asked::{Asked, asked_of};
 use super::engine::{Ended, Engine, Step};
-use super::images::Images;
-use super::inplace::InPlace;
 use super::journal::{Begin, Journal, Record, State};
-use super::redis::{self, RedisResource, Wanted};
-use super::resource::{Compared, Findings, Previous, Resource};
-use super::rows::Rows;
+use super::resource::{Compared, Previous, Resource};
 use super::steps;
-use super::tables::{self, Tables, WantedTables};
-use super::trees::Trees;
-use super::volume::DockerVolume;
-use crate::config::{Config, SourceConfig};
 use crate::error::{Error, Kind, Result};
 use crate::model::{BackupId, Name};
-use crate::repository::manifest::{Manifest, SourceRecord};
-use crate::repository::reader::Reader;
-use crate::sources::command::{Bound, Target};
-use crate::sources::postgres::PostgresSource;
-use crate::sources::postgres::load::{Options, What};
-use crate::telemetry::monitor::Monitor;
+use crate::telemetry::monitor::{Event, Monitor};
 use jiff::Timestamp;
-use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-/// What was asked for; enough to make the resources anew after a crash.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Asked {
-    /// Who asked.
-    pub by: String,
-    /// Sources, with what of them.
-    pub parts: Vec<Part>,
-    /// Leave objects of databases to the connecting role.
-    pub no_owner: bool,
-    /// Leave out grants on objects of databases.
-    pub no_privileges: bool,
-    /// Free space where nobody can tell. Bytes.
-    pub assume_space: Option<u64>,
-    /// What of databases.
-    #[serde(default)]
-    pub what: What,
-    /// Databases are dropped before they are loaded, and this stands for the live ones meanwhile.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub in_place: Option<Safety>,
-    /// The restore that is taken back by this one.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub rollback_of: Option<BackupId>,
-}
-
-/// What stands for a live database that is dropped.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Safety {
-    /// A backup of it, taken right before.
-    Backup(BackupId),
-    /// Nothing: there is no way back.
-    Waived,
-}
-
-/// The backups that a restore reads.
-#[derive(Clone, Copy, Default)]
-pub struct Backups<'a> {
-    /// What is restored; without it a restore can only be undone.
-    pub manifest: Option<&'a Manifest>,
-    /// The safety backup of what is restored in place.
-    pub safety: Option<&'a Manifest>,
-    /// Without it nothing can be staged.
-    pub reader: Option<&'a Reader>,
-}
-
-/// What of one source.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Part {
-    /// Paths of a `files` source.
-    Files {
-        /// Source.
-        source: Name,
-        /// Paths.
-        paths: Vec<PathBuf>,
-    },
-    /// Volumes of a `volume` source: as it was named, and as it is to be.
-    Volumes {
-        /// Source.
-        source: Name,
-        /// Volume in the backup, and the one that is restored.
-        targets: Vec<(String, String)>,
-    },
-    /// Images of an `image` source.
-    Images {
-        /// Source.
-        source: Name,
-    },
-    /// The server of a `redis` source.
-    Redis {
-        /// Source.
-        source: Name,
-    },
-    /// The output of a `command` source.
-    Command {
-        /// Source.
-        source: Name,
-    },
-    /// Databases of a `postgres` source.
-    Databases {
-        /// Source.
-        source: Name,
-        /// Databases.
-        targets: Vec<DatabaseTarget>,
-    },
-    /// The rows of a database of a `postgres` source, into one that has its tables.
-    Rows {
-        /// Source.
-        source: Name,
-        /// The database in the backup.
-        database: String,
-        /// The database that is filled.
-        into: String,
-    },
-    /// Tables of a database of a `postgres` source.
-    Tables {
-        /// Source.
-        source: Name,
-        /// Which, and where to.
-        wanted: WantedTables,
-    },
-}
+use std::time::{Duration, Instant};
 
 /// The journal of the restore that is open on this host, if one is.
 pub fn journal_file(state_dir: &Path) -> PathBuf {
@@ -139,178 +22,6 @@ pub fn journal_file(state_dir: &Path) -> PathBuf {
 /// Where the journals of ended restores are kept.
 pub fn history(state_dir: &Path) -> PathBuf {
     state_dir.join("restores")
-}
-
-/// The resources of a restore, whose id gives names to what they stage and keep.
-///
-/// # Errors
-/// [`Kind::Config`] when a source is not configured here, [`Kind::NotFound`] when the backup does not have it.
-pub async fn resources(
-    asked: &Asked,
-    config: Option<&Config>,
-    own: &[PathBuf],
-    id: &BackupId,
-    from: Backups<'_>,
-) -> Result<Vec<Arc<dyn Resource>>> {
-    let Backups { manifest, safety, reader } = from;
-    let record = |source: &Name| manifest.map(|m| super::select::source(m, source)).transpose();
-    let of = |source: &Name| Ok::<_, Error>(reader.cloned().zip(record(source)?.cloned()));
-    let mut out: Vec<Arc<dyn Resource>> = Vec::new();
-    for part in &asked.parts {
-        match part {
-            Part::Files { source, paths } => out.push(Arc::new(Trees {
-                source: source.to_string(),
-                paths: paths.clone(),
-                id: id.clone(),
-                from: of(source)?,
-                own: own.to_vec(),
-            })),
-            Part::Volumes { source, targets } => {
-                let from = of(source)?;
-                out.extend(targets.iter().map(|(volume, target)| {
-                    Arc::new(DockerVolume {
-                        name: target.clone(),
-                        of: volume.clone(),
-                        id: id.clone(),
-                        from: from.clone(),
-                        own: own.to_vec(),
-                    }) as Arc<dyn Resource>
-                }));
-            }
-            Part::Images { source } => {
-                out.push(Arc::new(Images { source: source.to_string(), from: of(source)? }));
-            }
-            Part::Redis { source } => {
-                let Some(SourceConfig::Redis(configured)) = config.and_then(|c| c.sources.get(source)) else {
-                    return Err(not_configured(source, "redis"));
-                };
-                let wanted = record(source)?.map(|r| Wanted::new(reader.cloned(), r)).transpose()?;
-                let service = redis::service_of(configured).await?;
-                let name = source.as_str();
-                out.push(Arc::new(RedisResource::new(name, id.clone(), configured.clone(), service, wanted)));
-            }
-            Part::Command { source } => {
-                let Some((config, SourceConfig::Command(configured))) =
-                    config.and_then(|c| Some((c, c.sources.get(source)?)))
-                else {
-                    return Err(not_configured(source, "command"));
-                };
-                let taking = Taking {
-                    source: source.clone(),
-                    id: id.clone(),
-                    configured: (**configured).clone(),
-                    facts: record(source)?.map(command::facts_of).transpose()?.unwrap_or_default(),
-                    from: of(source)?,
-                };
-                if let Target::Database(bound) = &taking.configured.back.into {
-                    dumped_besides(asked, config, source, bound)?;
-                }
-                out.push(command::resource(taking, own, &config.state_dir)?);
-            }
-            Part::Databases { source, targets } => {
-                let configured = postgres(config, source)?;
-                let databases = |record: Option<&SourceRecord>| {
-                    Ok::<_, Error>(Databases {
-                        source: source.to_string(),
-                        address: configured.address.clone(),
-                        targets: targets.clone(),
-                        facts: record.map(database::facts_of).transpose()?.unwrap_or_default(),
-                        id: id.clone(),
-                        from: reader.cloned().zip(record.cloned()),
-                        options: options(asked, configured),
-                        count_rows_up_to: configured.count_rows_up_to,
-                        assume_space: asked.assume_space,
-                        dropped_first: asked.in_place.is_some(),
-                    })
-                };
-                let new = databases(record(source)?)?;
-                if asked.in_place.is_none() {
-                    out.push(Arc::new(new));
-                    continue;
-                }
-                let safety = safety.map(|m| super::select::source(m, source)).transpose()?;
-                let safety = safety.map(|record| databases(Some(record))).transpose()?;
-                out.push(Arc::new(InPlace { new, safety }));
-            }
-            Part::Rows { source, database, into } => {
-                let configured = postgres(config, source)?;
-                out.push(Arc::new(Rows {
-                    address: configured.address.clone(),
-                    into: into.clone(),
-                    facts: record(source)?.map(|r| tables::facts_of(r, database)).transpose()?,
-                    from: of(source)?,
-                    options: options(asked, configured),
-                    count_rows_up_to: configured.count_rows_up_to,
-                }));
-            }
-            Part::Tables { source, wanted } => {
-                let configured = postgres(config, source)?;
-                out.push(Arc::new(Tables {
-                    address: configured.address.clone(),
-                    facts: record(source)?.map(|r| tables::facts_of(r, &wanted.database)).transpose()?,
-                    wanted: wanted.clone(),
-                    id: id.clone(),
-                    from: of(source)?,
-                    options: wanted.options(options(asked, configured)),
-                    count_rows_up_to: configured.count_rows_up_to,
-                    assume_space: asked.assume_space,
-                }));
-            }
-        }
-    }
-    Ok(out)
-}
-
-fn options(asked: &Asked, configured: &PostgresSource) -> Options {
-    Options {
-        jobs: configured.jobs,
-        no_owner: asked.no_owner,
-        no_privileges: asked.no_privileges,
-        what: asked.what,
-        replica: false,
-        only: None,
-    }
-}
-
-/// The server of a source, which is where it is restored to.
-fn postgres<'a>(config: Option<&'a Config>, source: &Name) -> Result<&'a PostgresSource> {
-    match config.and_then(|c| c.sources.get(source)) {
-        Some(SourceConfig::Postgres(configured)) => Ok(configured),
-        _ => Err(not_configured(source, "postgres")),
-    }
-}
-
-/// Refuses to exchange one database twice: what the first one restored would be the previous one of the second.
-fn dumped_besides(asked: &Asked, config: &Config, source: &Name, bound: &Bound) -> Result<()> {
-    for part in &asked.parts {
-        let Part::Databases { source: other, targets } = part else { continue };
-        let Some(SourceConfig::Postgres(server)) = config.sources.get(other) else { continue };
-        if server.address.is_same_server(&bound.server.address) && targets.iter().any(|t| t.live == bound.name) {
-            return Err(Error::new(
-                Kind::Usage,
-                format!("database {} would be restored by source {source} and by source {other}", bound.name),
-            )
-            .hint("Pick one of them with --source."));
-        }
-    }
-    Ok(())
-}
-
-fn not_configured(source: &Name, kind: &str) -> Error {
-    Error::new(Kind::Config, format!("source {source} is not configured here, so where to restore to is unknown"))
-        .hint(format!("Add [sources.{source}] with kind = \"{kind}\", as it was at the backup."))
-}
-
-/// Looks at every target before any is touched.
-///
-/// # Errors
-/// The first [`Kind::Refused`].
-pub async fn preflight(resources: &[Arc<dyn Resource>]) -> Result<Vec<(String, Findings)>> {
-    let mut found = Vec::new();
-    for resource in resources {
-        found.push((resource.label(), resource.preflight().await?));
-    }
-    Ok(found)
 }
 
 /// A restore that is under way.
@@ -396,6 +107,18 @@ impl Restore {
         self.close(ended)
     }
 
+    /// Goes back because of an error that no step had.
+    ///
+    /// # Errors
+    /// As [`Restore::run`].
+    pub async fn go_back(&mut self, why: Error) -> Result<Ended> {
+        let ended = match self.engine.go_back(&why.one_line()).await? {
+            Ended::Unwound(_) => Ended::Unwound(why),
+            other => other,
+        };
+        self.close(ended)
+    }
+
     fn close(&self, ended: Ended) -> Result<Ended> {
         let journal = self.engine.journal();
         if journal.state().is_closed() {
@@ -407,6 +130,40 @@ impl Restore {
                 .map_err(|e| Error::io("the journal of the restore cannot be put away", &to, e).kind(Kind::Restore))?;
         }
         Ok(ended)
+    }
+
+    /// Holds what is staged and not yet live against the facts once more: it may have lain there through a power cut.
+    ///
+    /// # Errors
+    /// [`Kind::Mismatch`] with what differs; nothing was changed.
+    pub async fn verify_again(&self) -> Result<()> {
+        let journal = self.engine.journal();
+        for resource in &self.resources {
+            let done = |step: String| journal.position(&step).and_then(|n| journal.done(n));
+            let begun = journal.position(&steps::swap_name(&**resource)).and_then(|n| journal.begun(n));
+            if begun.is_some() || done(steps::verify_name(&**resource)).is_none() {
+                continue;
+            }
+            if let Some(staged) = done(steps::stage_name(&**resource)) {
+                steps::held_against_facts(&**resource, staged).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The step that failed, when one did.
+    pub fn failed_step(&self) -> Option<&str> {
+        let journal = self.engine.journal();
+        let failed = journal.entries().iter().rev().find_map(|e| match &e.record {
+            Record::Failed(n, _) => Some(*n),
+            _ => None,
+        });
+        failed.and_then(|n| journal.about().steps.get(n)).map(String::as_str)
+    }
+
+    /// The journal.
+    pub fn journal(&self) -> &Journal {
+        self.engine.journal()
     }
 
     /// The verification: each line of each resource.
@@ -446,10 +203,17 @@ impl Restore {
 }
 
 /// The steps of what is asked for.
-fn steps_of(state_dir: &Path, asked: &Asked, resources: &[Arc<dyn Resource>]) -> Result<Vec<Box<dyn Step>>> {
+///
+/// # Errors
+/// When a rollback's restore is not known.
+pub fn steps_of(state_dir: &Path, asked: &Asked, resources: &[Arc<dyn Resource>]) -> Result<Vec<Box<dyn Step>>> {
     match &asked.rollback_of {
-        None => Ok(steps::of_resources(resources)),
-        Some(id) => Ok(super::rollback::steps(resources, &super::rollback::past(state_dir, id)?)),
+        None => Ok(steps::of_restore(resources, asked.flow.around())),
+        Some(id) => {
+            let back = super::rollback::steps(resources, &super::rollback::past(state_dir, id)?);
+            let around = asked.flow.around();
+            Ok(steps::of_exchange(back, around.away, around.swapped, around.back))
+        }
     }
 }
 
@@ -462,20 +226,67 @@ pub fn is_staged(journal: &Journal) -> bool {
     }
 }
 
+/// Where a boot finds a restore, and which way that leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// Everything is staged, or needs only what is at hand: on.
+    Forward,
+    /// Staging was not complete, or it was going back already.
+    Back,
+    /// Somebody must look.
+    Leave,
+}
+
+/// Which way to go with a journal that is found at boot. `reads`: an identity is at hand, so that a backup can be read.
+pub fn way_at_boot(journal: &Journal, asked: &Asked, reads: bool) -> Way {
+    match journal.state() {
+        State::Stuck(_) => Way::Leave,
+        // Going back loads the safety backup.
+        State::Unwinding(_) if asked.in_place.is_some() && !reads => Way::Leave,
+        State::Unwinding(_) => Way::Back,
+        _ if asked.in_place.is_some() => {
+            if reads {
+                Way::Forward
+            } else {
+                Way::Leave
+            }
+        }
+        _ if is_staged(journal) => Way::Forward,
+        _ => Way::Back,
+    }
+}
+
+/// Waits until everything that is to be worked with answers: after a boot, servers and daemons take their time.
+///
+/// # Errors
+/// The last one that did not answer when the time is over; nothing was touched.
+pub async fn wait_until_all_answer(
+    resources: &[Arc<dyn Resource>],
+    limit: Duration,
+    monitor: &dyn Monitor,
+) -> Result<()> {
+    let started = Instant::now();
+    for resource in resources {
+        let mut told = false;
+        while let Err(e) = resource.answers().await {
+            if started.elapsed() > limit {
+                return Err(e.kind(Kind::Restore));
+            }
+            if !told {
+                monitor.event(Event::Warning(format!("waiting for {}: {}", resource.label(), e.one_line())));
+                told = true;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+    Ok(())
+}
+
 /// The error of every command that must not run beside an open restore.
 pub fn open_restore(file: &Path) -> Error {
     Error::new(Kind::Busy, "a restore of this host was interrupted and is still open")
         .at(file.display())
         .hint("`backstay restore --resume` finishes it, `backstay restore --unwind` takes it back.")
-}
-
-/// What was asked for in a journal.
-///
-/// # Errors
-/// [`Kind::Internal`] when this version cannot read it.
-pub fn asked_of(journal: &Journal) -> Result<Asked> {
-    serde_json::from_value(journal.about().asked.clone())
-        .map_err(|e| Error::new(Kind::Internal, "the journal of the restore cannot be understood").because(e))
 }
 
 /// Why a restore failed, in the words of its journal.

@@ -3,10 +3,11 @@
 //! A rollback is the same exchange the other way, with a journal of its own. What was written since the restore is
 //! not thrown away: it stays where the restored data was staged, until it is cleaned up.
 
-use super::engine::{Notes, Step};
+use super::asked::{Safety, asked_of};
+use super::engine::{Notes, START, Step};
 use super::journal::{Journal, Record, State};
 use super::resource::{Note, Previous, Resource};
-use super::restore::{Safety, asked_of, history};
+use super::restore::history;
 use super::steps::{stage_name, swap_name};
 use crate::error::{Error, Kind, Result};
 use crate::model::BackupId;
@@ -58,13 +59,19 @@ impl Past {
         *self.journal.state() == State::Committed && self.rolled_back_by.is_none()
     }
 
+    /// True when it was undone after the application had run on what it restored: that copy is kept, since the
+    /// application may have written there.
+    pub fn keeps_what_failed(&self) -> bool {
+        *self.journal.state() == State::Unwound && self.journal.began(START).is_some() && self.rollback_of().is_none()
+    }
+
     /// The restore that it takes back, if it is a rollback.
     pub fn rollback_of(&self) -> Option<BackupId> {
         asked_of(&self.journal).ok().and_then(|a| a.rollback_of)
     }
 
     fn note(&self, step: &str) -> Option<&Note> {
-        self.journal.about().steps.iter().position(|s| s == step).and_then(|n| self.journal.done(n))
+        self.journal.position(step).and_then(|n| self.journal.done(n))
     }
 }
 
@@ -192,8 +199,11 @@ impl Step for SwapBack {
         self.resource.swap(note).await
     }
 
-    fn by_hand(&self, note: &Note) -> Vec<String> {
-        vec![format!("put the restored {} in place again: {note}", self.resource.label())]
+    fn by_hand(&self, _: &Note) -> Vec<String> {
+        vec![format!(
+            "put what was restored of {} in place again: `backstay restores` names where it is",
+            self.resource.label()
+        )]
     }
 }
 
@@ -211,23 +221,18 @@ pub async fn kept(past: &Past, resources: &[Arc<dyn Resource>]) -> Result<Vec<Pr
     Ok(kept)
 }
 
-/// Drops what a restore kept: what was there before it, or, when it was taken back, what it had restored.
+/// Drops what a restore kept: what was there before it, or, when it was taken back or undone, what it had restored.
 ///
 /// # Errors
 /// When something cannot be dropped; the rest is then still there and can be dropped again.
 pub async fn clean(past: &Past, resources: &[Arc<dyn Resource>]) -> Result<()> {
     for resource in resources {
-        match past.rolled_back_by {
-            None => {
-                if let Some(note) = past.note(&swap_name(&**resource)) {
-                    resource.drop_previous(note).await?;
-                }
+        if past.rolled_back_by.is_some() || past.keeps_what_failed() {
+            if let Some(note) = past.note(&stage_name(&**resource)) {
+                resource.unstage(note).await?;
             }
-            Some(_) => {
-                if let Some(note) = past.note(&stage_name(&**resource)) {
-                    resource.unstage(note).await?;
-                }
-            }
+        } else if let Some(note) = past.note(&swap_name(&**resource)) {
+            resource.drop_previous(note).await?;
         }
     }
     let marker = past.journal.path().with_extension("cleaned");

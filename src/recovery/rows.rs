@@ -148,6 +148,10 @@ impl Resource for Rows {
         Class::Database
     }
 
+    async fn answers(&self) -> Result<()> {
+        self.address.reach().await?.admin().await.map(drop)
+    }
+
     async fn preflight(&self) -> Result<Findings> {
         let server = self.address.reach().await?;
         let admin = server.admin().await?;

@@ -1,7 +1,7 @@
 //! Which backup is meant.
 
 use crate::error::{Error, Kind, Result};
-use crate::model::{Name, time};
+use crate::model::{BackupId, Name, time};
 use crate::repository::catalog::Catalog;
 use crate::repository::manifest::{Artifact, Manifest, SourceRecord};
 use jiff::Timestamp;
@@ -31,12 +31,7 @@ pub async fn backup(
         for (plan, id) in ids.iter().rev() {
             let manifest = catalog.manifest(plan, id).await?;
             let early_enough = at.is_none_or(|at| manifest.started <= at);
-            let complete = if sources.is_empty() {
-                manifest.is_complete()
-            } else {
-                sources.iter().all(|s| manifest.source(s).is_some_and(SourceRecord::is_complete))
-            };
-            if early_enough && complete {
+            if early_enough && covers(&manifest, sources) {
                 return Ok(manifest);
             }
         }
@@ -54,6 +49,31 @@ pub async fn backup(
             format!("{which} is the beginning of {} backups of plan {plan}", several.len()),
         )
         .hint("Give more of the id.")),
+    }
+}
+
+/// The newest backup before another one in which the sources, or all, are complete.
+///
+/// # Errors
+/// When manifests cannot be read.
+pub async fn older(catalog: &Catalog, plan: &Name, than: &BackupId, sources: &[Name]) -> Result<Option<Manifest>> {
+    let ids = catalog.ids(Some(plan)).await?;
+    for (plan, id) in ids.iter().rev().skip_while(|(_, id)| id != than).skip(1) {
+        let manifest = match catalog.manifest(plan, id).await {
+            Err(e) if e.kind == Kind::Damaged => continue,
+            other => other?,
+        };
+        if covers(&manifest, sources) {
+            return Ok(Some(manifest));
+        }
+    }
+    Ok(None)
+}
+
+fn covers(manifest: &Manifest, sources: &[Name]) -> bool {
+    match sources {
+        [] => manifest.is_complete(),
+        some => some.iter().all(|s| manifest.source(s).is_some_and(SourceRecord::is_complete)),
     }
 }
 

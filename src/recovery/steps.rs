@@ -1,20 +1,46 @@
 //! The steps of a restore that deal with resources: stage, verify, swap.
 
 use super::engine::{Notes, Step};
-use super::resource::{Note, Resource};
+use super::resource::{Compared, Note, Resource};
 use crate::error::{Error, Kind, Result};
 use async_trait::async_trait;
 use std::sync::Arc;
 
-/// The steps for resources, in their order: all are staged and verified before the first is swapped.
-pub fn of_resources(resources: &[Arc<dyn Resource>]) -> Vec<Box<dyn Step>> {
+/// The steps around the exchange, in the places where they belong.
+#[derive(Default)]
+pub struct Around {
+    /// On what is staged and verified: hooks, checks.
+    pub staged: Vec<Box<dyn Step>>,
+    /// What takes the application away.
+    pub away: Vec<Box<dyn Step>>,
+    /// On what is in place, before the application runs.
+    pub swapped: Vec<Box<dyn Step>>,
+    /// What gives the application back, and looks at it.
+    pub back: Vec<Box<dyn Step>>,
+}
+
+/// All steps in their order: everything is staged and verified before the application is taken away and the first
+/// resource swapped.
+pub fn of_restore(resources: &[Arc<dyn Resource>], around: Around) -> Vec<Box<dyn Step>> {
     let mut ordered: Vec<Arc<dyn Resource>> = resources.to_vec();
     ordered.sort_by_key(|r| r.class());
     let mut steps: Vec<Box<dyn Step>> = Vec::new();
     steps.extend(ordered.iter().map(|r| Box::new(Stage(r.clone())) as Box<dyn Step>));
     steps.extend(ordered.iter().map(|r| Box::new(Verify(r.clone())) as Box<dyn Step>));
-    steps.extend(ordered.iter().map(|r| Box::new(Swap(r.clone())) as Box<dyn Step>));
+    steps.extend(around.staged);
+    let swaps = ordered.iter().map(|r| Box::new(Swap(r.clone())) as Box<dyn Step>).collect();
+    steps.extend(of_exchange(swaps, around.away, around.swapped, around.back));
     steps
+}
+
+/// The exchange within what is done around it.
+pub fn of_exchange(
+    swaps: Vec<Box<dyn Step>>,
+    away: Vec<Box<dyn Step>>,
+    swapped: Vec<Box<dyn Step>>,
+    back: Vec<Box<dyn Step>>,
+) -> Vec<Box<dyn Step>> {
+    away.into_iter().chain(swaps).chain(swapped).chain(back).collect()
 }
 
 /// The name of the step that stages a resource.
@@ -25,6 +51,11 @@ pub fn stage_name(resource: &dyn Resource) -> String {
 /// The name of the step that verifies a resource.
 pub fn verify_name(resource: &dyn Resource) -> String {
     format!("verify {}", resource.label())
+}
+
+/// True for steps that only load beside what is live and look at it.
+pub fn is_staging(step: &str) -> bool {
+    step.starts_with("stage ") || step.starts_with("verify ") || step.ends_with(" on staging")
 }
 
 /// The name of the step that swaps a resource.
@@ -53,8 +84,30 @@ impl Step for Stage {
     }
 
     fn by_hand(&self, note: &Note) -> Vec<String> {
-        vec![format!("remove what was staged for {}: {note}", self.0.label())]
+        self.0.unstage_by_hand(note)
     }
+
+    fn outlives_a_start(&self) -> bool {
+        true
+    }
+}
+
+/// The comparison of what is staged, all of it good.
+///
+/// # Errors
+/// [`Kind::Mismatch`] with what differs.
+pub(super) async fn held_against_facts(resource: &dyn Resource, staged: &Note) -> Result<Vec<Compared>> {
+    let compared = resource.verify(staged).await?;
+    let bad: Vec<String> = compared
+        .iter()
+        .filter(|c| !c.good)
+        .map(|c| format!("{}: {} instead of {}", c.what, c.found, c.expected))
+        .collect();
+    if bad.is_empty() {
+        return Ok(compared);
+    }
+    Err(Error::new(Kind::Mismatch, format!("{} was loaded and differs from the facts of the backup", resource.label()))
+        .because(bad.join("\n")))
 }
 
 struct Verify(Arc<dyn Resource>);
@@ -70,20 +123,7 @@ impl Step for Verify {
     }
 
     async fn act(&self, staged: &Note) -> Result<Note> {
-        let compared = self.0.verify(staged).await?;
-        let bad: Vec<String> = compared
-            .iter()
-            .filter(|c| !c.good)
-            .map(|c| format!("{}: {} instead of {}", c.what, c.found, c.expected))
-            .collect();
-        if !bad.is_empty() {
-            return Err(Error::new(
-                Kind::Mismatch,
-                format!("{} was loaded and differs from the facts of the backup", self.0.label()),
-            )
-            .because(bad.join("\n")));
-        }
-        Ok(serde_json::json!(compared))
+        held_against_facts(&*self.0, staged).await.map(|compared| serde_json::json!(compared))
     }
 
     async fn undo(&self, _: &Note) -> Result<()> {
@@ -117,6 +157,6 @@ impl Step for Swap {
     }
 
     fn by_hand(&self, note: &Note) -> Vec<String> {
-        vec![format!("put back what {} was before: {note}", self.0.label())]
+        self.0.unswap_by_hand(note)
     }
 }

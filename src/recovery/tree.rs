@@ -81,6 +81,17 @@ pub(super) async fn write_root(reader: &Reader, artifact: &Artifact, target: &Pa
     write_as(reader, artifact, &Selection::of(*b"."), target, options).await
 }
 
+/// Makes a directory that is there and empty what the selected directory was, whose path has `strip` components.
+pub(super) async fn write_as_root(
+    reader: &Reader,
+    artifact: &Artifact,
+    selection: &Selection,
+    target: &Path,
+    strip: usize,
+) -> Result<Restored> {
+    write_as(reader, artifact, selection, target, Options { root: true, strip, ..as_we_are() }).await
+}
+
 fn as_we_are() -> Options {
     Options { owners: rustix::process::geteuid().is_root(), ..Options::default() }
 }

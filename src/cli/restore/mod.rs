@@ -1,32 +1,25 @@
 //! `backstay restore`
 
+mod aside;
+mod asked;
+mod attempt;
 mod command;
 mod in_place;
-mod open;
+pub(super) mod open;
+mod plan;
 mod rdb;
 pub(super) mod report;
 
 use super::context::Context;
-use super::output::{ask, notice, say};
+use super::output::{ask, bad, notice, remark};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
-use crate::model::{Name, size, time};
-use crate::recovery::database::Target;
-use crate::recovery::redis::Wanted;
-use crate::recovery::resource::Findings;
-use crate::recovery::restore::{
-    Asked, Backups, Part, Restore, Safety, journal_file, new_id, open_restore, preflight, resources,
-};
-use crate::recovery::tables::{Named, To};
-use crate::recovery::{database, select, tables, tree, volume};
+use crate::model::{Name, time};
+use crate::recovery::select;
 use crate::repository::manifest::{Manifest, SourceRecord};
-use crate::repository::reader::Reader;
-use crate::sources::files::TREE;
-use crate::sources::postgres::load::What;
-use crate::telemetry::monitor::{Event, Monitor, Silent};
-use std::path::{Path, PathBuf};
+use attempt::Tried;
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Instant;
 
 /// Arguments.
@@ -96,6 +89,9 @@ pub struct Args {
     /// Take no safety backup of what --in-place drops; there is then no way back. Give the plan's name
     #[arg(long, value_name = "PLAN", requires = "in_place")]
     without_safety: Option<String>,
+    /// When a backup does not verify in staging, take the one before it, so many times; never silently
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    fallback: u32,
     /// Finish the restore that was interrupted
     #[arg(long, conflicts_with_all = ["unwind", "dry_run"])]
     resume: bool,
@@ -127,227 +123,44 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let plan = context.plan(args.plan.as_deref(), config, &catalog).await?;
     let at = args.at.as_deref().map(time::parse_moment).transpose()?;
     let only: Vec<Name> = args.source.iter().map(|s| s.parse()).collect::<Result<_>>()?;
-    let m = select::backup(&catalog, &plan, &args.backup, at, &only).await?;
+    let mut m = select::backup(&catalog, &plan, &args.backup, at, &only).await?;
+    if let Some(code) = aside::written(context, config, &catalog, &m, &only, &args, started).await? {
+        return Ok(code);
+    }
+    let mut tries = args.fallback;
+    loop {
+        let unfit = match attempt::attempt(context, config, &catalog, &m, &only, &args).await? {
+            Tried::Ended(code) => return Ok(code),
+            Tried::Unfit(e) => e,
+        };
+        let older = match tries {
+            0 => None,
+            _ => select::older(&catalog, &plan, &m.id, &only).await?,
+        };
+        let Some(older) = older else { return Err(unfit) };
+        tries -= 1;
+        remark(&format!(
+            "{} backup {} is not good: {}. Taking the one before it, {}, begun {} ({}): {} older.",
+            bad("fallback"),
+            m.id,
+            unfit.one_line(),
+            older.id,
+            time::utc(older.started),
+            time::local(older.started),
+            time::words(m.started.duration_since(older.started))
+        ));
+        m = older;
+    }
+}
+
+/// The sources that are meant.
+fn chosen<'a>(m: &'a Manifest, only: &[Name], args: &Args) -> Result<Vec<&'a SourceRecord>> {
     let chosen: Vec<&SourceRecord> = if only.is_empty() {
         m.sources.iter().filter(|s| s.kind != "config").collect()
     } else {
-        only.iter().map(|n| select::source(&m, n)).collect::<Result<_>>()?
+        only.iter().map(|n| select::source(m, n)).collect::<Result<_>>()?
     };
-    let chosen = narrow(chosen, &args, &m)?;
-    if let ([one], Some(to)) = (&chosen[..], &args.to)
-        && (one.kind == "files" || (one.kind == "volume" && to.contains('/')))
-    {
-        let reader = Reader::new(catalog, context.monitor(&format!("restore {plan}")))?;
-        return beside(context, &reader, &m, one, &args, Path::new(to), started).await;
-    }
-    if let ([one], Some(to)) = (&chosen[..], &args.to)
-        && one.kind == "redis"
-    {
-        let reader = Reader::new(catalog, context.monitor(&format!("restore {plan}")))?;
-        let (path, compared) = rdb::into_directory(Wanted::new(Some(reader), one)?, Path::new(to)).await?;
-        report::rdb(context, &m, &path, &compared, started)?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    if let ([one], Some(to)) = (&chosen[..], &args.to)
-        && one.kind == "command"
-    {
-        if args.dry_run {
-            say(&format!("would write {} of source {} to {to}", size::human(one.bytes()), one.name))?;
-            return Ok(ExitCode::SUCCESS);
-        }
-        let reader = Reader::new(catalog, context.monitor(&format!("restore {plan}")))?;
-        command::into_file(reader, new_id(), one, config, Path::new(to)).await?;
-        report::output(context, &m, one, Path::new(to), started)?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let chosen = command::with_a_way_back(config, chosen, !only.is_empty(), &context.monitor(&format!("restore {plan}")));
-
-    let own = own_paths(config);
-    let id = new_id();
-    let state_dir = context.state_dir(config);
-    if journal_file(&state_dir).exists() {
-        return Err(open_restore(&journal_file(&state_dir)));
-    }
-    // Nothing moves on the terminal while somebody reads the plan and is asked.
-    let looking = Reader::new(catalog.clone(), Arc::new(Silent))?;
-    let mut asked = asked_of(&looking, &chosen, &args).await?;
-    if args.in_place {
-        in_place::check(&chosen, &args, &plan)?;
-        asked.in_place = Some(Safety::Waived);
-    }
-    let from = Backups { manifest: Some(&m), reader: Some(&looking), safety: None };
-    let looked_at = resources(&asked, config, &own, &id, from).await?;
-    let found = preflight(&looked_at).await?;
-    if args.dry_run || (!args.yes && args.to.is_none()) {
-        report::plan(context, &m, &looked_at, &found)?;
-    }
-    if args.dry_run {
-        return Ok(ExitCode::SUCCESS);
-    }
-    if let Some((label, f)) = found.iter().find(|(_, f)| !f.users.is_empty()) {
-        return Err(volume::in_use(label, &f.users));
-    }
-    if args.to.is_none() && !args.yes {
-        confirm(&plan)?;
-    }
-    let started = Instant::now();
-    let safety = match args.in_place && args.without_safety.is_none() {
-        true => Some(in_place::safety(context, &plan, &chosen).await?),
-        false => None,
-    };
-    if let Some(manifest) = &safety {
-        asked.in_place = Some(Safety::Backup(manifest.id.clone()));
-    }
-    let monitor = context.monitor(&format!("restore {plan}"));
-    let reader = Reader::new(catalog, monitor.clone())?;
-    let from = Backups { manifest: Some(&m), reader: Some(&reader), safety: safety.as_ref() };
-    let resources = resources(&asked, config, &own, &id, from).await?;
-    warn(&monitor, &found);
-    if config.and_then(|c| c.plans.get(&plan)).is_some_and(|p| p.has_restore_section) {
-        let text = "this version does not stop, check and start what the plan's [restore] section names: do it by hand";
-        monitor.event(Event::Warning(text.to_owned()));
-    }
-    if args.path.is_empty() && args.database.is_none() && !args.picks_tables() {
-        monitor.event(Event::Expect(chosen.iter().map(|s| s.bytes()).sum()));
-    }
-    let mut restore = Restore::begin(&state_dir, id, &plan, &m.id, &asked, resources, monitor.clone())?;
-    let ended = restore.run(super::stopped()).await?;
-    drop((reader, monitor));
-    report::ended(context, &m, &restore, ended, started).await
-}
-
-fn warn(monitor: &Arc<dyn Monitor>, found: &[(String, Findings)]) {
-    for (label, findings) in found {
-        findings.warnings.iter().for_each(|w| monitor.event(Event::Warning(format!("{label}: {w}"))));
-    }
-}
-
-/// Files to a directory of their own: nothing is replaced, hence no journal.
-async fn beside(
-    context: &Context,
-    reader: &Reader,
-    m: &Manifest,
-    record: &SourceRecord,
-    args: &Args,
-    to: &Path,
-    started: Instant,
-) -> Result<ExitCode> {
-    let artifact = match record.kind.as_str() {
-        "volume" => volume::chosen::artifact_of(record, &volume::chosen::one_of(record, args.volume.as_deref())?)?,
-        _ => select::artifact(record, Some(TREE))?,
-    };
-    if args.dry_run {
-        say(&format!("would write {} of source {} below {}", size::human(artifact.bytes), record.name, to.display()))?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let restored = tree::into_directory(reader, artifact, &args.path, to).await?;
-    report::written(context, m, record, to, &restored, started)?;
-    Ok(ExitCode::SUCCESS)
-}
-
-/// Options that speak of one kind pick the sources of that kind; `--to` speaks of exactly one.
-fn narrow<'a>(chosen: Vec<&'a SourceRecord>, args: &Args, m: &Manifest) -> Result<Vec<&'a SourceRecord>> {
-    let kinds = [
-        (!args.path.is_empty()).then_some("files"),
-        args.speaks_of_databases().then_some("postgres"),
-        args.volume.is_some().then_some("volume"),
-    ];
-    let mut kinds = kinds.into_iter().flatten();
-    let kind = kinds.next();
-    if kinds.next().is_some() {
-        return Err(Error::new(
-            Kind::Usage,
-            "--path speaks of files, --database of a database and --volume of a volume",
-        )
-        .hint("Give one of them."));
-    }
-    let chosen: Vec<&SourceRecord> = chosen.into_iter().filter(|s| kind.is_none_or(|k| s.kind == k)).collect();
-    let names = || chosen.iter().map(|s| s.name.as_str()).collect::<Vec<_>>().join(", ");
-    if chosen.is_empty() {
-        return Err(Error::new(Kind::NotFound, format!("backup {} has no source of that kind", m.id))
-            .hint("`backstay show` lists its sources."));
-    }
-    if chosen.len() > 1 && (args.to.is_some() || kind.is_some()) {
-        return Err(Error::new(Kind::Usage, "that option speaks of one source, and the backup has several")
-            .hint(format!("Pick one with --source: {}.", names())));
-    }
-    if let Some(failed) = chosen.iter().find(|s| !s.is_complete()) {
-        return Err(Error::new(Kind::NotFound, format!("source {} failed in backup {}", failed.name, m.id))
-            .hint("Take another backup, or pick sources with --source."));
-    }
-    Ok(chosen)
-}
-
-/// What is asked for, in a form that a journal keeps.
-async fn asked_of(reader: &Reader, chosen: &[&SourceRecord], args: &Args) -> Result<Asked> {
-    if (args.replica_mode || args.no_keep) && !args.picks_tables() {
-        return Err(Error::new(Kind::Usage, "--replica-mode and --no-keep speak of tables")
-            .hint("Name them with --table or --schema."));
-    }
-    let mut parts = Vec::new();
-    for record in chosen {
-        let source = record.name.clone();
-        parts.push(match record.kind.as_str() {
-            "files" => {
-                let recorded = record.facts.get("paths").cloned().unwrap_or_default();
-                let recorded: Vec<PathBuf> = serde_json::from_value(recorded)
-                    .map_err(|e| Error::new(Kind::Damaged, "the facts of the source cannot be read").because(e))?;
-                Part::Files { source, paths: if args.path.is_empty() { recorded } else { args.path.clone() } }
-            }
-            "postgres" if args.picks_tables() => {
-                let named =
-                    Named { tables: &args.table, schema: args.schema.as_deref(), database: args.database.as_deref() };
-                let to = match &args.to {
-                    Some(schema) => To::Schema(schema.clone()),
-                    None => To::Place { replica_mode: args.replica_mode, keep: !args.no_keep },
-                };
-                Part::Tables { source, wanted: tables::find(reader, record, named, to).await? }
-            }
-            "postgres" if args.data_only => {
-                let targets = database::targets(record, args.database.as_deref(), args.to.as_deref())?;
-                let [Target { database, live, .. }] = &targets[..] else {
-                    return Err(Error::new(Kind::Internal, "one database was to be chosen, and there are several"));
-                };
-                Part::Rows { source, database: database.clone(), into: live.clone() }
-            }
-            "command" => Part::Command { source },
-            "redis" => Part::Redis { source },
-            "postgres" => {
-                let targets = database::targets(record, args.database.as_deref(), args.to.as_deref())?;
-                Part::Databases { source, targets }
-            }
-            "image" if args.to.is_some() => {
-                return Err(Error::new(Kind::Usage, "images are loaded as what they are; --to means nothing for them"));
-            }
-            "image" => Part::Images { source },
-            "volume" => Part::Volumes {
-                source,
-                targets: volume::chosen::targets(record, args.volume.as_deref(), args.to.as_deref())?,
-            },
-            other => {
-                return Err(Error::new(
-                    Kind::Newer,
-                    format!("source {source} is of kind {other}, which this version does not restore"),
-                )
-                .hint("`backstay cat` writes its artifacts out."));
-            }
-        });
-    }
-    let what = match (args.schema_only, args.data_only) {
-        (true, _) => What::Schema,
-        (_, true) => What::Data,
-        _ => What::All,
-    };
-    Ok(Asked {
-        what,
-        by: std::env::var("SUDO_USER").or_else(|_| std::env::var("USER")).unwrap_or_else(|_| "unknown".into()),
-        parts,
-        no_owner: args.no_owner,
-        no_privileges: args.no_privileges,
-        assume_space: args.assume_space.as_deref().map(size::parse).transpose()?,
-        in_place: None,
-        rollback_of: None,
-    })
+    asked::narrow(chosen, args, m)
 }
 
 /// What an exchange must not take away from under this very run.

@@ -2,12 +2,23 @@
 
 use super::report;
 use crate::cli::context::Context;
+use crate::config::Config;
 use crate::error::{Error, Kind, Result};
+use crate::model::BackupId;
+use crate::recovery::asked::{Asked, Safety, asked_of};
 use crate::recovery::journal::Journal;
-use crate::recovery::restore::{Backups, Restore, Safety, asked_of, is_staged, journal_file, resources};
+use crate::recovery::resource::Resource;
+use crate::recovery::resources::{Backups, resources};
+use crate::recovery::restore::{Restore, Way, is_staged, journal_file, wait_until_all_answer, way_at_boot};
 use crate::repository::reader::Reader;
+use crate::telemetry::monitor::{Event, Monitor};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// How long what is worked with may take to answer: this may be right after a boot.
+const TO_ANSWER: Duration = Duration::from_secs(180);
 
 /// Finishes the open restore, or takes it back.
 pub async fn go_on(context: &Context, forward: bool) -> Result<ExitCode> {
@@ -44,12 +55,67 @@ pub async fn go_on(context: &Context, forward: bool) -> Result<ExitCode> {
         true => Backups { manifest: manifest.as_ref(), safety: safety.as_ref(), reader: reader.as_ref() },
         false => Backups::default(),
     };
-    let resources = resources(&asked, Some(&config), &own, &about.id, from).await?;
+    let resources = made(&asked, &config, &own, &about.id, from, &*monitor).await?;
     let mut restore = Restore::take_up(&config.state_dir, journal, resources, monitor)?;
     let Some(manifest) = manifest.filter(|_| forward) else {
         let ended = restore.unwind().await?;
         return report::unwound(context, &about, ended);
     };
-    let ended = restore.run(crate::cli::stopped()).await?;
+    let ended = match restore.verify_again().await {
+        Ok(()) => restore.run(crate::cli::stopped()).await?,
+        Err(e) => restore.go_back(e).await?,
+    };
     report::ended(context, &manifest, &restore, ended, started).await
+}
+
+/// The resources, once everything that they work with answers.
+async fn made(
+    asked: &Asked,
+    config: &Config,
+    own: &[PathBuf],
+    id: &BackupId,
+    from: Backups<'_>,
+    monitor: &dyn Monitor,
+) -> Result<Vec<Arc<dyn Resource>>> {
+    let started = Instant::now();
+    let made = loop {
+        match resources(asked, Some(config), own, id, from).await {
+            Err(e)
+                if started.elapsed() < TO_ANSWER
+                    && !matches!(e.kind, Kind::Config | Kind::NotFound | Kind::Damaged) =>
+            {
+                monitor.event(Event::Warning(format!("waiting: {}", e.one_line())));
+                tokio::time::sleep(Duration::from_secs(3)).await;
+            }
+            made => break made?,
+        }
+    };
+    wait_until_all_answer(&made, TO_ANSWER.saturating_sub(started.elapsed()), monitor).await?;
+    Ok(made)
+}
+
+/// What a boot does with an open restore. `None` when none is open.
+pub async fn at_boot(context: &Context) -> Result<Option<ExitCode>> {
+    let config = context.config()?;
+    let file = journal_file(&config.state_dir);
+    if !file.exists() {
+        return Ok(None);
+    }
+    let (way, plan) = {
+        // The restore itself may be running: then it holds the lock, and there is nothing to take up.
+        let _lock = match context.lock(&config, "restore") {
+            Err(e) if e.kind == Kind::Busy => return Ok(None),
+            other => other?,
+        };
+        let journal = Journal::open(&file)?;
+        let reads = context.unlock(Some(&config)).is_ok_and(|u| u.is_some());
+        (way_at_boot(&journal, &asked_of(&journal)?, reads), journal.about().plan.clone())
+    };
+    match way {
+        Way::Forward => go_on(context, true).await.map(Some),
+        Way::Back => go_on(context, false).await.map(Some),
+        Way::Leave => Err(Error::new(Kind::Stuck, format!("a restore of plan {plan} is open, and somebody must look"))
+            .at(file.display())
+            .hint("`backstay restores` shows it; `backstay restore --unwind` or `--resume` goes on, perhaps with --identity FILE.")),
+    }
 }

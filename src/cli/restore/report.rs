@@ -6,15 +6,13 @@ use crate::error::{Error, Kind, Result};
 use crate::model::{size, time};
 use crate::recovery::engine::Ended;
 use crate::recovery::journal::Begin;
-use crate::recovery::resource::{Compared, Findings, Resource};
+use crate::recovery::resource::Compared;
 use crate::recovery::restore::Restore;
-use crate::recovery::steps;
 use crate::repository::manifest::{Manifest, SourceRecord};
 use crate::sources::files::untar::Restored;
 use jiff::SignedDuration;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Instant;
 
 /// Rows of the verification that are shown; the report has all.
@@ -22,58 +20,6 @@ const SHOWN: usize = 12;
 
 fn took(started: Instant) -> String {
     time::words(SignedDuration::from_millis((started.elapsed().as_secs_f64() * 1000.0) as i64))
-}
-
-/// What would be done.
-pub fn plan(
-    context: &Context,
-    m: &Manifest,
-    resources: &[Arc<dyn Resource>],
-    found: &[(String, Findings)],
-) -> Result<()> {
-    let steps: Vec<String> = steps::of_resources(resources).iter().map(|s| s.name()).collect();
-    if context.global.json {
-        let targets: Vec<_> = found
-            .iter()
-            .map(|(label, f)| {
-                let space: Vec<_> = f
-                    .space
-                    .iter()
-                    .map(|s| serde_json::json!({ "place": s.place, "needed": s.needed, "free": s.free }))
-                    .collect();
-                serde_json::json!({ "target": label, "space": space, "users": f.users, "warnings": f.warnings })
-            })
-            .collect();
-        return json(
-            &serde_json::json!({ "backup": m.id, "plan": m.plan, "begun": m.started, "targets": targets, "steps": steps }),
-        );
-    }
-    say(&format!(
-        "backup {} of plan {}, begun {}",
-        m.id,
-        m.plan,
-        format_args!("{} ({})", time::utc(m.started), time::local(m.started))
-    ))?;
-    say("What was written since then will be lost; what is live now is kept beside it.")?;
-    let mut table = Table::new(&[("target", Align::Left), ("needs", Align::Right), ("free", Align::Right)]);
-    for (label, findings) in found {
-        let needed = findings.space.iter().map(|s| s.needed).sum();
-        let free = findings.space.first().map(|s| s.free.map_or("unknown".to_owned(), size::human));
-        table.row(vec![label.clone(), size::human(needed), free.unwrap_or_default()]);
-    }
-    table.print()?;
-    for (n, step) in steps.iter().enumerate() {
-        say(&format!("  {:>2}. {step}", n + 1))?;
-    }
-    for (label, findings) in found {
-        if !findings.users.is_empty() {
-            say(&bad(&format!("{label}: in use by {}; stop them first", findings.users.join(", "))))?;
-        }
-        for warning in &findings.warnings {
-            say(&notice(&format!("{label}: {warning}")))?;
-        }
-    }
-    Ok(())
 }
 
 /// Files that were written to a directory of their own.

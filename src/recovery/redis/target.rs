@@ -281,6 +281,7 @@ impl Target {
             space: vec![Space { place: self.dir, needed, free: Some(free) }],
             // The server itself is stopped by the swap.
             users: Vec::new(),
+            lingering: Vec::new(),
             warnings,
             slow_swap: true,
         })

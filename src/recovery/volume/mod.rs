@@ -7,9 +7,11 @@
 pub mod chosen;
 mod count;
 
-use super::exchange::{self, Exchange};
-use super::inner::{self, Inner};
-use super::resource::{Class, Compared, Findings, Note, Previous, Resource, Space};
+use super::by_hand;
+use super::exchange;
+use super::inner;
+use super::resource::{Class, Compared, Findings, Note, Previous, Resource, Space, StagedAs};
+use super::swapping::Swapping as Placing;
 use super::tree;
 use crate::error::{Error, Kind, Result};
 use crate::host::docker::Docker;
@@ -19,7 +21,8 @@ use crate::host::holders;
 use crate::model::{BackupId, size};
 use crate::repository::manifest::SourceRecord;
 use crate::repository::reader::Reader;
-use crate::sources::volume::direct::is_reachable;
+use crate::sources::files::exclude::Excludes;
+use crate::sources::volume::direct::{below, is_reachable};
 use async_trait::async_trait;
 use chosen::{artifact_of, facts_of};
 use serde::{Deserialize, Serialize};
@@ -43,6 +46,8 @@ pub struct DockerVolume {
     pub from: Option<(Reader, SourceRecord)>,
     /// What must not be taken away from under this very run: its state, configuration, program, repository.
     pub own: Vec<PathBuf>,
+    /// What the source leaves out, as it is configured now; paths begin at the root of the volume.
+    pub exclude: Vec<String>,
 }
 
 /// What staging makes.
@@ -69,19 +74,13 @@ struct Staging {
     left_out: Vec<(String, u64)>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum How {
-    Whole(Exchange),
-    Inner(Inner),
-}
-
 /// What a swap needs.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Swapping {
     volume: String,
     missing: bool,
-    how: How,
+    #[serde(flatten)]
+    place: Placing,
 }
 
 fn parse<T: serde::de::DeserializeOwned>(note: &Note) -> Result<T> {
@@ -142,6 +141,11 @@ impl DockerVolume {
         docker.create_volume(&self.name, driver, &options, &labels).await.map_err(|e| e.kind(Kind::Restore))
     }
 
+    fn excludes_at(&self, root: &Path) -> Result<Excludes> {
+        let patterns: Vec<String> = self.exclude.iter().map(|p| below(p, root)).collect();
+        Excludes::new(&patterns, &[])
+    }
+
     fn is_ours(&self, volume: &Volume) -> bool {
         volume.labels.get(MADE).is_some_and(|id| id == self.id.as_str())
     }
@@ -177,6 +181,10 @@ impl Resource for DockerVolume {
 
     fn class(&self) -> Class {
         Class::Tree
+    }
+
+    async fn answers(&self) -> Result<()> {
+        self.docker().await.map(drop)
     }
 
     async fn preflight(&self) -> Result<Findings> {
@@ -342,21 +350,15 @@ impl Resource for DockerVolume {
     async fn plan_swap(&self, staged: &Note) -> Result<Note> {
         let staging: Staging = parse(staged)?;
         let root = staging.root.clone().unwrap_or_default();
-        let how = if staging.inner {
-            How::Inner(Inner::plan(&root, self.id.as_str())?)
-        } else {
-            How::Whole(exchange::plan(&root, &self.staged_at(&root, false), self.id.as_str())?)
-        };
-        Ok(json!(Swapping { volume: self.name.clone(), missing: staging.missing, how }))
+        let excludes = self.excludes_at(&root)?;
+        let staged = self.staged_at(&root, staging.inner);
+        let place = Placing::plan(&root, &staged, staging.inner, self.id.as_str(), Some(&excludes))?;
+        Ok(json!(Swapping { volume: self.name.clone(), missing: staging.missing, place }))
     }
 
     async fn swap(&self, swap: &Note) -> Result<()> {
         let swapping: Swapping = parse(swap)?;
-        let begun = match &swapping.how {
-            How::Whole(x) => exchange::identity(&x.path)? == Some(x.new),
-            How::Inner(x) => exchange::identity(&x.before())?.is_some(),
-        };
-        if !begun {
+        if !swapping.place.is_begun()? {
             // Whoever runs now would go on with what was there, and write into what is kept.
             let docker = self.docker().await?;
             let volume = docker.volume(&self.name).await?;
@@ -366,37 +368,40 @@ impl Resource for DockerVolume {
                 return Err(in_use(&self.label(), &users).kind(Kind::Restore));
             }
         }
-        match &swapping.how {
-            How::Whole(x) => x.swap(),
-            How::Inner(x) => x.swap(),
-        }
+        swapping.place.swap()
     }
 
     async fn unswap(&self, swap: &Note) -> Result<()> {
-        match parse::<Swapping>(swap)?.how {
-            How::Whole(x) => x.unswap(),
-            How::Inner(x) => x.unswap(),
-        }
+        parse::<Swapping>(swap)?.place.unswap()
     }
 
     async fn previous(&self, swap: &Note) -> Result<Vec<Previous>> {
         let swapping: Swapping = parse(swap)?;
-        let path = match &swapping.how {
-            How::Whole(x) if exchange::identity(&x.previous)? == x.live => x.previous.clone(),
-            How::Inner(x) if exchange::identity(&x.before())?.is_some() => x.before(),
-            _ => return Ok(Vec::new()),
-        };
+        let Some(path) = swapping.place.previous()? else { return Ok(Vec::new()) };
         // A volume that was made for this restore was empty before.
         let nothing = swapping.missing;
         Ok(if nothing { Vec::new() } else { vec![Previous { name: path.display().to_string(), bytes: None }] })
     }
 
+    fn staged_as(&self, staged: &Note) -> Result<StagedAs> {
+        let staging: Staging = parse(staged)?;
+        let paths = staging.root.iter().map(|root| (root.clone(), self.staged_at(root, staging.inner))).collect();
+        Ok(StagedAs { paths, ..StagedAs::default() })
+    }
+
+    fn unstage_by_hand(&self, staging: &Note) -> Vec<String> {
+        let Ok(staging) = parse::<Staging>(staging) else { return Vec::new() };
+        let removal = staging.root.iter().map(|root| by_hand::remove(&self.staged_at(root, staging.inner)));
+        let made = staging.missing.then(|| format!("docker volume rm {}   # if this restore made it", self.name));
+        removal.chain(made).collect()
+    }
+
+    fn unswap_by_hand(&self, swap: &Note) -> Vec<String> {
+        parse::<Swapping>(swap).map(|s| s.place.by_hand()).unwrap_or_default()
+    }
+
     async fn drop_previous(&self, swap: &Note) -> Result<()> {
-        match parse::<Swapping>(swap)?.how {
-            How::Whole(x) if x.live.is_some() && exchange::identity(&x.previous)? == x.live => remove(&x.previous),
-            How::Inner(x) => remove(&x.before()),
-            How::Whole(_) => Ok(()),
-        }
+        parse::<Swapping>(swap)?.place.drop_previous()
     }
 }
 

@@ -148,6 +148,27 @@ pub async fn check(
     Ok(report)
 }
 
+/// Packs that these segments name and that are not there in their size, nor in another generation. A quick look, before
+/// a restore.
+///
+/// # Errors
+/// [`Kind::Damaged`] for a segment that cannot be read, and those of the store.
+pub async fn missing(catalog: &Catalog, references: Vec<SegmentRef>) -> Result<Vec<Finding>> {
+    let mut packs = BTreeMap::new();
+    let mut read = pin!(catalog.read(references));
+    while let Some((_, segment)) = read.next().await {
+        packs.extend(segment?.packs.iter().map(|info| (info.key, *info)));
+    }
+    let mut missing = Vec::new();
+    for (key, what) in structure(catalog, &packs).await? {
+        let Some(info) = packs.get(&key) else { continue };
+        if !sound_elsewhere(catalog, info).await? {
+            missing.push(Finding { object: layout::pack(&key), what });
+        }
+    }
+    Ok(missing)
+}
+
 fn finding(object: String, e: &Error) -> Finding {
     Finding { object, what: e.cause.as_ref().map_or(e.what.clone(), |c| format!("{}: {c}", e.what)) }
 }

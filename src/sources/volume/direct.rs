@@ -57,7 +57,7 @@ fn identity(root: &Path) -> Result<(u64, u64)> {
 }
 
 /// A pattern with a leading slash begins at the root of the volume.
-fn below(pattern: &str, root: &Path) -> String {
+pub fn below(pattern: &str, root: &Path) -> String {
     match pattern.strip_prefix('/') {
         Some(rest) => format!("{}/{rest}", globset::escape(&root.to_string_lossy())),
         None => pattern.to_owned(),

@@ -1,9 +1,15 @@
 //! Files and directories of one source, as a restore replaces them: each path is written beside its place, on the same
-//! file system, and takes its place by an exchange.
+//! file system, and takes its place by an exchange; where the directory itself cannot move, what is in it does.
+//! What the source leaves out moves along.
 
-use super::exchange::{self, Exchange};
-use super::resource::{Class, Compared, Findings, Note, Previous, Resource, Space};
+mod preflight;
+
+use super::by_hand;
+use super::exchange;
+use super::inner;
+use super::resource::{Class, Compared, Findings, Note, Previous, Resource, StagedAs};
 use super::select;
+use super::swapping::Swapping;
 use super::tree;
 use crate::error::{Error, Kind, Result};
 use crate::model::{BackupId, size};
@@ -11,6 +17,7 @@ use crate::repository::manifest::SourceRecord;
 use crate::repository::reader::Reader;
 use crate::repository::selection::Selection;
 use crate::sources::files::TREE;
+use crate::sources::files::exclude::Excludes;
 use crate::sources::files::untar::Restored;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -31,6 +38,8 @@ pub struct Trees {
     pub from: Option<(Reader, SourceRecord)>,
     /// What an exchange must not take away from under this very run: its state, configuration, program, repository.
     pub own: Vec<PathBuf>,
+    /// What the source leaves out, as it is configured now.
+    pub excludes: Option<Excludes>,
 }
 
 /// What staging makes.
@@ -42,8 +51,11 @@ struct Staging {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Staged {
     path: PathBuf,
-    /// The directory beside it that is ours.
+    /// The directory beside it, or in it, that is ours.
     directory: PathBuf,
+    /// The path cannot change its place: what is in it does.
+    #[serde(default)]
+    inner: bool,
     /// Directories above it that are not there, outermost first.
     parents: Vec<PathBuf>,
     #[serde(default)]
@@ -60,7 +72,10 @@ struct Staged {
 
 impl Staged {
     fn content(&self) -> PathBuf {
-        self.directory.join(self.path.file_name().unwrap_or_default())
+        match self.inner {
+            true => self.directory.clone(),
+            false => self.directory.join(self.path.file_name().unwrap_or_default()),
+        }
     }
 
     fn remember(&mut self, restored: &Restored) {
@@ -92,9 +107,14 @@ impl Trees {
         let mut parents: Vec<PathBuf> =
             parent.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists()).map(Path::to_owned).collect();
         parents.reverse();
+        let fixed = path.is_dir() && !path.is_symlink() && preflight::is_fixed(path);
         Ok(Staged {
             path: path.to_owned(),
-            directory: parent.join(format!(".{}.backstay-{}", name.to_string_lossy(), self.id)),
+            directory: match fixed {
+                true => inner::staged(path, self.id.as_str()),
+                false => parent.join(format!(".{}.backstay-{}", name.to_string_lossy(), self.id)),
+            },
+            inner: fixed,
             parents,
             files: 0,
             dirs: 0,
@@ -115,8 +135,12 @@ impl Trees {
         made.and_then(|()| std::fs::DirBuilder::new().mode(0o700).create(&staged.directory))
             .map_err(|e| Error::io("the staging directory cannot be made", &staged.directory, e).kind(Kind::Restore))?;
         let member = tree::member_name(&staged.path);
-        let depth = member.split(|b| *b == b'/').count() - 1;
-        let restored = tree::write(reader, artifact, &Selection::of(member), &staged.directory, depth).await?;
+        let depth = member.split(|b| *b == b'/').count();
+        let selection = Selection::of(member);
+        let restored = match staged.inner {
+            true => tree::write_as_root(reader, artifact, &selection, &staged.directory, depth).await?,
+            false => tree::write(reader, artifact, &selection, &staged.directory, depth - 1).await?,
+        };
         if exchange::identity(&staged.content())?.is_none() {
             return Err(Error::new(Kind::NotFound, "the backup does not hold this path")
                 .at(staged.path.display())
@@ -128,12 +152,12 @@ impl Trees {
         synced.map_err(|e| Error::io("what was staged cannot be synced", &staged.directory, e).kind(Kind::Restore))
     }
 
-    fn exchanges(note: &Note) -> Result<Vec<Exchange>> {
+    fn swaps(note: &Note) -> Result<Vec<Swapping>> {
         #[derive(Deserialize)]
         struct Swap {
-            exchanges: Vec<Exchange>,
+            swaps: Vec<Swapping>,
         }
-        Ok(parse::<Swap>(note)?.exchanges)
+        Ok(parse::<Swap>(note)?.swaps)
     }
 }
 
@@ -148,40 +172,7 @@ impl Resource for Trees {
     }
 
     async fn preflight(&self) -> Result<Findings> {
-        for path in &self.paths {
-            if let Some(own) = self.own.iter().find(|o| o.starts_with(path)) {
-                return Err(Error::new(
-                    Kind::Refused,
-                    format!("{} holds {}, which this restore itself needs", path.display(), own.display()),
-                )
-                .hint("Restore it with --to DIRECTORY, or only what lies beside it with --path."));
-            }
-            if path.parent().is_none() {
-                return Err(Error::new(Kind::Refused, "the root directory cannot be exchanged")
-                    .hint("Restore it with --to DIRECTORY, or parts of it with --path."));
-            }
-        }
-        let needed = self.from.as_ref().map_or(0, |(_, record)| record.bytes());
-        let there = self.paths.first().and_then(|p| p.ancestors().find(|a| a.exists()));
-        let space = there.map(|place| {
-            let free = rustix::fs::statvfs(place).ok().map(|s| s.f_bavail * s.f_frsize);
-            Space { place: place.to_owned(), needed, free }
-        });
-        if let Some(Space { place, needed, free: Some(free) }) = &space
-            && free < needed
-            && self.paths.len() == 1
-        {
-            return Err(Error::new(
-                Kind::Refused,
-                format!(
-                    "there is no room for a second copy: {} are needed, {} are free",
-                    size::human(*needed),
-                    size::human(*free)
-                ),
-            )
-            .at(place.display()));
-        }
-        Ok(Findings { space: space.into_iter().collect(), ..Findings::default() })
+        self.look().await
     }
 
     async fn plan_staging(&self) -> Result<Note> {
@@ -223,60 +214,45 @@ impl Resource for Trees {
 
     async fn plan_swap(&self, staged: &Note) -> Result<Note> {
         let staging: Staging = parse(staged)?;
-        let exchanges: Vec<Exchange> = staging
-            .paths
-            .iter()
-            .map(|s| exchange::plan(&s.path, &s.content(), self.id.as_str()))
-            .collect::<Result<_>>()?;
-        Ok(json!({ "exchanges": exchanges }))
+        let plan =
+            |s: &Staged| Swapping::plan(&s.path, &s.content(), s.inner, self.id.as_str(), self.excludes.as_ref());
+        let swaps: Vec<Swapping> = staging.paths.iter().map(plan).collect::<Result<_>>()?;
+        Ok(json!({ "swaps": swaps }))
     }
 
     async fn swap(&self, swap: &Note) -> Result<()> {
-        for exchange in Self::exchanges(swap)? {
-            exchange.swap()?;
-            // Only its empty directory is left.
-            if let Some(directory) = exchange.staged.parent() {
-                let _ = std::fs::remove_dir(directory);
-            }
-        }
-        Ok(())
+        Self::swaps(swap)?.iter().try_for_each(Swapping::swap)
     }
 
     async fn unswap(&self, swap: &Note) -> Result<()> {
-        for exchange in Self::exchanges(swap)?.iter().rev() {
-            if let Some(directory) = exchange.staged.parent() {
-                let made = std::fs::DirBuilder::new().mode(0o700).recursive(true).create(directory);
-                made.map_err(|e| Error::io("the staging directory cannot be made", directory, e).kind(Kind::Restore))?;
-            }
-            exchange.unswap()?;
-        }
-        Ok(())
+        Self::swaps(swap)?.iter().rev().try_for_each(Swapping::unswap)
     }
 
     async fn previous(&self, swap: &Note) -> Result<Vec<Previous>> {
         let mut previous = Vec::new();
-        for exchange in Self::exchanges(swap)?.into_iter().filter(|x| x.live.is_some()) {
-            if exchange::identity(&exchange.previous)? == exchange.live {
-                previous.push(Previous { name: exchange.previous.display().to_string(), bytes: None });
-            }
+        for swapping in Self::swaps(swap)? {
+            let path = swapping.previous()?;
+            previous.extend(path.map(|p| Previous { name: p.display().to_string(), bytes: None }));
         }
         Ok(previous)
     }
 
+    fn staged_as(&self, staged: &Note) -> Result<StagedAs> {
+        let staging: Staging = parse(staged)?;
+        let paths = staging.paths.iter().map(|s| (s.path.clone(), s.content())).collect();
+        Ok(StagedAs { paths, ..StagedAs::default() })
+    }
+
+    fn unstage_by_hand(&self, staging: &Note) -> Vec<String> {
+        let staged = parse::<Staging>(staging).map(|s| s.paths).unwrap_or_default();
+        staged.iter().map(|s| by_hand::remove(&s.directory)).collect()
+    }
+
+    fn unswap_by_hand(&self, swap: &Note) -> Vec<String> {
+        Self::swaps(swap).unwrap_or_default().iter().rev().flat_map(Swapping::by_hand).collect()
+    }
+
     async fn drop_previous(&self, swap: &Note) -> Result<()> {
-        for exchange in Self::exchanges(swap)? {
-            let there = exchange::identity(&exchange.previous)?;
-            if there.is_none() || there != exchange.live {
-                continue;
-            }
-            let failed =
-                |e| Error::io("the previous copy cannot be removed", &exchange.previous, e).kind(Kind::Restore);
-            if exchange.previous.is_dir() && !exchange.previous.is_symlink() {
-                std::fs::remove_dir_all(&exchange.previous).map_err(failed)?;
-            } else {
-                std::fs::remove_file(&exchange.previous).map_err(failed)?;
-            }
-        }
-        Ok(())
+        Self::swaps(swap)?.iter().try_for_each(Swapping::drop_previous)
     }
 }

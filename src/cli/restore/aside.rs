@@ -1,0 +1,71 @@
+//! Restores that replace nothing, and hence need no journal: files to a directory, a snapshot or an output to a file.
+
+use super::{Args, chosen, command, rdb, report};
+use crate::cli::context::Context;
+use crate::cli::output::say;
+use crate::config::Config;
+use crate::error::Result;
+use crate::model::{Name, size};
+use crate::recovery::redis::Wanted;
+use crate::recovery::restore::new_id;
+use crate::recovery::{select, tree, volume};
+use crate::repository::catalog::Catalog;
+use crate::repository::manifest::{Manifest, SourceRecord};
+use crate::repository::reader::Reader;
+use crate::sources::files::TREE;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Instant;
+
+/// Writes what `--to` names, when that is beside everything live. `None` when it is not that kind of restore.
+pub async fn written(
+    context: &Context,
+    config: Option<&Config>,
+    catalog: &Catalog,
+    m: &Manifest,
+    only: &[Name],
+    args: &Args,
+    started: Instant,
+) -> Result<Option<ExitCode>> {
+    let chosen = chosen(m, only, args)?;
+    let ([one], Some(to)) = (&chosen[..], &args.to) else { return Ok(None) };
+    let reader = || Reader::new(catalog.clone(), context.monitor(&format!("restore {}", m.plan)));
+    match one.kind.as_str() {
+        "files" => files(context, &reader()?, m, one, args, Path::new(to), started).await?,
+        "volume" if to.contains('/') => files(context, &reader()?, m, one, args, Path::new(to), started).await?,
+        "redis" => {
+            let (path, compared) = rdb::into_directory(Wanted::new(Some(reader()?), one)?, Path::new(to)).await?;
+            report::rdb(context, m, &path, &compared, started)?;
+        }
+        "command" if args.dry_run => {
+            say(&format!("would write {} of source {} to {to}", size::human(one.bytes()), one.name))?;
+        }
+        "command" => {
+            command::into_file(reader()?, new_id(), one, config, Path::new(to)).await?;
+            report::output(context, m, one, Path::new(to), started)?;
+        }
+        _ => return Ok(None),
+    }
+    Ok(Some(ExitCode::SUCCESS))
+}
+
+async fn files(
+    context: &Context,
+    reader: &Reader,
+    m: &Manifest,
+    record: &SourceRecord,
+    args: &Args,
+    to: &Path,
+    started: Instant,
+) -> Result<()> {
+    let artifact = match record.kind.as_str() {
+        "volume" => volume::chosen::artifact_of(record, &volume::chosen::one_of(record, args.volume.as_deref())?)?,
+        _ => select::artifact(record, Some(TREE))?,
+    };
+    if args.dry_run {
+        say(&format!("would write {} of source {} below {}", size::human(artifact.bytes), record.name, to.display()))?;
+        return Ok(());
+    }
+    let restored = tree::into_directory(reader, artifact, &args.path, to).await?;
+    report::written(context, m, record, to, &restored, started)
+}

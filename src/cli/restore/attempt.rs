@@ -1,0 +1,132 @@
+//! One attempt to restore a backup: looked at, confirmed, run.
+
+use super::{Args, asked, chosen, command, confirm, in_place, own_paths, plan, report};
+use crate::cli::context::Context;
+use crate::config::Config;
+use crate::error::{Error, Kind, Result};
+use crate::model::Name;
+use crate::recovery::asked::Safety;
+use crate::recovery::engine::Ended;
+use crate::recovery::resource::Findings;
+use crate::recovery::resources::{Backups, preflight, resources};
+use crate::recovery::restore::{Restore, journal_file, new_id, open_restore, steps_of};
+use crate::recovery::steps::is_staging;
+use crate::recovery::volume;
+use crate::repository::catalog::Catalog;
+use crate::repository::check;
+use crate::repository::manifest::{Manifest, SourceRecord};
+use crate::repository::reader::Reader;
+use crate::telemetry::monitor::{Event, Monitor, Silent};
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// How an attempt went.
+pub enum Tried {
+    /// It ended, well or not.
+    Ended(ExitCode),
+    /// The backup is not good, which was found before anything was touched; another may be.
+    Unfit(Error),
+}
+
+/// Tries one backup.
+pub async fn attempt(
+    context: &Context,
+    config: Option<&Config>,
+    catalog: &Catalog,
+    m: &Manifest,
+    only: &[Name],
+    args: &Args,
+) -> Result<Tried> {
+    let title = format!("restore {}", m.plan);
+    let chosen = command::with_a_way_back(config, chosen(m, only, args)?, !only.is_empty(), &context.monitor(&title));
+    let own = own_paths(config);
+    let id = new_id();
+    let state_dir = context.state_dir(config);
+    if journal_file(&state_dir).exists() {
+        return Err(open_restore(&journal_file(&state_dir)));
+    }
+    // Nothing moves on the terminal while somebody reads the plan and is asked.
+    let looking = Reader::new(catalog.clone(), Arc::new(Silent))?;
+    let mut asked = match asked::asked_of(&looking, m, &chosen, args).await {
+        Err(e) if is_unfit(&e) => return Ok(Tried::Unfit(e)),
+        other => other?,
+    };
+    if args.in_place {
+        in_place::check(&chosen, args, &m.plan)?;
+        asked.in_place = Some(Safety::Waived);
+    }
+    if let Err(e) = whole(catalog, &chosen, args).await {
+        return if is_unfit(&e) { Ok(Tried::Unfit(e)) } else { Err(e) };
+    }
+    let from = Backups { manifest: Some(m), reader: Some(&looking), safety: None };
+    let looked_at = resources(&asked, config, &own, &id, from).await?;
+    let found = preflight(&looked_at).await?;
+    if args.dry_run || (!args.yes && args.to.is_none()) {
+        let steps = steps_of(&state_dir, &asked, &looked_at)?;
+        plan::print(context, config, m, &steps, &found)?;
+    }
+    if args.dry_run {
+        return Ok(Tried::Ended(ExitCode::SUCCESS));
+    }
+    if let Some((label, f)) = found.iter().find(|(_, f)| !f.users.is_empty()) {
+        return Err(volume::in_use(label, &f.users));
+    }
+    if args.to.is_none() && !args.yes {
+        confirm(&m.plan)?;
+    }
+    let started = Instant::now();
+    let safety = match args.in_place && args.without_safety.is_none() {
+        true => Some(in_place::safety(context, &m.plan, &chosen).await?),
+        false => None,
+    };
+    if let Some(manifest) = &safety {
+        asked.in_place = Some(Safety::Backup(manifest.id.clone()));
+    }
+    let monitor = context.monitor(&title);
+    let reader = Reader::new(catalog.clone(), monitor.clone())?;
+    let from = Backups { manifest: Some(m), reader: Some(&reader), safety: safety.as_ref() };
+    let resources = resources(&asked, config, &own, &id, from).await?;
+    warn(&monitor, &found);
+    if args.path.is_empty() && args.database.is_none() && !args.picks_tables() {
+        monitor.event(Event::Expect(chosen.iter().map(|s| s.bytes()).sum()));
+    }
+    let mut restore = Restore::begin(&state_dir, id, &m.plan, &m.id, &asked, resources, monitor.clone())?;
+    let ended = restore.run(crate::cli::stopped()).await?;
+    drop((reader, monitor));
+    match ended {
+        Ended::Unwound(e) if is_unfit(&e) && restore.failed_step().is_some_and(is_staging) => Ok(Tried::Unfit(e)),
+        ended => report::ended(context, m, &restore, ended, started).await.map(Tried::Ended),
+    }
+}
+
+/// True for what speaks against the backup and not against this host.
+fn is_unfit(e: &Error) -> bool {
+    matches!(e.kind, Kind::Damaged | Kind::Mismatch)
+}
+
+/// Whether every pack is there that will be read; a part of a source is not worth the look.
+async fn whole(catalog: &Catalog, chosen: &[&SourceRecord], args: &Args) -> Result<()> {
+    if !args.path.is_empty() || args.database.is_some() || args.picks_tables() || args.volume.is_some() {
+        return Ok(());
+    }
+    let references = chosen.iter().flat_map(|s| &s.artifacts).flat_map(|a| a.segments.iter().cloned()).collect();
+    let missing = check::missing(catalog, references).await?;
+    match missing.first() {
+        None => Ok(()),
+        Some(first) => Err(Error::damaged(&first.object, first.what.clone()).hint(format!(
+            "The backup lacks {}; nothing was touched. `backstay check` tells which backups are whole, --fallback 1 takes the one before.",
+            crate::model::size::plural(missing.len() as u64, "pack")
+        ))),
+    }
+}
+
+fn warn(monitor: &Arc<dyn Monitor>, found: &[(String, Findings)]) {
+    for (label, findings) in found {
+        findings.warnings.iter().for_each(|w| monitor.event(Event::Warning(format!("{label}: {w}"))));
+        for user in &findings.lingering {
+            let text = format!("{label}: {user} goes on with the previous copy until it is started again");
+            monitor.event(Event::Warning(text));
+        }
+    }
+}

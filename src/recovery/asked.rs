@@ -1,0 +1,119 @@
+//! What was asked for, in a form that a journal keeps: after a crash the resources and steps are made from it anew.
+
+use super::database::Target as DatabaseTarget;
+use super::flow::Flow;
+use super::journal::Journal;
+use super::tables::WantedTables;
+use crate::error::{Error, Kind, Result};
+use crate::model::{BackupId, Name};
+use crate::sources::postgres::load::What;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// What was asked for; enough to make the resources anew after a crash.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Asked {
+    /// Who asked.
+    pub by: String,
+    /// Sources, with what of them.
+    pub parts: Vec<Part>,
+    /// Leave objects of databases to the connecting role.
+    pub no_owner: bool,
+    /// Leave out grants on objects of databases.
+    pub no_privileges: bool,
+    /// Free space where nobody can tell. Bytes.
+    pub assume_space: Option<u64>,
+    /// What of databases.
+    #[serde(default)]
+    pub what: What,
+    /// Databases are dropped before they are loaded, and this stands for the live ones meanwhile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub in_place: Option<Safety>,
+    /// When the backup began: what was written since is not in it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub taken: Option<Timestamp>,
+    /// How the application is treated around the exchange.
+    #[serde(default, skip_serializing_if = "Flow::is_empty")]
+    pub flow: Flow,
+    /// The restore that is taken back by this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rollback_of: Option<BackupId>,
+}
+
+/// What stands for a live database that is dropped.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Safety {
+    /// A backup of it, taken right before.
+    Backup(BackupId),
+    /// Nothing: there is no way back.
+    Waived,
+}
+
+/// What of one source.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Part {
+    /// Paths of a `files` source.
+    Files {
+        /// Source.
+        source: Name,
+        /// Paths.
+        paths: Vec<PathBuf>,
+    },
+    /// Volumes of a `volume` source: as it was named, and as it is to be.
+    Volumes {
+        /// Source.
+        source: Name,
+        /// Volume in the backup, and the one that is restored.
+        targets: Vec<(String, String)>,
+    },
+    /// Images of an `image` source.
+    Images {
+        /// Source.
+        source: Name,
+    },
+    /// The server of a `redis` source.
+    Redis {
+        /// Source.
+        source: Name,
+    },
+    /// The output of a `command` source.
+    Command {
+        /// Source.
+        source: Name,
+    },
+    /// Databases of a `postgres` source.
+    Databases {
+        /// Source.
+        source: Name,
+        /// Databases.
+        targets: Vec<DatabaseTarget>,
+    },
+    /// The rows of a database of a `postgres` source, into one that has its tables.
+    Rows {
+        /// Source.
+        source: Name,
+        /// The database in the backup.
+        database: String,
+        /// The database that is filled.
+        into: String,
+    },
+    /// Tables of a database of a `postgres` source.
+    Tables {
+        /// Source.
+        source: Name,
+        /// Which, and where to.
+        wanted: WantedTables,
+    },
+}
+
+/// What was asked for in a journal.
+///
+/// # Errors
+/// [`Kind::Internal`] when this version cannot read it.
+pub fn asked_of(journal: &Journal) -> Result<Asked> {
+    serde_json::from_value(journal.about().asked.clone())
+        .map_err(|e| Error::new(Kind::Internal, "the journal of the restore cannot be understood").because(e))
+}

@@ -1,0 +1,252 @@
+//! What a restore leaves for those who ask later: a pure function of its journal.
+
+use super::asked::{Asked, asked_of};
+use super::engine::START;
+use super::journal::{Entry, Journal, Record, State};
+use super::resource::Compared;
+use crate::error::Result;
+use crate::model::{BackupId, Name};
+use jiff::Timestamp;
+use serde::Serialize;
+
+/// Steps that take the application away; the first of them that is there begins the outage.
+pub const AWAY: &[&str] = &["maintenance on", "hold", "stop"];
+/// Steps that give it back; the last of them that is there ends the outage.
+pub const BACK: &[&str] = &[START, "start after checks", "maintenance off"];
+/// From here on nothing more is written to what was live.
+const QUIET: &str = "stop";
+
+/// How a restore ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// What was asked for is live.
+    Restored,
+    /// Everything is as it was.
+    Undone,
+    /// An undo failed.
+    Stuck,
+    /// It was interrupted, and waits.
+    Open,
+}
+
+/// How one step went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Went {
+    /// Done.
+    Done,
+    /// It failed, and was undone.
+    Failed,
+    /// Done, and undone later.
+    Undone,
+    /// In the middle of it.
+    Open,
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StepReport {
+    /// Its name.
+    pub name: String,
+    /// When it began.
+    pub began: Timestamp,
+    /// What it took, without the undo. Seconds.
+    pub seconds: f64,
+    /// What its undo took. Seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub undo_seconds: Option<f64>,
+    /// How it went.
+    pub went: Went,
+}
+
+/// A span of time.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Span {
+    /// From.
+    pub from: Timestamp,
+    /// To.
+    pub to: Timestamp,
+    /// Between them. Seconds.
+    pub seconds: f64,
+}
+
+impl Span {
+    fn new(from: Timestamp, to: Timestamp) -> Self {
+        Span { from, to, seconds: seconds(from, to) }
+    }
+}
+
+/// A restore as it went.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// The restore.
+    pub id: BackupId,
+    /// Plan.
+    pub plan: Name,
+    /// The backup that was restored.
+    pub backup: BackupId,
+    /// Who asked.
+    pub by: String,
+    /// The restore that this one took back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollback_of: Option<BackupId>,
+    /// From the first record to the last.
+    pub whole: Span,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why it failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+    /// When the application was away; nothing when it never was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub outage: Option<Span>,
+    /// What was written in this time is not in what was restored; it is in what was kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lost: Option<Span>,
+    /// Every step that began.
+    pub steps: Vec<StepReport>,
+    /// The comparison with the facts of the backup.
+    pub verified: Vec<Compared>,
+    /// Checks of the application, as their steps left them.
+    pub checks: Vec<serde_json::Value>,
+}
+
+fn seconds(from: Timestamp, to: Timestamp) -> f64 {
+    to.duration_since(from).as_secs_f64().max(0.0)
+}
+
+/// Reads a journal.
+///
+/// # Errors
+/// When this version cannot understand what was asked for.
+pub fn of(journal: &Journal) -> Result<Report> {
+    let about = journal.about();
+    let asked: Asked = asked_of(journal)?;
+    let entries = journal.entries();
+    let (first, last) = (entries.first().map(|e| e.at), entries.last().map(|e| e.at));
+    let whole = Span::new(first.unwrap_or_default(), last.unwrap_or_default());
+    let outcome = match journal.state() {
+        State::Committed => Outcome::Restored,
+        State::Unwound => Outcome::Undone,
+        State::Stuck(_) => Outcome::Stuck,
+        _ => Outcome::Open,
+    };
+    let names = |prefix: &str| -> Vec<serde_json::Value> {
+        let named = about.steps.iter().enumerate().filter(|(_, s)| s.starts_with(prefix));
+        named.filter_map(|(n, _)| journal.done(n).cloned()).collect()
+    };
+    let verified = names("verify ").into_iter().filter_map(|n| serde_json::from_value::<Vec<Compared>>(n).ok());
+    let stopped = journal.began(QUIET).or(journal.began("hold"));
+    Ok(Report {
+        id: about.id.clone(),
+        plan: about.plan.clone(),
+        backup: about.backup.clone(),
+        by: asked.by,
+        rollback_of: asked.rollback_of,
+        whole,
+        outcome,
+        failure: super::restore::why_failed(journal),
+        outage: outage(journal),
+        lost: asked.taken.filter(|_| outcome == Outcome::Restored).map(|t| Span::new(t, stopped.unwrap_or(whole.to))),
+        steps: steps(&about.steps, entries),
+        verified: verified.flatten().collect(),
+        checks: names("check "),
+    })
+}
+
+/// From the first step that took the application away to the last that gave it back, or to the undo of that first one.
+fn outage(journal: &Journal) -> Option<Span> {
+    let from = AWAY.iter().find_map(|step| Some((*step, journal.began(step)?)));
+    let (step, from) = from?;
+    let back = BACK.iter().rev().find_map(|step| journal.ended(step));
+    let undone = journal.position(step).and_then(|n| {
+        journal.entries().iter().rev().find(|e| matches!(e.record, Record::Undone(k) if k == n)).map(|e| e.at)
+    });
+    Some(Span::new(from, undone.or(back).or(journal.entries().last().map(|e| e.at))?))
+}
+
+fn steps(names: &[String], entries: &[Entry]) -> Vec<StepReport> {
+    let mut steps: Vec<Option<StepReport>> = vec![None; names.len()];
+    let mut before: Option<Timestamp> = None;
+    for entry in entries {
+        match &entry.record {
+            Record::Doing(n, _) => {
+                let known = steps[*n].as_ref().map(|s| s.began);
+                let began = known.unwrap_or(entry.at);
+                let name = names[*n].clone();
+                steps[*n] = Some(StepReport { name, began, seconds: 0.0, undo_seconds: None, went: Went::Open });
+            }
+            Record::Done(n, _) => {
+                if let Some(step) = &mut steps[*n] {
+                    (step.seconds, step.went) = (seconds(step.began, entry.at), Went::Done);
+                }
+            }
+            Record::Failed(n, _) => {
+                if let Some(step) = steps.get_mut(*n).and_then(Option::as_mut).filter(|s| s.went == Went::Open) {
+                    (step.seconds, step.went) = (seconds(step.began, entry.at), Went::Failed);
+                }
+            }
+            Record::Undone(n) => {
+                if let Some(step) = &mut steps[*n] {
+                    step.undo_seconds = before.map(|b| seconds(b, entry.at));
+                    if step.went == Went::Done {
+                        step.went = Went::Undone;
+                    }
+                }
+            }
+            _ => {}
+        }
+        before = Some(entry.at);
+    }
+    steps.into_iter().flatten().collect()
+}
+
+/// What each step took in the restore before, for a forecast. Seconds.
+pub fn forecast(last: &Report) -> impl Fn(&str) -> Option<f64> + '_ {
+    |name| last.steps.iter().find(|s| s.name == name && s.went == Went::Done).map(|s| s.seconds)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_700_000_000 + second).unwrap()
+    }
+
+    fn entry(second: i64, record: Record) -> Entry {
+        Entry { at: at(second), record }
+    }
+
+    #[test]
+    fn steps_are_told_with_what_they_and_their_undo_took() {
+        let names = ["stage a".to_owned(), "stop".to_owned(), "swap a".to_owned()];
+        let told = steps(
+            &names,
+            &[
+                entry(0, Record::Doing(0, json!(null))),
+                entry(10, Record::Done(0, json!(null))),
+                entry(10, Record::Doing(1, json!(null))),
+                // Killed, and taken up again.
+                entry(20, Record::Doing(1, json!(null))),
+                entry(22, Record::Done(1, json!(null))),
+                entry(22, Record::Doing(2, json!(null))),
+                entry(25, Record::Failed(2, "no".into())),
+                entry(26, Record::Undone(2)),
+                entry(30, Record::Undone(1)),
+                entry(31, Record::Undone(0)),
+            ],
+        );
+        let short: Vec<_> = told.iter().map(|s| (s.name.as_str(), s.seconds, s.undo_seconds, s.went)).collect();
+        assert_eq!(
+            short,
+            [
+                ("stage a", 10.0, Some(1.0), Went::Undone),
+                ("stop", 12.0, Some(4.0), Went::Undone),
+                ("swap a", 3.0, Some(1.0), Went::Failed),
+            ]
+        );
+    }
+}

@@ -1,0 +1,120 @@
+//! Looking at the places of files before anything is touched.
+
+use super::Trees;
+use crate::error::{Error, Kind, Result};
+use crate::host::docker::Docker;
+use crate::host::holders::{self, Holder};
+use crate::model::size;
+use crate::recovery::exchange;
+use crate::recovery::resource::{Findings, Space};
+use std::path::Path;
+
+/// Whether a directory cannot change its place: a mount point, or where nothing can be exchanged.
+pub fn is_fixed(path: &Path) -> bool {
+    holders::is_mount_point(path) || !path.parent().is_some_and(exchange::is_possible)
+}
+
+impl Trees {
+    pub(super) async fn look(&self) -> Result<Findings> {
+        let mut findings = Findings::default();
+        for path in &self.paths {
+            self.refuse(path)?;
+            if path.is_dir() && !path.is_symlink() && is_fixed(path) {
+                findings.warnings.push(format!(
+                    "{} cannot change its place: its content is exchanged name by name, and what was there stays in it as .backstay-before-…",
+                    path.display()
+                ));
+            }
+            users_of(path, &mut findings).await?;
+        }
+        let needed = self.from.as_ref().map_or(0, |(_, record)| record.bytes());
+        let there = self.paths.first().and_then(|p| p.ancestors().find(|a| a.exists()));
+        let space = there.map(|place| {
+            let free = rustix::fs::statvfs(place).ok().map(|s| s.f_bavail * s.f_frsize);
+            Space { place: place.to_owned(), needed, free }
+        });
+        if let Some(Space { place, needed, free: Some(free) }) = &space
+            && free < needed
+            && self.paths.len() == 1
+        {
+            return Err(Error::new(
+                Kind::Refused,
+                format!(
+                    "there is no room for a second copy: {} are needed, {} are free",
+                    size::human(*needed),
+                    size::human(*free)
+                ),
+            )
+            .at(place.display()));
+        }
+        findings.space.extend(space);
+        Ok(findings)
+    }
+
+    fn refuse(&self, path: &Path) -> Result<()> {
+        if let Some(own) = self.own.iter().find(|o| o.starts_with(path)) {
+            return Err(Error::new(
+                Kind::Refused,
+                format!("{} holds {}, which this restore itself needs", path.display(), own.display()),
+            )
+            .hint("Restore it with --to DIRECTORY, or only what lies beside it with --path."));
+        }
+        if path.parent().is_none() {
+            return Err(Error::new(Kind::Refused, "the root directory cannot be exchanged")
+                .hint("Restore it with --to DIRECTORY, or parts of it with --path."));
+        }
+        if let Some(mount) = holders::mounts_below(path).first() {
+            return Err(Error::new(
+                Kind::Refused,
+                format!("{} is mounted below {}, and an exchange would take it away", mount.display(), path.display()),
+            )
+            .hint("Restore what lies beside it with --path, or everything with --to DIRECTORY; or unmount it for the restore."));
+        }
+        Ok(())
+    }
+}
+
+/// Containers that see the path keep what was there before, so they must be stopped. A process does so only as long as
+/// it has something open: that is told.
+async fn users_of(path: &Path, findings: &mut Findings) -> Result<()> {
+    let found = holders::of(path);
+    let (boxed, others): (Vec<Holder>, Vec<Holder>) =
+        found.into_iter().partition(|h| container_id(&h.cgroup).is_some());
+    findings.lingering.extend(others.iter().map(|h| format!("process:{} {}", h.pid, h.name)));
+    if boxed.is_empty() {
+        return Ok(());
+    }
+    let docker = Docker::connect().await.map_err(|e| e.kind(Kind::Restore))?;
+    for holder in boxed {
+        let container = docker.container(container_id(&holder.cgroup).unwrap_or_default()).await?;
+        let user = match container {
+            Some(c) => c.swarm_service().map_or_else(|| format!("container:{}", c.name), |s| format!("service:{s}")),
+            None => format!("process:{} {}", holder.pid, holder.name),
+        };
+        if !findings.users.contains(&user) {
+            findings.users.push(user);
+        }
+    }
+    Ok(())
+}
+
+/// The id of the container that a control group is of.
+fn container_id(cgroup: &str) -> Option<&str> {
+    cgroup
+        .split(['/', '-', '.', '\n', ':'])
+        .find(|part| part.len() == 64 && part.bytes().all(|b| b.is_ascii_hexdigit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_is_known_by_its_control_group() {
+        let id = "0123456789abcdef".repeat(4);
+        for cgroup in [format!("0::/docker/{id}\n"), format!("0::/system.slice/docker-{id}.scope\n")] {
+            assert_eq!(container_id(&cgroup), Some(id.as_str()));
+        }
+        assert_eq!(container_id("0::/system.slice/nginx.service\n"), None);
+    }
+}
