@@ -1,4 +1,4 @@
-//! The machine: processes, the Docker daemon, and what identifies the host. It knows nothing of the repository.
+//! The machine: processes, systemd, the Docker daemon, and what identifies the host. It knows nothing of the repository.
 
 pub mod docker;
 pub mod exec;
@@ -7,5 +7,6 @@ pub mod machine;
 pub mod netns;
 pub mod processes;
 pub mod service;
+pub mod systemd;
 mod tail;
 pub mod user;

@@ -2,7 +2,7 @@
 
 use super::docker::Docker;
 use super::docker::lifecycle::Meant;
-use super::exec::Program;
+use super::systemd;
 use crate::error::{Error, Kind, Result};
 use async_trait::async_trait;
 
@@ -27,13 +27,14 @@ pub trait Service: Send + Sync {
 pub struct Unit(pub String);
 
 impl Unit {
-    async fn systemctl(&self, verb: &[&str]) -> Result<Vec<u8>> {
-        let args = verb.iter().copied().chain(["--", &self.0]);
-        Program::new("systemctl", args).output().await.map_err(|e| {
-            e.kind(Kind::Restore)
-                .at(&self.0)
-                .hint(format!("`systemctl status {0}` and `journalctl -u {0}` say more.", self.0))
-        })
+    async fn look(&self) -> Result<systemd::unit::Unit> {
+        let unit = systemd::look(&self.0).await?;
+        if unit.load == "loaded" {
+            return Ok(unit);
+        }
+        Err(Error::new(Kind::Refused, format!("there is no unit {}", self.0))
+            .because(format!("systemd says {:?}", unit.load))
+            .hint("Correct `unit`; `systemctl list-units --type=service` shows what there is."))
     }
 }
 
@@ -44,23 +45,15 @@ impl Service for Unit {
     }
 
     async fn is_running(&self) -> Result<bool> {
-        let out = self.systemctl(&["show", "--property=LoadState,ActiveState"]).await?;
-        let out = String::from_utf8_lossy(&out);
-        let value = |name: &str| out.lines().find_map(|l| l.strip_prefix(name)).unwrap_or_default().to_owned();
-        if value("LoadState=") != "loaded" {
-            return Err(Error::new(Kind::Refused, format!("there is no unit {}", self.0))
-                .because(format!("systemd says {:?}", value("LoadState=")))
-                .hint("Correct `unit`; `systemctl list-units --type=service` shows what there is."));
-        }
-        Ok(!matches!(value("ActiveState=").as_str(), "inactive" | "failed"))
+        Ok(self.look().await?.is_up())
     }
 
     async fn stop(&self) -> Result<()> {
-        self.systemctl(&["stop"]).await.map(drop)
+        systemd::stop(&self.look().await?).await
     }
 
     async fn start(&self) -> Result<()> {
-        self.systemctl(&["start"]).await.map(drop)
+        systemd::start(&self.look().await?).await
     }
 }
 

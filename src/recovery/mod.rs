@@ -4,14 +4,15 @@
 //! [`select`] finds the backup that is meant. [`resource`] is what the restore flow knows of each kind of thing that it
 //! replaces; [`tree`] writes files and [`trees`] replaces them, [`volume`] replaces Docker volumes, [`images`] loads images,
 //! [`exchange`] moves paths, [`inner`] what is in them, [`database`] databases, [`tables`] some tables of one, [`rows`] the
-//! rows alone, [`redis`] Redis servers, [`command`] gives outputs back to their programs. [`steps`] makes the steps of a
-//! restore out of resources,
+//! rows alone, [`redis`] Redis servers, [`command`] gives outputs back to their programs. [`application`] is what is stopped
+//! meanwhile. [`steps`] makes the steps of a restore out of resources,
 //! [`engine`] runs them, [`journal`] is what survives a crash, and [`restore`] is the whole.
 //! [`rollback`] takes one back later, and drops what is no longer kept.
 
 pub mod along;
 pub mod asked;
 pub mod by_hand;
+pub mod application;
 pub mod command;
 pub mod database;
 pub mod engine;

@@ -47,8 +47,14 @@ pub struct Container {
     pub mounts: Vec<Mount>,
     /// Names of its networks.
     pub networks: Vec<String>,
-    /// Restart policy: `no`, `always`, `unless-stopped` or `on-failure`.
+    /// Restart policy, as on the command line: `no`, `always`, `unless-stopped`, `on-failure` or `on-failure:3`.
     pub restart: String,
+    /// What its health check says: `starting`, `healthy`, `unhealthy`; `None` when it has none, or does not run.
+    pub health: Option<String>,
+    /// The status with which it ended.
+    pub exit_code: i64,
+    /// How often Docker has started it again by itself.
+    pub restarts: i64,
     /// Whether it is removed when it ends.
     pub auto_remove: bool,
     /// When it was made, in nanoseconds.
@@ -94,7 +100,13 @@ fn mount(m: MountPoint) -> Mount {
 fn container(c: ContainerInspectResponse) -> Container {
     let config = c.config.unwrap_or_default();
     let host = c.host_config.unwrap_or_default();
-    let restart = host.restart_policy.and_then(|p| p.name).map(|n| n.to_string()).filter(|n| !n.is_empty());
+    let restart = host.restart_policy.and_then(|p| {
+        let name = p.name.map(|n| n.to_string()).filter(|n| !n.is_empty())?;
+        let tries = p.maximum_retry_count.filter(|n| *n > 0);
+        Some(tries.map_or(name.clone(), |n| format!("{name}:{n}")))
+    });
+    let state = c.state.unwrap_or_default();
+    let health = state.health.and_then(|h| h.status).map(|s| s.to_string());
     let mut networks: Vec<String> =
         c.network_settings.and_then(|n| n.networks).unwrap_or_default().into_keys().collect();
     networks.sort();
@@ -103,7 +115,10 @@ fn container(c: ContainerInspectResponse) -> Container {
     Container {
         id: c.id.unwrap_or_default(),
         name: c.name.unwrap_or_default().trim_start_matches('/').to_owned(),
-        state: c.state.and_then(|s| s.status).map(|s| s.to_string()).unwrap_or_default(),
+        state: state.status.map(|s| s.to_string()).unwrap_or_default(),
+        health: health.filter(|h| !matches!(h.as_str(), "" | "none")),
+        exit_code: state.exit_code.unwrap_or_default(),
+        restarts: c.restart_count.unwrap_or_default(),
         image: config.image.unwrap_or_default(),
         image_id: c.image.unwrap_or_default(),
         labels: config.labels.unwrap_or_default().into_iter().collect(),
@@ -129,10 +144,18 @@ impl Docker {
         }
     }
 
+    /// All containers, stopped ones too.
+    pub async fn all_containers(&self) -> Result<Vec<Container>> {
+        self.listed(&HashMap::new()).await
+    }
+
     /// Containers, stopped ones too, that a filter of the API lets through: `label`, `volume`, `name`.
     pub async fn containers(&self, filter: &str, value: &str) -> Result<Vec<Container>> {
-        let filters = HashMap::from([(filter, vec![value])]);
-        let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
+        self.listed(&HashMap::from([(filter, vec![value])])).await
+    }
+
+    async fn listed(&self, filters: &HashMap<&str, Vec<&str>>) -> Result<Vec<Container>> {
+        let options = ListContainersOptionsBuilder::new().all(true).filters(filters).build();
         let listed = self.api.list_containers(Some(options)).await.map_err(failed("containers cannot be listed"))?;
         let mut found = Vec::new();
         for id in listed.into_iter().filter_map(|c| c.id) {

@@ -1,26 +1,32 @@
 //! The Docker daemon of this machine, as far as backups and restores need it.
 //!
 //! [`find`] says which container is meant, [`exec`] runs programs in one, [`volumes`] knows where data lies and who
-//! uses it, [`archive`] reaches it where it is not on this machine, [`still`] stops and starts,
-//! [`lifecycle`] finds what need not run. Nothing here pulls an image.
+//! uses it, [`archive`] reaches it where it is not on this machine, [`still`] stops and starts, [`services`] does that to
+//! services of a swarm, [`lifecycle`] finds what need not run, [`log`] has what a container said. Nothing here pulls an image.
 
 pub mod archive;
 pub mod exec;
 pub mod find;
 pub mod images;
 pub mod lifecycle;
+pub mod log;
+pub mod services;
 pub mod still;
 pub mod volumes;
 
 use crate::error::{Error, Kind, Result};
 use bollard::API_DEFAULT_VERSION;
 use bollard::errors::Error as ApiError;
+use bollard::query_parameters::ListServicesOptions;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// Where the daemon listens when `DOCKER_HOST` says nothing.
 const SOCKET: &str = "/var/run/docker.sock";
 /// Seconds within which the daemon must answer a request.
 const TIMEOUT: u64 = 120;
+/// A pause between two tries to reach it.
+const AGAIN: Duration = Duration::from_millis(500);
 
 /// A connection to the daemon. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -35,6 +41,33 @@ impl Docker {
     /// [`Kind::Source`] when there is none, when it does not answer, or when we may not use it.
     pub async fn connect() -> Result<Self> {
         Self::connect_to(std::env::var("DOCKER_HOST").ok().filter(|host| !host.is_empty()).as_deref()).await
+    }
+
+    /// Connects to the daemon, which may be starting. With `swarm`, it must also have found into its swarm.
+    ///
+    /// # Errors
+    /// Those of the last try, when the time is over.
+    pub async fn connect_within(limit: Duration, swarm: bool) -> Result<Self> {
+        let started = Instant::now();
+        loop {
+            let tried = async {
+                let docker = Self::connect().await?;
+                if swarm {
+                    docker.manages().await?;
+                }
+                Ok(docker)
+            };
+            match tried.await {
+                Err(_) if started.elapsed() < limit => tokio::time::sleep(AGAIN).await,
+                result => return result,
+            }
+        }
+    }
+
+    /// Fails unless this node can manage its swarm now.
+    async fn manages(&self) -> Result<()> {
+        let listed = self.api.list_services(None::<ListServicesOptions>).await;
+        listed.map(drop).map_err(failed("this node cannot manage its swarm"))
     }
 
     /// The same with a given `DOCKER_HOST`.

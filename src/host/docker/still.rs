@@ -2,15 +2,11 @@
 //!
 //! All of it can be repeated: what already is as wanted is left alone.
 
-use super::find::Container;
 use super::{Docker, checked, failed, is_status};
 use crate::error::{Error, Kind, Result};
 use bollard::errors::Error as ApiError;
-use bollard::models::ServiceSpec;
-use bollard::query_parameters::{
-    InspectServiceOptions, ListContainersOptionsBuilder, StopContainerOptions, UpdateServiceOptionsBuilder,
-};
-use std::collections::HashMap;
+use bollard::models::{ContainerUpdateBody, RestartPolicy, RestartPolicyNameEnum};
+use bollard::query_parameters::StopContainerOptions;
 use std::time::{Duration, Instant};
 
 /// How long the tasks of a service may take to end or to come up.
@@ -97,43 +93,11 @@ impl Docker {
         }
     }
 
-    async fn service_spec(&self, service: &str) -> Result<Option<(ServiceSpec, i32)>> {
-        let what = || format!("service {service} cannot be looked at");
-        match self.api.inspect_service(checked(service)?, None::<InspectServiceOptions>).await {
-            Ok(found) => {
-                let version = found.version.and_then(|v| v.index).and_then(|v| i32::try_from(v).ok());
-                match (found.spec, version) {
-                    (Some(spec), Some(version)) => Ok(Some((spec, version))),
-                    _ => Err(Error::new(Kind::Source, what()).because("its specification is missing")),
-                }
-            }
-            Err(e) if is_status(&e, 404) => Ok(None),
-            Err(e) if is_status(&e, 503) => Err(failed(what())(e)
-                .hint("Only a manager of the swarm can scale services. Run the agent there, or use `while_reading = \"pause\"`.")),
-            Err(e) => Err(failed(what())(e)),
-        }
-    }
-
-    /// Replicas that a service is to have; `None` when it has no such number (global, jobs) or is gone.
-    pub async fn replicas(&self, service: &str) -> Result<Option<i64>> {
-        let spec = self.service_spec(service).await?.map(|(spec, _)| spec);
-        Ok(spec.and_then(|s| s.mode).and_then(|m| m.replicated).map(|r| r.replicas.unwrap_or(1)))
-    }
-
     /// Sets the replicas of a service, with everything else as it is, and waits until that is so here: no task on
     /// this node for 0, at least one task somewhere for more. `false` when the service is gone.
     pub async fn scale(&self, service: &str, replicas: i64) -> Result<bool> {
-        let Some((mut spec, version)) = self.service_spec(service).await? else { return Ok(false) };
-        let Some(mode) = spec.mode.as_mut().and_then(|m| m.replicated.as_mut()) else {
-            return Err(Error::new(Kind::Source, format!("service {service} has no number of replicas")));
-        };
-        if mode.replicas != Some(replicas) {
-            mode.replicas = Some(replicas);
-            let options = UpdateServiceOptionsBuilder::new().version(version).build();
-            self.api
-                .update_service(service, spec, options, None)
-                .await
-                .map_err(failed(format!("service {service} cannot be scaled to {replicas}")))?;
+        if !self.set_replicas(service, replicas).await? {
+            return Ok(false);
         }
         let started = Instant::now();
         loop {
@@ -150,16 +114,23 @@ impl Docker {
         }
     }
 
-    /// Containers of a service on this node.
-    async fn tasks_here(&self, service: &str) -> Result<Vec<Container>> {
-        let label = format!("{}={service}", super::find::SWARM_SERVICE);
-        let filters = HashMap::from([("label", vec![label.as_str()])]);
-        let options = ListContainersOptionsBuilder::new().filters(&filters).build();
-        let listed = self.api.list_containers(Some(options)).await.map_err(failed("containers cannot be listed"))?;
-        let mut found = Vec::new();
-        for id in listed.into_iter().filter_map(|c| c.id) {
-            found.extend(self.container(&id).await?);
+    /// Sets the restart policy of a container, written as on the command line: `no`, `on-failure:3`. `false` when it is
+    /// gone.
+    pub async fn set_restart(&self, container: &str, policy: &str) -> Result<bool> {
+        let what = format!("the restart policy of container {container} cannot be set to {policy}");
+        let (name, tries) = policy.split_once(':').unwrap_or((policy, "0"));
+        let name = match name {
+            "always" => RestartPolicyNameEnum::ALWAYS,
+            "unless-stopped" => RestartPolicyNameEnum::UNLESS_STOPPED,
+            "on-failure" => RestartPolicyNameEnum::ON_FAILURE,
+            _ => RestartPolicyNameEnum::NO,
+        };
+        let policy = RestartPolicy { name: Some(name), maximum_retry_count: tries.parse().ok() };
+        let body = ContainerUpdateBody { restart_policy: Some(policy), ..ContainerUpdateBody::default() };
+        match self.api.update_container(checked(container)?, body).await {
+            Ok(()) => Ok(true),
+            Err(e) if is_status(&e, 404) => Ok(false),
+            Err(e) => Err(failed(what)(e)),
         }
-        Ok(found)
     }
 }

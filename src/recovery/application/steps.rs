@@ -1,0 +1,117 @@
+//! The steps of a restore that deal with the application. Their note is the snapshot.
+
+use super::snapshot::Snapshot;
+use super::start::Why;
+use super::{Application, PATIENCE, hold, look, start, stop};
+use crate::error::Result;
+use crate::recovery::engine::{Notes, Step};
+use crate::recovery::resource::Note;
+use crate::telemetry::monitor::Monitor;
+use async_trait::async_trait;
+use std::sync::Arc;
+
+/// The name of the step that takes the snapshot.
+const HOLD: &str = "hold the application";
+
+/// Keeps everything from starting again.
+pub(super) struct Hold {
+    pub application: Application,
+    pub monitor: Arc<dyn Monitor>,
+}
+
+#[async_trait]
+impl Step for Hold {
+    fn name(&self) -> String {
+        HOLD.to_owned()
+    }
+
+    async fn prepare(&self, _: &Notes<'_>) -> Result<Note> {
+        Ok(look::look(&self.application, PATIENCE).await?.to_note())
+    }
+
+    async fn act(&self, note: &Note) -> Result<Note> {
+        let snapshot = Snapshot::from_note(note)?;
+        hold::put(&snapshot.items.iter().collect::<Vec<_>>(), &*self.monitor).await?;
+        Ok(note.clone())
+    }
+
+    async fn undo(&self, note: &Note) -> Result<()> {
+        let snapshot = Snapshot::from_note(note)?;
+        hold::take(&snapshot.items.iter().collect::<Vec<_>>(), &*self.monitor).await
+    }
+
+    fn by_hand(&self, note: &Note) -> Vec<String> {
+        Snapshot::from_note(note).map(|s| hold::by_hand(&s)).unwrap_or_default()
+    }
+}
+
+/// Stops everything.
+pub(super) struct Stop {
+    pub monitor: Arc<dyn Monitor>,
+}
+
+#[async_trait]
+impl Step for Stop {
+    fn name(&self) -> String {
+        "stop the application".to_owned()
+    }
+
+    async fn prepare(&self, notes: &Notes<'_>) -> Result<Note> {
+        notes.of(HOLD).cloned()
+    }
+
+    async fn act(&self, note: &Note) -> Result<Note> {
+        let snapshot = Snapshot::from_note(note)?;
+        stop::stop(&snapshot.items.iter().collect::<Vec<_>>(), &*self.monitor).await?;
+        Ok(note.clone())
+    }
+
+    async fn undo(&self, note: &Note) -> Result<()> {
+        let snapshot = Snapshot::from_note(note)?;
+        start::start(&snapshot.items.iter().collect::<Vec<_>>(), Why::AsItWas, &*self.monitor).await
+    }
+
+    fn by_hand(&self, note: &Note) -> Vec<String> {
+        Snapshot::from_note(note).map(|s| start::by_hand(&s)).unwrap_or_default()
+    }
+}
+
+/// Starts what ran.
+pub(super) struct Start {
+    pub late: bool,
+    pub monitor: Arc<dyn Monitor>,
+}
+
+impl Start {
+    fn mine<'a>(&self, snapshot: &'a Snapshot) -> Vec<&'a super::snapshot::Item> {
+        snapshot.items.iter().filter(|item| item.late == self.late).collect()
+    }
+}
+
+#[async_trait]
+impl Step for Start {
+    fn name(&self) -> String {
+        if self.late { "start the rest of the application" } else { "start the application" }.to_owned()
+    }
+
+    async fn prepare(&self, notes: &Notes<'_>) -> Result<Note> {
+        notes.of(HOLD).cloned()
+    }
+
+    async fn act(&self, note: &Note) -> Result<Note> {
+        let snapshot = Snapshot::from_note(note)?;
+        start::start(&self.mine(&snapshot), Why::Restored, &*self.monitor).await?;
+        Ok(note.clone())
+    }
+
+    async fn undo(&self, note: &Note) -> Result<()> {
+        let snapshot = Snapshot::from_note(note)?;
+        let items = self.mine(&snapshot);
+        hold::put(&items, &*self.monitor).await?;
+        stop::stop(&items, &*self.monitor).await
+    }
+
+    fn by_hand(&self, note: &Note) -> Vec<String> {
+        Snapshot::from_note(note).map(|s| stop::by_hand(&self.mine(&s))).unwrap_or_default()
+    }
+}
