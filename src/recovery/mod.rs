@@ -5,7 +5,7 @@
 //! replaces; [`tree`] writes files and [`trees`] replaces them, [`volume`] replaces Docker volumes, [`images`] loads images,
 //! [`exchange`] moves paths, [`inner`] what is in them, [`database`] databases, [`tables`] some tables of one, [`rows`] the
 //! rows alone, [`redis`] Redis servers, [`command`] gives outputs back to their programs. [`steps`] makes the steps of a
-//! restore out of resources,
+//! restore out of resources, [`maintenance`] those that show nginx's clients a page meanwhile,
 //! [`engine`] runs them, [`journal`] is what survives a crash, and [`restore`] is the whole.
 //! [`rollback`] takes one back later, and drops what is no longer kept.
 
@@ -17,6 +17,7 @@ pub mod images;
 pub mod inner;
 pub mod inplace;
 pub mod journal;
+pub mod maintenance;
 pub mod redis;
 pub mod resource;
 pub mod restore;

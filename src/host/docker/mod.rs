@@ -2,7 +2,7 @@
 //!
 //! [`find`] says which container is meant, [`exec`] runs programs in one, [`volumes`] knows where data lies and who
 //! uses it, [`archive`] reaches it where it is not on this machine, [`still`] stops and starts,
-//! [`lifecycle`] finds what need not run. Nothing here pulls an image.
+//! [`lifecycle`] finds what need not run, [`tasks`] what runs for a service of the swarm. Nothing here pulls an image.
 
 pub mod archive;
 pub mod exec;
@@ -10,6 +10,7 @@ pub mod find;
 pub mod images;
 pub mod lifecycle;
 pub mod still;
+pub mod tasks;
 pub mod volumes;
 
 use crate::error::{Error, Kind, Result};
