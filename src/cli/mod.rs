@@ -13,6 +13,7 @@ mod forget;
 mod init;
 mod key;
 mod list;
+mod maintenance;
 mod prune;
 mod restore;
 mod resume;
@@ -86,6 +87,8 @@ enum Command {
     Restores(rollback::RestoresArgs),
     /// Drop what restores kept and need not keep any longer
     Cleanup(rollback::CleanupArgs),
+    /// Show nginx's clients a page while something is repaired, as a restore does
+    Maintenance(maintenance::Args),
     /// Check that what backups promise is there
     Check(check::Args),
     /// Remove backups that the plan's `keep` does not keep
@@ -161,6 +164,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Rollback(args) => rollback::run(&context, args).await,
         Command::Restores(args) => rollback::restores(&context, args).await,
         Command::Cleanup(args) => rollback::cleanup(&context, args).await,
+        Command::Maintenance(args) => maintenance::run(&context, args).await,
         Command::Check(args) => check::run(&context, args).await,
         Command::Forget(args) => forget::run(&context, args).await,
         Command::Hold(args) => forget::hold(&context, args).await,

@@ -204,6 +204,11 @@ fn check(raw: Raw, file: &Path, text: String) -> Result<Config> {
         uploads: b.uploads.unwrap_or(defaults.uploads).clamp(1, 64),
         ..defaults
     };
+    let mut maintenance = raw.maintenance;
+    if let Some(settings) = &mut maintenance {
+        settings.check()?;
+        settings.page = settings.page.take().map(|page| dir.join(page));
+    }
     Ok(Config {
         file: file.to_owned(),
         text,
@@ -214,6 +219,7 @@ fn check(raw: Raw, file: &Path, text: String) -> Result<Config> {
         sources,
         groups,
         plans,
+        maintenance,
         writer,
     })
 }

@@ -10,6 +10,7 @@ pub mod raw;
 pub mod repository;
 pub mod secret;
 
+use crate::host::nginx::config::Settings;
 use crate::model::Name;
 use crate::repository::retention::Keep;
 use crate::repository::writer::WriterOptions;
@@ -45,6 +46,8 @@ pub struct Config {
     pub groups: BTreeMap<Name, String>,
     /// Plans by name.
     pub plans: BTreeMap<Name, Plan>,
+    /// The page that clients see while a restore runs; `None` without one.
+    pub maintenance: Option<Settings>,
     /// How to write.
     pub writer: WriterOptions,
 }

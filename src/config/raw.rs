@@ -1,6 +1,7 @@
 //! The keys as they are written. These names are the contract with every configuration file out there.
 
 use super::secret::Secret;
+use crate::host::nginx::config::Settings;
 use crate::sources::volume::WhileReading;
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
@@ -24,6 +25,8 @@ pub struct Raw {
     /// How to back up.
     #[serde(default)]
     pub backup: RawBackup,
+    /// The page that clients see while a restore runs.
+    pub maintenance: Option<Settings>,
     /// What there is to back up.
     #[serde(default)]
     pub sources: BTreeMap<String, RawSource>,

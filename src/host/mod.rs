@@ -5,6 +5,7 @@ pub mod exec;
 pub mod holders;
 pub mod machine;
 pub mod netns;
+pub mod nginx;
 pub mod processes;
 pub mod service;
 pub mod systemd;

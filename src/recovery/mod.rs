@@ -6,6 +6,8 @@
 //! [`exchange`] moves paths, [`inner`] what is in them, [`database`] databases, [`tables`] some tables of one, [`rows`] the
 //! rows alone, [`redis`] Redis servers, [`command`] gives outputs back to their programs. [`application`] is what is stopped
 //! meanwhile. [`steps`] makes the steps of a restore out of resources,
+//! rows alone, [`redis`] Redis servers, [`command`] gives outputs back to their programs. [`steps`] makes the steps of a
+//! restore out of resources, [`maintenance`] those that show nginx's clients a page meanwhile,
 //! [`engine`] runs them, [`journal`] is what survives a crash, and [`restore`] is the whole.
 //! [`rollback`] takes one back later, and drops what is no longer kept.
 
@@ -23,6 +25,7 @@ pub mod inner;
 pub mod inplace;
 pub mod journal;
 pub mod outline;
+pub mod maintenance;
 pub mod redis;
 pub mod reload;
 pub mod report;

@@ -3,6 +3,8 @@
 //! [`find`] says which container is meant, [`exec`] runs programs in one, [`volumes`] knows where data lies and who
 //! uses it, [`archive`] reaches it where it is not on this machine, [`still`] stops and starts, [`services`] does that to
 //! services of a swarm, [`lifecycle`] finds what need not run, [`log`] has what a container said. Nothing here pulls an image.
+//! uses it, [`archive`] reaches it where it is not on this machine, [`still`] stops and starts,
+//! [`lifecycle`] finds what need not run, [`tasks`] what runs for a service of the swarm. Nothing here pulls an image.
 
 pub mod archive;
 pub mod exec;
@@ -12,6 +14,7 @@ pub mod lifecycle;
 pub mod log;
 pub mod services;
 pub mod still;
+pub mod tasks;
 pub mod volumes;
 
 use crate::error::{Error, Kind, Result};
