@@ -8,4 +8,5 @@ pub mod netns;
 pub mod processes;
 pub mod service;
 mod tail;
+pub mod unit;
 pub mod user;

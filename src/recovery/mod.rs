@@ -7,12 +7,15 @@
 //! rows alone, [`redis`] Redis servers, [`command`] gives outputs back to their programs. [`steps`] makes the steps of a
 //! restore out of resources,
 //! [`engine`] runs them, [`journal`] is what survives a crash, and [`restore`] is the whole.
+//! [`checks`] tell whether the application is well afterwards, [`hooks`] do what else is to be done with the restored data.
 //! [`rollback`] takes one back later, and drops what is no longer kept.
 
+pub mod checks;
 pub mod command;
 pub mod database;
 pub mod engine;
 pub mod exchange;
+pub mod hooks;
 pub mod images;
 pub mod inner;
 pub mod inplace;

@@ -2,7 +2,7 @@
 //!
 //! [`find`] says which container is meant, [`exec`] runs programs in one, [`volumes`] knows where data lies and who
 //! uses it, [`archive`] reaches it where it is not on this machine, [`still`] stops and starts,
-//! [`lifecycle`] finds what need not run. Nothing here pulls an image.
+//! [`lifecycle`] finds what need not run, [`watch`] looks how it is doing and reads its log. Nothing here pulls an image.
 
 pub mod archive;
 pub mod exec;
@@ -11,6 +11,7 @@ pub mod images;
 pub mod lifecycle;
 pub mod still;
 pub mod volumes;
+pub mod watch;
 
 use crate::error::{Error, Kind, Result};
 use bollard::API_DEFAULT_VERSION;
