@@ -80,11 +80,12 @@ build=(build-essential pkg-config libssl-dev)
 case ${1:-test} in
     demo) packages "${build[@]}" postgresql postgresql-client ;;
     test)
-        packages "${build[@]}" postgresql postgresql-client age zstd jq rclone acl attr util-linux openssl python3 python3-pip python3-venv docker.io iptables busybox-static redis-tools debootstrap sqlite3 mariadb-server-core mariadb-client
+        packages "${build[@]}" postgresql postgresql-client age zstd jq rclone acl attr util-linux openssl python3 python3-pip python3-venv docker.io iptables busybox-static redis-tools debootstrap systemd-container sqlite3 mariadb-server-core mariadb-client
         without_service pgbouncer
         cron
         daemon
         "$(dirname "$0")/pg-roots.sh"
+        "$(dirname "$0")/machine-root.sh"
         redis
         django
         have moto_server || python3 -m pip install --quiet --break-system-packages 'moto[server]==5.2.1' 2> /dev/null || python3 -m pip install --quiet 'moto[server]==5.2.1'
