@@ -33,7 +33,7 @@ pub enum Kind {
     Source,
     /// A restore could not be carried out.
     Restore,
-    /// Restored data differs from the facts of the backup.
+    /// Restored data differs from the facts of the backup, or a check of the plan fails.
     Mismatch,
     /// Stopped by a signal.
     Interrupted,
@@ -58,7 +58,12 @@ impl Kind {
         (Kind::Refused, 10, "refused", "going on could lose something; nothing was done"),
         (Kind::Source, 11, "source", "a source could not be read; nothing was committed"),
         (Kind::Restore, 12, "restore", "the restore could not be carried out; what was there before is untouched"),
-        (Kind::Mismatch, 13, "mismatch", "restored data differs from the facts of the backup"),
+        (
+            Kind::Mismatch,
+            13,
+            "mismatch",
+            "restored data differs from the facts of the backup, or a check of the plan fails",
+        ),
         (Kind::Interrupted, 14, "interrupted", "stopped by a signal"),
         (Kind::Newer, 15, "newer", "the repository was written by a newer version of Backstay"),
         (

@@ -63,7 +63,7 @@ pub(super) fn command_of(
             container: raw.container.clone(),
             os_user: raw.os_user.clone(),
             dir: raw.dir.clone(),
-            secrets: secrets_of(&raw, key, dir)?,
+            secrets: secrets_of(&raw.env, &raw.secrets, &raw.secrets_file, key, dir)?,
             env: raw.env.clone().into_iter().collect(),
         },
         back: Back {
@@ -78,21 +78,27 @@ pub(super) fn command_of(
 }
 
 /// Secrets given directly and by file, one of both for each variable.
-fn secrets_of(raw: &RawCommand, key: &str, dir: &Path) -> Result<Vec<(String, Secret)>> {
-    let mut all: Vec<&String> = raw.secrets.keys().chain(raw.secrets_file.keys()).collect();
+pub(super) fn secrets_of(
+    env: &BTreeMap<String, String>,
+    direct: &BTreeMap<String, Secret>,
+    files: &BTreeMap<String, PathBuf>,
+    key: &str,
+    dir: &Path,
+) -> Result<Vec<(String, Secret)>> {
+    let mut all: Vec<&String> = direct.keys().chain(files.keys()).collect();
     all.sort();
     all.dedup();
-    for name in all.iter().copied().chain(raw.env.keys()) {
+    for name in all.iter().copied().chain(env.keys()) {
         if name.is_empty() || name.contains(['=', '\0']) {
             return Err(wrong(format!("{name:?} cannot be the name of a variable")));
         }
     }
     let mut secrets = Vec::new();
     for name in all {
-        if raw.env.contains_key(name) {
+        if env.contains_key(name) {
             return Err(wrong(format!("{name} is in `env` and in `secrets`")).hint("Keep one of them."));
         }
-        let (direct, file) = (raw.secrets.get(name).cloned(), raw.secrets_file.get(name).map(PathBuf::as_path));
+        let (direct, file) = (direct.get(name).cloned(), files.get(name).map(PathBuf::as_path));
         if direct.is_some() && file.is_some() {
             return Err(wrong(format!("{name} is in `secrets` and in `secrets_file`")).hint("Keep one of them."));
         }

@@ -4,6 +4,7 @@
 //! [`raw`] has the keys exactly as they are written; here they become what the other folders take. Unknown keys
 //! are refused, with the nearest known one.
 
+pub mod checks;
 mod command;
 pub mod load;
 pub mod raw;

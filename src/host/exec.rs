@@ -268,6 +268,17 @@ fn held<T>(stream: Option<T>) -> Result<T> {
     stream.ok_or_else(|| Error::new(Kind::Internal, "a program was started without the stream that was asked for"))
 }
 
+/// How a program ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// Its exit status; `None` when a signal ended it.
+    pub code: Option<i64>,
+    /// The same in words.
+    pub how: String,
+    /// The end of its standard error.
+    pub stderr: Vec<String>,
+}
+
 impl Running {
     /// Waits for the end; anything but exit status 0 is an error with the end of standard error. On success gives
     /// what was printed there, since some tools warn without failing. Let go of the input before, or the program
@@ -276,8 +287,21 @@ impl Running {
     /// # Errors
     /// Of the kind given.
     pub async fn finish(self, kind: Kind) -> Result<Vec<String>> {
+        let name = self.name.clone();
+        let Ended { code, how, stderr } = self.ended(kind).await?;
+        match code {
+            Some(0) => Ok(stderr),
+            _ => Err(Error::new(kind, format!("{name} failed with {how}")).because(stderr.join("\n"))),
+        }
+    }
+
+    /// Waits for the end, for callers who know what to make of the exit status.
+    ///
+    /// # Errors
+    /// Of the kind given, when it cannot be told how it ended.
+    pub async fn ended(self, kind: Kind) -> Result<Ended> {
         let name = self.name;
-        let (how, stderr) = match self.process {
+        match self.process {
             Process::Child(mut leader, stderr) => {
                 // Who still holds this is one whom it started, and can be killed with it only while nobody has waited.
                 let stderr = stderr.await.unwrap_or_default();
@@ -286,21 +310,13 @@ impl Running {
                     .wait()
                     .await
                     .map_err(|e| Error::new(kind, format!("{name} cannot be waited for")).because(e))?;
-                let how = match status.code() {
-                    Some(0) => None,
-                    Some(code) => Some(format!("exit status {code}")),
-                    None => Some(format!("{status}")),
-                };
-                (how, stderr)
+                let how = status.code().map_or_else(|| status.to_string(), |code| format!("exit status {code}"));
+                Ok(Ended { code: status.code().map(i64::from), how, stderr })
             }
             Process::Exec(exec) => {
                 let (code, stderr) = exec.finish(&name).await.map_err(|e| e.kind(kind))?;
-                ((code != 0).then(|| format!("exit status {code}")), stderr)
+                Ok(Ended { code: Some(code), how: format!("exit status {code}"), stderr })
             }
-        };
-        match how {
-            None => Ok(stderr),
-            Some(how) => Err(Error::new(kind, format!("{name} failed with {how}")).because(stderr.join("\n"))),
         }
     }
 }

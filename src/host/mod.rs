@@ -10,4 +10,5 @@ pub mod processes;
 pub mod service;
 pub mod systemd;
 mod tail;
+pub mod unit;
 pub mod user;

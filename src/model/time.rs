@@ -31,19 +31,20 @@ pub fn ago(at: Timestamp, now: Timestamp) -> String {
     if d.as_secs() < -60 { "in the future".into() } else { format!("{} ago", words(d)) }
 }
 
-/// Parses `90s`, `15m`, `36h`, `7d`, `4w`, `6mo`, `2y` (months of 30 days, years of 365).
+/// Parses `500ms`, `90s`, `15m`, `36h`, `7d`, `4w`, `6mo`, `2y` (months of 30 days, years of 365).
 ///
 /// # Errors
 /// [`Kind::Config`] with the text that is not a duration.
 pub fn parse_duration(text: &str) -> Result<SignedDuration> {
     let bad = || {
         Error::new(Kind::Config, format!("{text:?} is not a duration"))
-            .hint("Write a number with s, m, h, d, w, mo or y, like 7d.")
+            .hint("Write a number with ms, s, m, h, d, w, mo or y, like 7d.")
     };
     let t = text.trim();
     let split = t.find(|c: char| !c.is_ascii_digit()).ok_or_else(bad)?;
     let n: i64 = t[..split].parse().map_err(|_| bad())?;
     let unit = match t[split..].trim() {
+        "ms" => return Ok(SignedDuration::from_millis(n)),
         "s" => 1,
         "m" | "min" => 60,
         "h" => 3600,

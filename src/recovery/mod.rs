@@ -9,17 +9,20 @@
 //! rows alone, [`redis`] Redis servers, [`command`] gives outputs back to their programs. [`steps`] makes the steps of a
 //! restore out of resources, [`maintenance`] those that show nginx's clients a page meanwhile,
 //! [`engine`] runs them, [`journal`] is what survives a crash, and [`restore`] is the whole.
+//! [`checks`] tell whether the application is well afterwards, [`hooks`] do what else is to be done with the restored data.
 //! [`rollback`] takes one back later, and drops what is no longer kept.
 
 pub mod along;
 pub mod asked;
 pub mod by_hand;
 pub mod application;
+pub mod checks;
 pub mod command;
 pub mod database;
 pub mod engine;
 pub mod exchange;
 pub mod flow;
+pub mod hooks;
 pub mod images;
 pub mod inner;
 pub mod inplace;

@@ -5,6 +5,7 @@
 //! services of a swarm, [`lifecycle`] finds what need not run, [`log`] has what a container said. Nothing here pulls an image.
 //! uses it, [`archive`] reaches it where it is not on this machine, [`still`] stops and starts,
 //! [`lifecycle`] finds what need not run, [`tasks`] what runs for a service of the swarm. Nothing here pulls an image.
+//! [`lifecycle`] finds what need not run, [`watch`] looks how it is doing and reads its log. Nothing here pulls an image.
 
 pub mod archive;
 pub mod exec;
@@ -16,6 +17,7 @@ pub mod services;
 pub mod still;
 pub mod tasks;
 pub mod volumes;
+pub mod watch;
 
 use crate::error::{Error, Kind, Result};
 use bollard::API_DEFAULT_VERSION;

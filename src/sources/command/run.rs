@@ -103,8 +103,14 @@ impl Runner {
     }
 }
 
-/// As libpq and most frameworks read it. Without a host it is that of the client's defaults.
-fn database_url(env: &BTreeMap<String, String>) -> String {
+/// A text without these secrets, nor as a URL or a form has them.
+pub fn hide<'a>(text: &str, secrets: impl IntoIterator<Item = &'a Secret>) -> String {
+    let secrets = secrets.into_iter().map(Secret::expose).filter(|secret| secret.len() >= TOO_SHORT_TO_HIDE);
+    secrets.fold(text.to_owned(), |text, secret| text.replace(secret, "***").replace(&encode(secret), "***"))
+}
+
+/// As libpq and most frameworks read it, of the variables of libpq. Without a host it is that of the client's defaults.
+pub fn database_url(env: &BTreeMap<String, String>) -> String {
     let get = |name: &str| env.get(name).map(|value| encode(value)).unwrap_or_default();
     let password = env.get("PGPASSWORD").map(|p| format!(":{}", encode(p))).unwrap_or_default();
     let port = env.get("PGPORT").map(|p| format!(":{p}")).unwrap_or_default();
@@ -152,14 +158,13 @@ impl Call {
 
     /// Gives the error the place, and takes the secrets out of what the program said.
     pub fn tell(&self, e: Error) -> Error {
-        let cause = e.cause.as_ref().map(|cause| {
-            let hide = |text: String, secret: &Secret| match secret.expose() {
-                short if short.len() < TOO_SHORT_TO_HIDE => text,
-                secret => text.replace(secret, "***"),
-            };
-            self.secrets.iter().fold(cause.to_string(), hide)
-        });
+        let cause = e.cause.as_ref().map(|cause| self.hide(&cause.to_string()));
         Error { cause: cause.map(Into::into), ..e }.at(self.place())
+    }
+
+    /// Takes the secrets out of what the program said.
+    pub fn hide(&self, text: &str) -> String {
+        hide(text, &self.secrets)
     }
 
     fn place(&self) -> String {
