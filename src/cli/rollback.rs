@@ -8,6 +8,8 @@ use crate::error::{Error, Kind, Result};
 use crate::model::{size, time};
 use crate::recovery::asked::{Asked, asked_of};
 use crate::recovery::engine::Ended;
+use crate::recovery::flow::With;
+use crate::recovery::flow::decide::{self, Restored};
 use crate::recovery::journal::State;
 use crate::recovery::resource::Resource;
 use crate::recovery::resources::{Backups, resources};
@@ -25,6 +27,9 @@ pub struct Args {
     /// Do not ask; needed where nobody can answer
     #[arg(long)]
     yes: bool,
+    /// Tell checks that fail after the start, and go back all the same
+    #[arg(long)]
+    keep_on_failed_check: bool,
 }
 
 /// Arguments of `cleanup`.
@@ -53,7 +58,15 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let past = rollback::to_roll_back(&config.state_dir, args.restore.as_deref())?;
     let resources = resources_of(&config, &past).await?;
     let about = past.journal().about().clone();
-    let asked = Asked { rollback_of: Some(about.id.clone()), ..asked_of(past.journal())? };
+    let mut asked = Asked { rollback_of: Some(about.id.clone()), ..asked_of(past.journal())? };
+    let plan = config.plans.get(&about.plan);
+    if let Some(plan) = plan {
+        let (sources, paths) = (asked.sources(), asked.paths());
+        let restored =
+            Restored { sources: &sources, paths: &paths, keep_on_failed_check: args.keep_on_failed_check, rollback: true };
+        asked.flow = decide::flow(&config, plan, &restored).await?;
+        asked.flow.preflight(&config, &plan.restore, &paths, &mut []).await?;
+    }
     if !args.yes {
         say(&format!(
             "restore {} of plan {}, ended {} ({})",
@@ -69,8 +82,16 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         confirm(&about.plan)?;
     }
     let monitor = context.monitor(&format!("rollback {}", about.plan));
-    let mut restore =
-        Restore::begin(&config.state_dir, new_id(), &about.plan, &about.backup, &asked, resources, monitor)?;
+    let id = new_id();
+    let with = With {
+        plan: plan.map(|p| &p.restore),
+        id: &id,
+        backup: &about.backup,
+        state_dir: config.state_dir.clone(),
+        resources: &resources,
+        monitor,
+    };
+    let mut restore = Restore::begin(&with, &about.plan, &asked)?;
     match restore.run(super::stopped()).await? {
         Ended::Committed => {}
         Ended::Unwound(e) => return Err(e.hint("The restored data is in place, as before.")),
@@ -160,7 +181,7 @@ pub async fn cleanup(context: &Context, args: CleanupArgs) -> Result<ExitCode> {
         let done = *past.journal().state() == State::Committed && past.rollback_of().is_none();
         let named = args.restore.as_ref().map(|id| about.id.as_str().starts_with(id.as_str()));
         found |= named == Some(true);
-        let keep = config.plans.get(&about.plan).map(|p| p.keep_previous);
+        let keep = config.plans.get(&about.plan).map(|p| p.restore.keep_previous);
         let due = named.unwrap_or_else(|| keep.is_some_and(|keep| now.duration_since(past.ended()) > keep));
         if !done || past.cleaned || !due {
             continue;

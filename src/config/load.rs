@@ -3,6 +3,7 @@
 use super::command::command_of;
 use super::raw::{Raw, RawDatabases, RawKeep, RawSource};
 use super::repository::storage_of;
+use super::restore::restore_of;
 use super::secret::either;
 use super::{Config, Plan, SourceConfig};
 use crate::error::{Error, Kind, Result};
@@ -17,7 +18,6 @@ use crate::sources::redis::{self, RedisSource};
 use crate::sources::volume::VolumeSource;
 use crate::sources::volume::choose::Which;
 use config::{ConfigError, Environment, File, FileFormat};
-use jiff::SignedDuration;
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
@@ -29,8 +29,6 @@ pub const DEFAULT_STATE: &str = "/var/lib/backstay";
 const DEFAULT_REREAD_DAYS: u32 = 30;
 /// Tables above this size are estimated.
 const DEFAULT_COUNT: u64 = 1 << 30;
-/// How long what was there before a restore is kept.
-const DEFAULT_KEEP_PREVIOUS: SignedDuration = SignedDuration::from_hours(7 * 24);
 /// Below this a table of its own session costs more than it brings.
 const DEFAULT_BIG: u64 = 64 << 20;
 /// Sessions beside each other on a server that others use too.
@@ -154,6 +152,11 @@ fn check(raw: Raw, file: &Path, text: String) -> Result<Config> {
         };
         sources.insert(name.parse::<Name>()?, source.map_err(|e| named(e, &key))?);
     }
+    let mut maintenance = raw.maintenance;
+    if let Some(settings) = &mut maintenance {
+        settings.check()?;
+        settings.page = settings.page.take().map(|page| dir.join(page));
+    }
     let mut plans = BTreeMap::new();
     for (name, plan) in raw.plans {
         let name: Name = name.parse()?;
@@ -179,16 +182,10 @@ fn check(raw: Raw, file: &Path, text: String) -> Result<Config> {
             return Err(Error::new(Kind::Config, format!("plan {name} has no sources")));
         }
         let keep = keep_of(plan.keep).map_err(|e| named(e, &format!("plans.{name}.keep")))?;
-        let keep_previous = match plan.restore.as_ref().and_then(|r| r.get("keep_previous")) {
-            None => DEFAULT_KEEP_PREVIOUS,
-            Some(serde_json::Value::String(text)) => time::parse_duration(text)?,
-            Some(other) => {
-                return Err(Error::new(Kind::Config, format!("`plans.{name}.restore.keep_previous` is {other}"))
-                    .hint("Write a duration, like \"7d\"."));
-            }
-        };
-        let has_restore_section = plan.restore.is_some();
-        plans.insert(name.clone(), Plan { name, sources: listed, keep, has_restore_section, keep_previous });
+        let key = format!("plans.{name}.restore");
+        let section = plan.restore.unwrap_or_default();
+        let restore = restore_of(section, &key, &dir, &listed, &sources, maintenance.as_ref()).map_err(|e| named(e, &key))?;
+        plans.insert(name.clone(), Plan { name, sources: listed, keep, restore });
     }
     let defaults = WriterOptions::default();
     let b = raw.backup;
@@ -204,11 +201,6 @@ fn check(raw: Raw, file: &Path, text: String) -> Result<Config> {
         uploads: b.uploads.unwrap_or(defaults.uploads).clamp(1, 64),
         ..defaults
     };
-    let mut maintenance = raw.maintenance;
-    if let Some(settings) = &mut maintenance {
-        settings.check()?;
-        settings.page = settings.page.take().map(|page| dir.join(page));
-    }
     Ok(Config {
         file: file.to_owned(),
         text,

@@ -9,7 +9,9 @@ mod command;
 pub mod load;
 pub mod raw;
 pub mod repository;
+pub mod restore;
 pub mod secret;
+pub mod target;
 
 use crate::host::nginx::config::Settings;
 use crate::model::Name;
@@ -22,7 +24,7 @@ use crate::sources::postgres::PostgresSource;
 use crate::sources::redis::RedisSource;
 use crate::sources::volume::VolumeSource;
 use crate::storage::open::StorageOptions;
-use jiff::SignedDuration;
+pub use restore::RestorePlan;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -93,8 +95,6 @@ pub struct Plan {
     pub sources: Vec<Name>,
     /// What `forget` keeps.
     pub keep: Keep,
-    /// Whether the plan says how to stop and start an application.
-    pub has_restore_section: bool,
-    /// How long what was there before a restore is kept.
-    pub keep_previous: SignedDuration,
+    /// How the application is treated around a restore.
+    pub restore: RestorePlan,
 }

@@ -307,7 +307,7 @@ pub struct RawPlan {
     #[serde(default)]
     pub keep: RawKeep,
     /// How to stop, check and start the application around a restore.
-    pub restore: Option<serde_json::Value>,
+    pub restore: Option<super::restore::RawRestore>,
 }
 
 /// `keep = { … }`
@@ -355,7 +355,7 @@ where
 }
 
 /// A list, or from the environment one text with commas.
-fn list<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<String>, D::Error> {
+pub(super) fn list<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<String>, D::Error> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Either {

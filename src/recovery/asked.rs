@@ -109,6 +109,32 @@ pub enum Part {
     },
 }
 
+impl Asked {
+    /// Paths that are replaced.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        let of = |part: &Part| match part {
+            Part::Files { paths, .. } => paths.clone(),
+            _ => Vec::new(),
+        };
+        self.parts.iter().flat_map(of).collect()
+    }
+
+    /// Sources of which something is replaced.
+    pub fn sources(&self) -> Vec<Name> {
+        let of = |part: &Part| match part {
+            Part::Files { source, .. }
+            | Part::Volumes { source, .. }
+            | Part::Images { source }
+            | Part::Redis { source }
+            | Part::Command { source }
+            | Part::Databases { source, .. }
+            | Part::Rows { source, .. }
+            | Part::Tables { source, .. } => source.clone(),
+        };
+        self.parts.iter().map(of).collect()
+    }
+}
+
 /// What was asked for in a journal.
 ///
 /// # Errors

@@ -1,6 +1,7 @@
 //! Databases of one server, as a restore replaces them: loaded under names of their own, held against the facts, and
 //! exchanged with the live ones in one transaction.
 
+use super::checks::context::Renamed;
 use super::resource::{Class, Compared, Findings, Note, Previous, Resource, StagedAs};
 use crate::error::{Error, Kind, Result};
 use crate::model::BackupId;
@@ -375,7 +376,8 @@ impl Resource for Databases {
 
     fn staged_as(&self, staged: &Note) -> Result<StagedAs> {
         let staging: Staging = parse(staged)?;
-        let databases = staging.databases.into_iter().map(|s| (s.live, s.staged)).collect();
+        let renamed = |s: Staged| Renamed { source: self.source.clone(), live: s.live, staging: s.staged };
+        let databases = staging.databases.into_iter().map(renamed).collect();
         Ok(StagedAs { databases, ..StagedAs::default() })
     }
 

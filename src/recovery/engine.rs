@@ -37,8 +37,10 @@ pub trait Step: Send + Sync {
     }
 }
 
+/// How the names of steps begin that put restored data in place.
+pub const SWAP: &str = "swap ";
 /// The step with which the application runs on restored data.
-pub const START: &str = "start";
+pub const START: &str = "start the application";
 
 /// What earlier steps left for later ones.
 pub struct Notes<'a>(&'a Journal);
@@ -59,6 +61,16 @@ impl Notes<'_> {
     pub fn began(&self, step: &str) -> Option<Timestamp> {
         self.0.began(step)
     }
+}
+
+/// Whether the application may have worked with restored data: it was started, or never stopped while something was
+/// swapped.
+pub fn was_live(journal: &Journal) -> bool {
+    let steps = &journal.about().steps;
+    if steps.iter().any(|s| s == START) {
+        return journal.began(START).is_some();
+    }
+    steps.iter().enumerate().any(|(n, s)| s.starts_with(SWAP) && journal.done(n).is_some())
 }
 
 /// How it ended.
@@ -187,7 +199,7 @@ impl Engine {
                 _ => return Ok(Ended::Unwound(Error::new(Kind::Restore, failed))),
             };
             let step = &self.steps[n];
-            let kept = step.outlives_a_start() && self.journal.began(START).is_some();
+            let kept = step.outlives_a_start() && was_live(&self.journal);
             // A step that was prepared and not begun has no effect.
             if let Some(note) = self.journal.begun(n).filter(|_| !kept).cloned() {
                 self.monitor.event(Event::Stage(format!("undo: {}", step.name())));

@@ -1,21 +1,24 @@
 //! The way back: picking a backup, and replacing what is live by what it holds, so that what was there before stays until
 //! the new is proven.
 //!
-//! [`select`] finds the backup that is meant. [`resource`] is what the restore flow knows of each kind of thing that it
-//! replaces; [`tree`] writes files and [`trees`] replaces them, [`volume`] replaces Docker volumes, [`images`] loads images,
-//! [`exchange`] moves paths, [`inner`] what is in them, [`database`] databases, [`tables`] some tables of one, [`rows`] the
-//! rows alone, [`redis`] Redis servers, [`command`] gives outputs back to their programs. [`application`] is what is stopped
-//! meanwhile. [`steps`] makes the steps of a restore out of resources,
-//! rows alone, [`redis`] Redis servers, [`command`] gives outputs back to their programs. [`steps`] makes the steps of a
-//! restore out of resources, [`maintenance`] those that show nginx's clients a page meanwhile,
-//! [`engine`] runs them, [`journal`] is what survives a crash, and [`restore`] is the whole.
-//! [`checks`] tell whether the application is well afterwards, [`hooks`] do what else is to be done with the restored data.
-//! [`rollback`] takes one back later, and drops what is no longer kept.
+//! What is asked for is in [`asked`]; [`select`] finds the backup that is meant, and [`resources`] what is to be replaced.
+//!
+//! [`resource`] is what the restore flow knows of each kind of thing: [`trees`] are files ([`tree`] writes them), [`volume`]
+//! Docker volumes, [`images`] images, [`redis`] servers, [`database`] databases, [`tables`] some tables of one, [`rows`] the
+//! rows alone, [`inplace`] databases where there is no room for two, [`command`] what programs take back. Paths change places
+//! by [`swapping`]: by an [`exchange`], or what is [`inner`] to them, with what is left out moving [`along`].
+//!
+//! [`flow`] is what is done around the exchange: [`maintenance`] shows nginx's clients a page, [`application`] is held, stopped
+//! and started, [`reload`] has restored files take effect, [`checks`] tell whether the application is well, [`hooks`] do what
+//! else is to be done. [`outline`] says all of it before anything happens.
+//!
+//! [`steps`] puts everything in its order, [`engine`] runs it, [`journal`] is what survives a crash, and [`restore`] is the
+//! whole. [`report`] tells how it went, [`by_hand`] what is left to do, and [`rollback`] takes one back later.
 
 pub mod along;
+pub mod application;
 pub mod asked;
 pub mod by_hand;
-pub mod application;
 pub mod checks;
 pub mod command;
 pub mod database;
@@ -27,8 +30,8 @@ pub mod images;
 pub mod inner;
 pub mod inplace;
 pub mod journal;
-pub mod outline;
 pub mod maintenance;
+pub mod outline;
 pub mod redis;
 pub mod reload;
 pub mod report;

@@ -10,11 +10,11 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 /// Steps that take the application away; the first of them that is there begins the outage.
-pub const AWAY: &[&str] = &["maintenance on", "hold", "stop"];
+pub const AWAY: &[&str] = &["maintenance on", "hold the application", QUIET];
 /// Steps that give it back; the last of them that is there ends the outage.
-pub const BACK: &[&str] = &[START, "start after checks", "maintenance off"];
+pub const BACK: &[&str] = &[START, "start the rest of the application", "maintenance off"];
 /// From here on nothing more is written to what was live.
-const QUIET: &str = "stop";
+const QUIET: &str = "stop the application";
 
 /// How a restore ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -137,7 +137,7 @@ pub fn of(journal: &Journal) -> Result<Report> {
         named.filter_map(|(n, _)| journal.done(n).cloned()).collect()
     };
     let verified = names("verify ").into_iter().filter_map(|n| serde_json::from_value::<Vec<Compared>>(n).ok());
-    let stopped = journal.began(QUIET).or(journal.began("hold"));
+    let stopped = journal.began(QUIET);
     Ok(Report {
         id: about.id.clone(),
         plan: about.plan.clone(),

@@ -10,6 +10,7 @@
 //! the configuration and the journal, on a host that may hold no identity: only [`Resource::stage`] may read the
 //! repository.
 
+use super::checks::context::Renamed;
 use crate::error::Result;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -89,8 +90,8 @@ pub struct Previous {
 /// Where staged data is while it is not live.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StagedAs {
-    /// Databases of a source: the name that each will have, and the name that it has.
-    pub databases: Vec<(String, String)>,
+    /// Databases.
+    pub databases: Vec<Renamed>,
     /// Paths: where each will be, and where it is.
     pub paths: Vec<(PathBuf, PathBuf)>,
 }

@@ -2,6 +2,7 @@
 
 use super::asked::{Asked, asked_of};
 use super::engine::{Ended, Engine, Step};
+use super::flow::With;
 use super::journal::{Begin, Journal, Record, State};
 use super::resource::{Compared, Previous, Resource};
 use super::steps;
@@ -41,44 +42,31 @@ impl Restore {
     ///
     /// # Errors
     /// [`Kind::Busy`] when another restore is open on this host.
-    pub fn begin(
-        state_dir: &Path,
-        id: BackupId,
-        plan: &Name,
-        backup: &BackupId,
-        asked: &Asked,
-        resources: Vec<Arc<dyn Resource>>,
-        monitor: Arc<dyn Monitor>,
-    ) -> Result<Self> {
-        let file = journal_file(state_dir);
+    pub fn begin(with: &With<'_>, plan: &Name, asked: &Asked) -> Result<Self> {
+        let file = journal_file(&with.state_dir);
         if file.exists() {
             return Err(open_restore(&file));
         }
-        let steps = steps_of(state_dir, asked, &resources)?;
+        let steps = steps_of(asked, with)?;
         let begin = Begin {
-            id,
+            id: with.id.clone(),
             plan: plan.clone(),
-            backup: backup.clone(),
+            backup: with.backup.clone(),
             asked: json!(asked),
             steps: steps.iter().map(|s| s.name()).collect(),
         };
-        let engine = Engine::new(steps, Journal::begin(&file, begin)?, monitor)?;
-        Ok(Restore { engine, resources, state_dir: state_dir.to_owned() })
+        let engine = Engine::new(steps, Journal::begin(&file, begin)?, with.monitor.clone())?;
+        Ok(Restore { engine, resources: with.resources.to_vec(), state_dir: with.state_dir.clone() })
     }
 
     /// Takes up a journal that is there.
     ///
     /// # Errors
     /// [`Kind::Internal`] when it is of other steps.
-    pub fn take_up(
-        state_dir: &Path,
-        journal: Journal,
-        resources: Vec<Arc<dyn Resource>>,
-        monitor: Arc<dyn Monitor>,
-    ) -> Result<Self> {
-        let steps = steps_of(state_dir, &asked_of(&journal)?, &resources)?;
-        let engine = Engine::new(steps, journal, monitor)?;
-        Ok(Restore { engine, resources, state_dir: state_dir.to_owned() })
+    pub fn take_up(with: &With<'_>, journal: Journal) -> Result<Self> {
+        let steps = steps_of(&asked_of(&journal)?, with)?;
+        let engine = Engine::new(steps, journal, with.monitor.clone())?;
+        Ok(Restore { engine, resources: with.resources.to_vec(), state_dir: with.state_dir.clone() })
     }
 
     /// Goes on, and closes the journal when it ended. Asked to stop meanwhile, it goes back.
@@ -206,12 +194,12 @@ impl Restore {
 ///
 /// # Errors
 /// When a rollback's restore is not known.
-pub fn steps_of(state_dir: &Path, asked: &Asked, resources: &[Arc<dyn Resource>]) -> Result<Vec<Box<dyn Step>>> {
+pub fn steps_of(asked: &Asked, with: &With<'_>) -> Result<Vec<Box<dyn Step>>> {
+    let around = asked.flow.around(with);
     match &asked.rollback_of {
-        None => Ok(steps::of_restore(resources, asked.flow.around())),
+        None => Ok(steps::of_restore(with.resources, around)),
         Some(id) => {
-            let back = super::rollback::steps(resources, &super::rollback::past(state_dir, id)?);
-            let around = asked.flow.around();
+            let back = super::rollback::steps(with.resources, &super::rollback::past(&with.state_dir, id)?);
             Ok(steps::of_exchange(back, around.away, around.swapped, around.back))
         }
     }

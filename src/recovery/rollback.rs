@@ -4,7 +4,7 @@
 //! not thrown away: it stays where the restored data was staged, until it is cleaned up.
 
 use super::asked::{Safety, asked_of};
-use super::engine::{Notes, START, Step};
+use super::engine::{Notes, Step, was_live};
 use super::journal::{Journal, Record, State};
 use super::resource::{Note, Previous, Resource};
 use super::restore::history;
@@ -59,10 +59,10 @@ impl Past {
         *self.journal.state() == State::Committed && self.rolled_back_by.is_none()
     }
 
-    /// True when it was undone after the application had run on what it restored: that copy is kept, since the
+    /// True when it was undone after the application may have run on what it restored: that copy is kept, since the
     /// application may have written there.
     pub fn keeps_what_failed(&self) -> bool {
-        *self.journal.state() == State::Unwound && self.journal.began(START).is_some() && self.rollback_of().is_none()
+        *self.journal.state() == State::Unwound && self.rollback_of().is_none() && was_live(&self.journal)
     }
 
     /// The restore that it takes back, if it is a rollback.

@@ -1,6 +1,6 @@
 //! The steps of a restore that deal with resources: stage, verify, swap.
 
-use super::engine::{Notes, Step};
+use super::engine::{Notes, SWAP, Step};
 use super::resource::{Compared, Note, Resource};
 use crate::error::{Error, Kind, Result};
 use async_trait::async_trait;
@@ -60,7 +60,7 @@ pub fn is_staging(step: &str) -> bool {
 
 /// The name of the step that swaps a resource.
 pub fn swap_name(resource: &dyn Resource) -> String {
-    format!("swap {}", resource.label())
+    format!("{SWAP}{}", resource.label())
 }
 
 struct Stage(Arc<dyn Resource>);

@@ -7,11 +7,13 @@ use crate::error::{Error, Kind, Result};
 use crate::model::Name;
 use crate::recovery::asked::Safety;
 use crate::recovery::engine::Ended;
+use crate::recovery::flow::With;
+use crate::recovery::flow::decide::{self, Restored};
+use crate::recovery::outline::Told;
 use crate::recovery::resource::Findings;
 use crate::recovery::resources::{Backups, preflight, resources};
 use crate::recovery::restore::{Restore, journal_file, new_id, open_restore, steps_of};
 use crate::recovery::steps::is_staging;
-use crate::recovery::volume;
 use crate::repository::catalog::Catalog;
 use crate::repository::check;
 use crate::repository::manifest::{Manifest, SourceRecord};
@@ -61,17 +63,37 @@ pub async fn attempt(
     }
     let from = Backups { manifest: Some(m), reader: Some(&looking), safety: None };
     let looked_at = resources(&asked, config, &own, &id, from).await?;
-    let found = preflight(&looked_at).await?;
+    let mut found = preflight(&looked_at).await?;
+    let section = config.and_then(|c| c.plans.get(&m.plan)).map(|p| &p.restore);
+    let mut told = Told::default();
+    if let (Some(config), Some(plan), None) = (config, config.and_then(|c| c.plans.get(&m.plan)), &args.to) {
+        let sources: Vec<Name> = chosen.iter().map(|s| s.name.clone()).collect();
+        let paths = asked.paths();
+        let restored = Restored {
+            sources: &sources,
+            paths: &paths,
+            keep_on_failed_check: args.keep_on_failed_check,
+            rollback: false,
+        };
+        asked.flow = decide::flow(config, plan, &restored).await?;
+        told = asked.flow.preflight(config, &plan.restore, &paths, &mut found).await?;
+    }
+    let made = |resources, monitor| With {
+        plan: section,
+        id: &id,
+        backup: &m.id,
+        state_dir: state_dir.clone(),
+        resources,
+        monitor,
+    };
     if args.dry_run || (!args.yes && args.to.is_none()) {
-        let steps = steps_of(&state_dir, &asked, &looked_at)?;
-        plan::print(context, config, m, &steps, &found)?;
+        let steps = steps_of(&asked, &made(&looked_at, Arc::new(Silent)))?;
+        plan::print(context, config, m, &steps, &found, told)?;
     }
     if args.dry_run {
         return Ok(Tried::Ended(ExitCode::SUCCESS));
     }
-    if let Some((label, f)) = found.iter().find(|(_, f)| !f.users.is_empty()) {
-        return Err(volume::in_use(label, &f.users));
-    }
+    decide::refuse_users(&found)?;
     if args.to.is_none() && !args.yes {
         confirm(&m.plan)?;
     }
@@ -91,7 +113,7 @@ pub async fn attempt(
     if args.path.is_empty() && args.database.is_none() && !args.picks_tables() {
         monitor.event(Event::Expect(chosen.iter().map(|s| s.bytes()).sum()));
     }
-    let mut restore = Restore::begin(&state_dir, id, &m.plan, &m.id, &asked, resources, monitor.clone())?;
+    let mut restore = Restore::begin(&made(&resources, monitor.clone()), &m.plan, &asked)?;
     let ended = restore.run(crate::cli::stopped()).await?;
     drop((reader, monitor));
     match ended {

@@ -92,6 +92,9 @@ pub struct Args {
     /// When a backup does not verify in staging, take the one before it, so many times; never silently
     #[arg(long, value_name = "N", default_value_t = 0)]
     fallback: u32,
+    /// Tell checks that fail after the start, and keep what was restored all the same
+    #[arg(long)]
+    keep_on_failed_check: bool,
     /// Finish the restore that was interrupted
     #[arg(long, conflicts_with_all = ["unwind", "dry_run"])]
     resume: bool,

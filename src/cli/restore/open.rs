@@ -7,6 +7,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::BackupId;
 use crate::recovery::asked::{Asked, Safety, asked_of};
 use crate::recovery::journal::Journal;
+use crate::recovery::flow::With;
 use crate::recovery::resource::Resource;
 use crate::recovery::resources::{Backups, resources};
 use crate::recovery::restore::{Restore, Way, is_staged, journal_file, wait_until_all_answer, way_at_boot};
@@ -56,7 +57,15 @@ pub async fn go_on(context: &Context, forward: bool) -> Result<ExitCode> {
         false => Backups::default(),
     };
     let resources = made(&asked, &config, &own, &about.id, from, &*monitor).await?;
-    let mut restore = Restore::take_up(&config.state_dir, journal, resources, monitor)?;
+    let with = With {
+        plan: config.plans.get(&about.plan).map(|p| &p.restore),
+        id: &about.id,
+        backup: &about.backup,
+        state_dir: config.state_dir.clone(),
+        resources: &resources,
+        monitor,
+    };
+    let mut restore = Restore::take_up(&with, journal)?;
     let Some(manifest) = manifest.filter(|_| forward) else {
         let ended = restore.unwind().await?;
         return report::unwound(context, &about, ended);

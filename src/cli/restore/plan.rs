@@ -21,6 +21,7 @@ pub fn print(
     m: &Manifest,
     steps: &[Box<dyn Step>],
     found: &[(String, Findings)],
+    told: Told,
 ) -> Result<()> {
     let last = config.and_then(|c| last_of(c, m));
     let outline = outline(Looked {
@@ -29,9 +30,9 @@ pub fn print(
         begun: m.started,
         found,
         steps: steps.iter().map(|s| s.name()).collect(),
-        told: Told::default(),
+        told,
         last: last.as_ref(),
-        keep_previous: config.and_then(|c| c.plans.get(&m.plan)).map(|p| p.keep_previous),
+        keep_previous: config.and_then(|c| c.plans.get(&m.plan)).map(|p| p.restore.keep_previous),
         now: Timestamp::now(),
     });
     if context.global.json {

@@ -2,10 +2,8 @@
 //!
 //! [`find`] says which container is meant, [`exec`] runs programs in one, [`volumes`] knows where data lies and who
 //! uses it, [`archive`] reaches it where it is not on this machine, [`still`] stops and starts, [`services`] does that to
-//! services of a swarm, [`lifecycle`] finds what need not run, [`log`] has what a container said. Nothing here pulls an image.
-//! uses it, [`archive`] reaches it where it is not on this machine, [`still`] stops and starts,
-//! [`lifecycle`] finds what need not run, [`tasks`] what runs for a service of the swarm. Nothing here pulls an image.
-//! [`lifecycle`] finds what need not run, [`watch`] looks how it is doing and reads its log. Nothing here pulls an image.
+//! services of a swarm, [`tasks`] knows where those run, [`lifecycle`] finds what need not run, [`watch`] looks how something
+//! is doing and reads its log, [`log`] has the last of it. Nothing here pulls an image.
 
 pub mod archive;
 pub mod exec;

@@ -16,11 +16,11 @@ pub struct Tasks {
 }
 
 impl Docker {
-    /// The tasks of a service.
+    /// Where the tasks of a service run.
     ///
     /// # Errors
     /// [`Kind::Source`] when there is no such service, or this node does not know about others.
-    pub async fn tasks(&self, service: &str) -> Result<Tasks> {
+    pub async fn placed(&self, service: &str) -> Result<Tasks> {
         let here = self.containers("label", &format!("{SWARM_SERVICE}={}", checked(service)?)).await?;
         self.configs(service).await?;
         let filters = HashMap::from([("service", vec![service]), ("desired-state", vec!["running"])]);

@@ -113,16 +113,16 @@ impl Docker {
         }
         // `docker compose run` leaves containers that are nobody's service.
         labels.push("com.docker.compose.oneoff=False".to_owned());
-        let listed = self.listed(&labels).await?;
+        let listed = self.labelled(&labels).await?;
         if !listed.is_empty() {
             return Ok(listed);
         }
         // Who labels containers by hand seldom writes that one.
         labels.pop();
-        self.listed(&labels).await
+        self.labelled(&labels).await
     }
 
-    async fn listed(&self, labels: &[String]) -> Result<Vec<ContainerInspectResponse>> {
+    async fn labelled(&self, labels: &[String]) -> Result<Vec<ContainerInspectResponse>> {
         let filters = HashMap::from([("label", labels.iter().map(String::as_str).collect())]);
         let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
         let listed = self.api.list_containers(Some(options)).await.map_err(failed("containers cannot be listed"))?;

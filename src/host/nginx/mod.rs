@@ -116,7 +116,7 @@ impl Nginx {
             }
             Where::Service(name) => {
                 let docker = Docker::connect().await.map_err(refused)?;
-                let tasks = docker.tasks(name).await.map_err(refused)?;
+                let tasks = docker.placed(name).await.map_err(refused)?;
                 if !tasks.elsewhere.is_empty() {
                     return Err(elsewhere(name, &tasks.elsewhere));
                 }

@@ -79,6 +79,11 @@ fn of(unit: &str, e: Error) -> Error {
 
 /// Units of the machine with a name like this one, for the message about one that there is not.
 pub async fn similar(name: &str) -> Vec<String> {
+    alike(name, all().await)
+}
+
+/// All units of the machine, loaded or installed. None without systemd.
+pub async fn all() -> Vec<String> {
     let mut all = Vec::new();
     for list in ["list-unit-files", "list-units"] {
         let args = [list, "--all", "--plain", "--full", "--no-legend", "--no-pager"];
@@ -88,7 +93,7 @@ pub async fn similar(name: &str) -> Vec<String> {
     }
     all.sort();
     all.dedup();
-    alike(name, all)
+    all
 }
 
 /// Those that share a word of some length with the name.

@@ -2,7 +2,7 @@
 
 use super::look::{Found, refused};
 use super::snapshot::{ContainerBefore, ServiceBefore, Who};
-use super::target::Target;
+use crate::config::target::Target;
 use crate::error::{Error, Kind, Result};
 use crate::host::docker::Docker;
 use crate::host::docker::find::{COMPOSE_PROJECT, COMPOSE_SERVICE, Container};

@@ -3,7 +3,7 @@
 use super::Application;
 use super::containers::Contained;
 use super::snapshot::{Item, Snapshot, Who, normal};
-use super::target::Target;
+use crate::config::target::Target;
 use super::units::Families;
 use crate::error::{Error, Kind, Result};
 use crate::host::docker::Docker;

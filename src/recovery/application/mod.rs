@@ -1,6 +1,6 @@
 //! The application that uses what is restored: held, stopped, started again as it was.
 //!
-//! [`target`] is what `stop` and `start_after_checks` may name. What they mean is found by [`look`] ([`units`] of systemd,
+//! [`Target`] is what `stop` and `start_after_checks` may name. What they mean is found by [`look`] ([`units`] of systemd,
 //! [`containers`] and services of Docker) and becomes a [`snapshot`], which goes into the journal: four [`steps`] follow it,
 //! and nothing else. [`hold`] keeps everything from starting before its time, over a reboot too; [`stop`] and [`start`] do what
 //! they say, and [`await_up`] believes no one.
@@ -13,9 +13,9 @@ pub mod snapshot;
 mod start;
 mod steps;
 mod stop;
-pub mod target;
 mod units;
 
+use crate::config::target::Target;
 use crate::error::Result;
 use crate::recovery::engine::Step;
 use crate::telemetry::monitor::Monitor;
@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use snapshot::Snapshot;
 use std::sync::Arc;
 use std::time::Duration;
-use target::Target;
+
 
 /// How long Docker may take to be there, and to find into its swarm: at boot it may still be starting.
 const PATIENCE: Duration = Duration::from_secs(180);

@@ -1,6 +1,6 @@
 //! How everything was before it was stopped. It is in the journal, so it names what survives a reboot.
 
-use super::target;
+use crate::config::target;
 use crate::error::{Error, Kind, Result};
 use crate::host::systemd;
 use crate::recovery::resource::Note;

@@ -103,7 +103,7 @@ fn wrong(text: &str, why: &str) -> Error {
 }
 
 /// A unit's name with its suffix.
-pub(super) fn full(name: &str) -> String {
+pub fn full(name: &str) -> String {
     let has_suffix = name.rsplit_once('.').is_some_and(|(_, s)| UNITS.contains(&s) || OTHER_UNITS.contains(&s));
     if has_suffix { name.to_owned() } else { format!("{name}.service") }
 }

@@ -1,0 +1,53 @@
+//! What serves the data of a plan itself: it is needed during the restore, or stopped in a step of its own.
+
+use crate::config::{Config, SourceConfig};
+use crate::error::Result;
+use crate::host::docker::Docker;
+use crate::host::docker::lifecycle::Meant;
+use crate::host::systemd;
+use crate::model::Name;
+
+/// Units of the distributions' packages, without instance and suffix.
+const POSTGRES: &str = "postgresql";
+const REDIS: &[&str] = &["redis", "redis-server", "valkey", "valkey-server"];
+
+/// Everything that serves these sources, as `unit:NAME`, `container:NAME`, `service:NAME`.
+pub async fn of(config: &Config, sources: &[Name]) -> Result<Vec<String>> {
+    let mut spare = Vec::new();
+    for source in sources.iter().filter_map(|s| config.sources.get(s)) {
+        match source {
+            SourceConfig::Postgres(postgres) => match postgres.address.container() {
+                Some(reference) => spare.push(contained(reference).await?),
+                None => spare.extend(units(POSTGRES).await),
+            },
+            SourceConfig::Redis(redis) => match (&redis.container, &redis.unit) {
+                (Some(reference), _) => spare.push(contained(reference).await?),
+                (None, Some(unit)) => spare.push(format!("unit:{unit}")),
+                (None, None) => {
+                    for name in REDIS {
+                        spare.extend(units(name).await);
+                    }
+                }
+            },
+            _ => {}
+        }
+    }
+    spare.sort();
+    spare.dedup();
+    Ok(spare)
+}
+
+async fn contained(reference: &str) -> Result<String> {
+    Ok(match Docker::connect().await?.meant(reference).await? {
+        Meant::Service(name) => format!("service:{name}"),
+        Meant::Container(container) => format!("container:{}", container.name),
+    })
+}
+
+/// The unit of this name and its instances; without systemd there are none.
+async fn units(name: &str) -> Vec<String> {
+    let belongs = |unit: &String| {
+        unit.strip_prefix(name).is_some_and(|rest| rest.starts_with('.') || rest.starts_with('@'))
+    };
+    systemd::all().await.into_iter().filter(belongs).map(|unit| format!("unit:{unit}")).collect()
+}
