@@ -16,6 +16,7 @@ mod list;
 mod maintenance;
 mod prune;
 mod restore;
+mod restores;
 mod resume;
 mod rollback;
 
@@ -84,7 +85,7 @@ enum Command {
     /// Take the last restore back
     Rollback(rollback::Args),
     /// List the restores of this host, and what they keep
-    Restores(rollback::RestoresArgs),
+    Restores(restores::Args),
     /// Drop what restores kept and need not keep any longer
     Cleanup(rollback::CleanupArgs),
     /// Show nginx's clients a page while something is repaired, as a restore does
@@ -162,7 +163,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Restore(args) => restore::run(&context, args).await,
         Command::Resume(args) => resume::run(&context, args).await,
         Command::Rollback(args) => rollback::run(&context, args).await,
-        Command::Restores(args) => rollback::restores(&context, args).await,
+        Command::Restores(args) => restores::run(&context, args).await,
         Command::Cleanup(args) => rollback::cleanup(&context, args).await,
         Command::Maintenance(args) => maintenance::run(&context, args).await,
         Command::Check(args) => check::run(&context, args).await,

@@ -1,11 +1,11 @@
-//! `backstay rollback`, `backstay restores` and `backstay cleanup`: what comes after a restore.
+//! `backstay rollback` and `backstay cleanup`: what comes after a restore.
 
 use super::context::Context;
-use super::output::{Align, Table, bad, good, json, notice, say};
+use super::output::{good, json, notice, say};
 use super::restore::{confirm, own_paths, report};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
-use crate::model::{size, time};
+use crate::model::time;
 use crate::recovery::asked::{Asked, asked_of};
 use crate::recovery::engine::Ended;
 use crate::recovery::flow::With;
@@ -42,11 +42,7 @@ pub struct CleanupArgs {
     dry_run: bool,
 }
 
-/// Arguments of `restores`.
-#[derive(clap::Args, Debug)]
-pub struct RestoresArgs {}
-
-async fn resources_of(config: &Config, past: &Past) -> Result<Vec<Arc<dyn Resource>>> {
+pub(super) async fn resources_of(config: &Config, past: &Past) -> Result<Vec<Arc<dyn Resource>>> {
     let asked = asked_of(past.journal())?;
     resources(&asked, Some(config), &own_paths(Some(config)), past.id(), Backups::default()).await
 }
@@ -62,8 +58,12 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let plan = config.plans.get(&about.plan);
     if let Some(plan) = plan {
         let (sources, paths) = (asked.sources(), asked.paths());
-        let restored =
-            Restored { sources: &sources, paths: &paths, keep_on_failed_check: args.keep_on_failed_check, rollback: true };
+        let restored = Restored {
+            sources: &sources,
+            paths: &paths,
+            keep_on_failed_check: args.keep_on_failed_check,
+            rollback: true,
+        };
         asked.flow = decide::flow(&config, plan, &restored).await?;
         asked.flow.preflight(&config, &plan.restore, &paths, &mut []).await?;
     }
@@ -106,69 +106,6 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn outcome(past: &Past) -> String {
-    match (past.journal().state(), &past.rolled_back_by, past.rollback_of()) {
-        (State::Committed, _, Some(of)) => format!("rollback of {of}"),
-        (State::Committed, Some(by), None) => notice(&format!("taken back by {by}")),
-        (State::Committed, None, None) => good("restored"),
-        _ => bad(&format!("undone: {}", past.failure().unwrap_or("asked"))),
-    }
-}
-
-/// Lists the restores of this host.
-pub async fn restores(context: &Context, _: RestoresArgs) -> Result<ExitCode> {
-    let config = context.config()?;
-    let pasts = rollback::pasts(&config.state_dir)?;
-    let mut table = Table::new(&[
-        ("restore", Align::Left),
-        ("plan", Align::Left),
-        ("backup", Align::Left),
-        ("by", Align::Left),
-        ("ended", Align::Left),
-        ("took", Align::Right),
-        ("result", Align::Left),
-        ("kept", Align::Left),
-    ]);
-    let mut machine = Vec::new();
-    for past in &pasts {
-        let about = past.journal().about();
-        let asked = asked_of(past.journal())?;
-        let kept = if past.stands() && !past.cleaned {
-            rollback::kept(past, &resources_of(&config, past).await?).await?
-        } else {
-            Vec::new()
-        };
-        let took = past.ended().duration_since(past.began());
-        machine.push(serde_json::json!({
-            "id": about.id, "plan": about.plan, "backup": about.backup, "by": asked.by, "began": past.began(), "ended": past.ended(),
-            "committed": *past.journal().state() == State::Committed, "failure": past.failure(),
-            "rollback_of": past.rollback_of(), "rolled_back_by": past.rolled_back_by, "kept": kept, "records": past.journal().entries(),
-        }));
-        let words: Vec<String> = kept
-            .iter()
-            .map(|k| k.bytes.map_or_else(|| k.name.clone(), |b| format!("{} ({})", k.name, size::human(b))))
-            .collect();
-        table.row(vec![
-            about.id.to_string(),
-            about.plan.to_string(),
-            about.backup.to_string(),
-            asked.by,
-            time::utc(past.ended()),
-            time::words(took),
-            outcome(past),
-            words.join(", "),
-        ]);
-    }
-    if context.global.json {
-        json(&machine)?;
-    } else if pasts.is_empty() {
-        say("no restore was ever run on this host")?;
-    } else {
-        table.print()?;
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
 /// Drops what restores kept and need not keep any longer.
 pub async fn cleanup(context: &Context, args: CleanupArgs) -> Result<ExitCode> {
     let config = context.config()?;
@@ -178,7 +115,8 @@ pub async fn cleanup(context: &Context, args: CleanupArgs) -> Result<ExitCode> {
     let mut found = false;
     for past in rollback::pasts(&config.state_dir)? {
         let about = past.journal().about();
-        let done = *past.journal().state() == State::Committed && past.rollback_of().is_none();
+        let failed = past.keeps_what_failed();
+        let done = failed || (*past.journal().state() == State::Committed && past.rollback_of().is_none());
         let named = args.restore.as_ref().map(|id| about.id.as_str().starts_with(id.as_str()));
         found |= named == Some(true);
         let keep = config.plans.get(&about.plan).map(|p| p.restore.keep_previous);
@@ -191,9 +129,9 @@ pub async fn cleanup(context: &Context, args: CleanupArgs) -> Result<ExitCode> {
         if !args.dry_run {
             rollback::clean(&past, &resources).await?;
         }
-        let names: Vec<String> = match past.rolled_back_by {
-            None => kept.into_iter().map(|k| k.name).collect(),
-            Some(_) => resources.iter().map(|r| format!("the restored copy of {}", r.label())).collect(),
+        let names: Vec<String> = match past.rolled_back_by.is_some() || failed {
+            false => kept.into_iter().map(|k| k.name).collect(),
+            true => resources.iter().map(|r| format!("the restored copy of {}", r.label())).collect(),
         };
         dropped.extend(names.into_iter().map(|name| (about.id.clone(), name)));
     }

@@ -184,7 +184,8 @@ fn check(raw: Raw, file: &Path, text: String) -> Result<Config> {
         let keep = keep_of(plan.keep).map_err(|e| named(e, &format!("plans.{name}.keep")))?;
         let key = format!("plans.{name}.restore");
         let section = plan.restore.unwrap_or_default();
-        let restore = restore_of(section, &key, &dir, &listed, &sources, maintenance.as_ref()).map_err(|e| named(e, &key))?;
+        let restore =
+            restore_of(section, &key, &dir, &listed, &sources, maintenance.as_ref()).map_err(|e| named(e, &key))?;
         plans.insert(name.clone(), Plan { name, sources: listed, keep, restore });
     }
     let defaults = WriterOptions::default();
@@ -405,7 +406,7 @@ stop = ["unit:app"]
         let c = parse(GOOD, &[]).unwrap();
         assert_eq!(c.host.as_str(), "erp-1");
         let plan = &c.plans[&"erp".parse::<Name>().unwrap()];
-        assert_eq!((plan.keep.last, plan.keep.daily, plan.has_restore_section), (3, 7, true));
+        assert_eq!((plan.keep.last, plan.keep.daily, plan.restore.stop.len()), (3, 7, 1));
         let SourceConfig::Postgres(db) = &c.sources[&"db".parse::<Name>().unwrap()] else { panic!() };
         assert_eq!(db.address.password().unwrap().expose(), "0123");
         assert_eq!(db.databases, Databases::Named(vec!["erp".into()]));

@@ -139,11 +139,15 @@ impl Journal {
         let failed = cannot("the journal of the restore cannot be made", path);
         let directory = path.parent().unwrap_or(Path::new("/"));
         std::fs::create_dir_all(directory).map_err(&failed)?;
-        let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(path).map_err(&failed)?;
-        File::open(directory).and_then(|d| d.sync_all()).map_err(&failed)?;
+        // It gets its name when its first record is synced: a journal that is there has a beginning.
+        let new = path.with_extension("new");
+        let _ = std::fs::remove_file(&new);
+        let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&new).map_err(&failed)?;
         let mut journal =
             Journal { path: path.to_owned(), file, entries: Vec::new(), state: State::Empty, begin: begin.clone() };
         journal.write(Record::Begin(begin))?;
+        std::fs::hard_link(&new, path).and_then(|()| std::fs::remove_file(&new)).map_err(&failed)?;
+        File::open(directory).and_then(|d| d.sync_all()).map_err(&failed)?;
         Ok(journal)
     }
 

@@ -3,6 +3,7 @@
 use super::asked::{Asked, asked_of};
 use super::engine::{Ended, Engine, Step};
 use super::flow::With;
+use super::hooks::once;
 use super::journal::{Begin, Journal, Record, State};
 use super::resource::{Compared, Previous, Resource};
 use super::steps;
@@ -110,6 +111,7 @@ impl Restore {
     fn close(&self, ended: Ended) -> Result<Ended> {
         let journal = self.engine.journal();
         if journal.state().is_closed() {
+            once::forget(&self.state_dir, journal.about().id.as_str())?;
             let history = history(&self.state_dir);
             let to = history.join(format!("{}.journal", journal.about().id));
             std::fs::create_dir_all(&history)

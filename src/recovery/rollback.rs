@@ -119,6 +119,17 @@ pub fn past(state_dir: &Path, id: &BackupId) -> Result<Past> {
     })
 }
 
+/// One ended restore, by its id or the beginning of it.
+///
+/// # Errors
+/// [`Kind::NotFound`].
+pub fn past_like(state_dir: &Path, id: &str) -> Result<Past> {
+    pasts(state_dir)?.into_iter().rev().find(|p| p.id().as_str().starts_with(id)).ok_or_else(|| {
+        Error::new(Kind::NotFound, format!("there is no restore {id} on this host"))
+            .hint("`backstay restores` lists them.")
+    })
+}
+
 /// The restore to take back: the one named, or the last one that stands.
 ///
 /// # Errors

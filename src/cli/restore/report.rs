@@ -138,7 +138,7 @@ pub async fn ended(
 }
 
 /// The comparison with the facts: all that is not alike, and the first of the rest.
-fn verification(compared: &[Compared]) -> Result<()> {
+pub fn verification(compared: &[Compared]) -> Result<()> {
     let mut table =
         Table::new(&[("verified", Align::Left), ("in the backup", Align::Right), ("restored", Align::Right)]);
     for c in compared.iter().take(SHOWN) {

@@ -3,8 +3,8 @@
 use super::Application;
 use super::containers::Contained;
 use super::snapshot::{Item, Snapshot, Who, normal};
-use crate::config::target::Target;
 use super::units::Families;
+use crate::config::target::Target;
 use crate::error::{Error, Kind, Result};
 use crate::host::docker::Docker;
 use std::collections::{BTreeMap, BTreeSet};

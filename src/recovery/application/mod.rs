@@ -24,7 +24,6 @@ use snapshot::Snapshot;
 use std::sync::Arc;
 use std::time::Duration;
 
-
 /// How long Docker may take to be there, and to find into its swarm: at boot it may still be starting.
 const PATIENCE: Duration = Duration::from_secs(180);
 

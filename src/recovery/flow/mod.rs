@@ -143,7 +143,13 @@ impl Flow {
         (found, gone)
     }
 
-    fn hooks(&self, with: &With<'_>, names: &[String], defined: Option<&[Hook]>, staged: &FindStaged) -> Vec<Box<dyn Step>> {
+    fn hooks(
+        &self,
+        with: &With<'_>,
+        names: &[String],
+        defined: Option<&[Hook]>,
+        staged: &FindStaged,
+    ) -> Vec<Box<dyn Step>> {
         let context = hook_context(with, staged.clone());
         let step = |name: &String| match defined.and_then(|hooks| hooks.iter().find(|h| h.step() == *name)) {
             Some(hook) => of_hooks(std::slice::from_ref(hook), &context),

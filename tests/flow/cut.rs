@@ -1,0 +1,102 @@
+//! A restore that is ended at every write of its journal: killed before a record is written, killed before it is synced,
+//! stopped by a signal, cut off with the whole machine. Afterwards the host is as before or restored, and never between.
+
+use crate::host::{Host, NOW, THEN, ok};
+use std::path::Path;
+
+const JOURNAL: &str = "/var/lib/backstay/restore.journal";
+
+/// The program that ends another one at a system call; the machine is of the same release as this one.
+fn with_strace(host: &Host) {
+    let libraries = ["libunwind-ptrace.so.0", "libunwind-x86_64.so.8", "libunwind.so.8"];
+    let from = Path::new("/lib/x86_64-linux-gnu");
+    std::fs::copy("/usr/bin/strace", host.machine.path("/usr/bin/strace")).expect("strace: run tests/setup.sh test");
+    for library in libraries {
+        let to = host.machine.path(&format!("/usr/lib/x86_64-linux-gnu/{library}"));
+        std::fs::copy(from.join(library), to).unwrap();
+    }
+}
+
+/// Runs a restore that gets a signal at the n-th call of this kind on its journal. False when it ended before.
+fn restore_until(host: &Host, call: &str, signal: &str, n: usize) -> bool {
+    let inject = format!("inject={call}:signal={signal}:when={n}");
+    let argv = ["strace", "-f", "-qq", "-o", "/dev/null", "-P", JOURNAL, "-e", &format!("trace={call}"), "-e", &inject];
+    let argv: Vec<&str> = argv.into_iter().chain(["backstay", "restore", "--yes"]).collect();
+    let ended = host.machine.try_run(&argv);
+    match signal {
+        "KILL" => ended.code != 0,
+        _ => {
+            assert!([0, 14].contains(&ended.code), "{}\n{}", ended.out, ended.err);
+            ended.code == 14
+        }
+    }
+}
+
+/// Ends a restore at every n-th call, `step` apart from `first`, and has `then` look at each.
+fn at_every(
+    host: &Host,
+    call: &str,
+    signal: &str,
+    first: usize,
+    step: usize,
+    mut then: impl FnMut(&Host, usize),
+) -> usize {
+    let mut n = first;
+    while restore_until(host, call, signal, n) {
+        then(host, n);
+        n += step;
+        assert!(n < 400, "a restore does not write so often");
+    }
+    ok(&host.backstay(&["rollback", "--yes"]));
+    host.clean();
+    n
+}
+
+fn is_open(host: &Host) -> bool {
+    host.machine.path(JOURNAL).exists()
+}
+
+#[test]
+fn killed_before_each_record_it_is_taken_back() {
+    let host = Host::new("kill-w");
+    with_strace(&host);
+    let before = host.state();
+    let writes = at_every(&host, "write", "KILL", 1, 1, |host, n| {
+        if is_open(host) {
+            ok(&host.backstay(&["restore", "--unwind"]));
+        }
+        host.clean();
+        assert_eq!(host.state(), before, "killed before record {n}");
+        assert_eq!(host.shows(), NOW);
+    });
+    assert!(writes > 30, "only {writes} records");
+}
+
+#[test]
+fn killed_after_each_record_it_is_finished() {
+    let host = Host::new("kill-s");
+    with_strace(&host);
+    let before = host.state();
+    let writes = at_every(&host, "fdatasync", "KILL", 2, 1, |host, n| {
+        let resumed = host.backstay(&["restore", "--resume"]);
+        assert_eq!(resumed.code, 0, "killed after record {n}: {}\n{}", resumed.out, resumed.err);
+        assert_eq!(host.shows(), THEN, "killed after record {n}");
+        assert_eq!(host.machine.sh("systemctl is-active app worker"), "active\nactive");
+        ok(&host.backstay(&["rollback", "--yes"]));
+        host.clean();
+        assert_eq!(host.state(), before, "killed after record {n}");
+    });
+    assert!(writes > 30, "only {writes} records");
+}
+
+#[test]
+fn stopped_at_each_record_it_goes_back_by_itself() {
+    let host = Host::new("term");
+    with_strace(&host);
+    let before = host.state();
+    at_every(&host, "write", "TERM", 2, 3, |host, n| {
+        assert!(!is_open(host), "stopped at record {n}");
+        host.clean();
+        assert_eq!(host.state(), before, "stopped at record {n}");
+    });
+}
