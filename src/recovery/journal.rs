@@ -148,6 +148,7 @@ impl Journal {
         journal.write(Record::Begin(begin))?;
         std::fs::hard_link(&new, path).and_then(|()| std::fs::remove_file(&new)).map_err(&failed)?;
         File::open(directory).and_then(|d| d.sync_all()).map_err(&failed)?;
+        journal.file = OpenOptions::new().append(true).open(path).map_err(&failed)?;
         Ok(journal)
     }
 

@@ -94,9 +94,10 @@ fn stopped_at_each_record_it_goes_back_by_itself() {
     let host = Host::new("term");
     with_strace(&host);
     let before = host.state();
-    at_every(&host, "write", "TERM", 2, 3, |host, n| {
+    let writes = at_every(&host, "write", "TERM", 2, 3, |host, n| {
         assert!(!is_open(host), "stopped at record {n}");
         host.clean();
         assert_eq!(host.state(), before, "stopped at record {n}");
     });
+    assert!(writes > 30, "only {writes} records");
 }
