@@ -23,7 +23,7 @@ fn units() {
     service(&machine, "erp-web", "", "");
     service(&machine, "erp-celery-beat", "", "");
     service(&machine, "erp-masked", "", "");
-    service(&machine, "erp-bad", "", "ExecStart=relative");
+    service(&machine, "erp-bad", "", "Type=dbus");
     service(&machine, "erp-db", "PartOf=erp-data.service", "");
     service(&machine, "erp-data", "", "Type=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true");
     machine.sh("systemctl daemon-reload; systemctl start erp-web erp-masked erp-data erp-db\n\

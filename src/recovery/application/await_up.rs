@@ -149,36 +149,35 @@ pub(super) async fn service(docker: &Docker, name: &str, failed_before: usize) -
     }
 }
 
-/// Whether everything that was started goes on running.
-///
-/// # Errors
-/// With the first that does not.
-pub(super) async fn steady(items: &[&Item], docker: Option<&Docker>, since: Timestamp) -> Result<()> {
-    if items.is_empty() {
-        return Ok(());
+/// Whether each of those that were started goes on running.
+pub(super) async fn steady(items: &[&Item], docker: Option<&Docker>, since: Timestamp) -> Vec<Result<()>> {
+    if !items.is_empty() {
+        tokio::time::sleep(STEADY).await;
     }
-    tokio::time::sleep(STEADY).await;
-    for item in items {
-        match (&item.who, docker) {
-            (Who::Unit(u), _) => {
-                unit(&u.name, since).await?;
-                let restarts = systemd::look(&u.name).await?.restarts;
-                if restarts > 0 {
-                    let why = format!("it ended and was started again, {restarts} times by now");
-                    return Err(Trouble::of_unit(&u.name, since).await.error(&why));
-                }
+    futures::future::join_all(items.iter().map(|item| goes_on(item, docker, since))).await
+}
+
+async fn goes_on(item: &Item, docker: Option<&Docker>, since: Timestamp) -> Result<()> {
+    let again = |times: &dyn std::fmt::Display| format!("it ended and was started again, {times} times by now");
+    match (&item.who, docker) {
+        (Who::Unit(u), _) => {
+            unit(&u.name, since).await?;
+            match systemd::look(&u.name).await?.restarts {
+                0 => Ok(()),
+                n => Err(Trouble::of_unit(&u.name, since).await.error(&again(&n))),
             }
-            (Who::Container(c), Some(docker)) => {
-                container(docker, &c.name).await?;
-                let restarts = docker.container(&c.name).await?.map_or(0, |c| c.restarts);
-                if restarts > 0 {
-                    let why = format!("it ended and was started again, {restarts} times by now");
-                    return Err(Trouble::of_container(docker, &c.name).await.error(&why));
-                }
-            }
-            (Who::Service(s), Some(docker)) => service(docker, &s.name, usize::MAX - FAILURES).await?,
-            (_, None) => {}
         }
+        (Who::Container(c), Some(docker)) => {
+            container(docker, &c.name).await?;
+            match docker.container(&c.name).await?.map_or(0, |c| c.restarts) {
+                0 => Ok(()),
+                n => Err(Trouble::of_container(docker, &c.name).await.error(&again(&n))),
+            }
+        }
+        (Who::Service(s), Some(docker)) => {
+            let failed = failures(docker, &s.name).await?;
+            service(docker, &s.name, failed).await
+        }
+        (_, None) => Ok(()),
     }
-    Ok(())
 }

@@ -37,8 +37,11 @@ fn how(item: &Item, why: Why) -> Option<How> {
             (Was::Running, _) => Some(How::Must),
             (Was::Job, _) | (Was::Looping, Why::AsItWas) => Some(How::Begin),
             (Was::Looping, Why::Restored) => Some(How::Try),
-            (Was::Failed, Why::Restored) if item.why.is_none() => Some(How::Try),
-            (Was::Failed | Was::Idle, _) => None,
+            (Was::Failed, _) if item.why.is_some() => None,
+            (Was::Failed, Why::Restored) => Some(How::Try),
+            // With the old data it fails again: a later restore has to see that it had failed.
+            (Was::Failed, Why::AsItWas) => Some(How::Begin),
+            (Was::Idle, _) => None,
         },
         (Who::Container(c), why) => match (c.state.as_str(), why) {
             ("running" | "paused", _) => Some(How::Must),
@@ -66,13 +69,13 @@ pub(super) async fn start(items: &[&Item], why: Why, monitor: &dyn Monitor) -> R
     let started: Vec<&Item> = items.iter().copied().filter(|item| how(item, why).is_some()).collect();
     hold::take_units(&started).await?;
     let mut wrong: Vec<Error> = Vec::new();
-    let mut steady: Vec<&Item> = Vec::new();
+    let mut up: Vec<&Item> = Vec::new();
     for wave in waves(&started, |item| item.start) {
         let each = wave.iter().map(|item| one(item, why, docker.as_ref(), since));
         for (item, result) in wave.iter().zip(futures::future::join_all(each).await) {
             match (how(item, why), result) {
-                (Some(How::Must), Ok(())) => steady.push(item),
-                (_, Ok(())) => {}
+                (Some(How::Begin), Ok(())) => {}
+                (_, Ok(())) => up.push(item),
                 (Some(How::Must), Err(e)) => wrong.push(e),
                 (_, Err(e)) => tell(item, &e, monitor),
             }
@@ -81,11 +84,15 @@ pub(super) async fn start(items: &[&Item], why: Why, monitor: &dyn Monitor) -> R
             return all(wrong);
         }
     }
-    if let Err(e) = await_up::steady(&steady, docker.as_ref(), since).await {
-        wrong.push(e);
-        if why == Why::Restored {
-            return all(wrong);
+    for (item, result) in up.iter().zip(await_up::steady(&up, docker.as_ref(), since).await) {
+        match (how(item, why), result) {
+            (_, Ok(())) => {}
+            (Some(How::Must), Err(e)) => wrong.push(e),
+            (_, Err(e)) => tell(item, &e, monitor),
         }
+    }
+    if why == Why::Restored && !wrong.is_empty() {
+        return all(wrong);
     }
     wrong.extend(hold::take(items, monitor).await.err());
     all(wrong)
@@ -120,6 +127,13 @@ async fn one(item: &Item, why: Why, docker: Option<&Docker>, since: Timestamp) -
             if !unit.exists() {
                 return Err(gone(item, "It has no unit file any more; bring it back, then start it."));
             }
+            if u.was == Was::Failed && unit.active == "failed" && why == Why::AsItWas {
+                return Ok(());
+            }
+            // A start of one that runs would start whatever it wants, also what did not run.
+            if unit.active == "active" {
+                return Ok(());
+            }
             if !wait {
                 return systemd::begin(&unit).await;
             }
@@ -133,6 +147,7 @@ async fn one(item: &Item, why: Why, docker: Option<&Docker>, since: Timestamp) -
                 await_up::healthy(docker, project, &c.after_healthy).await?;
             }
             let there = docker.set_restart(&c.name, &c.restart).await?;
+            docker.unpause(&c.name).await?;
             let started = if there { docker.start(&c.name).await } else { Ok(false) };
             match started {
                 Ok(true) => {}
@@ -171,7 +186,7 @@ fn gone(item: &Item, hint: &str) -> Error {
 
 /// The commands that start everything that ran, as it was.
 pub(super) fn by_hand(snapshot: &Snapshot) -> Vec<String> {
-    let items: Vec<&Item> = snapshot.items.iter().filter(|i| how(i, Why::AsItWas).is_some()).collect();
+    let items: Vec<&Item> = snapshot.items.iter().filter(|i| i.who.was_up()).collect();
     // Held, it would not start.
     let mut lines =
         hold::by_hand(&Snapshot { items: items.iter().map(|i| (*i).clone()).collect(), ..Snapshot::default() });
