@@ -31,6 +31,8 @@ pub struct Drive {
     pub go: String,
     /// A folder for the journal and the gates.
     pub folder: PathBuf,
+    /// Between hold and stop.
+    pub held: Gate,
     /// Between stop and start.
     pub swap: Gate,
     /// Between start and the late start.
@@ -67,7 +69,13 @@ impl Drive {
     /// The same restore, gone on with otherwise.
     pub fn then(&self, go: &str) -> Self {
         let open = |gate: &Gate| Gate { waits: false, ..gate.clone() };
-        Drive { go: go.into(), swap: open(&self.swap), check: open(&self.check), ..self.clone() }
+        Drive {
+            go: go.into(),
+            held: open(&self.held),
+            swap: open(&self.swap),
+            check: open(&self.check),
+            ..self.clone()
+        }
     }
 
     /// In a machine.
@@ -250,6 +258,7 @@ fn steps(drive: &Drive) -> Vec<Box<dyn Step>> {
     let a = &drive.application;
     let steps = vec![
         a.hold(monitor.clone()),
+        gate("held", &drive.held),
         a.stop(monitor.clone()),
         gate("swap", &drive.swap),
         a.start(monitor.clone()),

@@ -51,3 +51,18 @@ fn the_restore_is_finished_after_the_boot() {
         assert_eq!(states(&machine), before);
     }
 }
+
+#[test]
+fn what_was_held_and_not_yet_stopped_runs_again_after_the_boot() {
+    let mut machine = application();
+    let before = states(&machine);
+    let drive = Drive { held: waits(), ..drive() };
+    drive.within(&machine).until("WAITING at held");
+    assert_eq!(machine.try_run(&["systemctl", "is-active", "erp-web"]).code, 0, "a hold stops nothing");
+    machine.cut_power();
+    machine.start();
+    assert_eq!(machine.try_run(&["systemctl", "is-active", "erp-web"]).out.trim(), "inactive");
+    drive.then("unwind").within(&machine).says(&["UNWOUND"]);
+    machine.until("systemctl is-failed --quiet erp-broken");
+    assert_eq!(states(&machine), before);
+}
