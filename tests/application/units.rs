@@ -25,8 +25,10 @@ pub fn order(machine: &Machine) -> String {
 
 /// How every unit of the application is. A timer runs or waits, which is the same here.
 pub fn states(machine: &Machine) -> String {
-    machine.sh("cd /etc/systemd/system; for u in erp-*.*; do [ $u = erp-tick.service ] || echo $(systemctl show \
-         --property=Id,ActiveState,SubState,UnitFileState,NeedDaemonReload,DropInPaths $u); done")
+    let shown = machine
+        .sh("cd /etc/systemd/system; for u in erp-*.*; do [ $u = erp-tick.service ] || echo $(systemctl show \
+         --property=Id,ActiveState,SubState,UnitFileState,NeedDaemonReload,DropInPaths $u); done");
+    shown.replace("timer ActiveState=active SubState=running", "timer ActiveState=active SubState=waiting")
 }
 
 /// An application: a site with a socket, a companion and a timer, a scheduler, a worker, one that is enabled and does not

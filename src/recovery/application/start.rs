@@ -129,7 +129,7 @@ async fn one(item: &Item, why: Why, docker: Option<&Docker>, since: Timestamp) -
     match (&item.who, docker) {
         (Who::Unit(u), _) => unit(item, u, wait, since).await,
         (Who::Container(c), Some(docker)) => container(item, c, wait, docker).await,
-        (Who::Service(s), Some(docker)) => service(item, s, wait, docker).await,
+        (Who::Service(s), Some(docker)) => service(item, s, wait, docker, since).await,
         (_, None) => Err(Error::new(Kind::Internal, "Docker was not connected to")),
     }
 }
@@ -181,12 +181,11 @@ async fn container(item: &Item, before: &ContainerBefore, wait: bool, docker: &D
     Ok(true)
 }
 
-async fn service(item: &Item, before: &ServiceBefore, wait: bool, docker: &Docker) -> Result<bool> {
+async fn service(item: &Item, before: &ServiceBefore, wait: bool, docker: &Docker, since: Timestamp) -> Result<bool> {
     let name = &before.name;
     let Some(now) = docker.service(name).await? else {
         return Err(gone(item, "Something removed it; deploy it again."));
     };
-    let failed = await_up::failures(docker, name).await?;
     match (before.replicas, now.mode) {
         (Some(n), Mode::Replicated(0)) => drop(docker.set_replicas(name, n).await?),
         // Whoever has scaled it to something else meanwhile knows better.
@@ -194,7 +193,7 @@ async fn service(item: &Item, before: &ServiceBefore, wait: bool, docker: &Docke
         (None, _) => drop(docker.banish(name, false).await?),
     }
     if wait {
-        await_up::service(docker, name, failed).await?;
+        await_up::service(docker, name, since).await?;
     }
     Ok(now.banished || now.mode == Mode::Replicated(0))
 }
