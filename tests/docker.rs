@@ -11,6 +11,7 @@ mod quiesce;
 #[path = "docker/restore.rs"]
 mod restore;
 #[path = "docker/stage.rs"]
+#[allow(dead_code)]
 mod stage;
 #[path = "docker/volume.rs"]
 mod volume;

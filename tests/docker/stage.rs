@@ -195,6 +195,27 @@ impl Daemon {
         }
     }
 
+    /// As at a reboot: it stops its containers and comes again.
+    pub fn restart(&mut self) {
+        self.stop();
+        self.again();
+    }
+
+    /// It stops its containers and ends.
+    pub fn stop(&mut self) {
+        // One that has ended has a number no more.
+        if let Ok(None) = self.child.try_wait() {
+            let _ = Command::new("kill").arg(self.child.id().to_string()).status();
+            let _ = self.child.wait();
+        }
+    }
+
+    /// It comes again.
+    pub fn again(&mut self) {
+        self.child = Self::spawn(self.dir.path());
+        self.wait();
+    }
+
     pub fn socket(&self) -> PathBuf {
         self.dir.path().join("sock")
     }
@@ -206,9 +227,7 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // It stops its containers and its containerd.
-        let _ = Command::new("kill").arg(self.child.id().to_string()).status();
-        let _ = self.child.wait();
+        self.stop();
         // What is still mounted below would keep the directory.
         let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
         let below = self.dir.path().display().to_string();

@@ -108,12 +108,16 @@ impl Machine {
     /// The command that keeps it on. It is in a control group of its own: two machines would meet in one.
     fn nspawn(&self) -> Command {
         let log = std::fs::File::options().create(true).append(true).open(self.dir.path().join("log")).unwrap();
-        let group = self.group();
-        std::fs::create_dir_all(&group).unwrap();
+        let groups = self.groups();
+        groups.iter().for_each(|group| std::fs::create_dir_all(group).unwrap());
+        let (first, last) = (groups.first().unwrap(), groups.last().unwrap());
         let mut command = Command::new("sh");
         command
-            .args(["-c", "echo $$ > \"$0/cgroup.procs\" && exec systemd-nspawn \"$@\""])
-            .arg(&group)
+            .args([
+                "-c",
+                "echo $$ > \"$0/cgroup.procs\"; echo $$ > \"$1/cgroup.procs\"; shift; exec systemd-nspawn \"$@\"",
+            ])
+            .args([first, last])
             .arg(format!("--machine={}", self.name))
             .arg(format!("--directory={}", self.dir.path().join("root").display()))
             .arg(format!("--bind={}:/var/lib/docker", self.dir.path().join("docker").display()))
@@ -129,10 +133,14 @@ impl Machine {
         command
     }
 
-    fn group(&self) -> PathBuf {
-        let of_systemd = Path::new("/sys/fs/cgroup/systemd");
-        let above = if of_systemd.is_dir() { of_systemd } else { Path::new("/sys/fs/cgroup") };
-        above.join(&self.name)
+    /// One, or one of each version where both are there.
+    fn groups(&self) -> Vec<PathBuf> {
+        let above = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup/systemd"].map(Path::new);
+        let mut above: Vec<&Path> = above.into_iter().filter(|dir| dir.is_dir()).collect();
+        if above.is_empty() {
+            above.push(Path::new("/sys/fs/cgroup"));
+        }
+        above.into_iter().map(|dir| dir.join(&self.name)).collect()
     }
 
     fn log(&self) -> String {
@@ -211,7 +219,7 @@ impl Drop for Machine {
     fn drop(&mut self) {
         self.cut_power();
         let _ = Command::new("umount").arg("-l").arg(self.dir.path().join("root")).status();
-        remove_groups(&self.group());
+        self.groups().iter().for_each(|group| remove_groups(group));
     }
 }
 

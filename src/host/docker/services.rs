@@ -60,6 +60,8 @@ pub struct Task {
     pub desired: String,
     /// Whether it has ended for good.
     pub ended: bool,
+    /// When it came into this state, by its node's clock.
+    pub since: Option<jiff::Timestamp>,
     /// Why it failed.
     pub error: String,
     /// The node's id.
@@ -220,6 +222,7 @@ impl Docker {
                     state: status.state.map(|s| s.to_string()).unwrap_or_default(),
                     desired: t.desired_state.map(|s| s.to_string()).unwrap_or_default(),
                     ended,
+                    since: status.timestamp.and_then(|t| t.to_string().parse().ok()),
                     error: status.err.unwrap_or_default(),
                     node: t.node_id.unwrap_or_default(),
                     container: status.container_status.and_then(|c| c.container_id).filter(|c| !c.is_empty()),

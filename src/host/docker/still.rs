@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 /// How long the tasks of a service may take to end or to come up.
 const TASKS: Duration = Duration::from_secs(120);
+/// How long the daemon may take to learn that a container has ended.
+const ENDING: Duration = Duration::from_secs(10);
 /// A pause between two looks.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -126,11 +128,18 @@ impl Docker {
             _ => RestartPolicyNameEnum::NO,
         };
         let policy = RestartPolicy { name: Some(name), maximum_retry_count: tries.parse().ok() };
-        let body = ContainerUpdateBody { restart_policy: Some(policy), ..ContainerUpdateBody::default() };
-        match self.api.update_container(checked(container)?, body).await {
-            Ok(()) => Ok(true),
-            Err(e) if is_status(&e, 404) => Ok(false),
-            Err(e) => Err(failed(what)(e)),
+        let started = Instant::now();
+        loop {
+            let body = ContainerUpdateBody { restart_policy: Some(policy.clone()), ..ContainerUpdateBody::default() };
+            match self.api.update_container(checked(container)?, body).await {
+                Ok(()) => return Ok(true),
+                Err(e) if is_status(&e, 404) => return Ok(false),
+                // It has just ended, and the daemon does not know yet.
+                Err(e) if e.to_string().contains("stopped container") && started.elapsed() < ENDING => {
+                    tokio::time::sleep(LOOK).await;
+                }
+                Err(e) => return Err(failed(what)(e)),
+            }
         }
     }
 }

@@ -4,7 +4,7 @@ use super::snapshot::{Item, Who};
 use crate::error::{Error, Kind, Result};
 use crate::host::docker::Docker;
 use crate::host::docker::find::{COMPOSE_PROJECT, COMPOSE_SERVICE};
-use crate::host::docker::services::Mode;
+use crate::host::docker::services::{Mode, Task};
 use crate::host::systemd::{self, journal};
 use jiff::Timestamp;
 use std::time::{Duration, Instant};
@@ -109,14 +109,14 @@ pub(super) async fn healthy(docker: &Docker, project: &str, services: &[String])
     Ok(())
 }
 
-/// How many tasks of a service have failed, of those that its swarm remembers.
-pub(super) async fn failures(docker: &Docker, service: &str) -> Result<usize> {
-    let tasks = docker.tasks(service).await?;
-    Ok(tasks.iter().filter(|t| matches!(t.state.as_str(), "failed" | "rejected")).count())
+/// How many of these tasks have failed since a time.
+fn failed(tasks: &[Task], since: Timestamp) -> usize {
+    let bad = |t: &&Task| matches!(t.state.as_str(), "failed" | "rejected") && t.since.is_some_and(|at| at >= since);
+    tasks.iter().filter(bad).count()
 }
 
 /// A service after it was scaled: all tasks that it is to have run.
-pub(super) async fn service(docker: &Docker, name: &str, failed_before: usize) -> Result<()> {
+pub(super) async fn service(docker: &Docker, name: &str, since: Timestamp) -> Result<()> {
     let started = Instant::now();
     loop {
         let Some(service) = docker.service(name).await? else {
@@ -132,8 +132,7 @@ pub(super) async fn service(docker: &Docker, name: &str, failed_before: usize) -
         if enough && running == wanted {
             return Ok(());
         }
-        let failed = tasks.iter().filter(|t| matches!(t.state.as_str(), "failed" | "rejected")).count();
-        if failed >= failed_before + FAILURES || started.elapsed() > HEALTH {
+        if failed(&tasks, since) >= FAILURES || started.elapsed() > HEALTH {
             let last = tasks.iter().rev().find(|t| !t.error.is_empty());
             let error = last.map_or("no task of it failed, and none can be placed".to_owned(), |t| t.error.clone());
             let container = tasks.iter().rev().find_map(|t| t.container.clone());
@@ -149,36 +148,43 @@ pub(super) async fn service(docker: &Docker, name: &str, failed_before: usize) -
     }
 }
 
-/// Whether everything that was started goes on running.
-///
-/// # Errors
-/// With the first that does not.
-pub(super) async fn steady(items: &[&Item], docker: Option<&Docker>, since: Timestamp) -> Result<()> {
-    if items.is_empty() {
-        return Ok(());
+/// Whether each of those that were started goes on running.
+pub(super) async fn steady(items: &[&Item], docker: Option<&Docker>, since: Timestamp) -> Vec<Result<()>> {
+    if !items.is_empty() {
+        tokio::time::sleep(STEADY).await;
     }
-    tokio::time::sleep(STEADY).await;
-    for item in items {
-        match (&item.who, docker) {
-            (Who::Unit(u), _) => {
-                unit(&u.name, since).await?;
-                let restarts = systemd::look(&u.name).await?.restarts;
-                if restarts > 0 {
-                    let why = format!("it ended and was started again, {restarts} times by now");
-                    return Err(Trouble::of_unit(&u.name, since).await.error(&why));
-                }
+    futures::future::join_all(items.iter().map(|item| goes_on(item, docker, since))).await
+}
+
+async fn goes_on(item: &Item, docker: Option<&Docker>, since: Timestamp) -> Result<()> {
+    let again = |times: &dyn std::fmt::Display| format!("it ended and was started again, {times} times by now");
+    match (&item.who, docker) {
+        (Who::Unit(u), _) => {
+            unit(&u.name, since).await?;
+            match systemd::look(&u.name).await?.restarts {
+                0 => Ok(()),
+                n => Err(Trouble::of_unit(&u.name, since).await.error(&again(&n))),
             }
-            (Who::Container(c), Some(docker)) => {
-                container(docker, &c.name).await?;
-                let restarts = docker.container(&c.name).await?.map_or(0, |c| c.restarts);
-                if restarts > 0 {
-                    let why = format!("it ended and was started again, {restarts} times by now");
-                    return Err(Trouble::of_container(docker, &c.name).await.error(&why));
-                }
-            }
-            (Who::Service(s), Some(docker)) => service(docker, &s.name, usize::MAX - FAILURES).await?,
-            (_, None) => {}
         }
+        (Who::Container(c), Some(docker)) => {
+            container(docker, &c.name).await?;
+            match docker.container(&c.name).await?.map_or(0, |c| c.restarts) {
+                0 => Ok(()),
+                n => Err(Trouble::of_container(docker, &c.name).await.error(&again(&n))),
+            }
+        }
+        // Tasks may fail once, for want of another service, and be made anew; then it takes longer to believe.
+        (Who::Service(s), Some(docker)) => loop {
+            service(docker, &s.name, since).await?;
+            let before = failed(&docker.tasks(&s.name).await?, since);
+            if before == 0 {
+                return Ok(());
+            }
+            tokio::time::sleep(3 * STEADY).await;
+            if failed(&docker.tasks(&s.name).await?, since) == before {
+                return service(docker, &s.name, since).await;
+            }
+        },
+        (_, None) => Ok(()),
     }
-    Ok(())
 }

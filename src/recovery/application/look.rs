@@ -7,6 +7,7 @@ use super::units::Families;
 use crate::config::target::Target;
 use crate::error::{Error, Kind, Result};
 use crate::host::docker::Docker;
+use crate::host::systemd;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -36,7 +37,7 @@ type Waves = Vec<Vec<Found>>;
 /// # Errors
 /// [`Kind::Refused`] with all that is wrong.
 pub(super) async fn look(application: &Application, patience: Duration) -> Result<Snapshot> {
-    let spare: BTreeSet<String> = application.spare.iter().map(|s| normal(s)).collect();
+    let spare = spare(application).await?;
     let mut families = Families { spare: &spare, spared: BTreeSet::new() };
     let mut contained = None;
     let mut meant: BTreeMap<&Target, Waves> = BTreeMap::new();
@@ -70,6 +71,20 @@ pub(super) async fn look(application: &Application, patience: Duration) -> Resul
     let mut spared = families.spared;
     spared.extend(contained.into_iter().flat_map(|c| c.spared));
     Ok(Snapshot { items: arrange(application, &meant), spared })
+}
+
+/// What is never stopped. Units go by their own names here, whatever alias they were given.
+async fn spare(application: &Application) -> Result<BTreeSet<String>> {
+    let units = application.targets().any(|t| matches!(t, Target::Unit(_)));
+    let mut spare = BTreeSet::new();
+    for one in application.spare.iter().map(|s| normal(s)) {
+        if let Some(name) = one.strip_prefix("unit:").filter(|_| units) {
+            let unit = systemd::look(name).await.map_err(|e| e.kind(Kind::Refused))?;
+            spare.insert(format!("unit:{}", unit.name));
+        }
+        spare.insert(one);
+    }
+    Ok(spare)
 }
 
 /// One error of several.

@@ -2,10 +2,11 @@
 
 use super::await_up::{self, Trouble};
 use super::hold::{self, docker, quoted};
-use super::snapshot::{Item, Snapshot, UnitBefore, Was, Who};
+use super::snapshot::{ContainerBefore, Item, ServiceBefore, Snapshot, UnitBefore, Was, Who};
 use super::stop::waves;
 use crate::error::{Error, Kind, Result};
 use crate::host::docker::Docker;
+use crate::host::docker::services::Mode;
 use crate::host::systemd;
 use crate::telemetry::monitor::{Event, Monitor};
 use jiff::Timestamp;
@@ -17,6 +18,8 @@ pub(super) enum Why {
     Restored,
     /// Since the restore is taken back. Everything becomes what it was.
     AsItWas,
+    /// Since it is over, taken back or never begun: what was held may be down by a reboot meanwhile.
+    Over,
 }
 
 /// How something is started.
@@ -32,25 +35,29 @@ enum How {
 
 /// How an item is started; not at all when it did not run.
 fn how(item: &Item, why: Why) -> Option<How> {
-    match (&item.who, why) {
-        (Who::Unit(UnitBefore { was, .. }), _) => match (was, why) {
+    match &item.who {
+        Who::Unit(UnitBefore { was, .. }) => match (was, why) {
             (Was::Running, _) => Some(How::Must),
-            (Was::Job, _) | (Was::Looping, Why::AsItWas) => Some(How::Begin),
+            // Once is enough.
+            (Was::Job | Was::Failed, Why::Over) | (Was::Idle, _) => None,
+            (Was::Job, _) | (Was::Looping, Why::AsItWas | Why::Over) => Some(How::Begin),
             (Was::Looping, Why::Restored) => Some(How::Try),
-            (Was::Failed, Why::Restored) if item.why.is_none() => Some(How::Try),
-            (Was::Failed | Was::Idle, _) => None,
+            (Was::Failed, _) if item.why.is_some() => None,
+            (Was::Failed, Why::Restored) => Some(How::Try),
+            // With the old data it fails again: a later restore has to see that it had failed.
+            (Was::Failed, Why::AsItWas) => Some(How::Begin),
         },
-        (Who::Container(c), why) => match (c.state.as_str(), why) {
+        Who::Container(c) => match (c.state.as_str(), why) {
             ("running" | "paused", _) => Some(How::Must),
             ("restarting", Why::Restored) => Some(How::Try),
-            ("restarting", Why::AsItWas) => Some(How::Begin),
+            ("restarting", _) => Some(How::Begin),
             _ => None,
         },
-        (Who::Service(s), _) if s.replicas == Some(0) => None,
+        Who::Service(s) if s.replicas == Some(0) => None,
         // With no task running before there may be no node for it, or it fails all the time.
-        (Who::Service(s), Why::AsItWas) if s.running == 0 => Some(How::Begin),
-        (Who::Service(s), Why::Restored) if s.running == 0 => Some(How::Try),
-        (Who::Service(_), _) => Some(How::Must),
+        Who::Service(s) if s.running == 0 && why == Why::Restored => Some(How::Try),
+        Who::Service(s) if s.running == 0 => Some(How::Begin),
+        Who::Service(_) => Some(How::Must),
     }
 }
 
@@ -66,13 +73,13 @@ pub(super) async fn start(items: &[&Item], why: Why, monitor: &dyn Monitor) -> R
     let started: Vec<&Item> = items.iter().copied().filter(|item| how(item, why).is_some()).collect();
     hold::take_units(&started).await?;
     let mut wrong: Vec<Error> = Vec::new();
-    let mut steady: Vec<&Item> = Vec::new();
+    let mut up: Vec<&Item> = Vec::new();
     for wave in waves(&started, |item| item.start) {
         let each = wave.iter().map(|item| one(item, why, docker.as_ref(), since));
         for (item, result) in wave.iter().zip(futures::future::join_all(each).await) {
             match (how(item, why), result) {
-                (Some(How::Must), Ok(())) => steady.push(item),
-                (_, Ok(())) => {}
+                (Some(How::Begin), Ok(_)) | (_, Ok(false)) => {}
+                (_, Ok(true)) => up.push(item),
                 (Some(How::Must), Err(e)) => wrong.push(e),
                 (_, Err(e)) => tell(item, &e, monitor),
             }
@@ -81,11 +88,15 @@ pub(super) async fn start(items: &[&Item], why: Why, monitor: &dyn Monitor) -> R
             return all(wrong);
         }
     }
-    if let Err(e) = await_up::steady(&steady, docker.as_ref(), since).await {
-        wrong.push(e);
-        if why == Why::Restored {
-            return all(wrong);
+    for (item, result) in up.iter().zip(await_up::steady(&up, docker.as_ref(), since).await) {
+        match (how(item, why), result) {
+            (_, Ok(())) => {}
+            (Some(How::Must), Err(e)) => wrong.push(e),
+            (_, Err(e)) => tell(item, &e, monitor),
         }
+    }
+    if why == Why::Restored && !wrong.is_empty() {
+        return all(wrong);
     }
     wrong.extend(hold::take(items, monitor).await.err());
     all(wrong)
@@ -112,69 +123,89 @@ pub(super) fn all(mut wrong: Vec<Error>) -> Result<()> {
     }
 }
 
-async fn one(item: &Item, why: Why, docker: Option<&Docker>, since: Timestamp) -> Result<()> {
+/// Gives whether there was anything to do.
+async fn one(item: &Item, why: Why, docker: Option<&Docker>, since: Timestamp) -> Result<bool> {
     let wait = how(item, why) != Some(How::Begin);
     match (&item.who, docker) {
-        (Who::Unit(u), _) => {
-            let unit = systemd::look(&u.name).await?;
-            if !unit.exists() {
-                return Err(gone(item, "It has no unit file any more; bring it back, then start it."));
-            }
-            if !wait {
-                return systemd::begin(&unit).await;
-            }
-            if let Err(e) = systemd::start(&unit).await {
-                return Err(Trouble::of_unit(&u.name, since).await.told(e));
-            }
-            await_up::unit(&u.name, since).await
-        }
-        (Who::Container(c), Some(docker)) => {
-            if let Some(project) = &c.project {
-                await_up::healthy(docker, project, &c.after_healthy).await?;
-            }
-            let there = docker.set_restart(&c.name, &c.restart).await?;
-            let started = if there { docker.start(&c.name).await } else { Ok(false) };
-            match started {
-                Ok(true) => {}
-                Ok(false) => return Err(gone(item, "Something removed it; make it again (`docker compose up -d`).")),
-                Err(e) => return Err(Trouble::of_container(docker, &c.name).await.told(e)),
-            }
-            if wait {
-                await_up::container(docker, &c.name).await?;
-            }
-            if c.state == "paused" {
-                docker.pause(&c.name).await?;
-            }
-            Ok(())
-        }
-        (Who::Service(s), Some(docker)) => {
-            let Some(now) = docker.service(&s.name).await? else {
-                return Err(gone(item, "Something removed it; deploy it again."));
-            };
-            let failures = await_up::failures(docker, &s.name).await?;
-            match s.replicas {
-                // Whoever has scaled it to something else meanwhile knows better.
-                Some(n) if docker.replicas(&s.name).await? == Some(0) => drop(docker.set_replicas(&s.name, n).await?),
-                Some(_) => {}
-                None if now.banished => drop(docker.banish(&s.name, false).await?),
-                None => {}
-            }
-            if wait { await_up::service(docker, &s.name, failures).await } else { Ok(()) }
-        }
+        (Who::Unit(u), _) => unit(item, u, wait, since).await,
+        (Who::Container(c), Some(docker)) => container(item, c, wait, docker).await,
+        (Who::Service(s), Some(docker)) => service(item, s, wait, docker, since).await,
         (_, None) => Err(Error::new(Kind::Internal, "Docker was not connected to")),
     }
+}
+
+async fn unit(item: &Item, before: &UnitBefore, wait: bool, since: Timestamp) -> Result<bool> {
+    let unit = systemd::look(&before.name).await?;
+    if !unit.exists() {
+        return Err(gone(item, "It has no unit file any more; bring it back, then start it."));
+    }
+    // A start of one that runs would start whatever it wants, also what did not run.
+    let runs = unit.active == "active";
+    if runs || !wait && before.was == Was::Failed && unit.active == "failed" {
+        return Ok(false);
+    }
+    if !wait {
+        return systemd::begin(&unit).await.map(|()| true);
+    }
+    if let Err(e) = systemd::start(&unit).await {
+        return Err(Trouble::of_unit(&before.name, since).await.told(e));
+    }
+    await_up::unit(&before.name, since).await.map(|()| true)
+}
+
+async fn container(item: &Item, before: &ContainerBefore, wait: bool, docker: &Docker) -> Result<bool> {
+    let name = &before.name;
+    let missing = || gone(item, "Something removed it; make it again (`docker compose up -d`).");
+    let now = docker.container(name).await?.ok_or_else(missing)?;
+    if !docker.set_restart(name, &before.restart).await? {
+        return Err(missing());
+    }
+    if now.state == before.state && now.state != "restarting" {
+        return Ok(false);
+    }
+    if let Some(project) = &before.project {
+        await_up::healthy(docker, project, &before.after_healthy).await?;
+    }
+    docker.unpause(name).await?;
+    match docker.start(name).await {
+        Ok(true) => {}
+        Ok(false) => return Err(missing()),
+        Err(e) => return Err(Trouble::of_container(docker, name).await.told(e)),
+    }
+    if wait {
+        await_up::container(docker, name).await?;
+    }
+    if before.state == "paused" {
+        docker.pause(name).await?;
+    }
+    Ok(true)
+}
+
+async fn service(item: &Item, before: &ServiceBefore, wait: bool, docker: &Docker, since: Timestamp) -> Result<bool> {
+    let name = &before.name;
+    let Some(now) = docker.service(name).await? else {
+        return Err(gone(item, "Something removed it; deploy it again."));
+    };
+    match (before.replicas, now.mode) {
+        (Some(n), Mode::Replicated(0)) => drop(docker.set_replicas(name, n).await?),
+        // Whoever has scaled it to something else meanwhile knows better.
+        (Some(_), _) => {}
+        (None, _) => drop(docker.banish(name, false).await?),
+    }
+    if wait {
+        await_up::service(docker, name, since).await?;
+    }
+    Ok(now.banished || now.mode == Mode::Replicated(0))
 }
 
 fn gone(item: &Item, hint: &str) -> Error {
     Error::new(Kind::Restore, format!("{} is gone and cannot be started", item.who.label())).hint(hint)
 }
 
-/// The commands that start everything that ran, as it was.
+/// The commands that release everything, and start what ran as it was.
 pub(super) fn by_hand(snapshot: &Snapshot) -> Vec<String> {
-    let items: Vec<&Item> = snapshot.items.iter().filter(|i| how(i, Why::AsItWas).is_some()).collect();
-    // Held, it would not start.
-    let mut lines =
-        hold::by_hand(&Snapshot { items: items.iter().map(|i| (*i).clone()).collect(), ..Snapshot::default() });
+    let mut lines = hold::by_hand(snapshot);
+    let items: Vec<&Item> = snapshot.items.iter().filter(|i| i.who.was_up()).collect();
     for item in waves(&items, |item| item.start).iter().flatten() {
         match &item.who {
             Who::Unit(u) if u.name.ends_with(".target") => {

@@ -37,11 +37,12 @@ impl Step for Hold {
 
     async fn undo(&self, note: &Note) -> Result<()> {
         let snapshot = Snapshot::from_note(note)?;
-        hold::take(&snapshot.items.iter().collect::<Vec<_>>(), &*self.monitor).await
+        // When the power failed before the stop, the hold alone kept everything down.
+        start::start(&snapshot.items.iter().collect::<Vec<_>>(), Why::Over, &*self.monitor).await
     }
 
     fn by_hand(&self, note: &Note) -> Vec<String> {
-        Snapshot::from_note(note).map(|s| hold::by_hand(&s)).unwrap_or_default()
+        Snapshot::from_note(note).map(|s| start::by_hand(&s)).unwrap_or_default()
     }
 }
 
@@ -71,8 +72,9 @@ impl Step for Stop {
         start::start(&snapshot.items.iter().collect::<Vec<_>>(), Why::AsItWas, &*self.monitor).await
     }
 
-    fn by_hand(&self, note: &Note) -> Vec<String> {
-        Snapshot::from_note(note).map(|s| start::by_hand(&s)).unwrap_or_default()
+    fn by_hand(&self, _: &Note) -> Vec<String> {
+        // What is held is started by the commands of the hold.
+        Vec::new()
     }
 }
 
