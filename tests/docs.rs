@@ -127,8 +127,17 @@ fn keys() -> BTreeSet<String> {
 #[test]
 fn every_configuration_key_is_described_and_in_the_sample() {
     let keys = keys();
-    for known in ["host", "state_dir", "url", "identity_file", "one_file_system", "count_rows_up_to", "keep", "within", "retry_after"]
-    {
+    for known in [
+        "host",
+        "state_dir",
+        "url",
+        "identity_file",
+        "one_file_system",
+        "count_rows_up_to",
+        "keep",
+        "within",
+        "retry_after",
+    ] {
         assert!(keys.contains(known), "{known} was not found: the search is broken");
     }
     let described = read("docs/configuration.md");

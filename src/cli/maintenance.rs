@@ -58,7 +58,11 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         What::Status => status(context, &maintenance.status().await?),
         What::Install { print: true } => {
             let line = maintenance.include_line().await?;
-            if context.global.json { json(&serde_json::json!({ "include": line }))? } else { say(&line)? }
+            if context.global.json {
+                json(&serde_json::json!({ "include": line }))?
+            } else {
+                say(&line)?
+            }
             Ok(ExitCode::SUCCESS)
         }
         What::Install { print: false } => {

@@ -116,7 +116,11 @@ impl Settings {
             Err(Error::new(Kind::Config, format!("`maintenance.{key}` cannot be used")).because(why).hint(hint))
         };
         if self.command.is_empty() {
-            return bad("command", "it is empty".into(), "Write [\"nginx\"], with arguments behind it if it needs some.");
+            return bad(
+                "command",
+                "it is empty".into(),
+                "Write [\"nginx\"], with arguments behind it if it needs some.",
+            );
         }
         for prefix in &self.allow {
             let plain = |c: char| c.is_ascii_alphanumeric() || "/._~-+@:".contains(c);
@@ -156,7 +160,11 @@ mod tests {
 
     #[test]
     fn what_is_written_comes_back_and_defaults_hold() {
-        let all = Settings { r#where: Where::Service("shop_nginx".into()), drain: Duration::from_secs(90), ..Settings::default() };
+        let all = Settings {
+            r#where: Where::Service("shop_nginx".into()),
+            drain: Duration::from_secs(90),
+            ..Settings::default()
+        };
         let json = serde_json::to_value(&all).unwrap();
         assert_eq!((&json["where"]["service"], &json["drain"]), (&"shop_nginx".into(), &"90s".into()));
         assert_eq!(serde_json::from_value::<Settings>(json).unwrap(), all);

@@ -34,9 +34,8 @@ pub fn add(text: &[u8], opened: &[usize], directive: &str, comment: &str) -> Vec
 
 /// The indentation of the next line, or four more than that of the block.
 fn indent(text: &[u8], opened: usize, next: usize) -> Vec<u8> {
-    let blank = |from: usize| -> Vec<u8> {
-        text[from..].iter().copied().take_while(|b| matches!(b, b' ' | b'\t')).collect()
-    };
+    let blank =
+        |from: usize| -> Vec<u8> { text[from..].iter().copied().take_while(|b| matches!(b, b' ' | b'\t')).collect() };
     let line = text[..opened].iter().rposition(|b| *b == b'\n').map_or(0, |n| n + 1);
     let (own, following) = (blank(line), blank(next));
     if following.len() > own.len() { following } else { [&own[..], b"    "].concat() }

@@ -203,9 +203,7 @@ pub fn fits(pattern: &str, path: &str) -> bool {
 fn part_fits(pattern: &[u8], part: &[u8]) -> bool {
     match (pattern.first(), part.first()) {
         (None, None) => true,
-        (Some(b'*'), _) => {
-            part_fits(&pattern[1..], part) || (!part.is_empty() && part_fits(pattern, &part[1..]))
-        }
+        (Some(b'*'), _) => part_fits(&pattern[1..], part) || (!part.is_empty() && part_fits(pattern, &part[1..])),
         (Some(b'?'), Some(_)) => part_fits(&pattern[1..], &part[1..]),
         (Some(b'['), Some(b)) => match class(&pattern[1..], *b) {
             Some((within, length)) => within && part_fits(&pattern[1 + length..], &part[1..]),

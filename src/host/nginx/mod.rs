@@ -126,7 +126,9 @@ impl Nginx {
         };
         if !docker.is_here().await.map_err(refused)? {
             return Err(Error::new(Kind::Refused, format!("{} is on another machine", nginx.label))
-                .because("the Docker daemon is not one of this machine, so the directories of its containers are not either")
+                .because(
+                    "the Docker daemon is not one of this machine, so the directories of its containers are not either",
+                )
                 .hint("Run the agent on the machine of the daemon."));
         }
         let up: Vec<Container> = containers.into_iter().filter(|c| c.state == "running").collect();
@@ -226,8 +228,10 @@ impl Nginx {
         let built = self.in_time(async { self.program(instance, &["-V"]).alone().await?.finish(Kind::Restore).await });
         let built = built.await?.join(" ");
         let built = |name: &str| built.split_whitespace().find_map(|w| w.strip_prefix(name)).map(str::to_owned);
-        let prefix = option("-p").map(str::to_owned).or_else(|| built("--prefix=")).unwrap_or_else(|| "/usr/local/nginx".into());
-        let path = written.map(str::to_owned).or_else(|| built("--pid-path=")).unwrap_or_else(|| "logs/nginx.pid".into());
+        let prefix =
+            option("-p").map(str::to_owned).or_else(|| built("--prefix=")).unwrap_or_else(|| "/usr/local/nginx".into());
+        let path =
+            written.map(str::to_owned).or_else(|| built("--pid-path=")).unwrap_or_else(|| "logs/nginx.pid".into());
         Ok(Path::new(&prefix).join(path))
     }
 

@@ -150,9 +150,8 @@ fn exchange(target: &Target, inside: Option<u32>) -> std::io::Result<Vec<u8>> {
         Some(name) => ("1.1", format!("Host: {name}\r\n")),
         None => ("1.0", String::new()),
     };
-    let request = format!(
-        "GET / HTTP/{version}\r\n{host}User-Agent: backstay\r\nAccept: text/html\r\nConnection: close\r\n\r\n"
-    );
+    let request =
+        format!("GET / HTTP/{version}\r\n{host}User-Agent: backstay\r\nAccept: text/html\r\nConnection: close\r\n\r\n");
     wire.write_all(request.as_bytes())?;
     wire.flush()?;
     let mut head = Vec::new();
@@ -212,7 +211,8 @@ fn handshake(wire: Box<dyn Wire>, name: Option<&str>) -> std::io::Result<Box<dyn
         .configure()?
         .verify_hostname(false)
         .use_server_name_indication(name.is_some_and(|n| n.parse::<std::net::IpAddr>().is_err()));
-    let stream = configuration.connect(name.unwrap_or_default(), wire).map_err(|e| std::io::Error::other(e.to_string()))?;
+    let stream =
+        configuration.connect(name.unwrap_or_default(), wire).map_err(|e| std::io::Error::other(e.to_string()))?;
     Ok(Box::new(stream))
 }
 
@@ -227,9 +227,10 @@ fn understand(head: &[u8]) -> Answer {
             "what answers does not speak HTTP/1".to_owned()
         });
     };
-    let id = lines.take_while(|l| !l.is_empty()).filter_map(|l| l.split_once(':')).find_map(|(name, value)| {
-        name.eq_ignore_ascii_case(HEADER).then(|| value.trim().to_owned())
-    });
+    let id = lines
+        .take_while(|l| !l.is_empty())
+        .filter_map(|l| l.split_once(':'))
+        .find_map(|(name, value)| name.eq_ignore_ascii_case(HEADER).then(|| value.trim().to_owned()));
     match id {
         Some(id) if status == 503 => Answer::Page(id),
         _ => Answer::Other(status),

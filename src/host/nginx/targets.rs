@@ -111,7 +111,8 @@ impl Scope {
             self.servers.push(server.clone());
         }
         if let Some((tls, at)) = probe.and_then(base) {
-            let target = |name: &Option<String>| Target { name: name.clone(), at: at.clone(), tls, proxy_protocol: false };
+            let target =
+                |name: &Option<String>| Target { name: name.clone(), at: at.clone(), tls, proxy_protocol: false };
             self.targets.extend(names.iter().map(target));
             return;
         }
@@ -186,7 +187,8 @@ fn covers(written: &str, name: &str) -> bool {
 
 /// Whether a block may answer for names that are not written anywhere.
 fn takes_others(server: &Server) -> bool {
-    server.listens.iter().any(|l| l.default) || server.names.iter().any(|n| n.is_empty() || n == "_" || n.starts_with('~'))
+    server.listens.iter().any(|l| l.default)
+        || server.names.iter().any(|n| n.is_empty() || n == "_" || n.starts_with('~'))
 }
 
 #[cfg(test)]
@@ -240,8 +242,10 @@ mod tests {
     fn names_choose_the_blocks_that_have_them_or_may() {
         let mut other = server(&["other.example"], &[tcp("*", 80, false)]);
         other.listens[0].default = true;
-        let servers = [server(&["*.example.com"], &[tcp("*", 443, true)]), server(&["~^y"], &[tcp("*", 81, false)]), other];
-        let of = |names: &[&str]| scope(&servers, &names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>(), None, None);
+        let servers =
+            [server(&["*.example.com"], &[tcp("*", 443, true)]), server(&["~^y"], &[tcp("*", 81, false)]), other];
+        let of =
+            |names: &[&str]| scope(&servers, &names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>(), None, None);
         assert_eq!(labels(&of(&["shop.example.com"])), ["https://shop.example.com at 127.0.0.1:443"]);
         assert_eq!(of(&["shop.example.com"]).servers.len(), 1);
         assert_eq!(labels(&of(&["yes"])), ["http://yes at 127.0.0.1:80", "http://yes at 127.0.0.1:81"]);

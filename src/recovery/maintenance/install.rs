@@ -189,17 +189,20 @@ fn unchanged(place: &Path, told: &[u8]) -> Result<Vec<u8>> {
 /// Copies a file to where it can be found by hand.
 fn keep(copies: &Path, edit: &Edit) -> Result<()> {
     let copy = copies.join(edit.path.trim_start_matches('/'));
-    let failed = |e: std::io::Error| Error::io("a file of nginx's configuration cannot be copied", &copy, e).kind(Kind::Restore);
+    let failed =
+        |e: std::io::Error| Error::io("a file of nginx's configuration cannot be copied", &copy, e).kind(Kind::Restore);
     let dir = copy.parent().unwrap_or(copies);
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed)?;
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&copy).map_err(failed)?;
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&copy).map_err(failed)?;
     file.write_all(&edit.before).and_then(|()| file.sync_all()).map_err(failed)
 }
 
 /// Writes a file, with the owner and mode that it has.
 fn write(root: &Root, edit: &Edit, text: &[u8]) -> Result<()> {
-    let failed =
-        |e: std::io::Error| Error::io("a file of nginx's configuration cannot be written", &edit.place, e).kind(Kind::Restore);
+    let failed = |e: std::io::Error| {
+        Error::io("a file of nginx's configuration cannot be written", &edit.place, e).kind(Kind::Restore)
+    };
     // A file that is mounted by itself must stay the same file, or its container goes on with the old one.
     let mounted = root.container.iter().flat_map(|c| &c.mounts).any(|m| Path::new(&m.source) == edit.place);
     if mounted {

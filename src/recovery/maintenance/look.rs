@@ -1,8 +1,8 @@
 //! What is there now: for `backstay maintenance status`.
 
+use super::Maintenance;
 use super::site::{Looked, Site};
 use super::snippet::State;
-use super::Maintenance;
 use crate::error::Result;
 use crate::host::nginx::probe::{self, Asked, Wanted};
 use crate::host::nginx::targets::Skipped;
@@ -77,7 +77,8 @@ impl Maintenance {
         };
         let asked = if running { probe::ask_all(&site.scope.targets, site.nginx.inside()).await } else { Vec::new() };
         let asked = asked.into_iter().map(|a| Answered { good: wanted.is(&a.answer), asked: a }).collect();
-        let included = |s: &crate::host::nginx::servers::Server| Included { server: s.label(), included: s.includes == 1 };
+        let included =
+            |s: &crate::host::nginx::servers::Server| Included { server: s.label(), included: s.includes == 1 };
         Ok(Status {
             nginx: site.nginx.label.clone(),
             down: (!running).then(|| format!("{} does not run", site.nginx.label)),

@@ -25,7 +25,8 @@ pub fn page(file: Option<&Path>, retry_after: u32) -> Result<String> {
     };
     let refused = |what: &str| Error::new(Kind::Refused, what.to_owned()).at(file.display());
     let hint = "Correct `maintenance.page`, or leave it out for the page of Backstay.";
-    let unreadable = |e: std::io::Error| Error::io("the maintenance page cannot be read", file, e).kind(Kind::Refused).hint(hint);
+    let unreadable =
+        |e: std::io::Error| Error::io("the maintenance page cannot be read", file, e).kind(Kind::Refused).hint(hint);
     if std::fs::metadata(file).map_err(unreadable)?.len() > MOST {
         return Err(refused("the maintenance page is too large")
             .because(format!("more than {} KiB", MOST / 1024))

@@ -121,7 +121,9 @@ impl Site {
                 self.snippet.directive()
             )
         };
-        Error::new(Kind::Refused, "server blocks do not include the maintenance snippet").because(lines.join("\n")).hint(hint)
+        Error::new(Kind::Refused, "server blocks do not include the maintenance snippet")
+            .because(lines.join("\n"))
+            .hint(hint)
     }
 
     /// What to do when the snippet lies in what is restored.
@@ -185,9 +187,12 @@ fn locate(settings: &Settings, state_dir: &Path, nginx: &Nginx, dump: &Dump) -> 
                     format!("its configuration is swarm config objects, which cannot change: {}", names.join(", "))
                 }
             };
-            Err(Error::new(Kind::Refused, format!("no directory for the maintenance page is mounted into {}", container.label()))
-                .because(why)
-                .hint(mount(&own)))
+            Err(Error::new(
+                Kind::Refused,
+                format!("no directory for the maintenance page is mounted into {}", container.label()),
+            )
+            .because(why)
+            .hint(mount(&own)))
         }
     }
 }

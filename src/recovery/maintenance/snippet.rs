@@ -190,7 +190,12 @@ fn on(id: &str, settings: &Settings) -> Result<String> {
     let json = serde_json::json!({ "error": "maintenance", "message": "Under maintenance. Please try again later.", "retry_after": retry });
     let bodies = [
         ("page", "text/html; charset=utf-8", sets, format!("\"{parts}\"")),
-        ("text", "text/plain; charset=utf-8", String::new(), "\"Under maintenance. Please try again later.\\n\"".into()),
+        (
+            "text",
+            "text/plain; charset=utf-8",
+            String::new(),
+            "\"Under maintenance. Please try again later.\\n\"".into(),
+        ),
         ("json", "application/json", String::new(), words(&format!("{json}\n")).concat()),
     ];
     for (name, kind, sets, body) in bodies {

@@ -39,7 +39,8 @@ impl Maintenance {
         let inside: Vec<&Server> = lacking.iter().filter(inside).collect();
         for edit in additions(&site, &planned.root, &inside, &planned)? {
             std::fs::write(&edit.place, &edit.after).map_err(|e| {
-                Error::io("a restored file of nginx's configuration cannot be written", &edit.place, e).kind(Kind::Restore)
+                Error::io("a restored file of nginx's configuration cannot be written", &edit.place, e)
+                    .kind(Kind::Restore)
             })?;
         }
         Ok(inside.iter().map(|s| s.label()).collect())

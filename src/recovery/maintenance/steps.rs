@@ -39,8 +39,9 @@ pub struct Prior {
 
 impl Prior {
     fn of(note: &Note) -> Result<Self> {
-        serde_json::from_value(note.clone())
-            .map_err(|e| Error::new(Kind::Internal, "the journal's note about maintenance does not make sense").because(e))
+        serde_json::from_value(note.clone()).map_err(|e| {
+            Error::new(Kind::Internal, "the journal's note about maintenance does not make sense").because(e)
+        })
     }
 
     fn was_on(&self) -> bool {
@@ -53,7 +54,8 @@ impl Prior {
 }
 
 fn note(prior: &Prior) -> Result<Note> {
-    serde_json::to_value(prior).map_err(|e| Error::new(Kind::Internal, "a note about maintenance cannot be written").because(e))
+    serde_json::to_value(prior)
+        .map_err(|e| Error::new(Kind::Internal, "a note about maintenance cannot be written").because(e))
 }
 
 /// The three steps, for a restore of this id.
@@ -217,7 +219,11 @@ impl Maintenance {
 /// A word for a shell.
 fn quoted(word: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._-:=@,+".contains(&b);
-    if !word.is_empty() && word.bytes().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+    if !word.is_empty() && word.bytes().all(plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
 }
 
 #[cfg(test)]
