@@ -123,7 +123,7 @@ fn what_is_configured_wrong_is_said_with_its_key() {
     configure(&web, "");
     m(&[]).code(3).says(&["no maintenance is configured", "docs/maintenance.md"]);
     for (more, word) in [
-        ("retry = 5", "Did you mean `retry_after`?"),
+        ("retry_afer = 5", "Did you mean `retry_after`?"),
         ("allow = [\"healthz\"]", "`maintenance.allow`"),
         ("drain = \"soon\"", "is not a duration"),
         ("snippet_dir = \"here\"", "`maintenance.snippet_dir`"),

@@ -16,7 +16,7 @@ const MAIN: &str = "user root; worker_processes 2; pid /var/run/nginx.pid; error
                     http { access_log off; include /etc/nginx/conf.d/*.conf; }\n";
 
 /// An image with nginx; its main file includes `/etc/nginx/conf.d`.
-fn image(stage: &Stage) -> String {
+fn image(stage: &Stage, name: &str) {
     let root = tempfile::tempdir().unwrap();
     let at = |path: &str| root.path().join(path.trim_start_matches('/'));
     let copy = |from: &str| {
@@ -39,9 +39,7 @@ fn image(stage: &Stage) -> String {
     std::fs::write(at("/etc/group"), "root:x:0:\nnogroup:x:65534:\n").unwrap();
     std::fs::write(at("/etc/nginx/nginx.conf"), MAIN).unwrap();
     std::fs::set_permissions(root.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    let name = stage.name("nginx");
-    stage.import(root.path(), &name);
-    name
+    stage.import(root.path(), name);
 }
 
 /// A container's configuration on the host, and how to switch it.
@@ -55,8 +53,9 @@ struct Boxed {
 impl Boxed {
     fn new() -> Self {
         let stage = Stage::new();
-        let image = image(&stage);
-        let new = Boxed { dir: tempfile::tempdir().unwrap(), port: free_port(), image, stage };
+        let name = stage.name("nginx");
+        image(&stage, &name);
+        let new = Boxed { dir: tempfile::tempdir().unwrap(), port: free_port(), image: name, stage };
         std::fs::create_dir(new.conf()).unwrap();
         std::fs::write(new.conf().join("site.conf"), new.site("")).unwrap();
         new
@@ -251,8 +250,11 @@ fn a_swarm_service_is_switched_in_all_its_tasks_and_refused_where_that_is_not_en
     let (manager, worker) = (Daemon::start(), Daemon::start());
     let (here, there) = (Stage::on(Some(manager.host())), Stage::on(Some(worker.host())));
     here.docker(&["swarm", "init", "--advertise-addr", "127.0.0.1", "--listen-addr", "127.0.0.1:23781"]);
-    let image = image(&here);
-    let mut b = Boxed { dir: tempfile::tempdir().unwrap(), port: free_port(), image, stage: here };
+    let name = here.name("nginx");
+    image(&here, &name);
+    // The same image on both, so that nobody asks a registry.
+    image(&there, &name);
+    let b = Boxed { dir: tempfile::tempdir().unwrap(), port: free_port(), image: name, stage: here };
     std::fs::create_dir(b.conf()).unwrap();
     // Two tasks share a port.
     let site = b.site("").replace("default_server;", "default_server reuseport;");
@@ -260,7 +262,7 @@ fn a_swarm_service_is_switched_in_all_its_tasks_and_refused_where_that_is_not_en
     let service = b.stage.name("web");
     let mount = format!("type=bind,source={},destination=/etc/nginx/conf.d", b.conf().display());
     let create = |stage: &Stage, name: &str, options: &[&str], image: &str| {
-        let first = ["service", "create", "-q", "--name", name, "--no-resolve-image", "--network", "host"];
+        let first = ["service", "create", "-d", "-q", "--name", name, "--no-resolve-image", "--network", "host"];
         stage.docker(&[&first, options, &[image, "nginx", "-g", "daemon off;"]].concat());
     };
     create(&b.stage, &service, &["--replicas", "2", "--mount", &mount], &b.image);
@@ -311,7 +313,7 @@ fn a_swarm_service_is_switched_in_all_its_tasks_and_refused_where_that_is_not_en
     there.docker(&[&["swarm", "join", "--token", &token], &join[..]].concat());
     let node = there.docker(&["info", "-f", "{{.Swarm.NodeID}}"]);
     let far = b.stage.name("far");
-    create(&b.stage, &far, &["--constraint", &format!("node.id=={node}")], "nowhere-image");
+    create(&b.stage, &far, &["--constraint", &format!("node.id=={node}")], &b.image);
     let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap();
     until("the task is given to the other node", || {
         !b.stage.docker(&["service", "ps", "-q", "--filter", &format!("node={node}"), &far]).is_empty()
@@ -320,5 +322,5 @@ fn a_swarm_service_is_switched_in_all_its_tasks_and_refused_where_that_is_not_en
     assert!(code == 10 && text.contains("runs on another node") && text.contains(hostname.trim()), "{code} {text}");
     let (code, text) = backstay(&b, &worker.host(), &far, &["on"]);
     assert!(code == 10 && text.contains("manager"), "{code} {text}");
-    b.image.clear();
+    there.docker(&["image", "rm", "-f", &b.image]);
 }

@@ -3,12 +3,13 @@
 use crate::error::{Error, Kind, Result};
 use crate::model::time;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// Where nginx runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", try_from = "Written")]
 pub enum Where {
     /// On this host.
     #[default]
@@ -17,6 +18,42 @@ pub enum Where {
     Container(String),
     /// In the tasks of a swarm service on this node.
     Service(String),
+}
+
+/// `"host"`, or a table with one key.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Word(String),
+    Table(BTreeMap<String, String>),
+}
+
+impl TryFrom<Written> for Where {
+    type Error = String;
+
+    fn try_from(written: Written) -> std::result::Result<Self, String> {
+        let (key, name) = match written {
+            Written::Word(word) => (word, None),
+            Written::Table(table) => {
+                let mut keys = table.into_iter();
+                match (keys.next(), keys.next()) {
+                    (Some((key, name)), None) => (key, Some(name)),
+                    _ => {
+                        return Err(
+                            "`where` is one place: \"host\", or a table with `container` or with `service`".into()
+                        );
+                    }
+                }
+            }
+        };
+        match (key.as_str(), name) {
+            ("host", None) => Ok(Where::Host),
+            ("container", Some(name)) => Ok(Where::Container(name)),
+            ("service", Some(name)) => Ok(Where::Service(name)),
+            ("container" | "service", None) => Err(format!("`where` needs a name: {{ {key} = \"NAME\" }}")),
+            _ => Err(format!("unknown variant `{key}`, expected one of `host`, `container`, `service`")),
+        }
+    }
 }
 
 /// The section, as it is written.
@@ -169,7 +206,9 @@ mod tests {
         assert_eq!((&json["where"]["service"], &json["drain"]), (&"shop_nginx".into(), &"90s".into()));
         assert_eq!(serde_json::from_value::<Settings>(json).unwrap(), all);
         assert_eq!(serde_json::from_str::<Settings>(r#"{"where":"host"}"#).unwrap(), Settings::default());
-        assert!(serde_json::from_str::<Settings>(r#"{"wher":"host"}"#).is_err());
+        for bad in [r#"{"wher":"host"}"#, r#"{"where":"container"}"#, r#"{"where":{"container":"a","service":"b"}}"#] {
+            assert!(serde_json::from_str::<Settings>(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]
