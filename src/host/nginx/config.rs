@@ -1,6 +1,7 @@
 //! `[maintenance]`: where nginx is, and what it shows while a restore runs. These names are the contract.
 
 use crate::error::{Error, Kind, Result};
+use crate::model::list::list;
 use crate::model::time;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
@@ -117,20 +118,6 @@ fn ten_seconds() -> Duration {
 /// Certificates are renewed by requests that must not depend on a restore.
 fn certificates() -> Vec<String> {
     vec!["/.well-known/acme-challenge/".to_owned()]
-}
-
-/// A list, or from the environment one text with commas.
-fn list<'de, D: Deserializer<'de>>(d: D) -> std::result::Result<Vec<String>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Either {
-        Text(String),
-        List(Vec<String>),
-    }
-    Ok(match Either::deserialize(d)? {
-        Either::Text(text) => text.split(',').map(|t| t.trim().to_owned()).filter(|t| !t.is_empty()).collect(),
-        Either::List(list) => list,
-    })
 }
 
 fn duration<'de, D: Deserializer<'de>>(d: D) -> std::result::Result<Duration, D::Error> {

@@ -186,11 +186,7 @@ impl Reader<'_> {
                     }
                     continue;
                 }
-                b'[' => {
-                    if self.long_bracket()? {
-                        continue;
-                    }
-                }
+                b'[' if self.long_bracket()? => continue,
                 _ => {}
             }
             self.at += 1;
