@@ -72,7 +72,7 @@ impl Boxed {
     fn site(&self, more: &str) -> String {
         format!(
             "server {{\n    listen 127.0.0.1:{p};\n    server_name app.example.com;\n    {more}\n    location / {{ return 200 application; }}\n    \
-             location = /slow {{ root /etc/nginx; limit_rate 400; try_files /nginx.conf =404; }}\n}}\n\
+             location = /slow {{ root /etc/nginx; limit_rate 100; try_files /nginx.conf =404; }}\n}}\n\
              server {{ listen 127.0.0.1:{p} default_server; return 404; }}\n",
             p = self.port
         )
@@ -95,7 +95,7 @@ impl Boxed {
     }
 
     fn maintenance(&self, r#where: Where) -> Maintenance {
-        let settings = Settings { r#where, drain: Duration::from_secs(8), ..Settings::default() };
+        let settings = Settings { r#where, drain: Duration::from_secs(30), ..Settings::default() };
         Maintenance::new(settings, &self.state())
     }
 
@@ -173,7 +173,7 @@ async fn a_directory_of_ours_comes_first_and_a_file_mounted_by_itself_stays_the_
     // The container's processes are seen from here: one still sends.
     let address = at(b.port);
     let slow = std::thread::spawn(move || Request::get("/slow").host("app.example.com").send(address).unwrap());
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
     maintenance.on("x").await.unwrap();
     assert_eq!(maintenance.status().await.unwrap().leaving, 1);
     assert_eq!(Request::get("/").host("app.example.com").send(address).unwrap().maintenance(), Some("x"));
