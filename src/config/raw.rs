@@ -2,6 +2,7 @@
 
 use super::secret::Secret;
 use crate::host::nginx::config::Settings;
+use crate::model::list::list;
 use crate::sources::volume::WhileReading;
 use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
@@ -352,18 +353,4 @@ where
         Either::Own(value) => Ok(value),
         Either::Text(text) => text.trim().parse().map_err(|e| serde::de::Error::custom(format!("{text:?}: {e}"))),
     }
-}
-
-/// A list, or from the environment one text with commas.
-pub(super) fn list<'de, D: Deserializer<'de>>(d: D) -> Result<Vec<String>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Either {
-        Text(String),
-        List(Vec<String>),
-    }
-    Ok(match Either::deserialize(d)? {
-        Either::Text(text) => text.split(',').map(|t| t.trim().to_owned()).filter(|t| !t.is_empty()).collect(),
-        Either::List(list) => list,
-    })
 }

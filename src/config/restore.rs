@@ -19,10 +19,10 @@ const DEFAULT_KEEP_PREVIOUS: SignedDuration = SignedDuration::from_hours(7 * 24)
 #[serde(deny_unknown_fields)]
 pub struct RawRestore {
     /// What is stopped, in order.
-    #[serde(default, deserialize_with = "super::raw::list")]
+    #[serde(default, deserialize_with = "crate::model::list::list")]
     pub stop: Vec<String>,
     /// Of those, or besides, what starts only when the checks have passed.
-    #[serde(default, deserialize_with = "super::raw::list")]
+    #[serde(default, deserialize_with = "crate::model::list::list")]
     pub start_after_checks: Vec<String>,
     /// What of `stop` has to do with a source: for a restore of that source alone.
     #[serde(default)]

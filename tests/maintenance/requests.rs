@@ -83,7 +83,8 @@ impl Request {
     }
 
     fn exchange(&self, stream: &mut (impl Read + Write)) -> std::io::Result<Reply> {
-        let mut head = format!("{} {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", self.method, self.path, self.host);
+        let mut head =
+            format!("{} {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", self.method, self.path, self.host);
         if !self.body.is_empty() {
             head.push_str(&format!("Content-Length: {}\r\n", self.body.len()));
         }

@@ -1,14 +1,16 @@
 //! `[maintenance]`: where nginx is, and what it shows while a restore runs. These names are the contract.
 
 use crate::error::{Error, Kind, Result};
+use crate::model::list::list;
 use crate::model::time;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// Where nginx runs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "lowercase", try_from = "Written")]
 pub enum Where {
     /// On this host.
     #[default]
@@ -17,6 +19,42 @@ pub enum Where {
     Container(String),
     /// In the tasks of a swarm service on this node.
     Service(String),
+}
+
+/// `"host"`, or a table with one key.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Word(String),
+    Table(BTreeMap<String, String>),
+}
+
+impl TryFrom<Written> for Where {
+    type Error = String;
+
+    fn try_from(written: Written) -> std::result::Result<Self, String> {
+        let (key, name) = match written {
+            Written::Word(word) => (word, None),
+            Written::Table(table) => {
+                let mut keys = table.into_iter();
+                match (keys.next(), keys.next()) {
+                    (Some((key, name)), None) => (key, Some(name)),
+                    _ => {
+                        return Err(
+                            "`where` is one place: \"host\", or a table with `container` or with `service`".into()
+                        );
+                    }
+                }
+            }
+        };
+        match (key.as_str(), name) {
+            ("host", None) => Ok(Where::Host),
+            ("container", Some(name)) => Ok(Where::Container(name)),
+            ("service", Some(name)) => Ok(Where::Service(name)),
+            ("container" | "service", None) => Err(format!("`where` needs a name: {{ {key} = \"NAME\" }}")),
+            _ => Err(format!("unknown variant `{key}`, expected one of `host`, `container`, `service`")),
+        }
+    }
 }
 
 /// The section, as it is written.
@@ -80,20 +118,6 @@ fn ten_seconds() -> Duration {
 /// Certificates are renewed by requests that must not depend on a restore.
 fn certificates() -> Vec<String> {
     vec!["/.well-known/acme-challenge/".to_owned()]
-}
-
-/// A list, or from the environment one text with commas.
-fn list<'de, D: Deserializer<'de>>(d: D) -> std::result::Result<Vec<String>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Either {
-        Text(String),
-        List(Vec<String>),
-    }
-    Ok(match Either::deserialize(d)? {
-        Either::Text(text) => text.split(',').map(|t| t.trim().to_owned()).filter(|t| !t.is_empty()).collect(),
-        Either::List(list) => list,
-    })
 }
 
 fn duration<'de, D: Deserializer<'de>>(d: D) -> std::result::Result<Duration, D::Error> {
@@ -169,7 +193,9 @@ mod tests {
         assert_eq!((&json["where"]["service"], &json["drain"]), (&"shop_nginx".into(), &"90s".into()));
         assert_eq!(serde_json::from_value::<Settings>(json).unwrap(), all);
         assert_eq!(serde_json::from_str::<Settings>(r#"{"where":"host"}"#).unwrap(), Settings::default());
-        assert!(serde_json::from_str::<Settings>(r#"{"wher":"host"}"#).is_err());
+        for bad in [r#"{"wher":"host"}"#, r#"{"where":"container"}"#, r#"{"where":{"container":"a","service":"b"}}"#] {
+            assert!(serde_json::from_str::<Settings>(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

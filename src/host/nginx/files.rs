@@ -21,9 +21,16 @@ pub trait Files {
 }
 
 /// The configuration as a running nginx would take it up: the output of `nginx -T`.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Dump {
     files: Vec<(String, Vec<u8>)>,
+}
+
+/// Names only: the texts may hold secrets.
+impl std::fmt::Debug for Dump {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.paths()).finish()
+    }
 }
 
 impl Dump {

@@ -186,11 +186,7 @@ impl Reader<'_> {
                     }
                     continue;
                 }
-                b'[' => {
-                    if self.long_bracket()? {
-                        continue;
-                    }
-                }
+                b'[' if self.long_bracket()? => continue,
                 _ => {}
             }
             self.at += 1;
@@ -231,7 +227,7 @@ mod tests {
     #[test]
     fn words_are_read_as_nginx_reads_them() {
         assert_eq!(names("a b # c; {\n d 'e f;' \"g\\\"h\"; i ${j}k \\;l; # end"), ["a|b|d|e f;|g\"h", "i|${j}k|\\;l"]);
-        assert_eq!(names("if ($a ~ \"^/x{2}$\") { return 1; } b#c d;"), ["if|($a|~|^/x{2}$)", "b#c|d"]);
+        assert_eq!(names("if ($a ~ \"^/x{2}$\") { return 1; } b#c d;"), ["if|($a|~|^/x{2}$|)", "b#c|d"]);
         assert_eq!(names("server_name ~^(?<n>.+)\\.example\\.org$;"), ["server_name|~^(?<n>.+)\\.example\\.org$"]);
     }
 

@@ -264,22 +264,23 @@ mod tests {
 
     #[test]
     fn servers_are_found_in_http_alone_through_includes() {
+        const B: &str = "ssl_verify_client on;\nserver {\n server_name b *.c;\n include common;\n}\nserver { ssl_verify_client off; }";
         let found = of(&[
             (
                 "/etc/nginx/nginx.conf",
                 "pid /run/x.pid;\nstream { server { listen 1; } }\nhttp { upstream u { server a; }\n include conf.d/*.conf; }",
             ),
-            (
-                "/etc/nginx/conf.d/b.conf",
-                "ssl_verify_client on;\nserver {\n server_name b *.c;\n include common;\n}\nserver { ssl_verify_client off; }",
-            ),
+            ("/etc/nginx/conf.d/b.conf", B),
             ("/etc/nginx/common", "listen 8080 ssl; include /var/lib/backstay/nginx/*.conf;"),
         ]);
         let [b, other] = &found.servers[..] else { panic!("{found:?}") };
         assert_eq!((b.label().as_str(), b.includes), ("b *.c (/etc/nginx/conf.d/b.conf:2)", 1));
         assert!(b.listens[0].tls && b.asks_certificate && !other.asks_certificate);
         assert_eq!((other.names.as_slice(), &other.listens[0].at), (&[String::new()][..], &At::Tcp("*".into(), 80)));
-        assert_eq!((other.includes, other.opened, found.pid.as_deref()), (0, 84, Some("/run/x.pid")));
+        assert_eq!(
+            (other.includes, other.opened, found.pid.as_deref()),
+            (0, B.len() - " ssl_verify_client off; }".len(), Some("/run/x.pid"))
+        );
     }
 
     #[test]
