@@ -18,6 +18,9 @@ mod http;
 mod log;
 #[path = "checks/login.rs"]
 mod login;
+#[path = "support/machine.rs"]
+#[allow(dead_code)]
+mod machine;
 #[path = "checks/nginx.rs"]
 mod nginx;
 #[path = "checks/sql.rs"]
@@ -27,9 +30,6 @@ mod sql;
 mod stage;
 #[path = "checks/steps.rs"]
 mod steps;
-#[path = "support/machine.rs"]
-#[allow(dead_code)]
-mod machine;
 #[path = "checks/tcp.rs"]
 mod tcp;
 #[path = "checks/unit.rs"]

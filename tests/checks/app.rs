@@ -50,10 +50,25 @@ impl App {
             .route("/locked/login/", get(form).post(|| async { StatusCode::TOO_MANY_REQUESTS }))
             .route("/api/login/", post(api_login))
             .route("/api/me", get(api_me))
-            .route("/api/v1/health/", get(|| async { json("{\"status\":\"healthy\",\"checks\":[{\"name\":\"database\",\"ok\":true,\"ms\":3}]}") }))
-            .route("/unwell", get(|| async { (StatusCode::INTERNAL_SERVER_ERROR, json("{\"status\":\"unhealthy\",\"database\":\"down\"}")) }))
+            .route(
+                "/api/v1/health/",
+                get(|| async {
+                    json("{\"status\":\"healthy\",\"checks\":[{\"name\":\"database\",\"ok\":true,\"ms\":3}]}")
+                }),
+            )
+            .route(
+                "/unwell",
+                get(|| async {
+                    (StatusCode::INTERNAL_SERVER_ERROR, json("{\"status\":\"unhealthy\",\"database\":\"down\"}"))
+                }),
+            )
             .route("/flaps", get(flaps))
-            .route("/old", get(|| async { (StatusCode::MOVED_PERMANENTLY, [(header::LOCATION, "/api/v1/health/?token=hunter2")]) }))
+            .route(
+                "/old",
+                get(|| async {
+                    (StatusCode::MOVED_PERMANENTLY, [(header::LOCATION, "/api/v1/health/?token=hunter2")])
+                }),
+            )
             .route("/round", get(|| async { (StatusCode::FOUND, [(header::LOCATION, "/round")]) }))
             .route("/never", get(std::future::pending::<String>))
             .route("/endless", get(endless))

@@ -16,10 +16,10 @@ async fn exit_status_and_output_are_compared() {
     good(&run(&format!("{}\nexit = 3", sh("exit 3"))).await);
     bad(&brief(&format!("{}\nexit = 3", sh("kill -9 $$"))).await, &["signal: 9"]);
     good(&run(&format!("{}\ncontains = \"Users: 7\"\nnot_contains = \"Error\"", sh("echo Users: 7"))).await);
-    bad(&brief(&format!("{}\ncontains = \"Users: 8\"", sh("echo Users: 7"))).await, &[
-        "the text \"Users: 8\"",
-        "no text \"Users: 8\"; output: Users: 7",
-    ]);
+    bad(
+        &brief(&format!("{}\ncontains = \"Users: 8\"", sh("echo Users: 7"))).await,
+        &["the text \"Users: 8\"", "no text \"Users: 8\"; output: Users: 7"],
+    );
     bad(&brief("command = [\"no-such-program\"]").await, &["no-such-program cannot be started"]);
 }
 
@@ -48,7 +48,8 @@ async fn a_program_that_becomes_well_is_tried_again() {
 #[tokio::test]
 async fn a_program_that_never_ends_is_killed_and_one_that_says_too_much_is_stopped() {
     let seconds = format!("1{:09}", rand::random::<u32>() % 1_000_000_000);
-    let mut check = crate::check(&format!("{}\ntimeout = \"200ms\"", sh(&format!("sleep {seconds} & sleep {seconds}"))));
+    let mut check =
+        crate::check(&format!("{}\ntimeout = \"200ms\"", sh(&format!("sleep {seconds} & sleep {seconds}"))));
     check.within = Duration::from_millis(500);
     let started = Instant::now();
     bad(&check.run(&now()).await, &["no answer within"]);
@@ -68,7 +69,10 @@ async fn secrets_reach_the_program_and_no_message() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("pw"), "hunter2 & more\n").unwrap();
     let keys = |script: &str| {
-        format!("{}\nenv = {{ NAME = \"erp\" }}\nsecrets = {{ A = \"sesame-open\" }}\nsecrets_file = {{ B = \"pw\" }}", sh(script))
+        format!(
+            "{}\nenv = {{ NAME = \"erp\" }}\nsecrets = {{ A = \"sesame-open\" }}\nsecrets_file = {{ B = \"pw\" }}",
+            sh(script)
+        )
     };
     let run = async |keys: String| {
         let mut check = check_in(dir.path(), &keys, &Sources::new());
@@ -76,7 +80,13 @@ async fn secrets_reach_the_program_and_no_message() {
         assert!(!format!("{check:?}").contains("sesame"));
         check.run(&now()).await
     };
-    good(&run(format!("{}\nexpect = \"erp ok\"", keys("test \"$A $B\" = \"sesame-open hunter2 & more\" && echo $NAME ok"))).await);
+    good(
+        &run(format!(
+            "{}\nexpect = \"erp ok\"",
+            keys("test \"$A $B\" = \"sesame-open hunter2 & more\" && echo $NAME ok")
+        ))
+        .await,
+    );
     for script in ["echo $A; echo $B >&2; exit 1", "echo $A $B"] {
         let outcome = run(format!("{}\ncontains = \"absent\"", keys(script))).await;
         bad(&outcome, &["***"]);

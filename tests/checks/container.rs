@@ -100,8 +100,12 @@ async fn a_swarm_service_is_well_when_all_of_its_tasks_run() {
     let stage = Stage::on(Some(daemon.host()));
     stage.docker(&["swarm", "init", "--advertise-addr", "127.0.0.1", "--listen-addr", "127.0.0.1:23781"]);
     let (name, image) = (stage.name("svc"), stage.image());
-    let create = ["service", "create", "-q", "--name", &name, "--no-resolve-image", "--network", "host", "--replicas", "2"];
-    stage.docker(&[&create[..], &[&image, "sh", "-c", "trap 'exit 0' TERM; while :; do echo all well; sleep 0.2; done"]].concat());
+    let create =
+        ["service", "create", "-q", "--name", &name, "--no-resolve-image", "--network", "host", "--replicas", "2"];
+    stage.docker(
+        &[&create[..], &[&image, "sh", "-c", "trap 'exit 0' TERM; while :; do echo all well; sleep 0.2; done"]]
+            .concat(),
+    );
     let docker = stage.connect().await;
     let started = Instant::now();
     loop {
@@ -117,7 +121,10 @@ async fn a_swarm_service_is_well_when_all_of_its_tasks_run() {
     let task = task.lines().next().unwrap().to_owned();
     assert!(matches!(docker.watch(&task).await.unwrap(), backstay::host::docker::watch::Watched::Service(..)));
     let mut lines = 0;
-    docker.service_log(&name, jiff::Timestamp::UNIX_EPOCH, &mut |line| lines += u32::from(line == "all well")).await.unwrap();
+    docker
+        .service_log(&name, jiff::Timestamp::UNIX_EPOCH, &mut |line| lines += u32::from(line == "all well"))
+        .await
+        .unwrap();
     assert!(lines > 1, "{lines} lines");
     stage.docker(&["service", "scale", "-d", &format!("{name}=0")]);
     assert!(matches!(docker.watch(&name).await.unwrap(), backstay::host::docker::watch::Watched::Service(_, 0)));

@@ -70,7 +70,10 @@ async fn statements_change_what_was_staged_and_nothing_else() {
     assert_eq!(w.cluster.psql("erp_staged", "SELECT f()"), "2");
     let after = hook(When::AfterSwap, "sql = \"DELETE FROM users WHERE name = 'bob'\"", &w.sources);
     after.run(&w.context).await.unwrap();
-    assert_eq!((w.mails("erp").as_str(), w.mails("erp_staged").as_str()), ("admin@acme.test", "admin@invalid bob@invalid"));
+    assert_eq!(
+        (w.mails("erp").as_str(), w.mails("erp_staged").as_str()),
+        ("admin@acme.test", "admin@invalid bob@invalid")
+    );
 }
 
 #[tokio::test]
@@ -146,10 +149,9 @@ async fn a_database_that_is_not_restored_is_left_alone() {
     let mut w = World::new();
     w.context.databases.clear();
     let script = format!("touch {}", w.dir.path().join("ran").display());
-    for keys in [
-        "sql = \"DELETE FROM users\"".to_owned(),
-        format!("command = [\"sh\", \"-c\", \"{script}\"]\nsource = \"db\""),
-    ] {
+    for keys in
+        ["sql = \"DELETE FROM users\"".to_owned(), format!("command = [\"sh\", \"-c\", \"{script}\"]\nsource = \"db\"")]
+    {
         for when in [When::AfterStage, When::AfterSwap] {
             let done = hook(when, &keys, &w.sources).run(&w.context).await.unwrap();
             assert_eq!(done.skipped.as_deref(), Some("database erp is not restored"));
@@ -162,11 +164,17 @@ async fn a_database_that_is_not_restored_is_left_alone() {
 #[tokio::test]
 async fn the_settings_of_the_live_database_hold_for_what_was_staged() {
     let w = World::new();
-    w.cluster.psql("postgres", "ALTER DATABASE erp SET search_path = app, public; ALTER DATABASE erp SET my.tenant = 'acme'");
+    w.cluster.psql(
+        "postgres",
+        "ALTER DATABASE erp SET search_path = app, public; ALTER DATABASE erp SET my.tenant = 'acme'",
+    );
     for name in ["erp", "erp_staged"] {
         w.cluster.psql(name, "CREATE SCHEMA app AUTHORIZATION app");
     }
-    w.hook("sql = \"CREATE TABLE made AS SELECT current_setting('my.tenant') AS tenant\"").run(&w.context).await.unwrap();
+    w.hook("sql = \"CREATE TABLE made AS SELECT current_setting('my.tenant') AS tenant\"")
+        .run(&w.context)
+        .await
+        .unwrap();
     assert_eq!(w.cluster.psql("erp_staged", "SELECT tenant FROM app.made"), "acme");
     let psql = "command = [\"psql\", \"-XAtq\", \"-c\", \"CREATE TABLE too AS SELECT current_setting('my.tenant') AS tenant\"]";
     w.hook(&format!("{psql}\nsource = \"db\"")).run(&w.context).await.unwrap();
@@ -181,8 +189,12 @@ async fn the_settings_of_the_live_database_hold_for_what_was_staged() {
 async fn a_program_is_told_where_what_was_staged_is_and_secrets_are_not_told() {
     let w = World::new();
     let out = w.dir.path().join("env");
-    let script = format!("env | sort > {}; psql -XAtq -c 'SELECT current_database()' >> {0}; psql \\\"$BACKSTAY_STAGING_URL\\\" -XAtqc 'SELECT 4711'  >> {0}", out.display());
-    let keys = format!("command = [\"sh\", \"-euc\", \"{script}\"]\nsource = \"db\"\nsecrets = {{ KEY = \"hunter2-key\" }}");
+    let script = format!(
+        "env | sort > {}; psql -XAtq -c 'SELECT current_database()' >> {0}; psql \\\"$BACKSTAY_STAGING_URL\\\" -XAtqc 'SELECT 4711'  >> {0}",
+        out.display()
+    );
+    let keys =
+        format!("command = [\"sh\", \"-euc\", \"{script}\"]\nsource = \"db\"\nsecrets = {{ KEY = \"hunter2-key\" }}");
     let hook_ = w.hook(&keys);
     assert!(!format!("{hook_:?}").contains("hunter2"));
     hook_.run(&w.context).await.unwrap();
@@ -257,7 +269,9 @@ async fn a_program_in_a_container_gets_all_of_it() {
     let stage = Stage::new();
     let app = stage.container("app", &[]);
     let script = "id -u > /tmp/out; env >> /tmp/out";
-    let keys = format!("command = [\"sh\", \"-c\", \"{script}\"]\ncontainer = \"{app}\"\nos_user = \"app\"\nsource = \"db\"\nenv = {{ PGHOST = \"db\" }}");
+    let keys = format!(
+        "command = [\"sh\", \"-c\", \"{script}\"]\ncontainer = \"{app}\"\nos_user = \"app\"\nsource = \"db\"\nenv = {{ PGHOST = \"db\" }}"
+    );
     stage.docker(&["exec", &app, "chmod", "777", "/tmp"]);
     let hook_ = w.hook(&keys);
     hook_.preflight().await.unwrap();

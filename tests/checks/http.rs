@@ -11,17 +11,22 @@ async fn status_texts_and_json_are_compared_and_what_differs_is_told() {
     let health = format!("http = \"{}/api/v1/health/\"", app.url);
     good(&run(&health).await);
     let json = "json = { status = \"healthy\", \"checks.0.ok\" = true, \"/checks/0/ms\" = 3 }";
-    good(&run(&format!("{health}\ncontains = [\"healthy\", \"database\"]\nnot_contains = \"Traceback\"\n{json}")).await);
+    good(
+        &run(&format!("{health}\ncontains = [\"healthy\", \"database\"]\nnot_contains = \"Traceback\"\n{json}")).await,
+    );
 
     let unwell = |more: &str| format!("http = \"{}/unwell\"\n{more}", app.url);
     let outcome = brief(&unwell("json = { status = \"healthy\" }")).await;
-    bad(&outcome, &["check http 127.0.0.1", "status 200", "500 Internal Server Error", "status = \"unhealthy\" in JSON"]);
+    bad(
+        &outcome,
+        &["check http 127.0.0.1", "status 200", "500 Internal Server Error", "status = \"unhealthy\" in JSON"],
+    );
     bad(&outcome, &["body: {\"status\":\"unhealthy\",\"database\":\"down\"}", "tries in 0."]);
     good(&run(&unwell("status = [500, 503]")).await);
-    bad(&brief(&unwell("status = 500\ncontains = \"all is well\"\nnot_contains = \"down\"")).await, &[
-        "no text \"all is well\"",
-        "the text \"down\"",
-    ]);
+    bad(
+        &brief(&unwell("status = 500\ncontains = \"all is well\"\nnot_contains = \"down\"")).await,
+        &["no text \"all is well\"", "the text \"down\""],
+    );
     bad(&brief(&format!("{health}\njson = {{ \"checks.1.ok\" = true }}")).await, &["nothing at checks.1.ok in JSON"]);
     bad(&brief(&format!("http = \"{}/host\"\njson = {{ a = 1 }}", app.url)).await, &["no JSON"]);
     bad(&brief(&format!("http = \"{}/nowhere\"", app.url)).await, &["404 Not Found", "an empty body"]);
@@ -49,7 +54,8 @@ async fn an_application_that_comes_up_late_is_waited_for() {
 #[tokio::test]
 async fn the_deadline_holds_whatever_the_server_does() {
     let app = App::start().await;
-    for (page, says) in [("never", "no answer within"), ("endless", "no answer within"), ("huge", "larger than 8 MiB")] {
+    for (page, says) in [("never", "no answer within"), ("endless", "no answer within"), ("huge", "larger than 8 MiB")]
+    {
         let started = Instant::now();
         let mut check = crate::check(&format!("http = \"{}/{page}\"\ntimeout = \"300ms\"", app.url));
         check.within = Duration::from_secs(1);

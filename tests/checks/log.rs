@@ -31,7 +31,10 @@ async fn bad_lines_of_a_file_are_counted_from_the_start_on() {
     assert_eq!(outcome.found, "none of 0 lines");
     append(&path, "INFO up\nValueError: bad\nthe database is in PANIC mode\n");
     let outcome = check.run(&since).await;
-    bad(&outcome, &["check log file:", "2 of 3 lines: ValueError: bad | the database is in PANIC mode", "at most 0 lines"]);
+    bad(
+        &outcome,
+        &["check log file:", "2 of 3 lines: ValueError: bad | the database is in PANIC mode", "at most 0 lines"],
+    );
     // They do not go away again.
     assert_eq!(outcome.tries, 1);
     // The journal keeps where the file ended.

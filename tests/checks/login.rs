@@ -68,9 +68,8 @@ async fn an_application_that_is_not_up_yet_is_asked_again() {
     let app = App::start().await;
     let url = &app.url;
     for (page, says) in [("unwell", "the page of the login answers 500"), ("host", "no field and no cookie csrf")] {
-        let keys = format!(
-            "http = \"{url}/\"\nlogin = {{ url = \"{url}/{page}\", form = {{ a = \"b\" }}, csrf = \"csrf\" }}"
-        );
+        let keys =
+            format!("http = \"{url}/\"\nlogin = {{ url = \"{url}/{page}\", form = {{ a = \"b\" }}, csrf = \"csrf\" }}");
         let outcome = run(&keys).await;
         bad(&outcome, &[says]);
         assert!(outcome.tries > 3, "{outcome:?}");
@@ -106,6 +105,10 @@ async fn tokens_users_and_keys_of_the_configuration_are_sent_and_not_told() {
     // The server repeats what it got.
     let mut outcome = run(&format!("{me}bearer_file = \"wrong\"")).await;
     bad(&outcome, &["401 Unauthorized", "***"]);
-    outcome = run(&format!("http = \"{}/echo\"\nbody = \"x\"\ncontains = \"nothing\"\nsecrets_file = {{ X-Api-Key = \"token\" }}", app.url)).await;
+    outcome = run(&format!(
+        "http = \"{}/echo\"\nbody = \"x\"\ncontains = \"nothing\"\nsecrets_file = {{ X-Api-Key = \"token\" }}",
+        app.url
+    ))
+    .await;
     bad(&outcome, &["no text \"nothing\""]);
 }

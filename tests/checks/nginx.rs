@@ -75,7 +75,8 @@ async fn a_server_is_asked_by_its_name_at_the_loopback() {
     let (http, https) = (nginx.http, nginx.https);
     bad(&brief(&format!("http = \"http://127.0.0.1:{http}/\"")).await, &["503 Service Temporarily Unavailable"]);
     good(&run(&format!("http = \"http://127.0.0.1:{http}/\"\nhost = \"erp.acme.test\"\ncontains = \"the erp\"")).await);
-    let named = format!("http = \"https://erp.acme.test:{https}/\"\nresolve = \"127.0.0.1\"\ncontains = \"the safe erp\"");
+    let named =
+        format!("http = \"https://erp.acme.test:{https}/\"\nresolve = \"127.0.0.1\"\ncontains = \"the safe erp\"");
     good(&run(&format!("{named}\nca = \"{}\"", nginx.at("ca.pem"))).await);
     good(&run(&format!("{named}\ninsecure = true")).await);
     bad(&brief(&named).await, &["certificate"]);

@@ -45,7 +45,10 @@ async fn answers_are_compared_in_every_form() {
         ] {
             good(&run(&format!("sql = \"{query}\"\n{wanted}")).await);
         }
-        bad(&run("sql = \"SELECT count(*) FROM users\"\nexpect = 3").await, &["check sql postgres failed", "expected 3", "found 2"]);
+        bad(
+            &run("sql = \"SELECT count(*) FROM users\"\nexpect = 3").await,
+            &["check sql postgres failed", "expected 3", "found 2"],
+        );
         bad(&run("sql = \"SELECT name FROM users ORDER BY 1\"\nexpect = \"admin\"").await, &["2 rows: admin, o'b"]);
         bad(&run("sql = \"SELECT NULL\"").await, &["at least one row", "found NULL"]);
         bad(&run("sql = \"SELECT 1 WHERE false\"").await, &["found no row"]);
@@ -141,7 +144,8 @@ async fn a_server_that_comes_up_late_is_waited_for_and_no_message_has_the_passwo
     assert!(outcome.tries > 1, "{outcome:?}");
     let wrong = Address::parse(&format!("postgresql://postgres@127.0.0.1:{}/postgres", cluster.port)).unwrap();
     let wrong = wrong.with_password(Some(Secret::new("wrong-hunter2".into())));
-    let sources = BTreeMap::from([("db".parse().unwrap(), SourceConfig::Postgres(Box::new(postgres(wrong, "postgres"))))]);
+    let sources =
+        BTreeMap::from([("db".parse().unwrap(), SourceConfig::Postgres(Box::new(postgres(wrong, "postgres"))))]);
     let outcome = ask("sql = \"SELECT 1\"", &sources, &now()).await;
     bad(&outcome, &["password authentication failed"]);
     assert!(!format!("{outcome:?}").contains("hunter2"));

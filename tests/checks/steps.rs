@@ -45,9 +45,8 @@ impl Step for Staged {
 }
 
 fn restore(dir: &Path, checks: &[Check], hooks: &[Hook]) -> Engine {
-    let on_staging: MakeContext = Arc::new(|notes| {
-        Ok(Context::staged(step::renamed("db", notes.of("stage databases of db")?)))
-    });
+    let on_staging: MakeContext =
+        Arc::new(|notes| Ok(Context::staged(step::renamed("db", notes.of("stage databases of db")?))));
     let live: MakeContext = Arc::new(|_| Ok(Context::live(jiff::Timestamp::now(), Marks::default())));
     let state_dir = dir.join("state");
     let of_hook: MakeHookContext = Arc::new(move |notes| {
@@ -89,10 +88,16 @@ async fn checks_and_hooks_are_steps_whose_notes_hold_no_secret() {
     let (cluster, sources, dir) = world();
     std::fs::write(dir.path().join("pw"), "hunter2 here").unwrap();
     let checks = [
-        check_in(dir.path(), "sql = \"SELECT count(*) FROM users\"\nexpect = 1\nbefore_swap = true\nname = \"users\"", &sources),
+        check_in(
+            dir.path(),
+            "sql = \"SELECT count(*) FROM users\"\nexpect = 1\nbefore_swap = true\nname = \"users\"",
+            &sources,
+        ),
         check_in(dir.path(), "command = [\"true\"]\nsecrets_file = { A = \"pw\" }", &sources),
     ];
-    let raw: Vec<RawHook> = list("[[list]]\nsql = \"CREATE TABLE hooked ()\"\n[[list]]\ncommand = [\"true\"]\nsecrets = { B = \"hunter2\" }");
+    let raw: Vec<RawHook> = list(
+        "[[list]]\nsql = \"CREATE TABLE hooked ()\"\n[[list]]\ncommand = [\"true\"]\nsecrets = { B = \"hunter2\" }",
+    );
     let hooks = hooks_of(raw, When::AfterStage, "k", dir.path(), &sources).unwrap();
     let mut engine = restore(dir.path(), &checks, &hooks);
     assert_eq!(
@@ -116,7 +121,10 @@ async fn a_check_that_fails_unwinds_and_says_what_it_expected() {
     let Ended::Unwound(e) = engine.run().await.unwrap() else { panic!() };
     assert_eq!(e.kind, Kind::Mismatch);
     let said = e.to_string();
-    assert!(said.contains("the check sql erp failed") && said.contains("expected at least 100") && said.contains("found 1"), "{said}");
+    assert!(
+        said.contains("the check sql erp failed") && said.contains("expected at least 100") && said.contains("found 1"),
+        "{said}"
+    );
     assert!(dir.path().join("unwound").exists());
 }
 
