@@ -87,7 +87,7 @@ async fn nothing_is_ever_written() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_query_that_never_ends_is_ended_at_the_server() {
     let cluster = Cluster::start();
     let sources = source(&cluster, "postgres");

@@ -116,7 +116,7 @@ async fn checks_and_hooks_are_steps_whose_notes_hold_no_secret() {
 async fn a_check_that_fails_unwinds_and_says_what_it_expected() {
     let (_cluster, sources, dir) = world();
     let mut check = check_in(dir.path(), "sql = \"SELECT count(*) FROM users\"\nmin = 100", &sources);
-    check.within = std::time::Duration::from_millis(200);
+    check.within = std::time::Duration::from_millis(900);
     let mut engine = restore(dir.path(), &[check], &[]);
     let Ended::Unwound(e) = engine.run().await.unwrap() else { panic!() };
     assert_eq!(e.kind, Kind::Mismatch);
