@@ -21,7 +21,7 @@ async fn status_texts_and_json_are_compared_and_what_differs_is_told() {
         &outcome,
         &["check http 127.0.0.1", "status 200", "500 Internal Server Error", "status = \"unhealthy\" in JSON"],
     );
-    bad(&outcome, &["body: {\"status\":\"unhealthy\",\"database\":\"down\"}", "tries in 0."]);
+    bad(&outcome, &["body: {\"status\":\"unhealthy\",\"database\":\"down\"}", "after 1 try in"]);
     good(&run(&unwell("status = [500, 503]")).await);
     bad(
         &brief(&unwell("status = 500\ncontains = \"all is well\"\nnot_contains = \"down\"")).await,
@@ -48,13 +48,13 @@ async fn an_application_that_comes_up_late_is_waited_for() {
     let outcome = run(&format!("http = \"http://127.0.0.1:{port}/\"")).await;
     late.abort();
     good(&outcome);
-    assert!(outcome.tries > 3, "{outcome:?}");
+    assert!(outcome.tries > 1, "{outcome:?}");
 }
 
 #[tokio::test]
 async fn the_deadline_holds_whatever_the_server_does() {
     let app = App::start().await;
-    bad(&run(&format!("http = \"{}/huge\"", app.url)).await, &["larger than 8 MiB"]);
+    bad(&brief(&format!("http = \"{}/huge\"", app.url)).await, &["larger than 8 MiB"]);
     for page in ["never", "endless"] {
         let started = Instant::now();
         let mut check = crate::check(&format!("http = \"{}/{page}\"\ntimeout = \"300ms\"", app.url));
