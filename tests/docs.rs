@@ -1,9 +1,11 @@
 //! The documents say what is true: paths and links exist, the exit codes are those of the program, every
 //! configuration key is described, and the sample configuration is read.
 
+use backstay::config::checks::{RawCheck, RawHook, When, checks_of, hooks_of};
 use backstay::config::load;
 use backstay::error::Kind;
-use std::collections::BTreeSet;
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -103,9 +105,9 @@ fn the_table_of_exit_codes_is_that_of_the_program() {
     assert_eq!(rows, expected);
 }
 
-/// The keys: fields of structs, and of the variants of enums.
-fn keys() -> BTreeSet<String> {
-    let text = read("src/config/raw.rs") + &read("src/host/nginx/config.rs");
+/// The keys in such a file as `src/config/raw.rs`: fields of its structs, and of the variants of its enums.
+fn keys(file: &str) -> BTreeSet<String> {
+    let text = read(file);
     let is_name = |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
     let mut keys = BTreeSet::new();
     let mut in_type = false;
@@ -126,18 +128,10 @@ fn keys() -> BTreeSet<String> {
 
 #[test]
 fn every_configuration_key_is_described_and_in_the_sample() {
-    let keys = keys();
-    for known in [
-        "host",
-        "state_dir",
-        "url",
-        "identity_file",
-        "one_file_system",
-        "count_rows_up_to",
-        "keep",
-        "within",
-        "retry_after",
-    ] {
+    let files = ["src/config/raw.rs", "src/config/restore.rs", "src/host/nginx/config.rs"];
+    let keys: BTreeSet<String> = files.into_iter().flat_map(keys).collect();
+    for known in ["host", "state_dir", "url", "identity_file", "one_file_system", "count_rows_up_to", "keep", "within"]
+    {
         assert!(keys.contains(known), "{known} was not found: the search is broken");
     }
     let described = read("docs/configuration.md");
@@ -148,6 +142,62 @@ fn every_configuration_key_is_described_and_in_the_sample() {
         let mentioned = described.contains(&format!("`{key}`")) || described.contains(&format!("## `[{key}"));
         assert!(mentioned, "docs/configuration.md does not mention `{key}`");
         assert!(in_sample.contains(key.as_str()), "config/backstay.toml does not show {key}");
+    }
+}
+
+#[test]
+fn every_key_of_checks_and_hooks_is_described() {
+    let keys = keys("src/config/checks/raw.rs");
+    for known in ["http", "csrf_header", "before_swap", "maximum", "sql_file", "undo"] {
+        assert!(keys.contains(known), "{known} was not found: the search is broken");
+    }
+    let described = read("docs/checks.md");
+    // A secret in a file is told once for all of them.
+    for key in keys.iter().map(|key| key.trim_end_matches("_file")) {
+        assert!(described.contains(&format!("`{key}`")), "docs/checks.md does not mention `{key}`");
+    }
+}
+
+/// `[plans.NAME.restore]`, as far as checks and hooks go.
+#[derive(Deserialize)]
+struct Restore {
+    #[serde(default)]
+    checks: Vec<RawCheck>,
+    #[serde(default)]
+    after_stage: Vec<RawHook>,
+    #[serde(default)]
+    after_swap: Vec<RawHook>,
+}
+
+#[test]
+fn the_examples_of_checks_and_hooks_are_read() {
+    let text = read("docs/checks.md");
+    let examples: Vec<&str> = text.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert!(examples.len() > 8, "{} examples were found", examples.len());
+    let folder = tempfile::tempdir().unwrap();
+    for secret in ["smoke-test.password", "edms.password"] {
+        fs::write(folder.path().join(secret), "secret\n").unwrap();
+    }
+    fs::write(
+        folder.path().join("backstay.toml"),
+        "[repository]\nurl = \"file:///r\"\n[sources.erpdb]\nkind = \"postgres\"\nurl = \"postgresql:///erpdb\"\n",
+    )
+    .unwrap();
+    let sources = load::load_with(&folder.path().join("backstay.toml"), Some(Default::default())).unwrap().sources;
+    for example in examples {
+        let read = config::Config::builder().add_source(config::File::from_str(example, config::FileFormat::Toml));
+        let read: BTreeMap<String, BTreeMap<String, BTreeMap<String, Restore>>> =
+            read.build().and_then(|c| c.try_deserialize()).unwrap_or_else(|e| panic!("{e}\n{example}"));
+        for Restore { checks, after_stage, after_swap } in
+            read.into_values().flat_map(|plans| plans.into_values()).flat_map(|p| p.into_values())
+        {
+            assert!(checks.len() + after_stage.len() + after_swap.len() > 0, "{example}");
+            let fails = |e| panic!("{e}\n{example}");
+            checks_of(checks, "checks", folder.path(), &sources).unwrap_or_else(fails);
+            for (when, hooks) in [(When::AfterStage, after_stage), (When::AfterSwap, after_swap)] {
+                hooks_of(hooks, when, "hooks", folder.path(), &sources).unwrap_or_else(|e| panic!("{e}\n{example}"));
+            }
+        }
     }
 }
 

@@ -3,7 +3,10 @@
 use super::exec::{Output, Program};
 use crate::error::{Error, Kind, Result};
 use jiff::Timestamp;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+
+/// Longer lines are handed over in pieces.
+const LONGEST: u64 = 1 << 20;
 
 /// A unit at one moment, in systemd's own words.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,7 +71,7 @@ async fn lines(output: Output, each: &mut (dyn FnMut(&str) + Send)) -> Result<u6
     let (mut line, mut number) = (Vec::new(), 0);
     loop {
         line.clear();
-        let read = output.read_until(b'\n', &mut line).await;
+        let read = (&mut output).take(LONGEST).read_until(b'\n', &mut line).await;
         let read = read.map_err(|e| Error::new(Kind::Source, "the journal cannot be read to its end").because(e))?;
         if read == 0 {
             return Ok(number);

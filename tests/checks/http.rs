@@ -21,7 +21,7 @@ async fn status_texts_and_json_are_compared_and_what_differs_is_told() {
         &outcome,
         &["check http 127.0.0.1", "status 200", "500 Internal Server Error", "status = \"unhealthy\" in JSON"],
     );
-    bad(&outcome, &["body: {\"status\":\"unhealthy\",\"database\":\"down\"}", "tries in 0."]);
+    bad(&outcome, &["body: {\"status\":\"unhealthy\",\"database\":\"down\"}", "after 1 try in"]);
     good(&run(&unwell("status = [500, 503]")).await);
     bad(
         &brief(&unwell("status = 500\ncontains = \"all is well\"\nnot_contains = \"down\"")).await,
@@ -48,27 +48,27 @@ async fn an_application_that_comes_up_late_is_waited_for() {
     let outcome = run(&format!("http = \"http://127.0.0.1:{port}/\"")).await;
     late.abort();
     good(&outcome);
-    assert!(outcome.tries > 3, "{outcome:?}");
+    assert!(outcome.tries > 1, "{outcome:?}");
 }
 
 #[tokio::test]
 async fn the_deadline_holds_whatever_the_server_does() {
     let app = App::start().await;
-    for (page, says) in [("never", "no answer within"), ("endless", "no answer within"), ("huge", "larger than 8 MiB")]
-    {
+    bad(&brief(&format!("http = \"{}/huge\"", app.url)).await, &["larger than 8 MiB"]);
+    for page in ["never", "endless"] {
         let started = Instant::now();
         let mut check = crate::check(&format!("http = \"{}/{page}\"\ntimeout = \"300ms\"", app.url));
         check.within = Duration::from_secs(1);
         let outcome = check.run(&crate::now()).await;
         let took = started.elapsed();
-        bad(&outcome, &[says]);
+        bad(&outcome, &["no answer within 0.3 s"]);
         assert!(took < Duration::from_millis(1700), "{page}: {took:?}");
         assert!(outcome.tries > 1, "{outcome:?}");
     }
     // Closed, and silent from the first byte on.
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut check = crate::check(&format!("http = \"http://{}/\"\ntimeout = \"200ms\"", silent.local_addr().unwrap()));
-    check.within = Duration::from_millis(500);
+    check.within = Duration::from_millis(700);
     bad(&check.run(&crate::now()).await, &["no answer within"]);
     let address = silent.local_addr().unwrap();
     drop(silent);

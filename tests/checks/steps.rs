@@ -1,7 +1,7 @@
 //! Checks and hooks as steps of a restore: what is in the journal, and how a failure unwinds.
 
 use crate::cluster::Cluster;
-use crate::{Sources, check_in, list, source};
+use crate::{Sources, check_in, list, once, source};
 use async_trait::async_trait;
 use backstay::config::checks::{Check, Hook, RawHook, When, hooks_of};
 use backstay::error::{Kind, Result};
@@ -115,8 +115,7 @@ async fn checks_and_hooks_are_steps_whose_notes_hold_no_secret() {
 #[tokio::test]
 async fn a_check_that_fails_unwinds_and_says_what_it_expected() {
     let (_cluster, sources, dir) = world();
-    let mut check = check_in(dir.path(), "sql = \"SELECT count(*) FROM users\"\nmin = 100", &sources);
-    check.within = std::time::Duration::from_millis(200);
+    let check = once(check_in(dir.path(), "sql = \"SELECT count(*) FROM users\"\nmin = 100", &sources));
     let mut engine = restore(dir.path(), &[check], &[]);
     let Ended::Unwound(e) = engine.run().await.unwrap() else { panic!() };
     assert_eq!(e.kind, Kind::Mismatch);

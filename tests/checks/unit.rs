@@ -124,6 +124,6 @@ async fn the_journal_of_a_unit_is_read_from_the_moment_on() {
     // What systemd says about it counts too.
     let said = check("log = \"unit:app\"\nsettle = \"100ms\"\npattern = \"Failed with result\"");
     bad(&said.run(&since).await, &["1 of", "exit-code"]);
-    let e = check("log = \"unit:no-such\"").preflight().await.unwrap_err().to_string();
+    let e = check("log = \"unit:no-such\"\nsettle = \"1s\"").preflight().await.unwrap_err().to_string();
     assert!(e.contains("no-such"), "{e}");
 }

@@ -5,6 +5,8 @@ mod hook;
 mod http;
 mod raw;
 mod read;
+#[cfg(test)]
+mod tests;
 
 pub use hook::{Hook, Task, Text, When, hook_of, hooks_of};
 pub use http::{Auth, Csrf, Http, Login, Token};

@@ -3,9 +3,12 @@
 use crate::error::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
 use std::fs::{File, Metadata};
-use std::io::{BufRead, BufReader, ErrorKind, Seek, SeekFrom};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Seek, SeekFrom};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+
+/// Longer lines are looked at in pieces.
+const LONGEST: u64 = 1 << 20;
 
 /// Where a file ended. A file that was not there ends at its beginning.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,7 +80,7 @@ fn read(mut file: File, from: u64, path: &Path, each: &mut dyn FnMut(&str)) -> R
     let mut line = Vec::new();
     loop {
         line.clear();
-        if file.read_until(b'\n', &mut line).map_err(failed(path))? == 0 {
+        if file.by_ref().take(LONGEST).read_until(b'\n', &mut line).map_err(failed(path))? == 0 {
             return Ok(());
         }
         each(String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']));

@@ -64,6 +64,8 @@ enum Verdict {
     Bad(String),
     /// Looking again would not help, or do harm.
     Final(String),
+    /// The deadline came before it could be seen.
+    Cut(String),
 }
 
 impl Check {
@@ -71,17 +73,21 @@ impl Check {
     pub async fn run(&self, context: &Context) -> Outcome {
         let started = Instant::now();
         let mut tries = 0;
+        let mut last = None;
         let (good, found) = loop {
             tries += 1;
             let left = self.within.saturating_sub(started.elapsed());
             let found = match self.look(context, left).await {
                 Verdict::Good(found) => break (true, found),
                 Verdict::Final(found) => break (false, found),
+                // What was seen before tells more than that the time was over.
+                Verdict::Cut(found) => break (false, last.unwrap_or(found)),
                 Verdict::Bad(found) => found,
             };
             if started.elapsed() + self.every >= self.within {
                 break (false, found);
             }
+            last = Some(found);
             tokio::time::sleep(self.every).await;
         };
         let found = hide(&found, self.secrets());
@@ -113,9 +119,11 @@ impl Check {
                 What::Log(log) => log::look(log, context, self.every).await,
             }
         };
+        let silent = format!("no answer within {:.1} s", limit.as_secs_f64());
         match tokio::time::timeout(limit, look).await {
             Ok(verdict) => verdict,
-            Err(_) => Verdict::Bad(format!("no answer within {:.1} s", limit.as_secs_f64())),
+            Err(_) if limit < left => Verdict::Bad(silent),
+            Err(_) => Verdict::Cut(silent),
         }
     }
 

@@ -41,6 +41,8 @@ pub(super) async fn look(query: &Query, context: &Context, limit: Duration) -> V
 }
 
 async fn ask(session: &Session, query: &Query, context: &Context, limit: Duration) -> SqlResult<Rows> {
+    // For the session too: a query with a COMMIT in it would leave the transaction.
+    session.run("SET default_transaction_read_only = on").await?;
     session.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").await?;
     if context.before_swap {
         as_live(session, &query.place.database).await?;
