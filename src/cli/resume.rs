@@ -20,7 +20,7 @@ pub struct Args {}
 pub async fn run(context: &Context, _: Args) -> Result<ExitCode> {
     let config = context.config()?;
     // A backup that runs puts its own back.
-    let _lock = context.lock(&config, "backup")?;
+    let _lock = context.lock(&config, "resume").await?;
     let started = Instant::now();
     while !quiesce::journals(&config.state_dir)?.is_empty()
         && Docker::connect().await.is_err()

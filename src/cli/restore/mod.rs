@@ -96,6 +96,9 @@ pub struct Args {
     /// Take no safety backup of what --in-place drops; there is then no way back. Give the plan's name
     #[arg(long, value_name = "PLAN", requires = "in_place")]
     without_safety: Option<String>,
+    /// Run as a unit of systemd, which goes on when this session ends, and follow it
+    #[arg(long, requires = "yes", conflicts_with = "dry_run")]
+    managed: bool,
     /// Finish the restore that was interrupted
     #[arg(long, conflicts_with_all = ["unwind", "dry_run"])]
     resume: bool,
@@ -105,6 +108,11 @@ pub struct Args {
 }
 
 impl Args {
+    /// Whether somebody else is to carry it out.
+    pub fn is_managed(&self) -> bool {
+        self.managed
+    }
+
     fn picks_tables(&self) -> bool {
         !self.table.is_empty() || self.schema.is_some()
     }
@@ -122,7 +130,6 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let started = Instant::now();
     let (config, vault) = context.vault(true).await?;
     let config = config.as_ref();
-    let _lock = config.map(|c| context.lock(c, "restore")).transpose()?;
     let catalog = context.catalog(config, vault);
     let plan = context.plan(args.plan.as_deref(), config, &catalog).await?;
     let at = args.at.as_deref().map(time::parse_moment).transpose()?;
@@ -160,8 +167,14 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         report::output(context, &m, one, Path::new(to), started)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let chosen = command::with_a_way_back(config, chosen, !only.is_empty(), &context.monitor(&format!("restore {plan}")));
+    let chosen =
+        command::with_a_way_back(config, chosen, !only.is_empty(), &context.monitor(&format!("restore {plan}")));
 
+    // What goes to a place of its own is in nobody's way, nor is a look.
+    let _lock = match config {
+        Some(config) if !args.dry_run => Some(context.lock(config, "restore").await?),
+        _ => None,
+    };
     let own = own_paths(config);
     let id = new_id();
     let state_dir = context.state_dir(config);

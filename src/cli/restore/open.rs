@@ -13,7 +13,7 @@ use std::time::Instant;
 pub async fn go_on(context: &Context, forward: bool) -> Result<ExitCode> {
     let started = Instant::now();
     let config = context.config()?;
-    let _lock = context.lock(&config, "restore")?;
+    let _lock = context.lock(&config, "restore").await?;
     let file = journal_file(&config.state_dir);
     if !file.exists() {
         return Err(Error::new(Kind::NotFound, "no restore of this host is open")
