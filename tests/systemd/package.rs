@@ -9,7 +9,7 @@ const NEXT: &str = "0.0.2";
 /// Units of ours that are enabled, or run.
 fn at_work(host: &Host) -> String {
     host.machine.sh("systemctl list-units --all --plain --no-legend 'backstay-*' | grep -v not-found || :
-         systemctl list-unit-files --no-legend --state=enabled 'backstay-*'")
+         systemctl list-unit-files --no-legend --state=enabled 'backstay-*' || :")
 }
 
 /// A unit of a later version, or one that would need much more around it: it sleeps.

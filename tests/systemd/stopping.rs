@@ -32,7 +32,7 @@ fn state(host: &Host) -> String {
 fn begin(host: &Host, still: &str) {
     host.machine.run(&["systemctl", "start", "--no-block", BACKUP]);
     host.machine.until(&format!("docker inspect -f '{{{{.State.Status}}}}' app | grep -x {still}"));
-    host.machine.until("pgrep -f 'srv/go-on'");
+    host.machine.until("pgrep -f '[s]rv/go-on'");
 }
 
 #[test]

@@ -73,6 +73,7 @@ fn every_service_runs_a_command_that_there_is_and_tells_of_its_failure() {
 #[test]
 fn systemd_finds_nothing_to_complain_of() {
     let host = Host::bare("verify");
+    host.machine.sh("printf '#!/bin/sh\n' > /etc/backstay/on-failure; chmod 755 /etc/backstay/on-failure");
     let installed: Vec<String> = units("").iter().map(|u| instance(u)).collect();
     let mut argv = vec!["systemd-analyze", "verify", "--man=no", "--recursive-errors=no"];
     argv.extend(installed.iter().map(String::as_str));
