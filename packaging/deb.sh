@@ -19,6 +19,14 @@ put() { install -D -m "$1" "packaging/debian/$2" "$root/$3"; }
 put 644 copyright usr/share/doc/backstay/copyright
 put 644 lintian-overrides usr/share/lintian/overrides/backstay
 rm "$root"/usr/share/doc/backstay/LICENSE-*
+# In the form that Debian wants, with one entry; CHANGELOG.md has them all.
+gzip -9nc > "$root/usr/share/doc/backstay/changelog.gz" << END
+backstay ($version) unstable; urgency=medium
+
+  * See CHANGELOG.md.
+
+ -- $(sed -n 's/^Maintainer: //p' packaging/debian/control)  $(LC_ALL=C date -ud "@$SOURCE_DATE_EPOCH" '+%a, %d %b %Y %T +0000')
+END
 for script in postinst prerm postrm; do put 755 "$script" "DEBIAN/$script"; done
 put 644 conffiles DEBIAN/conffiles
 

@@ -32,11 +32,10 @@ install -m 644 config/backstay.toml "$root/etc/backstay/backstay.toml.sample"
 put 755 usr/share/backstay config/recover.sh
 cp -r config/policies "$root/usr/share/backstay/policies"
 [ ! -d dashboards ] || cp -r dashboards "$root/usr/share/backstay/dashboards"
-put 644 usr/share/doc/backstay README.md LICENSE-APACHE LICENSE-MIT
+put 644 usr/share/doc/backstay README.md CHANGELOG.md LICENSE-APACHE LICENSE-MIT
 put 644 usr/share/doc/backstay/docs docs/*.md
 put 644 usr/share/doc/backstay/examples config/examples/*
 put 755 usr/share/doc/backstay/examples packaging/on-failure
-gzip -9nc CHANGELOG.md > "$root/usr/share/doc/backstay/changelog.gz"
 
 # What was copied whole came with the modes that the checkout happened to have.
 find "$root/usr" -type f ! -perm -u+x -exec chmod 644 {} +
