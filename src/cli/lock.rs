@@ -19,8 +19,18 @@ const FILE: &str = "work.lock";
 /// Between two looks at a lock that is held.
 const PAUSE: Duration = Duration::from_millis(250);
 
+/// Who has just taken the lock has not written its name yet; this often it is looked for once more.
+const LOOKS: u32 = 10;
+
 /// The lock; given back when dropped, and by the system when the process dies.
-pub struct Lock(#[allow(dead_code)] File);
+pub struct Lock(File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // The next one is not to be taken for us before it has written its name.
+        let _ = self.0.set_len(0);
+    }
+}
 
 impl Context {
     /// Takes the lock of this host for some work, waiting as long as `--wait` says.
@@ -39,7 +49,15 @@ impl Context {
             if e != Errno::WOULDBLOCK {
                 return Err(failed(e.into()));
             }
-            let holder = holder(&std::fs::read_to_string(&path).unwrap_or_default(), work);
+            let mut text = String::new();
+            for _ in 0..LOOKS {
+                text = std::fs::read_to_string(&path).unwrap_or_default();
+                if !text.is_empty() {
+                    break;
+                }
+                tokio::time::sleep(PAUSE / 10).await;
+            }
+            let holder = holder(&text, work);
             if Instant::now() >= limit {
                 return Err(Error::new(Kind::Busy, format!("{holder} on this host"))
                     .at(path.display())
@@ -78,7 +96,7 @@ mod tests {
     fn the_holder_is_named() {
         assert_eq!(holder("backup 12", "backup"), "another backup is running (process 12)");
         assert_eq!(holder("restore 12", "backup"), "a restore is running (process 12)");
-        // Between the taking of the lock and the writing of the name.
+        // One that is no other Backstay.
         assert_eq!(holder("", "backup"), "something else is running");
     }
 }

@@ -121,13 +121,11 @@ enum Command {
 /// Runs the program.
 pub fn main() -> ExitCode {
     let mut cli = Cli::parse();
-    let mut managed = false;
     if let Command::Managed(args) = &cli.command {
         cli = match managed::command(args) {
             Ok(cli) => cli,
             Err(e) => return fail(&e, cli.global.json),
         };
-        managed = true;
     }
     let json = cli.global.json;
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
@@ -135,7 +133,7 @@ pub fn main() -> ExitCode {
         Err(e) => return fail(&Error::new(Kind::Internal, "the runtime cannot be started").because(e), json),
     };
     let result = runtime.block_on(async {
-        let manager = if managed { Manager::from_env() } else { Manager::default() };
+        let manager = Manager::from_env();
         let _alive = manager.keep_alive();
         manager.ready();
         // A restore that is stopped goes back first, and sees to that itself.
