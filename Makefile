@@ -68,6 +68,7 @@ tarball: packaged
 ## Builds the tarball of a binary that needs no libraries, into target/dist
 static:
 	$(REMAP_C) OPENSSL_STATIC=1 RUSTFLAGS="$(REMAP) -C target-feature=+crt-static" $(RELEASE) --target $(TRIPLE)
+	! readelf --dynamic $(PACKAGE)/$(TRIPLE)/release/backstay | grep NEEDED
 	packaging/tarball.sh $(PACKAGE)/$(TRIPLE)/release/backstay target/dist -static
 
 ## Makes package and tarball twice, compares the bytes, and asks lintian
