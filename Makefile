@@ -43,3 +43,35 @@ demo-tools:
 
 fmt:
 	cargo fmt
+
+# Made apart from other builds, since its flags take the paths of this machine out of the binary.
+PACKAGE := target/package
+CARGO := $(or $(CARGO_HOME),$(HOME)/.cargo)
+REMAP := --remap-path-prefix=$(CURDIR)=/backstay --remap-path-prefix=$(CARGO)=/cargo
+REMAP_C := CFLAGS=-ffile-prefix-map=$(CARGO)=/cargo
+TRIPLE = $(shell rustc -vV | sed -n 's/^host: //p')
+RELEASE = cargo build --release --locked --target-dir $(PACKAGE)
+
+.PHONY: deb tarball static deb-check packaged
+
+packaged:
+	$(REMAP_C) RUSTFLAGS="$(REMAP)" $(RELEASE)
+
+## Builds the Debian package, into target/dist
+deb: packaged
+	packaging/deb.sh $(PACKAGE)/release/backstay target/dist
+
+## Builds the tarball for hosts that are not Debian, into target/dist
+tarball: packaged
+	packaging/tarball.sh $(PACKAGE)/release/backstay target/dist
+
+## Builds the tarball of a binary that needs no libraries, into target/dist
+static:
+	$(REMAP_C) OPENSSL_STATIC=1 RUSTFLAGS="$(REMAP) -C target-feature=+crt-static" $(RELEASE) --target $(TRIPLE)
+	! readelf --dynamic $(PACKAGE)/$(TRIPLE)/release/backstay | grep NEEDED
+	packaging/tarball.sh $(PACKAGE)/$(TRIPLE)/release/backstay target/dist -static
+
+## Makes package and tarball twice, compares the bytes, and asks lintian
+deb-check: packaged
+	tests/setup.sh package
+	packaging/check.sh $(PACKAGE)/release/backstay

@@ -36,7 +36,9 @@ fn documents() -> Vec<PathBuf> {
 fn named_paths(text: &str) -> BTreeSet<String> {
     let part_of_a_path = |c: char| c.is_ascii_alphanumeric() || "._-/".contains(c);
     text.split(|c: char| !part_of_a_path(c))
-        .filter(|word| ["src/", "tests/", "config/", "docs/"].iter().any(|folder| word.starts_with(folder)))
+        .filter(|word| {
+            ["src/", "tests/", "config/", "docs/", "packaging/"].iter().any(|folder| word.starts_with(folder))
+        })
         .map(|word| word.trim_end_matches(['.', '/', '-']).to_owned())
         .collect()
 }

@@ -5,6 +5,7 @@
 #   setup.sh demo    what `make demo` needs
 #   setup.sh test    what `make test` needs
 #   setup.sh bench   what `make bench` needs
+#   setup.sh package what `make deb-check` needs
 #   setup.sh deny    cargo-deny
 set -euo pipefail
 tools=$HOME/.cache/backstay-tools
@@ -99,6 +100,7 @@ case ${1:-test} in
         crate rustic-rs 0.11.4 rustic
         crate garage 2.5.0 garage
         ;;
+    package) packages "${build[@]}" lintian ;;
     deny) crate cargo-deny 0.20.2 cargo-deny ;;
     *) echo "setup.sh: unknown task $1" >&2 && exit 2 ;;
 esac

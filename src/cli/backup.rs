@@ -30,6 +30,7 @@ pub struct Args {
 
 /// Backs up, and tells.
 pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
+    let _lock = context.lock(&context.config()?, "backup").await?;
     let manifest = back_up(context, args.plan.as_deref(), &args.source, args.take_over, None).await?;
     if context.global.json {
         json(&manifest)?;
@@ -40,7 +41,8 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     Ok(ExitCode::from(if failed { Kind::Partial.exit_code() } else { 0 }))
 }
 
-/// Backs up a plan, or some of its sources; perhaps under another plan's name, where it is never the latest.
+/// Backs up a plan, or some of its sources; perhaps under another plan's name, where it is never the latest. Whoever
+/// calls it holds the lock.
 ///
 /// # Errors
 /// When nothing could be committed. A manifest with failed sources is `Ok`.
@@ -52,7 +54,6 @@ pub async fn back_up(
     under: Option<Name>,
 ) -> Result<Manifest> {
     let config = context.config()?;
-    let _lock = context.lock(&config, "backup")?;
     let (_, vault) = context.vault(false).await?;
     // An identity that is kept elsewhere makes this a sealed host.
     let identity =

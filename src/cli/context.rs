@@ -13,9 +13,6 @@ use crate::storage::ObjectStore;
 use crate::storage::open::{StorageOptions, open};
 use crate::telemetry::monitor::Monitor;
 use age::secrecy::SecretString;
-use rustix::fs::{FlockOperation, flock};
-use std::fs::File;
-use std::io::{Read, Seek, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,9 +22,6 @@ pub struct Context {
     /// Options of all commands.
     pub global: Global,
 }
-
-/// A lock on the state directory; given back when dropped, and by the system when the process dies.
-pub struct Lock(#[allow(dead_code)] File);
 
 impl Context {
     /// From the parsed options.
@@ -163,30 +157,6 @@ impl Context {
     /// A monitor that shows progress.
     pub fn monitor(&self, title: &str) -> Arc<dyn Monitor> {
         progress::monitor(title, self.global.quiet || self.global.json)
-    }
-
-    /// Takes the lock of a kind of work on this host.
-    ///
-    /// # Errors
-    /// [`Kind::Busy`] with the process that holds it.
-    pub fn lock(&self, config: &Config, name: &str) -> Result<Lock> {
-        make_state_dir(&config.state_dir)?;
-        let path = config.state_dir.join(format!("{name}.lock"));
-        let failed = |e: std::io::Error| Error::io("the lock cannot be taken", &path, e);
-        let mut file =
-            File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
-        if flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
-            let mut holder = String::new();
-            let _ = file.read_to_string(&mut holder);
-            return Err(Error::new(Kind::Busy, format!("another {name} is running (process {})", holder.trim()))
-                .at(path.display())
-                .hint("Wait for it, or stop it; a lock never outlives its process."));
-        }
-        file.set_len(0)
-            .and_then(|()| file.rewind())
-            .and_then(|()| write!(file, "{}", std::process::id()))
-            .map_err(failed)?;
-        Ok(Lock(file))
     }
 }
 

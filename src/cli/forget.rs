@@ -50,7 +50,7 @@ pub struct HoldArgs {
 /// Applies retention, or removes what is named.
 pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let config = context.config()?;
-    let _lock = context.lock(&config, "forget")?;
+    let _lock = context.lock(&config, "forget").await?;
     let (_, vault) = context.vault(false).await?;
     let catalog = context.catalog(Some(&config), vault.clone());
     if !args.backup.is_empty() {

@@ -31,7 +31,7 @@ pub struct Args {
 /// Makes the vault.
 pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let config = context.config()?;
-    let _lock = context.lock(&config, "init")?;
+    let _lock = context.lock(&config, "init").await?;
     let grace = time::parse_duration(&args.grace)?;
     if grace.as_secs() < 3600 {
         return Err(Error::new(Kind::Usage, "the grace time is too short")

@@ -5,6 +5,7 @@ use super::output::{Align, Table, bad, dim, good, json, notice, remark, say};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Name, size};
+use crate::recovery::restore::{journal_file, open_restore};
 use crate::recovery::maintenance::install::Changed;
 use crate::recovery::maintenance::look::Status;
 use crate::recovery::maintenance::snippet::State;
@@ -46,11 +47,11 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let maintenance = maintenance_of(&config, args.plan.as_deref())?;
     match args.what {
         What::On => {
-            let _lock = context.lock(&config, "restore")?;
+            no_restore_open(&config)?;
             on(context, &maintenance).await
         }
         What::Off => {
-            let _lock = context.lock(&config, "restore")?;
+            no_restore_open(&config)?;
             let switched = maintenance.off(State::Off, None).await?;
             show(context, &switched, None)?;
             Ok(ExitCode::SUCCESS)
@@ -66,14 +67,20 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         What::Install { print: false } => {
-            let _lock = context.lock(&config, "restore")?;
+            no_restore_open(&config)?;
             changed(context, &maintenance.install().await?, "written into")
         }
         What::Uninstall => {
-            let _lock = context.lock(&config, "restore")?;
+            no_restore_open(&config)?;
             changed(context, &maintenance.uninstall().await?, "taken out of")
         }
     }
+}
+
+/// A restore has its own mind about the page. A backup has none: the page must not wait for one.
+fn no_restore_open(config: &Config) -> Result<()> {
+    let journal = journal_file(&config.state_dir);
+    if journal.exists() { Err(open_restore(&journal)) } else { Ok(()) }
 }
 
 fn maintenance_of(config: &Config, plan: Option<&str>) -> Result<Maintenance> {

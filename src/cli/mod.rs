@@ -2,6 +2,7 @@
 //! [`output`] prints, [`progress`] shows what goes on.
 
 pub mod context;
+pub mod lock;
 pub mod output;
 pub mod progress;
 
@@ -14,15 +15,21 @@ mod init;
 mod key;
 mod list;
 mod maintenance;
+mod man;
+mod managed;
 mod prune;
 mod restore;
 mod restores;
 mod resume;
 mod rollback;
+mod timer;
+mod unit_status;
 
 use crate::error::{Error, Kind, Result};
+use crate::host::notify::Manager;
 use clap::{Parser, Subcommand};
 use context::Context;
+use jiff::SignedDuration;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -54,6 +61,9 @@ pub struct Global {
     /// File with the passphrase of a passphrase key
     #[arg(long, global = true, value_name = "FILE", conflicts_with = "identity", help_heading = "Global options")]
     pub passphrase_file: Option<PathBuf>,
+    /// Wait so long for other work of this host to end, like 2h; without it that is an error
+    #[arg(long, global = true, value_name = "TIME", default_value = "0s", hide_default_value = true, value_parser = lock::parse_wait, help_heading = "Global options")]
+    pub wait: SignedDuration,
     /// Print JSON for machines
     #[arg(long, global = true, help_heading = "Global options")]
     pub json: bool,
@@ -100,19 +110,36 @@ enum Command {
     Prune(prune::Args),
     /// Manage who can open the vault
     Key(key::Args),
+    /// Set when jobs run, by timers of systemd
+    Timer(timer::Args),
     /// Print completions for a shell
     Completions(completions::Args),
+    /// Write the manual pages
+    #[command(hide = true)]
+    Man(man::Args),
+    /// Carry out a restore that was handed to systemd
+    #[command(hide = true)]
+    Managed(managed::Args),
 }
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let mut cli = Cli::parse();
+    if let Command::Managed(args) = &cli.command {
+        cli = match managed::command(args) {
+            Ok(cli) => cli,
+            Err(e) => return fail(&e, cli.global.json),
+        };
+    }
     let json = cli.global.json;
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(e) => return fail(&Error::new(Kind::Internal, "the runtime cannot be started").because(e), json),
     };
     let result = runtime.block_on(async {
+        let manager = Manager::from_env();
+        let _alive = manager.keep_alive();
+        manager.ready();
         // A restore that is stopped goes back first, and sees to that itself.
         if matches!(cli.command, Command::Restore(_) | Command::Rollback(_)) {
             return run(cli).await;
@@ -136,10 +163,12 @@ pub async fn stopped() -> &'static str {
     let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
         return std::future::pending().await;
     };
-    tokio::select! {
+    let signal = tokio::select! {
         _ = term.recv() => "SIGTERM",
         _ = int.recv() => "SIGINT",
-    }
+    };
+    Manager::from_env().stopping();
+    signal
 }
 
 fn fail(e: &Error, json: bool) -> ExitCode {
@@ -149,7 +178,7 @@ fn fail(e: &Error, json: bool) -> ExitCode {
 
 async fn run(cli: Cli) -> Result<ExitCode> {
     let context = Context::new(cli.global);
-    if !matches!(cli.command, Command::Restore(_) | Command::Rollback(_) | Command::Completions(_)) {
+    if !matches!(cli.command, Command::Restore(_) | Command::Rollback(_) | Command::Completions(_) | Command::Man(_)) {
         tell_of_open_restore(&context);
     }
     match cli.command {
@@ -160,6 +189,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Ls(args) => browse::ls(&context, args).await,
         Command::Find(args) => browse::find(&context, args).await,
         Command::Cat(args) => browse::cat(&context, args).await,
+        Command::Restore(args) if args.is_managed() => managed::hand_over(&context).await,
         Command::Restore(args) => restore::run(&context, args).await,
         Command::Resume(args) => resume::run(&context, args).await,
         Command::Rollback(args) => rollback::run(&context, args).await,
@@ -171,7 +201,10 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Hold(args) => forget::hold(&context, args).await,
         Command::Prune(args) => prune::run(&context, args).await,
         Command::Key(args) => key::run(&context, args).await,
+        Command::Timer(args) => timer::run(&context, args).await,
         Command::Completions(args) => completions::run(args),
+        Command::Man(args) => man::run(&args),
+        Command::Managed(_) => Err(Error::new(Kind::Internal, "an order was to be replaced by its command")),
     }
 }
 

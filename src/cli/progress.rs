@@ -13,7 +13,11 @@ pub fn monitor(title: &str, quiet: bool) -> Arc<dyn Monitor> {
     if quiet {
         return Arc::new(Silent);
     }
-    if console::Term::stderr().is_term() { Arc::new(Bar::new(title)) } else { Arc::new(Lines) }
+    if console::Term::stderr().is_term() {
+        Arc::new(Bar::new(title))
+    } else {
+        super::unit_status::around(title, Arc::new(Lines))
+    }
 }
 
 fn stood_still(who: &str, seconds: f64) -> String {

@@ -25,7 +25,10 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         return Err(Error::new(Kind::Usage, "--max-share is a percentage from 0 to 100"));
     }
     let (config, vault) = context.vault(false).await?;
-    let _lock = config.as_ref().map(|c| context.lock(c, "prune")).transpose()?;
+    let _lock = match &config {
+        Some(config) => Some(context.lock(config, "prune").await?),
+        None => None,
+    };
     if let Some(path) = vault.store().url().strip_prefix("file://")
         && !args.dry_run
     {

@@ -29,7 +29,7 @@ pub async fn run(context: &Context, _: Args) -> Result<ExitCode> {
 async fn backups(context: &Context) -> Result<()> {
     let config = context.config()?;
     // A backup that runs puts its own back.
-    let _lock = context.lock(&config, "backup")?;
+    let _lock = context.lock(&config, "resume").await?;
     let started = Instant::now();
     while !quiesce::journals(&config.state_dir)?.is_empty()
         && Docker::connect().await.is_err()

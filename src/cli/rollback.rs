@@ -50,7 +50,7 @@ pub(super) async fn resources_of(config: &Config, past: &Past) -> Result<Vec<Arc
 /// Takes a restore back.
 pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let config = context.config()?;
-    let _lock = context.lock(&config, "restore")?;
+    let _lock = context.lock(&config, "rollback").await?;
     let past = rollback::to_roll_back(&config.state_dir, args.restore.as_deref())?;
     let resources = resources_of(&config, &past).await?;
     let about = past.journal().about().clone();
@@ -109,7 +109,7 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
 /// Drops what restores kept and need not keep any longer.
 pub async fn cleanup(context: &Context, args: CleanupArgs) -> Result<ExitCode> {
     let config = context.config()?;
-    let _lock = context.lock(&config, "restore")?;
+    let _lock = context.lock(&config, "cleanup").await?;
     let now = Timestamp::now();
     let mut dropped = Vec::new();
     let mut found = false;

@@ -51,7 +51,7 @@ pub fn load_with(file: &Path, environment: Option<HashMap<String, String>>) -> R
         let content = std::fs::read_to_string(path).map_err(|e| {
             Error::io("the configuration cannot be read", path, e)
                 .kind(Kind::Config)
-                .hint("Give another file with --config, or write one: config/backstay.toml is a commented example.")
+                .hint("Give another file with --config, or write one: backstay.toml.sample in /etc/backstay (config/backstay.toml in the sources) is a commented example.")
         })?;
         // Each file by itself first: then a syntax error names its file.
         config::Config::builder()

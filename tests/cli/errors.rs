@@ -141,7 +141,7 @@ fn two_backups_at_once_are_refused_and_the_lock_dies_with_its_process() {
     w.file("pipe-me", noise(30 << 20, 1));
     w.configure("limit_upload = \"1MiB\"", &format!("paths = [\"{}\"]", w.at("tree")));
     let mut first = w.command(&["backup"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    let lock = w.path().join("state/backup.lock");
+    let lock = w.path().join("state/work.lock");
     while !fs::read_to_string(&lock).is_ok_and(|t| !t.is_empty()) {
         std::thread::sleep(Duration::from_millis(10));
     }

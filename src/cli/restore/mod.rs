@@ -92,6 +92,9 @@ pub struct Args {
     /// When a backup does not verify in staging, take the one before it, so many times; never silently
     #[arg(long, value_name = "N", default_value_t = 0)]
     fallback: u32,
+    /// Run as a unit of systemd, which goes on when this session ends, and follow it
+    #[arg(long, requires = "yes", conflicts_with = "dry_run")]
+    managed: bool,
     /// Tell checks that fail after the start, and keep what was restored all the same
     #[arg(long)]
     keep_on_failed_check: bool,
@@ -104,6 +107,11 @@ pub struct Args {
 }
 
 impl Args {
+    /// Whether somebody else is to carry it out.
+    pub fn is_managed(&self) -> bool {
+        self.managed
+    }
+
     fn picks_tables(&self) -> bool {
         !self.table.is_empty() || self.schema.is_some()
     }
@@ -121,7 +129,6 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let started = Instant::now();
     let (config, vault) = context.vault(true).await?;
     let config = config.as_ref();
-    let _lock = config.map(|c| context.lock(c, "restore")).transpose()?;
     let catalog = context.catalog(config, vault);
     let plan = context.plan(args.plan.as_deref(), config, &catalog).await?;
     let at = args.at.as_deref().map(time::parse_moment).transpose()?;
@@ -130,6 +137,11 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     if let Some(code) = aside::written(context, config, &catalog, &m, &only, &args, started).await? {
         return Ok(code);
     }
+    // What goes to a place of its own is in nobody's way, nor is a look.
+    let _lock = match config {
+        Some(config) if !args.dry_run => Some(context.lock(config, "restore").await?),
+        _ => None,
+    };
     let mut tries = args.fallback;
     loop {
         let unfit = match attempt::attempt(context, config, &catalog, &m, &only, &args).await? {

@@ -25,7 +25,7 @@ const TO_ANSWER: Duration = Duration::from_secs(180);
 pub async fn go_on(context: &Context, forward: bool) -> Result<ExitCode> {
     let started = Instant::now();
     let config = context.config()?;
-    let _lock = context.lock(&config, "restore")?;
+    let _lock = context.lock(&config, "restore").await?;
     let file = journal_file(&config.state_dir);
     if !file.exists() {
         return Err(Error::new(Kind::NotFound, "no restore of this host is open")
@@ -112,7 +112,7 @@ pub async fn at_boot(context: &Context) -> Result<Option<ExitCode>> {
     }
     let (way, plan) = {
         // The restore itself may be running: then it holds the lock, and there is nothing to take up.
-        let _lock = match context.lock(&config, "restore") {
+        let _lock = match context.lock(&config, "resume").await {
             Err(e) if e.kind == Kind::Busy => return Ok(None),
             other => other?,
         };
