@@ -1,9 +1,10 @@
 //! The command line: one file per command. [`context`] turns options and configuration into open vaults,
-//! [`output`] prints, [`progress`] shows what goes on.
+//! [`output`] prints, [`progress`] shows what goes on, [`watch`] tells those who are elsewhere.
 
 pub mod context;
 pub mod output;
 pub mod progress;
+pub mod watch;
 
 mod backup;
 mod browse;
@@ -17,12 +18,14 @@ mod prune;
 mod restore;
 mod resume;
 mod rollback;
+mod serve;
 
 use crate::error::{Error, Kind, Result};
 use clap::{Parser, Subcommand};
 use context::Context;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use watch::About;
 
 /// Encrypted, deduplicated backups of a host to S3, GCS or a directory, and their way back.
 #[derive(Parser, Debug)]
@@ -96,8 +99,27 @@ enum Command {
     Prune(prune::Args),
     /// Manage who can open the vault
     Key(key::Args),
+    /// Serve metrics, health and a page over HTTP
+    Serve(serve::Args),
     /// Print completions for a shell
     Completions(completions::Args),
+}
+
+impl Command {
+    /// What is watched: everything whose outcome matters after it ended.
+    fn about(&self) -> Option<About> {
+        match self {
+            Command::Backup(args) => Some(args.about()),
+            Command::Restore(args) => args.about(),
+            Command::Rollback(args) => Some(args.about()),
+            Command::Cleanup(args) => args.about(),
+            Command::Check(args) => Some(args.about()),
+            Command::Forget(args) => args.about(),
+            Command::Prune(args) => args.about(),
+            Command::Key(args) => args.about(),
+            _ => None,
+        }
+    }
 }
 
 /// Runs the program.
@@ -109,14 +131,20 @@ pub fn main() -> ExitCode {
         Err(e) => return fail(&Error::new(Kind::Internal, "the runtime cannot be started").because(e), json),
     };
     let result = runtime.block_on(async {
-        // A restore that is stopped goes back first, and sees to that itself.
-        if matches!(cli.command, Command::Restore(_) | Command::Rollback(_)) {
-            return run(cli).await;
-        }
-        tokio::select! {
-            result = run(cli) => result,
-            signal = stopped() => Err(Error::new(Kind::Interrupted, format!("stopped by {signal}")).hint("Nothing was lost; the next run takes up what was uploaded.")),
-        }
+        let Cli { global, command } = cli;
+        let context = Context::new(global);
+        context.watch(command.about());
+        // A restore that is stopped goes back first, and sees to that itself; to be stopped is how `serve` ends.
+        let result = if matches!(command, Command::Restore(_) | Command::Rollback(_) | Command::Serve(_)) {
+            run(&context, command).await
+        } else {
+            tokio::select! {
+                result = run(&context, command) => result,
+                signal = stopped() => Err(Error::new(Kind::Interrupted, format!("stopped by {signal}")).hint("Nothing was lost; the next run takes up what was uploaded.")),
+            }
+        };
+        context.ended(&result).await;
+        result
     });
     // Threads that read files may be in the middle of one: nothing they do is worth waiting for any more.
     runtime.shutdown_background();
@@ -143,29 +171,29 @@ fn fail(e: &Error, json: bool) -> ExitCode {
     ExitCode::from(e.kind.exit_code())
 }
 
-async fn run(cli: Cli) -> Result<ExitCode> {
-    let context = Context::new(cli.global);
-    if !matches!(cli.command, Command::Restore(_) | Command::Rollback(_) | Command::Completions(_)) {
-        tell_of_open_restore(&context);
+async fn run(context: &Context, command: Command) -> Result<ExitCode> {
+    if !matches!(command, Command::Restore(_) | Command::Rollback(_) | Command::Completions(_)) {
+        tell_of_open_restore(context);
     }
-    match cli.command {
-        Command::Init(args) => init::run(&context, args).await,
-        Command::Backup(args) => backup::run(&context, args).await,
-        Command::List(args) => list::run(&context, args).await,
-        Command::Show(args) => list::show(&context, args).await,
-        Command::Ls(args) => browse::ls(&context, args).await,
-        Command::Find(args) => browse::find(&context, args).await,
-        Command::Cat(args) => browse::cat(&context, args).await,
-        Command::Restore(args) => restore::run(&context, args).await,
-        Command::Resume(args) => resume::run(&context, args).await,
-        Command::Rollback(args) => rollback::run(&context, args).await,
-        Command::Restores(args) => rollback::restores(&context, args).await,
-        Command::Cleanup(args) => rollback::cleanup(&context, args).await,
-        Command::Check(args) => check::run(&context, args).await,
-        Command::Forget(args) => forget::run(&context, args).await,
-        Command::Hold(args) => forget::hold(&context, args).await,
-        Command::Prune(args) => prune::run(&context, args).await,
-        Command::Key(args) => key::run(&context, args).await,
+    match command {
+        Command::Init(args) => init::run(context, args).await,
+        Command::Backup(args) => backup::run(context, args).await,
+        Command::List(args) => list::run(context, args).await,
+        Command::Show(args) => list::show(context, args).await,
+        Command::Ls(args) => browse::ls(context, args).await,
+        Command::Find(args) => browse::find(context, args).await,
+        Command::Cat(args) => browse::cat(context, args).await,
+        Command::Restore(args) => restore::run(context, args).await,
+        Command::Resume(args) => resume::run(context, args).await,
+        Command::Rollback(args) => rollback::run(context, args).await,
+        Command::Restores(args) => rollback::restores(context, args).await,
+        Command::Cleanup(args) => rollback::cleanup(context, args).await,
+        Command::Check(args) => check::run(context, args).await,
+        Command::Forget(args) => forget::run(context, args).await,
+        Command::Hold(args) => forget::hold(context, args).await,
+        Command::Prune(args) => prune::run(context, args).await,
+        Command::Key(args) => key::run(context, args).await,
+        Command::Serve(args) => serve::run(context, args).await,
         Command::Completions(args) => completions::run(args),
     }
 }

@@ -2,11 +2,17 @@
 
 use super::output;
 use crate::model::size::human;
+use crate::model::time;
 use crate::telemetry::monitor::{Event, Monitor, Silent};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+
+/// Lines, wherever standard error goes: for what runs for ever.
+pub fn lines(quiet: bool) -> Arc<dyn Monitor> {
+    if quiet { Arc::new(Silent) } else { Arc::new(Lines) }
+}
 
 /// The monitor that suits where standard error goes.
 pub fn monitor(title: &str, quiet: bool) -> Arc<dyn Monitor> {
@@ -18,6 +24,10 @@ pub fn monitor(title: &str, quiet: bool) -> Arc<dyn Monitor> {
 
 fn stood_still(who: &str, seconds: f64) -> String {
     format!("{who}: the application stood still for {seconds:.1} s")
+}
+
+fn outage(seconds: f64) -> String {
+    format!("the data was out of the application's reach for {seconds:.1} s")
 }
 
 /// For a terminal.
@@ -54,7 +64,7 @@ impl Drop for Bar {
 impl Monitor for Bar {
     fn event(&self, event: Event) {
         match event {
-            Event::Stage(what) => self.bar.set_message(what),
+            Event::Stage(what) | Event::StepStarted(what) => self.bar.set_message(what),
             Event::SourceStarted(name) => self.bar.set_message(name.to_string()),
             Event::SourceEnded(name, Ok(())) => self.bar.println(format!("{} {name}", output::good("done"))),
             Event::SourceEnded(name, Err(why)) => self.bar.println(format!("{} {name}: {why}", output::bad("failed"))),
@@ -69,7 +79,10 @@ impl Monitor for Bar {
             }
             Event::StoodStill(who, seconds) => self.bar.println(stood_still(&who, seconds)),
             Event::Warning(text) => self.bar.println(format!("{} {text}", output::notice("warning"))),
+            Event::Outage(seconds) => self.bar.println(outage(seconds)),
             Event::Committed(..) => self.bar.finish_and_clear(),
+            // What was lost is told before there is a bar, and the rest is the result's.
+            Event::Lost(_) | Event::StepEnded(..) | Event::Reported(_) | Event::Begun(_) | Event::Ended(..) => {}
         }
     }
 }
@@ -80,14 +93,23 @@ struct Lines;
 impl Monitor for Lines {
     fn event(&self, event: Event) {
         match event {
-            Event::Stage(what) => output::remark(&what),
+            Event::Stage(what) | Event::StepStarted(what) => output::remark(&what),
             Event::SourceStarted(name) => output::remark(&format!("source {name}: started")),
             Event::SourceEnded(name, Ok(())) => output::remark(&format!("source {name}: done")),
             Event::SourceEnded(name, Err(why)) => output::remark(&format!("source {name}: failed: {why}")),
             Event::StoodStill(who, seconds) => output::remark(&stood_still(&who, seconds)),
             Event::Warning(text) => output::remark(&format!("warning: {text}")),
             Event::Committed(plan, id) => output::remark(&format!("plan {plan}: backup {id} committed")),
-            Event::Expect(_) | Event::Read(_) | Event::Shipped(_) | Event::Restored(_) => {}
+            Event::Outage(seconds) => output::remark(&outage(seconds)),
+            Event::Lost(run) => output::remark(&format!("warning: the {run}, begun {}, was killed", time::utc(run.at))),
+            Event::Expect(_)
+            | Event::Read(_)
+            | Event::Shipped(_)
+            | Event::Restored(_)
+            | Event::StepEnded(..)
+            | Event::Reported(_)
+            | Event::Begun(_)
+            | Event::Ended(..) => {}
         }
     }
 }

@@ -1,6 +1,7 @@
 //! From files and environment to checked types.
 
 use super::command::command_of;
+use super::observe;
 use super::raw::{Raw, RawDatabases, RawKeep, RawSource};
 use super::repository::storage_of;
 use super::secret::either;
@@ -16,6 +17,7 @@ use crate::sources::postgres::{Databases, PostgresSource};
 use crate::sources::redis::{self, RedisSource};
 use crate::sources::volume::VolumeSource;
 use crate::sources::volume::choose::Which;
+use crate::telemetry::hooks;
 use config::{ConfigError, Environment, File, FileFormat};
 use jiff::SignedDuration;
 use std::collections::{BTreeMap, HashMap};
@@ -154,6 +156,8 @@ fn check(raw: Raw, file: &Path, text: String) -> Result<Config> {
         };
         sources.insert(name.parse::<Name>()?, source.map_err(|e| named(e, &key))?);
     }
+    let mut hooks =
+        hooks::Options { all: observe::urls_of(raw.webhooks, "webhooks", &dir)?, ..hooks::Options::default() };
     let mut plans = BTreeMap::new();
     for (name, plan) in raw.plans {
         let name: Name = name.parse()?;
@@ -188,7 +192,14 @@ fn check(raw: Raw, file: &Path, text: String) -> Result<Config> {
             }
         };
         let has_restore_section = plan.restore.is_some();
-        plans.insert(name.clone(), Plan { name, sources: listed, keep, has_restore_section, keep_previous });
+        let at = |e| named(e, &format!("plans.{name}"));
+        let (schedule, max_age) = observe::due_of(&plan.schedule, &plan.schedule_margin, &plan.max_runtime, &plan.max_age)
+            .map_err(at)?;
+        let urls = observe::urls_of(plan.webhooks, &format!("plans.{name}.webhooks"), &dir)?;
+        hooks.plans.insert(name.clone(), urls);
+        let plan =
+            Plan { name: name.clone(), sources: listed, keep, has_restore_section, keep_previous, schedule, max_age };
+        plans.insert(name, plan);
     }
     let defaults = WriterOptions::default();
     let b = raw.backup;
@@ -207,6 +218,10 @@ fn check(raw: Raw, file: &Path, text: String) -> Result<Config> {
     Ok(Config {
         file: file.to_owned(),
         text,
+        metrics: observe::metrics_of(raw.metrics)?,
+        sentry: observe::sentry_of(raw.sentry, &host, &dir)?,
+        hooks,
+        serve: observe::serve_of(raw.serve)?,
         host,
         state_dir,
         storage,

@@ -6,6 +6,7 @@
 
 mod command;
 pub mod load;
+mod observe;
 pub mod raw;
 pub mod repository;
 pub mod secret;
@@ -20,9 +21,12 @@ use crate::sources::postgres::PostgresSource;
 use crate::sources::redis::RedisSource;
 use crate::sources::volume::VolumeSource;
 use crate::storage::open::StorageOptions;
+use crate::telemetry::{hooks, sentry};
 use jiff::SignedDuration;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Everything that is configured.
 #[derive(Clone, Debug)]
@@ -47,6 +51,39 @@ pub struct Config {
     pub plans: BTreeMap<Name, Plan>,
     /// How to write.
     pub writer: WriterOptions,
+    /// Where metrics go.
+    pub metrics: Metrics,
+    /// Who is told of errors.
+    pub sentry: Option<sentry::Options>,
+    /// What is called when something begins or ends.
+    pub hooks: hooks::Options,
+    /// `backstay serve`.
+    pub serve: Serve,
+}
+
+/// Where metrics go, besides `serve`.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    /// A file for the textfile collector of node_exporter.
+    pub textfile: Option<PathBuf>,
+    /// URL of a Pushgateway.
+    pub pushgateway: Option<secret::Secret>,
+}
+
+/// How `serve` serves.
+#[derive(Clone, Debug)]
+pub struct Serve {
+    /// Address and port.
+    pub listen: SocketAddr,
+    /// How often the repository is looked at.
+    pub refresh: Duration,
+}
+
+impl Config {
+    /// The trust file of this host.
+    pub fn trust_file(&self) -> PathBuf {
+        self.state_dir.join("trust").join(format!("{}.json", self.host))
+    }
 }
 
 /// A configured source.
@@ -93,4 +130,8 @@ pub struct Plan {
     pub has_restore_section: bool,
     /// How long what was there before a restore is kept.
     pub keep_previous: SignedDuration,
+    /// When it is backed up.
+    pub schedule: Option<sentry::Schedule>,
+    /// The goal: how old its newest complete backup may be.
+    pub max_age: Duration,
 }

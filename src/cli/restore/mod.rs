@@ -8,6 +8,7 @@ pub(super) mod report;
 
 use super::context::Context;
 use super::output::{ask, notice, say};
+use super::watch::{About, Of};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Name, size, time};
@@ -23,7 +24,7 @@ use crate::repository::manifest::{Manifest, SourceRecord};
 use crate::repository::reader::Reader;
 use crate::sources::files::TREE;
 use crate::sources::postgres::load::What;
-use crate::telemetry::monitor::{Event, Monitor, Silent};
+use crate::telemetry::monitor::{Event, Monitor, Silent, Verb};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -105,6 +106,16 @@ pub struct Args {
 }
 
 impl Args {
+    /// What is watched of it.
+    pub fn about(&self) -> Option<About> {
+        let of = if self.resume || self.unwind { Of::Later } else { Of::Plan(self.plan.clone()) };
+        (!self.dry_run).then(|| About { verb: Verb::Restore, of, whole: self.is_everything() })
+    }
+
+    fn is_everything(&self) -> bool {
+        self.source.is_empty() && self.path.is_empty() && self.volume.is_none() && !self.speaks_of_databases()
+    }
+
     fn picks_tables(&self) -> bool {
         !self.table.is_empty() || self.schema.is_some()
     }
@@ -210,8 +221,10 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     if args.path.is_empty() && args.database.is_none() && !args.picks_tables() {
         monitor.event(Event::Expect(chosen.iter().map(|s| s.bytes()).sum()));
     }
+    context.is_about(&plan);
     let mut restore = Restore::begin(&state_dir, id, &plan, &m.id, &asked, resources, monitor.clone())?;
     let ended = restore.run(super::stopped()).await?;
+    context.report(report::figures(&m, &chosen, &restore, &ended, args.is_everything() && args.to.is_none()));
     drop((reader, monitor));
     report::ended(context, &m, &restore, ended, started).await
 }

@@ -1,0 +1,2 @@
+//! A real Prometheus scrapes a real agent, and its rules are those that are shipped.
+
