@@ -193,8 +193,8 @@ fn check(raw: Raw, file: &Path, text: String) -> Result<Config> {
         };
         let has_restore_section = plan.restore.is_some();
         let at = |e| named(e, &format!("plans.{name}"));
-        let (schedule, max_age) = observe::due_of(&plan.schedule, &plan.schedule_margin, &plan.max_runtime, &plan.max_age)
-            .map_err(at)?;
+        let (schedule, max_age) =
+            observe::due_of(&plan.schedule, &plan.schedule_margin, &plan.max_runtime, &plan.max_age).map_err(at)?;
         let urls = observe::urls_of(plan.webhooks, &format!("plans.{name}.webhooks"), &dir)?;
         hooks.plans.insert(name.clone(), urls);
         let plan =

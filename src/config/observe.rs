@@ -53,7 +53,8 @@ pub(super) fn due_of(
 }
 
 pub(super) fn metrics_of(raw: RawMetrics) -> Result<Metrics> {
-    if let Some(path) = raw.textfile.as_ref().filter(|p| !p.is_absolute() || p.extension().is_none_or(|e| e != "prom")) {
+    if let Some(path) = raw.textfile.as_ref().filter(|p| !p.is_absolute() || p.extension().is_none_or(|e| e != "prom"))
+    {
         return Err(Error::new(Kind::Config, "`metrics.textfile` is not the absolute path of a .prom file")
             .at(path.display())
             .hint("node_exporter reads *.prom in one directory: /var/lib/prometheus/node-exporter/backstay.prom."));
@@ -114,14 +115,18 @@ mod tests {
         let text = |t: &str| Some(t.to_owned());
         let (schedule, max_age) = due_of(&text("0 3 * * *"), &None, &text("2h"), &None).unwrap();
         let schedule = schedule.unwrap();
-        assert_eq!((schedule.margin.as_secs(), schedule.max_runtime.as_secs(), max_age.as_secs()), (1800, 7200, 93_600));
+        assert_eq!(
+            (schedule.margin.as_secs(), schedule.max_runtime.as_secs(), max_age.as_secs()),
+            (1800, 7200, 93_600)
+        );
         assert!(due_of(&text("nightly"), &None, &None, &None).is_err());
         assert!(due_of(&None, &None, &None, &text("0s")).is_err());
     }
 
     #[test]
     fn a_wrong_url_is_told_without_its_value() {
-        let raw = RawWebhooks { start_url: Some(Secret::new("hc-ping.com/secret-uuid".into())), ..RawWebhooks::default() };
+        let raw =
+            RawWebhooks { start_url: Some(Secret::new("hc-ping.com/secret-uuid".into())), ..RawWebhooks::default() };
         let e = urls_of(raw, "webhooks", Path::new("/")).unwrap_err();
         assert!(e.what.contains("webhooks.start_url") && !e.to_string().contains("secret-uuid"), "{e}");
     }

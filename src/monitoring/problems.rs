@@ -125,6 +125,17 @@ fn failed(record: &Record, add: &mut Add<'_>) {
         return;
     }
     let of = record.plan.as_ref().map(|plan| format!(" of plan {plan}")).unwrap_or_default();
+    let mut sources = 0;
+    for (name, source) in &record.sources {
+        if let (Verb::Backup, Some(why)) = (record.verb, &source.error) {
+            sources += 1;
+            add(Severity::Bad, format!("source {name}{of} failed: {why}"), "mend the cause, and back up again");
+        }
+    }
+    let of_sources = [Kind::Partial, Kind::Source].map(|k| Some(k.exit_code()));
+    if sources > 0 && of_sources.contains(&last.exit_code) {
+        return;
+    }
     let why = last.error.as_deref().unwrap_or("for an unknown reason");
     let what = match last.ending {
         Ending::Killed => format!("the last {}{of}, begun {}, was killed", record.verb, time::utc(last.started)),

@@ -195,7 +195,7 @@ impl Engine {
                 self.monitor.event(Event::StepStarted(name.clone()));
                 let started = Instant::now();
                 let undone = step.undo(&note).await;
-                let told = undone.as_ref().map(|()| ()).map_err(Error::one_line);
+                let told = undone.as_ref().copied().map_err(Error::one_line);
                 self.monitor.event(Event::StepEnded(name, started.elapsed().as_secs_f64(), told));
                 if let Err(error) = undone {
                     let left = (0..=n)

@@ -144,7 +144,9 @@ impl Hooks {
         let took = time::words(SignedDuration::try_from_secs_f64(seconds).unwrap_or_default());
         let (which, name, mut text) = match result {
             Ok(()) => ("success", "success_url", format!("{run}: success in {took}\n")),
-            Err(f) => ("failure", "failure_url", format!("{run}: failed ({}) after {took}: {}\n", f.kind.name(), f.text)),
+            Err(f) => {
+                ("failure", "failure_url", format!("{run}: failed ({}) after {took}: {}\n", f.kind.name(), f.text))
+            }
         };
         if let (Some(id), Some(Report::Backup(b))) = (&backup, &report) {
             let (bytes, shipped) = (size::human(b.bytes), size::human(b.shipped));
@@ -245,7 +247,8 @@ mod tests {
 
     #[test]
     fn a_ping_is_sent_by_whole_backups_only_unless_it_names_the_command() {
-        let url = |text: &str| Options { all: Urls { success: Some(text.into()), ..Urls::default() }, ..Options::default() };
+        let url =
+            |text: &str| Options { all: Urls { success: Some(text.into()), ..Urls::default() }, ..Options::default() };
         let of = |text: &str, run: &Run| url(text).of(run, |u| &u.success, false);
         let backup = run(Verb::Backup, Some("shop"), true);
         assert_eq!(of("http://h/{host}/{plan}", &backup).as_deref(), Some("http://h/web-1/shop"));

@@ -225,7 +225,8 @@ mod tests {
 
     #[test]
     fn values_are_cleaned_through_and_through() {
-        let mut value = json!({ "a": ["postgres://u:pw12345@h/d"], "api_key": 123, "b": { "Bearer abcdefgh1": 1 }, "n": 4 });
+        let mut value =
+            json!({ "a": ["postgres://u:pw12345@h/d"], "api_key": 123, "b": { "Bearer abcdefgh1": 1 }, "n": 4 });
         scrub_value(&mut value);
         let expected = json!({ "a": ["postgres://u:***@h/d"], "api_key": "***", "b": { "Bearer ***": 1 }, "n": 4 });
         assert_eq!(value, expected);

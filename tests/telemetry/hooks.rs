@@ -34,7 +34,10 @@ fn start_and_success_come_in_order_and_only_backups_ping() {
     assert!(seen.iter().all(|r| r.method == "POST"));
     assert!(seen[2].body.contains("backup of plan p on test-host: success in"), "{}", seen[2].body);
     let json: serde_json::Value = serde_json::from_str(&seen[3].body).unwrap();
-    assert_eq!((json["event"].as_str(), json["verb"].as_str(), json["exit_code"].as_u64()), (Some("success"), Some("backup"), Some(0)));
+    assert_eq!(
+        (json["event"].as_str(), json["verb"].as_str(), json["exit_code"].as_u64()),
+        (Some("success"), Some("backup"), Some(0))
+    );
     assert!(json["report"]["shipped"].as_u64().unwrap() > 0 && json["backup"].is_string(), "{json}");
     let json: serde_json::Value = serde_json::from_str(&seen[5].body).unwrap();
     assert_eq!((json["event"].as_str(), json["verb"].as_str()), (Some("success"), Some("prune")));

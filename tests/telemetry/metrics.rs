@@ -38,7 +38,10 @@ fn a_backup_leaves_its_figures_and_a_failed_one_does_not_refresh_them() {
     let plan = "{host=\"test-host\",plan=\"p\"}";
     let source = "{host=\"test-host\",kind=\"files\",plan=\"p\",source=\"tree\"}";
     assert_eq!(good[&of_run("last_exit_code", "backup")], 0.0);
-    assert_eq!(good[&format!("backstay_backup_last_shipped_bytes{plan}")], manifest["stats"]["shipped"].as_f64().unwrap());
+    assert_eq!(
+        good[&format!("backstay_backup_last_shipped_bytes{plan}")],
+        manifest["stats"]["shipped"].as_f64().unwrap()
+    );
     assert_eq!(good[&format!("backstay_source_last_files{source}")], 1.0);
     assert_eq!(good[&format!("backstay_plan_max_age_seconds{plan}")], 93_600.0);
     assert_eq!(good["backstay_repository_backups{host=\"test-host\",plan=\"p\",state=\"complete\"}"], 1.0);
@@ -54,7 +57,10 @@ fn a_backup_leaves_its_figures_and_a_failed_one_does_not_refresh_them() {
     assert!(bad[&of_run("last_attempt_timestamp_seconds", "backup")] > success);
     assert_eq!(bad[&format!("backstay_source_failed{source}")], 1.0);
     assert_eq!(bad["backstay_runs_total{host=\"test-host\",plan=\"p\",result=\"failure\",verb=\"backup\"}"], 1.0);
-    assert_eq!(bad[&format!("backstay_backup_last_shipped_bytes{plan}")], good[&format!("backstay_backup_last_shipped_bytes{plan}")]);
+    assert_eq!(
+        bad[&format!("backstay_backup_last_shipped_bytes{plan}")],
+        good[&format!("backstay_backup_last_shipped_bytes{plan}")]
+    );
 }
 
 #[test]
@@ -77,11 +83,14 @@ fn every_command_has_its_metrics() {
     assert!(now["backstay_check_last_packs{host=\"test-host\",plan=\"\",state=\"read\"}"] >= 1.0);
     assert_eq!(now["backstay_forget_last_kept_backups{host=\"test-host\",plan=\"p\"}"], 1.0);
     assert!(now["backstay_repository_bytes{host=\"test-host\"}"] > 100_000.0);
-    assert!(now["backstay_key_proven_timestamp_seconds{host=\"test-host\",key=\"recovery\",role=\"recovery\"}"] > 1.7e9);
+    assert!(
+        now["backstay_key_proven_timestamp_seconds{host=\"test-host\",key=\"recovery\",role=\"recovery\"}"] > 1.7e9
+    );
     assert!(now["backstay_restore_proven_timestamp_seconds{host=\"test-host\",plan=\"p\"}"] > 1.7e9);
     assert_eq!(now["backstay_restore_kept_previous{host=\"test-host\",plan=\"p\"}"], 1.0);
     assert_eq!(now["backstay_restore_open{host=\"test-host\"}"], 0.0);
-    let steps: Vec<&String> = now.keys().filter(|k| k.starts_with("backstay_restore_last_step_duration_seconds")).collect();
+    let steps: Vec<&String> =
+        now.keys().filter(|k| k.starts_with("backstay_restore_last_step_duration_seconds")).collect();
     assert!(steps.len() >= 3 && steps.iter().any(|s| s.contains("step=\"swap ")), "{steps:?}");
     assert!(now["backstay_restore_last_outage_seconds{host=\"test-host\",plan=\"p\",verb=\"restore\"}"] < 60.0);
 }
@@ -119,7 +128,8 @@ fn the_textfile_is_replaced_as_a_whole_and_one_that_cannot_be_written_fails_noth
     let world = world();
     world.file("a.txt", b"x");
     world.backup();
-    let left: Vec<_> = std::fs::read_dir(world.path().join("metrics")).unwrap().map(|e| e.unwrap().file_name()).collect();
+    let left: Vec<_> =
+        std::fs::read_dir(world.path().join("metrics")).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(left, ["backstay.prom"]);
     std::fs::remove_dir_all(world.path().join("metrics")).unwrap();
     world.run(&["backup"]).code(0).says(&["the directory of `metrics.textfile` does not exist"]);

@@ -37,7 +37,9 @@ fn it_shows_plans_restores_upkeep_and_keys_without_any_script() {
     assert_eq!(status, 200);
     assert!(head.to_lowercase().contains("content-security-policy: default-src 'none'"), "{head}");
     well_formed(&page);
-    for expected in ["Backstay on test-host", "no problem", "the last 2 backups", "Last restores", "Upkeep", "Keys", "recovery"] {
+    for expected in
+        ["Backstay on test-host", "no problem", "the last 2 backups", "Last restores", "Upkeep", "Keys", "recovery"]
+    {
         assert!(page.contains(expected), "{expected} is not in {page}");
     }
     assert_eq!(page.matches("<rect").count(), 4);
@@ -56,7 +58,7 @@ fn problems_come_first_with_what_to_do() {
     let serving = Serving::start(&world);
     let page = serving.get("/").2;
     well_formed(&page);
-    let (problem, plans) = (page.find("the last backup of plan p failed").unwrap(), page.find("<h2>Plans").unwrap());
+    let (problem, plans) = (page.find("source tree of plan p failed").unwrap(), page.find("<h2>Plans").unwrap());
     assert!(problem < plans, "{page}");
     assert!(page.contains("recovery key recovery was last proven never"), "{page}");
     assert!(page.contains("key check"), "{page}");

@@ -9,7 +9,9 @@ use std::process::{Child, Stdio};
 fn under_way(mut world: World) -> (World, Child) {
     world.file("a.txt", b"x");
     world.backup();
-    world.extra.push_str("[sources.slow]\nkind = \"command\"\ndump = [\"sleep\", \"60\"]\n[plans.slow]\nsources = [\"slow\"]\n");
+    world.extra.push_str(
+        "[sources.slow]\nkind = \"command\"\ndump = [\"sleep\", \"60\"]\n[plans.slow]\nsources = [\"slow\"]\n",
+    );
     world.configure("", &format!("paths = [\"{}\"]", world.at("tree")));
     let child = world.command(&["backup", "slow"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let record = world.path().join("state/runs/test-host/backup/slow.json");
@@ -36,7 +38,8 @@ fn a_run_that_was_killed_is_noticed_by_the_next_command_and_told_once() {
     world.run(&["check"]).code(0).says(&["the backup of plan slow on test-host", "was killed"]);
     let now = textfile(&world);
     assert_eq!((now[KILLED], now[active]), (1.0, 0.0));
-    let slow = |metric: &str| now[&format!("backstay_run_{metric}{{host=\"test-host\",plan=\"slow\",verb=\"backup\"}}")];
+    let slow =
+        |metric: &str| now[&format!("backstay_run_{metric}{{host=\"test-host\",plan=\"slow\",verb=\"backup\"}}")];
     assert_eq!((slow("last_exit_code"), slow("last_success_timestamp_seconds")), (-1.0, 0.0));
     assert!(now[&of_run("last_success_timestamp_seconds", "backup")] > 1.7e9);
     let again = world.run(&["check"]).code(0);

@@ -90,7 +90,9 @@ fn what_happens_to_the_repository_elsewhere_is_seen() {
 #[test]
 fn a_run_that_is_killed_is_noticed() {
     let mut world = world();
-    world.extra.push_str("[sources.slow]\nkind = \"command\"\ndump = [\"sleep\", \"60\"]\n[plans.slow]\nsources = [\"slow\"]\n");
+    world.extra.push_str(
+        "[sources.slow]\nkind = \"command\"\ndump = [\"sleep\", \"60\"]\n[plans.slow]\nsources = [\"slow\"]\n",
+    );
     world.configure("", &format!("paths = [\"{}\"]", world.at("tree")));
     let serving = Serving::start(&world);
     let mut child = world.command(&["backup", "slow"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();

@@ -193,13 +193,7 @@ pub async fn ended(
 }
 
 /// For whoever watches: what was brought back and compared. Only all sources of a whole backup prove the plan.
-pub fn figures(
-    m: &Manifest,
-    chosen: &[&SourceRecord],
-    restore: &Restore,
-    ended: &Ended,
-    everything: bool,
-) -> Report {
+pub fn figures(m: &Manifest, chosen: &[&SourceRecord], restore: &Restore, ended: &Ended, everything: bool) -> Report {
     let compared = restore.compared();
     let rows = |c: &Compared| {
         let (number, rest) = c.found.split_once(" row")?;

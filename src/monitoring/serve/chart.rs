@@ -47,7 +47,10 @@ mod tests {
     fn the_highest_bar_is_as_high_as_the_chart_and_titles_are_escaped() {
         let bar = |value| Bar { value, title: "<b>".into(), faulty: value == 0.0 };
         let svg = bars("a \"chart\"", &[bar(0.0), bar(2.0), bar(4.0)]);
-        assert!(svg.contains("height=\"48.0\"") && svg.contains("height=\"24.0\"") && svg.contains("height=\"1.0\""), "{svg}");
+        assert!(
+            svg.contains("height=\"48.0\"") && svg.contains("height=\"24.0\"") && svg.contains("height=\"1.0\""),
+            "{svg}"
+        );
         assert!(svg.contains("&lt;b&gt;") && svg.contains("a &quot;chart&quot;") && !svg.contains("<b>"), "{svg}");
         assert!(!bars("none", &[]).contains("<rect"));
     }

@@ -86,9 +86,7 @@ fn respond(state: &State, path: &str) -> Result<(StatusCode, &'static str, Strin
         "/metrics" => (StatusCode::OK, MEDIA, samples(&Overview::gather(&state.config)).text()?),
         "/healthz" => (StatusCode::OK, TEXT, "alive\n".to_owned()),
         "/readyz" if state.ready.load(Ordering::Relaxed) => (StatusCode::OK, TEXT, "ready\n".to_owned()),
-        "/readyz" => {
-            (StatusCode::SERVICE_UNAVAILABLE, TEXT, "the repository has not been seen yet\n".to_owned())
-        }
+        "/readyz" => (StatusCode::SERVICE_UNAVAILABLE, TEXT, "the repository has not been seen yet\n".to_owned()),
         _ => (StatusCode::NOT_FOUND, TEXT, "there are /, /metrics, /healthz and /readyz\n".to_owned()),
     })
 }

@@ -41,7 +41,11 @@ pub struct State {
 ///
 /// # Errors
 /// When the address cannot be listened on.
-pub async fn serve(config: Config, monitor: Arc<dyn Monitor>, stopped: impl Future<Output = &'static str>) -> Result<()> {
+pub async fn serve(
+    config: Config,
+    monitor: Arc<dyn Monitor>,
+    stopped: impl Future<Output = &'static str>,
+) -> Result<()> {
     let listen = config.serve.listen;
     let listener = TcpListener::bind(listen).await.map_err(|e| {
         Error::new(Kind::Config, "the address cannot be listened on")

@@ -117,7 +117,8 @@ pub fn page(o: &Overview) -> String {
 }
 
 fn plans(o: &Overview) -> String {
-    let head = ["plan", "newest complete backup", "last run", "data", "shipped", "backups", "last drill", "restore proven"];
+    let head =
+        ["plan", "newest complete backup", "last run", "data", "shipped", "backups", "last drill", "restore proven"];
     let rows: Vec<Vec<String>> = o
         .plans
         .iter()
@@ -214,7 +215,11 @@ fn upkeep(o: &Overview) -> String {
     };
     let rows: Vec<Vec<String>> =
         o.records.iter().filter(|r| r.host == o.host && upkeep.contains(&r.verb)).map(row).collect();
-    if rows.is_empty() { String::new() } else { table("Upkeep", &["command", "plan", "last run", "last success"], &rows) }
+    if rows.is_empty() {
+        String::new()
+    } else {
+        table("Upkeep", &["command", "plan", "last run", "last success"], &rows)
+    }
 }
 
 fn keys(o: &Overview) -> String {

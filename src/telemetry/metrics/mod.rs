@@ -62,7 +62,10 @@ mod tests {
         samples.set(&table::BUILD_INFO, &["1.2.3\"x"], 1.0);
         samples.set(&table::RUNS, &["h", "backup", "p", "success"], 3.0);
         let text = samples.text().unwrap();
-        assert!(text.contains("# TYPE backstay_build_info gauge\nbackstay_build_info{version=\"1.2.3\\\"x\"} 1\n"), "{text}");
+        assert!(
+            text.contains("# TYPE backstay_build_info gauge\nbackstay_build_info{version=\"1.2.3\\\"x\"} 1\n"),
+            "{text}"
+        );
         let counter = "backstay_runs_total{host=\"h\",plan=\"p\",result=\"success\",verb=\"backup\"} 3";
         assert!(text.contains(counter), "{text}");
         samples.set(&table::RUNS, &["h"], 3.0);

@@ -161,7 +161,10 @@ mod tests {
         std::fs::write(&file, b"{").unwrap();
         assert_eq!(store.all().len(), 2);
         store.change(&run(Some("a")), |r| r.counts.success = 4).unwrap();
-        assert_eq!(store.of(&"h".parse().unwrap(), Verb::Check, run(Some("a")).plan.as_ref()).unwrap().counts.success, 4);
+        assert_eq!(
+            store.of(&"h".parse().unwrap(), Verb::Check, run(Some("a")).plan.as_ref()).unwrap().counts.success,
+            4
+        );
     }
 
     #[test]

@@ -54,13 +54,7 @@ pub fn tags(run: &Run) -> Map<String, String> {
 }
 
 /// An error. Those of the same command, plan, source and kind are one issue, whatever numbers their texts hold.
-pub fn error(
-    run: &Run,
-    failure: &Failure,
-    level: Level,
-    tags: Map<String, String>,
-    crumbs: &Crumbs,
-) -> Event<'static> {
+pub fn error(run: &Run, failure: &Failure, level: Level, tags: Map<String, String>, crumbs: &Crumbs) -> Event<'static> {
     let part = |name: &str| tags.get(name).cloned().unwrap_or_default().into();
     let fingerprint = vec![part("verb"), part("host"), part("plan"), part("source"), failure.kind.name().into()];
     let exception = Exception {
