@@ -18,5 +18,6 @@ mod secrets;
 mod sentry;
 #[path = "telemetry/serve.rs"]
 mod serve;
+#[allow(dead_code)]
 #[path = "cli/world.rs"]
 mod world;

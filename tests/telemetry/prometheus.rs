@@ -1,11 +1,11 @@
 //! A real Prometheus scrapes a real agent that has backed up, restored, checked and failed; rules and dashboards name
 //! metrics that exist, and every query of a dashboard gives data.
 
+use crate::endpoint::wait;
 use crate::metrics::world;
 use crate::serve::Serving;
 use crate::world::World;
 use backstay::telemetry::metrics::table;
-use crate::endpoint::wait;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
