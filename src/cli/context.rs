@@ -196,7 +196,7 @@ impl Context {
 
     /// A monitor that shows progress, and tells whoever watches.
     pub fn monitor(&self, title: &str) -> Arc<dyn Monitor> {
-        let shown = progress::monitor(title, self.global.quiet || self.global.json);
+        let shown = progress::monitor(title, self.global.quiet || self.global.json, self.global.log);
         match self.watch.get() {
             Some(watch) => Arc::new(Fan::new(vec![shown, watch.listeners()])),
             None => shown,

@@ -1,7 +1,8 @@
 //! The command line: one file per command. [`context`] turns options and configuration into open vaults,
-//! [`output`] prints, [`progress`] shows what goes on, [`watch`] tells those who are elsewhere.
+//! [`output`] prints, [`progress`] and [`log`] show what goes on, [`watch`] tells those who are elsewhere.
 
 pub mod context;
+pub mod log;
 pub mod output;
 pub mod progress;
 pub mod watch;
@@ -61,6 +62,9 @@ pub struct Global {
     /// Print nothing but errors and the result
     #[arg(long, short, global = true, help_heading = "Global options")]
     pub quiet: bool,
+    /// Log lines instead of a progress bar; `json` gives one object a line
+    #[arg(long, global = true, env = "BACKSTAY_LOG", value_name = "FORM", help_heading = "Global options")]
+    pub log: Option<log::Form>,
 }
 
 #[derive(Subcommand, Debug)]

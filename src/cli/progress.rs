@@ -1,33 +1,23 @@
-//! Progress: a bar on a terminal, lines for a journal elsewhere.
+//! Progress: a bar on a terminal, elsewhere the log.
 
+use super::log::{Form, Log};
 use super::output;
 use crate::model::size::human;
-use crate::model::time;
 use crate::telemetry::monitor::{Event, Monitor, Silent};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// Lines, wherever standard error goes: for what runs for ever.
-pub fn lines(quiet: bool) -> Arc<dyn Monitor> {
-    if quiet { Arc::new(Silent) } else { Arc::new(Lines) }
-}
-
-/// The monitor that suits where standard error goes.
-pub fn monitor(title: &str, quiet: bool) -> Arc<dyn Monitor> {
+/// The monitor that suits where standard error goes; `log` asks for lines wherever it goes.
+pub fn monitor(title: &str, quiet: bool, log: Option<Form>) -> Arc<dyn Monitor> {
     if quiet {
         return Arc::new(Silent);
     }
-    if console::Term::stderr().is_term() { Arc::new(Bar::new(title)) } else { Arc::new(Lines) }
-}
-
-fn stood_still(who: &str, seconds: f64) -> String {
-    format!("{who}: the application stood still for {seconds:.1} s")
-}
-
-fn outage(seconds: f64) -> String {
-    format!("the data was out of the application's reach for {seconds:.1} s")
+    match log {
+        None if console::Term::stderr().is_term() => Arc::new(Bar::new(title)),
+        form => Arc::new(Log::new(form.unwrap_or(Form::Text))),
+    }
 }
 
 /// For a terminal.
@@ -77,39 +67,12 @@ impl Monitor for Bar {
                 let total = self.shipped.fetch_add(bytes, Ordering::Relaxed) + bytes;
                 self.bar.set_message(format!("{} shipped", human(total)));
             }
-            Event::StoodStill(who, seconds) => self.bar.println(stood_still(&who, seconds)),
+            Event::StoodStill(who, seconds) => self.bar.println(output::stood_still(&who, seconds)),
             Event::Warning(text) => self.bar.println(format!("{} {text}", output::notice("warning"))),
-            Event::Outage(seconds) => self.bar.println(outage(seconds)),
+            Event::Outage(seconds) => self.bar.println(output::outage(seconds)),
             Event::Committed(..) => self.bar.finish_and_clear(),
             // What was lost is told before there is a bar, and the rest is the result's.
             Event::Lost(_) | Event::StepEnded(..) | Event::Reported(_) | Event::Begun(_) | Event::Ended(..) => {}
-        }
-    }
-}
-
-/// For a journal or a pipe: what matters, one line each.
-struct Lines;
-
-impl Monitor for Lines {
-    fn event(&self, event: Event) {
-        match event {
-            Event::Stage(what) | Event::StepStarted(what) => output::remark(&what),
-            Event::SourceStarted(name) => output::remark(&format!("source {name}: started")),
-            Event::SourceEnded(name, Ok(())) => output::remark(&format!("source {name}: done")),
-            Event::SourceEnded(name, Err(why)) => output::remark(&format!("source {name}: failed: {why}")),
-            Event::StoodStill(who, seconds) => output::remark(&stood_still(&who, seconds)),
-            Event::Warning(text) => output::remark(&format!("warning: {text}")),
-            Event::Committed(plan, id) => output::remark(&format!("plan {plan}: backup {id} committed")),
-            Event::Outage(seconds) => output::remark(&outage(seconds)),
-            Event::Lost(run) => output::remark(&format!("warning: the {run}, begun {}, was killed", time::utc(run.at))),
-            Event::Expect(_)
-            | Event::Read(_)
-            | Event::Shipped(_)
-            | Event::Restored(_)
-            | Event::StepEnded(..)
-            | Event::Reported(_)
-            | Event::Begun(_)
-            | Event::Ended(..) => {}
         }
     }
 }

@@ -1,7 +1,7 @@
 //! `backstay serve`
 
 use super::context::{Context, make_state_dir};
-use super::progress;
+use super::log::{Form, Log};
 use super::watch::Told;
 use crate::error::{Error, Kind, Result};
 use crate::monitoring::serve;
@@ -30,7 +30,9 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     make_state_dir(&config.state_dir)?;
     let told = Told::start(&config);
     let mut listeners = told.listeners();
-    listeners.push(progress::lines(context.global.quiet));
+    if !context.global.quiet {
+        listeners.push(Arc::new(Log::new(context.global.log.unwrap_or(Form::Text))));
+    }
     serve::serve(config, Arc::new(Fan::new(listeners)), super::stopped()).await?;
     told.finish().await;
     Ok(ExitCode::SUCCESS)

@@ -61,6 +61,18 @@ fn a_run_that_was_asked_to_stop_is_a_failure_and_not_lost() {
 }
 
 #[test]
+fn a_log_for_machines_has_levels_and_fields() {
+    let world = world();
+    std::fs::remove_dir_all(world.path().join("tree")).unwrap();
+    let ran = world.run(&["--log", "json", "backup"]).code(11);
+    let lines: Vec<serde_json::Value> =
+        ran.err.lines().filter(|l| l.starts_with('{')).map(|l| serde_json::from_str(l).unwrap()).collect();
+    let failed = lines.iter().find(|l| l["state"] == "failed").unwrap_or_else(|| panic!("{}", ran.err));
+    assert_eq!((&failed["level"], &failed["source"]), (&"error".into(), &"tree".into()));
+    assert!(failed["time"].as_str().unwrap().parse::<jiff::Timestamp>().is_ok());
+}
+
+#[test]
 fn another_repository_or_host_does_not_count_for_this_host() {
     let world = world();
     world.file("a.txt", b"x");
