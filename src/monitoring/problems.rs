@@ -67,8 +67,10 @@ pub fn problems(o: &Overview) -> Vec<Problem> {
         for key in view.keys.iter().filter(|k| k.role == "recovery") {
             let stale = key.proven.is_none_or(|at| o.now.duration_since(at) > PROVE_KEYS_EVERY);
             if stale {
-                let last = key.proven.map_or_else(|| "never".to_owned(), |at| time::ago(at, o.now));
-                let what = format!("recovery key {} was last proven {last}", key.name);
+                let what = match key.proven {
+                    None => format!("recovery key {} was never proven to open the vault", key.name),
+                    Some(at) => format!("recovery key {} was last proven {}", key.name, time::ago(at, o.now)),
+                };
                 add(Notice, what, "backstay --identity FILE key check, where it is kept");
             }
         }

@@ -5,6 +5,8 @@ use super::page::escape;
 /// Height of a chart in its own units; a bar is as wide as there is room.
 const HEIGHT: f64 = 48.0;
 const WIDTH: f64 = 300.0;
+/// A chart of fewer bars has room behind them: one backup is no wall.
+const FEWEST: usize = 12;
 
 /// One bar.
 pub struct Bar {
@@ -19,7 +21,7 @@ pub struct Bar {
 /// A chart of these bars; `label` is for those who do not see it.
 pub fn bars(label: &str, bars: &[Bar]) -> String {
     let highest = bars.iter().map(|b| b.value).fold(0.0, f64::max);
-    let step = WIDTH / bars.len().max(1) as f64;
+    let step = WIDTH / bars.len().max(FEWEST) as f64;
     let mut svg = format!(
         "<svg class=\"chart\" role=\"img\" aria-label=\"{}\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" preserveAspectRatio=\"none\">",
         escape(label)

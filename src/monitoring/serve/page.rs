@@ -170,7 +170,10 @@ fn charts(o: &Overview, plan: &Name) -> String {
         format!("<figure><figcaption>{}</figcaption>{}</figure>", escape(&caption), bars(&caption, &all))
     };
     let bytes = |n: f64| size::human(n as u64);
-    let title = format!("{}: the last {}", plan, size::plural(backups.len() as u64, "backup"));
+    let title = match backups.len() {
+        1 => format!("{plan}: the only backup"),
+        n => format!("{plan}: the last {}", size::plural(n as u64, "backup")),
+    };
     format!(
         "<h2>{}</h2><div class=\"charts\">{}{}</div>",
         escape(&title),
