@@ -214,9 +214,10 @@ fn the_sample_configuration_is_read() {
     let file = folder.path().join("backstay.toml");
     let all: Vec<String> = read("config/backstay.toml").lines().map(uncommented).collect();
     fs::write(&file, all.join("\n")).unwrap();
-    for secret in ["s3.secret", "s3.token", "shopdb.password", "cache.password"] {
+    for secret in ["s3.secret", "s3.token", "shopdb.password", "cache.password", "sentry.dsn"] {
         fs::write(folder.path().join(secret), "secret\n").unwrap();
     }
+    fs::write(folder.path().join("failure.url"), "https://hc-ping.com/UUID/fail\n").unwrap();
     load::load_with(&file, Some(Default::default())).unwrap_or_else(|e| panic!("{e}\n{}", all.join("\n")));
 }
 

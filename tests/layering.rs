@@ -12,7 +12,7 @@ const FLOOR: &[&str] = &["model", "error", "telemetry"];
 const MAY: &[(&str, &[&str], &str)] = &[
     ("model", &[], "plain data"),
     ("error", &["storage"], "exception, see ONLY"),
-    ("telemetry", &[], "a trait and its events"),
+    ("telemetry", &[], "a trait and its events, and those who listen and need nothing else"),
     ("storage", &[], "knows bytes and keys, not backups"),
     ("host", &[], "knows the machine, not the repository"),
     ("repository", &["storage"], "knows the format, not where data came from"),
@@ -24,7 +24,16 @@ const MAY: &[(&str, &[&str], &str)] = &[
         "the one place where sources and repository meet on the way out; stops and starts what sources want still",
     ),
     ("recovery", &["repository", "sources", "host", "config"], "the way back"),
-    ("cli", &["storage", "repository", "sources", "config", "backup", "recovery", "host"], "wires everything"),
+    (
+        "monitoring",
+        &["storage", "repository", "config", "recovery"],
+        "puts together what is known: the repository, journals of restores, what is configured",
+    ),
+    (
+        "cli",
+        &["storage", "repository", "sources", "config", "backup", "recovery", "host", "monitoring"],
+        "wires everything",
+    ),
 ];
 
 /// Folders of which another may use these modules only, and why.
@@ -39,6 +48,14 @@ const ONLY: &[(&str, &str, &[&str], &str)] = &[
     ("sources", "config", &["secret"], "the type of secrets, which never prints; nothing of the configuration itself"),
     ("config", "repository", &["retention", "writer"], "the types of `keep` and of `[backup]`"),
     ("config", "storage", &["open"], "the options of a store"),
+    ("monitoring", "storage", &["open"], "opens the configured store to look at it"),
+    (
+        "monitoring",
+        "repository",
+        &["access", "catalog", "manifest", "vault", "keyring", "marks"],
+        "looks at the repository and never writes to it",
+    ),
+    ("monitoring", "recovery", &["journal", "restore", "rollback"], "reads the journals of restores"),
 ];
 
 /// Storage does not even use the floor but for itself: its errors are its own, since `error` is made from them.

@@ -84,6 +84,7 @@ case ${1:-test} in
         packages "${build[@]}" postgresql postgresql-client age zstd jq rclone acl attr util-linux openssl python3 python3-pip python3-venv docker.io iptables busybox-static redis-tools debootstrap systemd-container sqlite3 mariadb-server-core mariadb-client
         without_service pgbouncer
         without_service nginx
+        without_service prometheus
         cron
         daemon
         "$(dirname "$0")/pg-roots.sh"

@@ -2,6 +2,7 @@
 
 use super::context::Context;
 use super::output::{bad, good, json, notice, say};
+use super::watch::About;
 use crate::backup::{self, Job, quiesce};
 use crate::config::{Config, SourceConfig};
 use crate::error::{Error, Kind, Result};
@@ -10,7 +11,8 @@ use crate::model::{Name, size, time};
 use crate::repository::manifest::{Manifest, SourceState};
 use crate::repository::{keyring, marks};
 use crate::sources::Source;
-use crate::telemetry::monitor::Event;
+use crate::telemetry::monitor::{Event, Verb};
+use crate::telemetry::report::{self, Report};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -28,10 +30,18 @@ pub struct Args {
     take_over: bool,
 }
 
+impl Args {
+    /// What is watched of it.
+    pub fn about(&self) -> About {
+        About::plan(Verb::Backup, self.plan.as_ref(), self.source.is_empty())
+    }
+}
+
 /// Backs up, and tells.
 pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let _lock = context.lock(&context.config()?, "backup").await?;
     let manifest = back_up(context, args.plan.as_deref(), &args.source, args.take_over, None).await?;
+    context.report(figures(&manifest));
     if context.global.json {
         json(&manifest)?;
     } else {
@@ -137,6 +147,28 @@ fn source(config: &Config, name: &Name) -> Option<Arc<dyn Source>> {
         SourceConfig::Image(image) => Arc::new(image.clone()),
         SourceConfig::Redis(redis) => Arc::new(redis.clone()),
         SourceConfig::Volume(volume) => Arc::new(volume.clone()),
+    })
+}
+
+/// For whoever watches.
+fn figures(m: &Manifest) -> Report {
+    let sources = m.sources.iter().filter(|s| s.kind != "config").map(|s| report::Source {
+        name: s.name.clone(),
+        kind: s.kind.clone(),
+        error: if let SourceState::Failed(why) = &s.state { Some(why.clone()) } else { None },
+        bytes: s.bytes(),
+        files: s.facts.get("files").and_then(serde_json::Value::as_u64),
+        seconds: s.seconds,
+    });
+    Report::Backup(report::Backup {
+        whole_plan: m.whole_plan,
+        bytes: m.stats.bytes,
+        read: m.stats.read,
+        new: m.stats.new,
+        shipped: m.stats.shipped,
+        packs: m.stats.packs,
+        repaired: m.stats.repaired,
+        sources: sources.collect(),
     })
 }
 

@@ -2,10 +2,13 @@
 
 use super::context::Context;
 use super::output::{bad, good, json, notice, say};
+use super::watch::About;
 use crate::error::{Error, Kind, Result};
 use crate::model::size;
 use crate::repository::catalog::Catalog;
 use crate::repository::check::{self, Depth};
+use crate::telemetry::monitor::Verb;
+use crate::telemetry::report::{self, Report};
 use std::process::ExitCode;
 
 /// Arguments.
@@ -17,6 +20,13 @@ pub struct Args {
     /// Read packs too: all of them, or a share that takes another part each day
     #[arg(long, value_name = "SHARE", num_args = 0..=1, default_missing_value = "100%")]
     read_data: Option<String>,
+}
+
+impl Args {
+    /// What is watched of it.
+    pub fn about(&self) -> About {
+        About::vault_or(Verb::Check, self.plan.as_ref())
+    }
 }
 
 fn share(text: &str) -> Result<f64> {
@@ -40,6 +50,16 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let monitor = context.monitor("check");
     let report = check::check(&catalog, plan.as_ref(), depth, monitor.clone()).await?;
     drop(monitor);
+    context.report(Report::Check(report::Check {
+        backups: report.backups,
+        whole: report.whole,
+        damaged: (report.findings.len() + report.keys.len()) as u64,
+        missing_predecessors: report.missing_predecessors.len() as u64,
+        packs: report.packs,
+        pack_bytes: report.pack_bytes,
+        packs_read: report.packs_read,
+        bytes_read: report.bytes_read,
+    }));
     if context.global.json {
         json(&report)?;
     } else {

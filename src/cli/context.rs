@@ -3,6 +3,7 @@
 use super::Global;
 use super::output::{notice, remark};
 use super::progress;
+use super::watch::{About, Watch};
 use crate::config::{Config, load, repository};
 use crate::error::{Error, Kind, Result};
 use crate::model::Name;
@@ -11,22 +12,52 @@ use crate::repository::catalog::Catalog;
 use crate::repository::vault::Vault;
 use crate::storage::ObjectStore;
 use crate::storage::open::{StorageOptions, open};
-use crate::telemetry::monitor::Monitor;
+use crate::telemetry::monitor::{Event, Fan, Monitor};
+use crate::telemetry::report::Report;
+use crate::telemetry::scrub;
 use age::secrecy::SecretString;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::process::ExitCode;
+use std::sync::{Arc, OnceLock};
 
 /// What every command starts from.
 pub struct Context {
     /// Options of all commands.
     pub global: Global,
+    watch: OnceLock<Watch>,
 }
 
 impl Context {
     /// From the parsed options.
     pub fn new(global: Global) -> Self {
-        Context { global }
+        Context { global, watch: OnceLock::new() }
+    }
+
+    /// Begins to watch a command, if its outcome matters afterwards.
+    pub fn watch(&self, about: Option<About>) {
+        if let Some(watch) = about.and_then(|about| Watch::begin(self, about)) {
+            let _ = self.watch.set(watch);
+        }
+    }
+
+    /// Says which plan the watched command is about, where its command line could not.
+    pub fn is_about(&self, plan: &Name) {
+        self.watch.get().into_iter().for_each(|watch| watch.settle(Some(plan.clone())));
+    }
+
+    /// Tells whoever watches what the command came to.
+    pub fn report(&self, report: Report) {
+        if let Some(watch) = self.watch.get() {
+            watch.listeners().event(Event::Reported(Box::new(report)));
+        }
+    }
+
+    /// The command ended; whoever watches it is told.
+    pub async fn ended(&self, result: &Result<ExitCode>) {
+        if let Some(watch) = self.watch.get() {
+            watch.ended(result).await;
+        }
     }
 
     /// The configuration; an error when there is none.
@@ -136,7 +167,10 @@ impl Context {
             plans.dedup();
         }
         match &plans[..] {
-            [only] => Ok(only.clone()),
+            [only] => {
+                self.is_about(only);
+                Ok(only.clone())
+            }
             [] => {
                 Err(Error::new(Kind::NotFound, "there is no plan")
                     .hint("Configure one as [plans.NAME], or back up first."))
@@ -154,15 +188,19 @@ impl Context {
         config.map_or_else(|| PathBuf::from(load::DEFAULT_STATE), |c| c.state_dir.clone())
     }
 
-    /// A monitor that shows progress.
+    /// A monitor that shows progress, and tells whoever watches.
     pub fn monitor(&self, title: &str) -> Arc<dyn Monitor> {
-        progress::monitor(title, self.global.quiet || self.global.json)
+        let shown = progress::monitor(title, self.global.quiet || self.global.json, self.global.log);
+        match self.watch.get() {
+            Some(watch) => Arc::new(Fan::new(vec![shown, watch.listeners()])),
+            None => shown,
+        }
     }
 }
 
 /// The trust file of a host.
 pub fn trust_file(config: &Config) -> PathBuf {
-    config.state_dir.join("trust").join(format!("{}.json", config.host))
+    config.trust_file()
 }
 
 /// Makes the state directory for us alone.
@@ -182,6 +220,7 @@ pub fn read_passphrase(file: &Path) -> Result<SecretString> {
     if text.is_empty() {
         return Err(Error::new(Kind::Key, "the passphrase file is empty").at(file.display()));
     }
+    scrub::register(text);
     Ok(SecretString::from(text.to_owned()))
 }
 

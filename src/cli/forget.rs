@@ -2,6 +2,7 @@
 
 use super::context::Context;
 use super::output::{Align, Table, dim, good, json, notice, say};
+use super::watch::About;
 use crate::error::{Error, Kind, Result};
 use crate::model::{BackupId, Name, size, time};
 use crate::recovery::select;
@@ -10,6 +11,9 @@ use crate::repository::layout;
 use crate::repository::marks::{self, ForgetReport};
 use crate::repository::record::RecordKind;
 use crate::repository::retention::{self, Respect};
+use crate::telemetry::monitor::Verb;
+use crate::telemetry::report::{self, Report};
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 /// Arguments of `forget`.
@@ -47,6 +51,13 @@ pub struct HoldArgs {
     acknowledge: bool,
 }
 
+impl Args {
+    /// What is watched of it: the rules, and not a person who removes what he names.
+    pub fn about(&self) -> Option<About> {
+        (!self.dry_run && self.backup.is_empty()).then(|| About::vault_or(Verb::Forget, self.plan.as_ref()))
+    }
+}
+
 /// Applies retention, or removes what is named.
 pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let config = context.config()?;
@@ -74,7 +85,7 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         ..Respect::default()
     };
     let now = vault.now().await?;
-    let mut doomed = Vec::new();
+    let (mut doomed, mut kept) = (Vec::new(), BTreeMap::new());
     for plan in &plans {
         let keep = config.plans.get(plan).map(|p| p.keep.clone()).ok_or_else(|| {
             Error::new(Kind::NotFound, format!("plan {plan} is not configured, so its rules are unknown"))
@@ -97,6 +108,7 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
             }
             table.print()?;
         }
+        kept.insert(plan.clone(), verdicts.iter().filter(|v| !v.reasons.is_empty()).count() as u64);
         doomed.extend(verdicts.into_iter().filter(|v| v.reasons.is_empty()).map(|v| (v.plan, v.id)));
     }
     let report = if args.dry_run {
@@ -104,6 +116,8 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     } else {
         marks::forget(&vault, &doomed).await?
     };
+    let (removed, retained) = (report.removed.len() as u64, report.retained.len() as u64);
+    context.report(Report::Forget(report::Forget { removed, retained, kept }));
     finish(context, &report, args.dry_run)
 }
 

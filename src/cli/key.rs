@@ -2,6 +2,7 @@
 
 use super::context::{Context, read_passphrase, trust_file};
 use super::output::{Align, Table, bad, good, json, notice, say};
+use super::watch::About;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Name, size, time};
@@ -9,6 +10,8 @@ use crate::repository::access::{self, KeyRecipient};
 use crate::repository::keyring;
 use crate::repository::marks;
 use crate::repository::vault::Vault;
+use crate::telemetry::monitor::Verb;
+use crate::telemetry::report::Report;
 use age::x25519;
 use jiff::{SignedDuration, Timestamp};
 use std::path::PathBuf;
@@ -57,6 +60,13 @@ enum Command {
     },
     /// Prove that an identity or passphrase opens the vault, without touching data, and record when
     Check,
+}
+
+impl Args {
+    /// What is watched of it: the proof.
+    pub fn about(&self) -> Option<About> {
+        matches!(self.command, Command::Check).then(|| About::vault_or(Verb::KeyCheck, None))
+    }
 }
 
 /// Runs a subcommand.
@@ -234,6 +244,7 @@ async fn check(context: &Context) -> Result<ExitCode> {
     })?;
     access::prove(&vault).await?;
     let names = keyring::opened_by(&vault, &unlock).await?;
+    context.report(Report::KeyCheck { keys: names.iter().map(Name::to_string).collect() });
     let mut recorded = true;
     for name in &names {
         if let Err(e) = marks::record_proof(&vault, name.as_str()).await {

@@ -1,10 +1,12 @@
 //! The command line: one file per command. [`context`] turns options and configuration into open vaults,
-//! [`output`] prints, [`progress`] shows what goes on.
+//! [`output`] prints, [`progress`] and [`log`] show what goes on, [`watch`] tells those who are elsewhere.
 
 pub mod context;
 pub mod lock;
+pub mod log;
 pub mod output;
 pub mod progress;
+pub mod watch;
 
 mod backup;
 mod browse;
@@ -24,6 +26,7 @@ mod resume;
 mod rollback;
 mod timer;
 mod unit_status;
+mod serve;
 
 use crate::error::{Error, Kind, Result};
 use crate::host::notify::Manager;
@@ -32,6 +35,7 @@ use context::Context;
 use jiff::SignedDuration;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use watch::About;
 
 /// Encrypted, deduplicated backups of a host to S3, GCS or a directory, and their way back.
 #[derive(Parser, Debug)]
@@ -70,6 +74,9 @@ pub struct Global {
     /// Print nothing but errors and the result
     #[arg(long, short, global = true, help_heading = "Global options")]
     pub quiet: bool,
+    /// Log lines instead of a progress bar; `json` gives one object a line
+    #[arg(long, global = true, env = "BACKSTAY_LOG", value_name = "FORM", help_heading = "Global options")]
+    pub log: Option<log::Form>,
 }
 
 #[derive(Subcommand, Debug)]
@@ -112,6 +119,8 @@ enum Command {
     Key(key::Args),
     /// Set when jobs run, by timers of systemd
     Timer(timer::Args),
+    /// Serve metrics, health and a page over HTTP
+    Serve(serve::Args),
     /// Print completions for a shell
     Completions(completions::Args),
     /// Write the manual pages
@@ -120,6 +129,23 @@ enum Command {
     /// Carry out a restore that was handed to systemd
     #[command(hide = true)]
     Managed(managed::Args),
+}
+
+impl Command {
+    /// What is watched: everything whose outcome matters after it ended.
+    fn about(&self) -> Option<About> {
+        match self {
+            Command::Backup(args) => Some(args.about()),
+            Command::Restore(args) => args.about(),
+            Command::Rollback(args) => Some(args.about()),
+            Command::Cleanup(args) => args.about(),
+            Command::Check(args) => Some(args.about()),
+            Command::Forget(args) => args.about(),
+            Command::Prune(args) => args.about(),
+            Command::Key(args) => args.about(),
+            _ => None,
+        }
+    }
 }
 
 /// Runs the program.
@@ -140,14 +166,20 @@ pub fn main() -> ExitCode {
         let manager = Manager::from_env();
         let _alive = manager.keep_alive();
         manager.ready();
-        // A restore that is stopped goes back first, and sees to that itself.
-        if matches!(cli.command, Command::Restore(_) | Command::Rollback(_)) {
-            return run(cli).await;
-        }
-        tokio::select! {
-            result = run(cli) => result,
-            signal = stopped() => Err(Error::new(Kind::Interrupted, format!("stopped by {signal}")).hint("Nothing was lost; the next run takes up what was uploaded.")),
-        }
+        let Cli { global, command } = cli;
+        let context = Context::new(global);
+        context.watch(command.about());
+        // A restore that is stopped goes back first, and sees to that itself; to be stopped is how `serve` ends.
+        let result = if matches!(command, Command::Restore(_) | Command::Rollback(_) | Command::Serve(_)) {
+            run(&context, command).await
+        } else {
+            tokio::select! {
+                result = run(&context, command) => result,
+                signal = stopped() => Err(Error::new(Kind::Interrupted, format!("stopped by {signal}")).hint("Nothing was lost; the next run takes up what was uploaded.")),
+            }
+        };
+        context.ended(&result).await;
+        result
     });
     // Threads that read files may be in the middle of one: nothing they do is worth waiting for any more.
     runtime.shutdown_background();
@@ -176,32 +208,32 @@ fn fail(e: &Error, json: bool) -> ExitCode {
     ExitCode::from(e.kind.exit_code())
 }
 
-async fn run(cli: Cli) -> Result<ExitCode> {
-    let context = Context::new(cli.global);
-    if !matches!(cli.command, Command::Restore(_) | Command::Rollback(_) | Command::Completions(_) | Command::Man(_)) {
-        tell_of_open_restore(&context);
+async fn run(context: &Context, command: Command) -> Result<ExitCode> {
+    if !matches!(command, Command::Restore(_) | Command::Rollback(_) | Command::Completions(_) | Command::Man(_)) {
+        tell_of_open_restore(context);
     }
-    match cli.command {
-        Command::Init(args) => init::run(&context, args).await,
-        Command::Backup(args) => backup::run(&context, args).await,
-        Command::List(args) => list::run(&context, args).await,
-        Command::Show(args) => list::show(&context, args).await,
-        Command::Ls(args) => browse::ls(&context, args).await,
-        Command::Find(args) => browse::find(&context, args).await,
-        Command::Cat(args) => browse::cat(&context, args).await,
-        Command::Restore(args) if args.is_managed() => managed::hand_over(&context).await,
-        Command::Restore(args) => restore::run(&context, args).await,
-        Command::Resume(args) => resume::run(&context, args).await,
-        Command::Rollback(args) => rollback::run(&context, args).await,
-        Command::Restores(args) => restores::run(&context, args).await,
-        Command::Cleanup(args) => rollback::cleanup(&context, args).await,
-        Command::Maintenance(args) => maintenance::run(&context, args).await,
-        Command::Check(args) => check::run(&context, args).await,
-        Command::Forget(args) => forget::run(&context, args).await,
-        Command::Hold(args) => forget::hold(&context, args).await,
-        Command::Prune(args) => prune::run(&context, args).await,
-        Command::Key(args) => key::run(&context, args).await,
-        Command::Timer(args) => timer::run(&context, args).await,
+    match command {
+        Command::Init(args) => init::run(context, args).await,
+        Command::Backup(args) => backup::run(context, args).await,
+        Command::List(args) => list::run(context, args).await,
+        Command::Show(args) => list::show(context, args).await,
+        Command::Ls(args) => browse::ls(context, args).await,
+        Command::Find(args) => browse::find(context, args).await,
+        Command::Cat(args) => browse::cat(context, args).await,
+        Command::Restore(args) if args.is_managed() => managed::hand_over(context).await,
+        Command::Restore(args) => restore::run(context, args).await,
+        Command::Resume(args) => resume::run(context, args).await,
+        Command::Rollback(args) => rollback::run(context, args).await,
+        Command::Restores(args) => restores::run(context, args).await,
+        Command::Cleanup(args) => rollback::cleanup(context, args).await,
+        Command::Maintenance(args) => maintenance::run(context, args).await,
+        Command::Check(args) => check::run(context, args).await,
+        Command::Forget(args) => forget::run(context, args).await,
+        Command::Hold(args) => forget::hold(context, args).await,
+        Command::Prune(args) => prune::run(context, args).await,
+        Command::Key(args) => key::run(context, args).await,
+        Command::Serve(args) => serve::run(context, args).await,
+        Command::Timer(args) => timer::run(context, args).await,
         Command::Completions(args) => completions::run(args),
         Command::Man(args) => man::run(&args),
         Command::Managed(_) => Err(Error::new(Kind::Internal, "an order was to be replaced by its command")),

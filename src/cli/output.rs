@@ -152,6 +152,16 @@ pub fn remark(text: &str) {
     eprintln!("{text}");
 }
 
+/// That an application stood still for a backup.
+pub fn stood_still(who: &str, seconds: f64) -> String {
+    format!("{who}: the application stood still for {seconds:.1} s")
+}
+
+/// That a restore kept the data from its application.
+pub fn outage(seconds: f64) -> String {
+    format!("the data was out of the application's reach for {seconds:.1} s")
+}
+
 /// Prints an error for people or machines.
 pub fn error(e: &Error, as_json: bool) {
     if as_json {

@@ -1,5 +1,6 @@
-//! Progress: a bar on a terminal, lines for a journal elsewhere.
+//! Progress: a bar on a terminal, elsewhere the log.
 
+use super::log::{Form, Log};
 use super::output;
 use crate::model::size::human;
 use crate::telemetry::monitor::{Event, Monitor, Silent};
@@ -8,20 +9,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// The monitor that suits where standard error goes.
-pub fn monitor(title: &str, quiet: bool) -> Arc<dyn Monitor> {
+/// The monitor that suits where standard error goes; `log` asks for lines wherever it goes.
+pub fn monitor(title: &str, quiet: bool, log: Option<Form>) -> Arc<dyn Monitor> {
     if quiet {
         return Arc::new(Silent);
     }
-    if console::Term::stderr().is_term() {
-        Arc::new(Bar::new(title))
-    } else {
-        super::unit_status::around(title, Arc::new(Lines))
+    match log {
+        None if console::Term::stderr().is_term() => Arc::new(Bar::new(title)),
+        form => super::unit_status::around(title, Arc::new(Log::new(form.unwrap_or(Form::Text)))),
     }
-}
-
-fn stood_still(who: &str, seconds: f64) -> String {
-    format!("{who}: the application stood still for {seconds:.1} s")
 }
 
 /// For a terminal.
@@ -58,7 +54,7 @@ impl Drop for Bar {
 impl Monitor for Bar {
     fn event(&self, event: Event) {
         match event {
-            Event::Stage(what) => self.bar.set_message(what),
+            Event::Stage(what) | Event::StepStarted(what) => self.bar.set_message(what),
             Event::SourceStarted(name) => self.bar.set_message(name.to_string()),
             Event::SourceEnded(name, Ok(())) => self.bar.println(format!("{} {name}", output::good("done"))),
             Event::SourceEnded(name, Err(why)) => self.bar.println(format!("{} {name}: {why}", output::bad("failed"))),
@@ -71,27 +67,12 @@ impl Monitor for Bar {
                 let total = self.shipped.fetch_add(bytes, Ordering::Relaxed) + bytes;
                 self.bar.set_message(format!("{} shipped", human(total)));
             }
-            Event::StoodStill(who, seconds) => self.bar.println(stood_still(&who, seconds)),
+            Event::StoodStill(who, seconds) => self.bar.println(output::stood_still(&who, seconds)),
             Event::Warning(text) => self.bar.println(format!("{} {text}", output::notice("warning"))),
+            Event::Outage(seconds) => self.bar.println(output::outage(seconds)),
             Event::Committed(..) => self.bar.finish_and_clear(),
-        }
-    }
-}
-
-/// For a journal or a pipe: what matters, one line each.
-struct Lines;
-
-impl Monitor for Lines {
-    fn event(&self, event: Event) {
-        match event {
-            Event::Stage(what) => output::remark(&what),
-            Event::SourceStarted(name) => output::remark(&format!("source {name}: started")),
-            Event::SourceEnded(name, Ok(())) => output::remark(&format!("source {name}: done")),
-            Event::SourceEnded(name, Err(why)) => output::remark(&format!("source {name}: failed: {why}")),
-            Event::StoodStill(who, seconds) => output::remark(&stood_still(&who, seconds)),
-            Event::Warning(text) => output::remark(&format!("warning: {text}")),
-            Event::Committed(plan, id) => output::remark(&format!("plan {plan}: backup {id} committed")),
-            Event::Expect(_) | Event::Read(_) | Event::Shipped(_) | Event::Restored(_) => {}
+            // What was lost is told before there is a bar, and the rest is the result's.
+            Event::Lost(_) | Event::StepEnded(..) | Event::Reported(_) | Event::Begun(_) | Event::Ended(..) => {}
         }
     }
 }

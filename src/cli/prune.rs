@@ -2,10 +2,13 @@
 
 use super::context::Context;
 use super::output::{good, json, notice, say};
+use super::watch::About;
 use crate::error::{Error, Kind, Result};
 use crate::model::{size, time};
 use crate::repository::prune::{self, PruneOptions};
 use crate::storage::fs::FsStore;
+use crate::telemetry::monitor::Verb;
+use crate::telemetry::report::{self, Report};
 use std::process::ExitCode;
 
 /// Arguments.
@@ -17,6 +20,13 @@ pub struct Args {
     /// Say what would happen and do nothing
     #[arg(long)]
     dry_run: bool,
+}
+
+impl Args {
+    /// What is watched of it.
+    pub fn about(&self) -> Option<About> {
+        (!self.dry_run).then(|| About::vault_or(Verb::Prune, None))
+    }
 }
 
 /// Prunes.
@@ -38,6 +48,15 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let catalog = context.catalog(config.as_ref(), vault);
     let options = PruneOptions { max_share: args.max_share / 100.0, dry_run: args.dry_run };
     let report = prune::prune(&catalog, options).await?;
+    context.report(Report::Prune(report::Prune {
+        live_objects: report.live_objects,
+        live_bytes: report.live_bytes,
+        condemned_objects: report.condemned_objects,
+        condemned_bytes: report.condemned_bytes,
+        waiting_objects: report.waiting_objects,
+        deleted_objects: report.deleted_objects,
+        retained_objects: report.retained_objects,
+    }));
     if context.global.json {
         json(&report)?;
         return Ok(ExitCode::SUCCESS);

@@ -3,6 +3,7 @@
 use super::context::Context;
 use super::output::{good, json, notice, say};
 use super::restore::{confirm, own_paths, report};
+use super::watch::{About, Of};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::model::time;
@@ -15,6 +16,7 @@ use crate::recovery::resource::Resource;
 use crate::recovery::resources::{Backups, resources};
 use crate::recovery::restore::{Restore, new_id};
 use crate::recovery::rollback::{self, Past};
+use crate::telemetry::monitor::Verb;
 use jiff::Timestamp;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -42,6 +44,20 @@ pub struct CleanupArgs {
     dry_run: bool,
 }
 
+impl Args {
+    /// What is watched of it.
+    pub fn about(&self) -> About {
+        About { verb: Verb::Rollback, of: Of::Later, whole: true }
+    }
+}
+
+impl CleanupArgs {
+    /// What is watched of it.
+    pub fn about(&self) -> Option<About> {
+        (!self.dry_run).then(|| About::vault_or(Verb::Cleanup, None))
+    }
+}
+
 pub(super) async fn resources_of(config: &Config, past: &Past) -> Result<Vec<Arc<dyn Resource>>> {
     let asked = asked_of(past.journal())?;
     resources(&asked, Some(config), &own_paths(Some(config)), past.id(), Backups::default()).await
@@ -54,6 +70,7 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let past = rollback::to_roll_back(&config.state_dir, args.restore.as_deref())?;
     let resources = resources_of(&config, &past).await?;
     let about = past.journal().about().clone();
+    context.is_about(&about.plan);
     let mut asked = Asked { rollback_of: Some(about.id.clone()), ..asked_of(past.journal())? };
     let plan = config.plans.get(&about.plan);
     if let Some(plan) = plan {

@@ -55,7 +55,7 @@ impl UnitStatus {
 impl Monitor for UnitStatus {
     fn event(&self, event: Event) {
         match &event {
-            Event::Stage(what) => self.tell(Some(what.clone())),
+            Event::Stage(what) | Event::StepStarted(what) => self.tell(Some(what.clone())),
             Event::SourceStarted(name) => self.tell(Some(format!("source {name}"))),
             Event::Expect(bytes) => self.total.store(*bytes, Ordering::Relaxed),
             Event::Read(bytes) | Event::Restored(bytes) => {

@@ -1,6 +1,7 @@
 //! From files and environment to checked types.
 
 use super::command::command_of;
+use super::observe;
 use super::raw::{Raw, RawDatabases, RawKeep, RawSource};
 use super::repository::storage_of;
 use super::restore::restore_of;
@@ -17,6 +18,7 @@ use crate::sources::postgres::{Databases, PostgresSource};
 use crate::sources::redis::{self, RedisSource};
 use crate::sources::volume::VolumeSource;
 use crate::sources::volume::choose::Which;
+use crate::telemetry::hooks;
 use config::{ConfigError, Environment, File, FileFormat};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -157,6 +159,8 @@ fn check(raw: Raw, file: &Path, text: String) -> Result<Config> {
         settings.check()?;
         settings.page = settings.page.take().map(|page| dir.join(page));
     }
+    let mut hooks =
+        hooks::Options { all: observe::urls_of(raw.webhooks, "webhooks", &dir)?, ..hooks::Options::default() };
     let mut plans = BTreeMap::new();
     for (name, plan) in raw.plans {
         let name: Name = name.parse()?;
@@ -186,7 +190,12 @@ fn check(raw: Raw, file: &Path, text: String) -> Result<Config> {
         let section = plan.restore.unwrap_or_default();
         let restore =
             restore_of(section, &key, &dir, &listed, &sources, maintenance.as_ref()).map_err(|e| named(e, &key))?;
-        plans.insert(name.clone(), Plan { name, sources: listed, keep, restore });
+        let at = |e| named(e, &format!("plans.{name}"));
+        let (schedule, max_age) =
+            observe::due_of(&plan.schedule, &plan.schedule_margin, &plan.max_runtime, &plan.max_age).map_err(at)?;
+        let urls = observe::urls_of(plan.webhooks, &format!("plans.{name}.webhooks"), &dir)?;
+        hooks.plans.insert(name.clone(), urls);
+        plans.insert(name.clone(), Plan { name, sources: listed, keep, restore, schedule, max_age });
     }
     let defaults = WriterOptions::default();
     let b = raw.backup;
@@ -205,6 +214,10 @@ fn check(raw: Raw, file: &Path, text: String) -> Result<Config> {
     Ok(Config {
         file: file.to_owned(),
         text,
+        metrics: observe::metrics_of(raw.metrics)?,
+        sentry: observe::sentry_of(raw.sentry, &host, &dir)?,
+        hooks,
+        serve: observe::serve_of(raw.serve)?,
         host,
         state_dir,
         storage,

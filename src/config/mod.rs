@@ -7,6 +7,7 @@
 pub mod checks;
 mod command;
 pub mod load;
+mod observe;
 pub mod raw;
 pub mod repository;
 pub mod restore;
@@ -25,8 +26,11 @@ use crate::sources::redis::RedisSource;
 use crate::sources::volume::VolumeSource;
 use crate::storage::open::StorageOptions;
 pub use restore::RestorePlan;
+use crate::telemetry::{hooks, sentry};
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 /// Everything that is configured.
 #[derive(Clone, Debug)]
@@ -53,6 +57,39 @@ pub struct Config {
     pub maintenance: Option<Settings>,
     /// How to write.
     pub writer: WriterOptions,
+    /// Where metrics go.
+    pub metrics: Metrics,
+    /// Who is told of errors.
+    pub sentry: Option<sentry::Options>,
+    /// What is called when something begins or ends.
+    pub hooks: hooks::Options,
+    /// `backstay serve`.
+    pub serve: Serve,
+}
+
+/// Where metrics go, besides `serve`.
+#[derive(Clone, Debug, Default)]
+pub struct Metrics {
+    /// A file for the textfile collector of node_exporter.
+    pub textfile: Option<PathBuf>,
+    /// URL of a Pushgateway.
+    pub pushgateway: Option<secret::Secret>,
+}
+
+/// How `serve` serves.
+#[derive(Clone, Debug)]
+pub struct Serve {
+    /// Address and port.
+    pub listen: SocketAddr,
+    /// How often the repository is looked at.
+    pub refresh: Duration,
+}
+
+impl Config {
+    /// The trust file of this host.
+    pub fn trust_file(&self) -> PathBuf {
+        self.state_dir.join("trust").join(format!("{}.json", self.host))
+    }
 }
 
 /// A configured source.
@@ -97,4 +134,8 @@ pub struct Plan {
     pub keep: Keep,
     /// How the application is treated around a restore.
     pub restore: RestorePlan,
+    /// When it is backed up.
+    pub schedule: Option<sentry::Schedule>,
+    /// The goal: how old its newest complete backup may be.
+    pub max_age: Duration,
 }

@@ -34,6 +34,74 @@ pub struct Raw {
     /// What belongs together.
     #[serde(default)]
     pub plans: BTreeMap<String, RawPlan>,
+    /// Where metrics go.
+    #[serde(default)]
+    pub metrics: RawMetrics,
+    /// Who is told of errors.
+    #[serde(default)]
+    pub sentry: RawSentry,
+    /// What is called when something begins or ends.
+    #[serde(default)]
+    pub webhooks: RawWebhooks,
+    /// `backstay serve`.
+    #[serde(default)]
+    pub serve: RawServe,
+}
+
+/// `[metrics]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawMetrics {
+    /// A file for the textfile collector of node_exporter.
+    pub textfile: Option<PathBuf>,
+    /// URL of a Pushgateway, perhaps with a password.
+    pub pushgateway: Option<Secret>,
+}
+
+/// `[sentry]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawSentry {
+    /// Where to.
+    pub dsn: Option<Secret>,
+    /// The same in a file.
+    pub dsn_file: Option<PathBuf>,
+    /// `production` or another name.
+    pub environment: Option<String>,
+    /// Send restores and drills as transactions.
+    pub traces: Option<bool>,
+}
+
+/// `[webhooks]`, also of a plan.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawWebhooks {
+    /// Called when a run begins.
+    pub start_url: Option<Secret>,
+    /// The same in a file.
+    pub start_url_file: Option<PathBuf>,
+    /// Called when it succeeded.
+    pub success_url: Option<Secret>,
+    /// The same in a file.
+    pub success_url_file: Option<PathBuf>,
+    /// Called when it failed.
+    pub failure_url: Option<Secret>,
+    /// The same in a file.
+    pub failure_url_file: Option<PathBuf>,
+    /// Called each time, with JSON.
+    pub json_url: Option<Secret>,
+    /// The same in a file.
+    pub json_url_file: Option<PathBuf>,
+}
+
+/// `[serve]`
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RawServe {
+    /// Address and port.
+    pub listen: Option<String>,
+    /// How often the repository is looked at.
+    pub refresh: Option<String>,
 }
 
 /// `[repository]`
@@ -309,6 +377,17 @@ pub struct RawPlan {
     pub keep: RawKeep,
     /// How to stop, check and start the application around a restore.
     pub restore: Option<super::restore::RawRestore>,
+    /// When it is backed up, as cron writes it.
+    pub schedule: Option<String>,
+    /// A backup may begin so much later.
+    pub schedule_margin: Option<String>,
+    /// A backup may take so long.
+    pub max_runtime: Option<String>,
+    /// The newest complete backup may be so old.
+    pub max_age: Option<String>,
+    /// What is called for this plan instead of the others.
+    #[serde(default)]
+    pub webhooks: RawWebhooks,
 }
 
 /// `keep = { … }`

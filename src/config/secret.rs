@@ -1,18 +1,25 @@
 //! Secrets as a type: never printed, wiped when dropped.
 
 use crate::error::{Error, Kind, Result};
-use serde::Deserialize;
+use crate::telemetry::scrub::register;
+use serde::{Deserialize, Deserializer};
 use std::path::{Path, PathBuf};
 use zeroize::Zeroizing;
 
-/// A password, key or token.
-#[derive(Clone, Deserialize)]
-#[serde(transparent)]
+/// A password, key or token. Whatever becomes one is taken out of all that is told elsewhere from then on.
+#[derive(Clone)]
 pub struct Secret(Zeroizing<String>);
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(d: D) -> std::result::Result<Self, D::Error> {
+        String::deserialize(d).map(Secret::new)
+    }
+}
 
 impl Secret {
     /// Wraps a secret.
     pub fn new(text: String) -> Self {
+        register(&text);
         Secret(Zeroizing::new(text))
     }
 

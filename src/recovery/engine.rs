@@ -11,6 +11,7 @@ use crate::telemetry::monitor::{Event, Monitor};
 use async_trait::async_trait;
 use jiff::Timestamp;
 use std::sync::Arc;
+use std::time::Instant;
 
 /// One step. Its effects are idempotent: after a crash they are done again with the same note.
 #[async_trait]
@@ -129,6 +130,9 @@ impl Engine {
             let step = match self.journal.state().clone() {
                 State::Between(n) if n == self.steps.len() => {
                     self.journal.write(Record::Committed)?;
+                    if let Some(outage) = super::report::outage(&self.journal) {
+                        self.monitor.event(Event::Outage(outage.seconds));
+                    }
                     return Ok(Ended::Committed);
                 }
                 State::Between(n) | State::Within(n) => n,
@@ -149,7 +153,20 @@ impl Engine {
     /// One step forward. The inner error is the step's own.
     async fn forward(&mut self, n: usize) -> Result<Result<()>> {
         let step = &self.steps[n];
-        self.monitor.event(Event::Stage(step.name()));
+        let name = step.name();
+        self.monitor.event(Event::StepStarted(name.clone()));
+        let started = Instant::now();
+        let result = self.take(n).await;
+        let told = match &result {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(e)) | Err(e) => Err(e.one_line()),
+        };
+        self.monitor.event(Event::StepEnded(name, started.elapsed().as_secs_f64(), told));
+        result
+    }
+
+    async fn take(&mut self, n: usize) -> Result<Result<()>> {
+        let step = &self.steps[n];
         let note = match (self.journal.state(), self.journal.begun(n)) {
             (State::Within(_), Some(note)) => note.clone(),
             _ => {
@@ -202,8 +219,13 @@ impl Engine {
             let kept = step.outlives_a_start() && was_live(&self.journal);
             // A step that was prepared and not begun has no effect.
             if let Some(note) = self.journal.begun(n).filter(|_| !kept).cloned() {
-                self.monitor.event(Event::Stage(format!("undo: {}", step.name())));
-                if let Err(error) = step.undo(&note).await {
+                let name = format!("undo: {}", step.name());
+                self.monitor.event(Event::StepStarted(name.clone()));
+                let started = Instant::now();
+                let undone = step.undo(&note).await;
+                let told = undone.as_ref().copied().map_err(Error::one_line);
+                self.monitor.event(Event::StepEnded(name, started.elapsed().as_secs_f64(), told));
+                if let Err(error) = undone {
                     let left = (0..=n)
                         .rev()
                         .filter_map(|k| Some((k, self.journal.begun(k)?)))

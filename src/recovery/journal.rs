@@ -170,7 +170,9 @@ impl Journal {
             return Err(Error::new(Kind::Internal, "the journal of the restore is damaged").at(path.display()));
         }
         let file = OpenOptions::new().append(true).open(path).map_err(&failed)?;
-        file.set_len(whole as u64).and_then(|()| file.sync_all()).map_err(&failed)?;
+        if whole < bytes.len() {
+            file.set_len(whole as u64).and_then(|()| file.sync_all()).map_err(&failed)?;
+        }
         let Some(Entry { record: Record::Begin(begin), .. }) = entries.first().cloned() else {
             return Err(Error::new(Kind::Internal, "the journal of the restore has no beginning").at(path.display()));
         };
@@ -250,6 +252,12 @@ impl Journal {
     pub fn path(&self) -> &Path {
         &self.path
     }
+}
+
+/// The first record of a journal that somebody else may be writing to; nothing is cut off.
+pub fn first_entry(path: &Path) -> Option<Entry> {
+    let bytes = std::fs::read(path).ok()?;
+    parse(bytes.split_inclusive(|b| *b == b'\n').next()?)
 }
 
 fn parse(line: &[u8]) -> Option<Entry> {

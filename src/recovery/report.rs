@@ -1,7 +1,7 @@
 //! What a restore leaves for those who ask later: a pure function of its journal.
 
 use super::asked::{Asked, asked_of};
-use super::engine::START;
+use super::engine::{START, SWAP};
 use super::journal::{Entry, Journal, Record, State};
 use super::resource::Compared;
 use crate::error::Result;
@@ -156,8 +156,10 @@ pub fn of(journal: &Journal) -> Result<Report> {
 }
 
 /// From the first step that took the application away to the last that gave it back, or to the undo of that first one.
-fn outage(journal: &Journal) -> Option<Span> {
-    let from = AWAY.iter().find_map(|step| Some((*step, journal.began(step)?)));
+/// Where nothing is stopped or hidden, the first swap takes it away, and it is back when the restore ends.
+pub fn outage(journal: &Journal) -> Option<Span> {
+    let swap = journal.about().steps.iter().find(|s| s.starts_with(SWAP)).map(String::as_str);
+    let from = AWAY.iter().copied().chain(swap).find_map(|step| Some((step, journal.began(step)?)));
     let (step, from) = from?;
     let back = BACK.iter().rev().find_map(|step| journal.ended(step));
     let undone = journal.position(step).and_then(|n| {

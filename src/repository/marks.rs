@@ -126,12 +126,21 @@ pub async fn forget(vault: &Vault, backups: &[(Name, BackupId)]) -> Result<Forge
 /// hides manifests, or somebody who deleted them by hand.
 pub async fn missing_predecessors(
     catalog: &Catalog,
-    manifests: impl Iterator<Item = &super::manifest::Manifest> + Clone,
+    manifests: impl Iterator<Item = &super::manifest::Manifest>,
 ) -> Result<Vec<(Name, BackupId)>> {
-    let vault = catalog.vault();
-    let present: HashSet<(&Name, &BackupId)> = manifests.clone().map(|m| (&m.plan, &m.id)).collect();
-    let mut missing: Vec<(Name, BackupId)> = manifests
-        .filter_map(|m| Some((m.plan.clone(), m.predecessor.clone()?)))
+    let links: Vec<Link> = manifests.map(|m| (m.plan.clone(), m.id.clone(), m.predecessor.clone())).collect();
+    missing_links(catalog.vault(), &links).await
+}
+
+/// Plan and id of a backup, and its predecessor.
+pub type Link = (Name, BackupId, Option<BackupId>);
+
+/// The same for whoever kept only the links.
+pub async fn missing_links(vault: &Vault, links: &[Link]) -> Result<Vec<(Name, BackupId)>> {
+    let present: HashSet<(&Name, &BackupId)> = links.iter().map(|(plan, id, _)| (plan, id)).collect();
+    let mut missing: Vec<(Name, BackupId)> = links
+        .iter()
+        .filter_map(|(plan, _, predecessor)| Some((plan.clone(), predecessor.clone()?)))
         .filter(|(plan, id)| !present.contains(&(plan, id)))
         .collect();
     if !missing.is_empty() {

@@ -113,8 +113,10 @@ pub async fn attempt(
     if args.path.is_empty() && args.database.is_none() && !args.picks_tables() {
         monitor.event(Event::Expect(chosen.iter().map(|s| s.bytes()).sum()));
     }
+    context.is_about(&m.plan);
     let mut restore = Restore::begin(&made(&resources, monitor.clone()), &m.plan, &asked)?;
     let ended = restore.run(crate::cli::stopped()).await?;
+    context.report(report::figures(m, &chosen, &restore, &ended, args.is_everything() && args.to.is_none()));
     drop((reader, monitor));
     match ended {
         Ended::Unwound(e) if is_unfit(&e) && restore.failed_step().is_some_and(is_staging) => Ok(Tried::Unfit(e)),

@@ -12,11 +12,13 @@ pub(super) mod report;
 
 use super::context::Context;
 use super::output::{ask, bad, notice, remark};
+use super::watch::{About, Of};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Name, time};
 use crate::recovery::select;
 use crate::repository::manifest::{Manifest, SourceRecord};
+use crate::telemetry::monitor::Verb;
 use attempt::Tried;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -107,6 +109,16 @@ pub struct Args {
 }
 
 impl Args {
+    /// What is watched of it.
+    pub fn about(&self) -> Option<About> {
+        let of = if self.resume || self.unwind { Of::Later } else { Of::Plan(self.plan.clone()) };
+        (!self.dry_run).then(|| About { verb: Verb::Restore, of, whole: self.is_everything() })
+    }
+
+    fn is_everything(&self) -> bool {
+        self.source.is_empty() && self.path.is_empty() && self.volume.is_none() && !self.speaks_of_databases()
+    }
+
     /// Whether somebody else is to carry it out.
     pub fn is_managed(&self) -> bool {
         self.managed

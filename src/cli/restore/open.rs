@@ -35,6 +35,7 @@ pub async fn go_on(context: &Context, forward: bool) -> Result<ExitCode> {
     let journal = Journal::open(&file)?;
     let asked = asked_of(&journal)?;
     let about = journal.about().clone();
+    context.is_about(&about.plan);
     let own = super::own_paths(Some(&config));
     let monitor = context.monitor(&format!("restore {}", about.plan));
     // What is staged needs no backup and no identity any more; going back needs neither, unless what was dropped has

@@ -10,6 +10,7 @@ use crate::recovery::resource::Compared;
 use crate::recovery::restore::Restore;
 use crate::repository::manifest::{Manifest, SourceRecord};
 use crate::sources::files::untar::Restored;
+use crate::telemetry::report::{self, Report};
 use jiff::SignedDuration;
 use std::path::Path;
 use std::process::ExitCode;
@@ -135,6 +136,24 @@ pub async fn ended(
         say(&format!("  what was there is kept as {}{bytes}", kept.name))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// For whoever watches: what was brought back and compared. Only all sources of a whole backup prove the plan.
+pub fn figures(m: &Manifest, chosen: &[&SourceRecord], restore: &Restore, ended: &Ended, everything: bool) -> Report {
+    let compared = restore.compared();
+    let rows = |c: &Compared| {
+        let (number, rest) = c.found.split_once(" row")?;
+        let digits: String = number.trim_start_matches("about ").chars().filter(|c| *c != ',').collect();
+        digits.parse::<u64>().ok().filter(|_| rest.is_empty() || rest == "s")
+    };
+    let all = m.sources.iter().filter(|s| s.kind != "config").count();
+    Report::Restore(report::Restore {
+        backup: Some(m.id.clone()),
+        whole_plan: everything && m.is_complete() && chosen.len() == all && matches!(ended, Ended::Committed),
+        compared: compared.len() as u64,
+        rows: compared.iter().filter_map(rows).sum(),
+        bytes: chosen.iter().map(|s| s.bytes()).sum(),
+    })
 }
 
 /// The comparison with the facts: all that is not alike, and the first of the rest.

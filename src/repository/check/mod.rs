@@ -55,6 +55,8 @@ pub struct CheckReport {
     pub segments: u64,
     /// Packs named.
     pub packs: u64,
+    /// Their bytes in the store.
+    pub pack_bytes: u64,
     /// Packs read.
     pub packs_read: u64,
     /// Bytes read.
@@ -124,6 +126,7 @@ pub async fn check(
     monitor.event(Event::Stage("segments".into()));
     let (packs, bad_segments) = read_segments(catalog, &segments, &mut report).await?;
     report.packs = packs.len() as u64;
+    report.pack_bytes = packs.values().map(|p| u64::from(p.sealed)).sum();
     monitor.event(Event::Stage("packs".into()));
     let bad = structure(catalog, &packs).await?;
     let mut bad: BTreeMap<PackKey, String> = bad.into_iter().collect();

@@ -1,0 +1,216 @@
+//! The repository as it was last seen. A manifest never changes, so one that was read once is remembered in a few lines;
+//! a look costs a listing and what is new.
+
+use crate::config::Config;
+use crate::error::{Error, Kind, Result};
+use crate::model::{BackupId, Name};
+use crate::repository::access;
+use crate::repository::catalog::Catalog;
+use crate::repository::keyring;
+use crate::repository::manifest::Manifest;
+use crate::repository::marks;
+use crate::repository::vault::Vault;
+use crate::storage::open::open;
+use crate::telemetry::runs::store::replace;
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+/// Backups before the newest that say what is usual.
+const USUAL_OF: usize = 7;
+
+/// A vault as it was seen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct View {
+    /// Whose.
+    pub host: Name,
+    /// The vault, so that a repository that was exchanged is not taken for the old one.
+    pub vault: String,
+    /// When, by this host's clock.
+    pub at: Timestamp,
+    /// Its backups, oldest first.
+    pub backups: Vec<Backup>,
+    /// Backups that are listed and cannot be read, with their plans.
+    pub unreadable: Vec<(Name, BackupId)>,
+    /// Backups that a later one names, that are gone, and that nobody forgot.
+    pub missing: u64,
+    /// Packs that are marked as damaged.
+    pub damaged: u64,
+    /// Who can open it.
+    pub keys: Vec<Key>,
+}
+
+/// A backup in a few lines.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Backup {
+    /// Plan.
+    pub plan: Name,
+    /// Id.
+    pub id: BackupId,
+    /// When it was begun, by the store's clock.
+    pub at: Timestamp,
+    /// Seconds that it took.
+    pub seconds: f64,
+    /// Whether it covered the whole plan, and every source is complete.
+    pub complete: bool,
+    /// The newest backup of the plan that it saw.
+    pub predecessor: Option<BackupId>,
+    /// Bytes of all data.
+    pub bytes: u64,
+    /// Bytes that it stored.
+    pub shipped: u64,
+    /// Its sources.
+    pub sources: Vec<Source>,
+}
+
+/// A source of a backup.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Source {
+    /// Name.
+    pub name: Name,
+    /// Kind.
+    pub kind: String,
+    /// Whether it can be restored.
+    pub complete: bool,
+    /// Bytes of its data.
+    pub bytes: u64,
+}
+
+/// A key.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Key {
+    /// Its name.
+    pub name: Name,
+    /// `host` or `recovery`.
+    pub role: String,
+    /// When it was last proven.
+    pub proven: Option<Timestamp>,
+}
+
+impl From<Manifest> for Backup {
+    fn from(m: Manifest) -> Self {
+        let complete = m.is_complete();
+        let sources = m.sources.iter().filter(|s| s.kind != "config");
+        Backup {
+            complete,
+            at: m.store_time,
+            seconds: m.finished.duration_since(m.started).as_secs_f64().max(0.0),
+            predecessor: m.predecessor,
+            bytes: m.stats.bytes,
+            shipped: m.stats.shipped,
+            sources: sources
+                .map(|s| Source {
+                    name: s.name.clone(),
+                    kind: s.kind.clone(),
+                    complete: s.is_complete(),
+                    bytes: s.bytes(),
+                })
+                .collect(),
+            plan: m.plan,
+            id: m.id,
+        }
+    }
+}
+
+impl View {
+    fn file(config: &Config) -> PathBuf {
+        config.state_dir.join("view").join(format!("{}.json", config.host))
+    }
+
+    /// What was seen last, if anything was.
+    pub fn remembered(config: &Config) -> Option<View> {
+        serde_json::from_slice(&std::fs::read(Self::file(config)).ok()?).ok()
+    }
+
+    /// Looks at the configured repository, within this time, and remembers what is there.
+    ///
+    /// # Errors
+    /// When it cannot be reached or read in time; what was remembered stays.
+    pub async fn look(config: &Config, limit: Duration) -> Result<View> {
+        let look = async {
+            let remember = config.state_dir.join("stores.json");
+            let store = open(&config.storage, Some(&remember)).await?;
+            let vault = access::open_on_host(store, &config.host, &config.trust_file(), None).await?;
+            Self::of(Arc::new(vault), config).await
+        };
+        let seen = tokio::time::timeout(limit, look).await.map_err(|_| {
+            Error::new(Kind::Storage, "the repository could not be looked at in time")
+                .at(&config.storage.url)
+                .hint("Backups may still work; metrics show what was there when it was last seen.")
+        })??;
+        let text = serde_json::to_vec(&seen)
+            .map_err(|e| Error::new(Kind::Internal, "what was seen of the repository cannot be kept").because(e))?;
+        replace(&Self::file(config), &text, 0o600)?;
+        Ok(seen)
+    }
+
+    async fn of(vault: Arc<Vault>, config: &Config) -> Result<View> {
+        let id = vault.header.vault.to_string();
+        let known: HashMap<(Name, BackupId), Backup> = Self::remembered(config)
+            .filter(|old| old.vault == id)
+            .map(|old| old.backups.into_iter().map(|b| ((b.plan.clone(), b.id.clone()), b)).collect())
+            .unwrap_or_default();
+        let cache = config.state_dir.join("cache").join(&id);
+        let catalog = Catalog::new(vault.clone(), Some(cache));
+        let (mut backups, mut unreadable) = (Vec::new(), Vec::new());
+        for (plan, id) in catalog.ids(None).await? {
+            if let Some(backup) = known.get(&(plan.clone(), id.clone())) {
+                backups.push(backup.clone());
+                continue;
+            }
+            match catalog.manifest(&plan, &id).await {
+                Ok(manifest) => backups.push(Backup::from(manifest)),
+                // Forgotten since it was listed.
+                Err(e) if e.kind == Kind::NotFound => {}
+                Err(e) if matches!(e.kind, Kind::Damaged | Kind::Key) => unreadable.push((plan, id)),
+                Err(e) => return Err(e),
+            }
+        }
+        backups.sort_by(|a, b| (a.at, &a.id).cmp(&(b.at, &b.id)));
+        // One that cannot be read is there all the same.
+        let own = backups.iter().map(|b| (b.plan.clone(), b.id.clone(), b.predecessor.clone()));
+        let links: Vec<marks::Link> =
+            own.chain(unreadable.iter().map(|(plan, id)| (plan.clone(), id.clone(), None))).collect();
+        let proofs = marks::proofs(&vault).await?;
+        let key = |key: keyring::Key| {
+            let proven = proofs.get(key.label.name.as_str()).copied();
+            Key { name: key.label.name, role: key.label.role, proven }
+        };
+        Ok(View {
+            host: vault.host().clone(),
+            vault: id,
+            at: Timestamp::now(),
+            missing: marks::missing_links(&vault, &links).await?.len() as u64,
+            damaged: marks::damaged(&vault).await?.len() as u64,
+            keys: keyring::list(&vault).await?.into_iter().map(key).collect(),
+            backups,
+            unreadable,
+        })
+    }
+
+    /// The backups of a plan, oldest first.
+    pub fn of_plan<'a>(&'a self, plan: &'a Name) -> impl DoubleEndedIterator<Item = &'a Backup> {
+        self.backups.iter().filter(move |b| b.plan == *plan)
+    }
+
+    /// The newest complete backup of a plan.
+    pub fn newest_complete<'a>(&'a self, plan: &'a Name) -> Option<&'a Backup> {
+        self.of_plan(plan).rfind(|b| b.complete)
+    }
+
+    /// The sizes of a source in the complete backups of a plan: the newest, and the median of those before.
+    pub fn sizes<'a>(&'a self, plan: &'a Name, source: &Name) -> Option<(&'a Backup, u64, Option<u64>)> {
+        let having = self.of_plan(plan).rev().filter_map(|b| {
+            let source = b.sources.iter().find(|s| s.name == *source && s.complete)?;
+            Some((b, source.bytes))
+        });
+        let newest: Vec<(&Backup, u64)> = having.take(USUAL_OF + 1).collect();
+        let (first, before) = newest.split_first()?;
+        let mut before: Vec<u64> = before.iter().map(|(_, bytes)| *bytes).collect();
+        before.sort_unstable();
+        Some((first.0, first.1, before.get(before.len() / 2).copied()))
+    }
+}

@@ -1,0 +1,23 @@
+//! What the operator sees, from the program as it is run: run records, metrics, Sentry, webhooks, and `serve`.
+
+#[path = "telemetry/endpoint.rs"]
+mod endpoint;
+#[path = "telemetry/hooks.rs"]
+mod hooks;
+#[path = "telemetry/metrics.rs"]
+mod metrics;
+#[path = "telemetry/page.rs"]
+mod page;
+#[path = "telemetry/prometheus.rs"]
+mod prometheus;
+#[path = "telemetry/runs.rs"]
+mod runs;
+#[path = "telemetry/secrets.rs"]
+mod secrets;
+#[path = "telemetry/sentry.rs"]
+mod sentry;
+#[path = "telemetry/serve.rs"]
+mod serve;
+#[allow(dead_code)]
+#[path = "cli/world.rs"]
+mod world;
