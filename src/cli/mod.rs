@@ -9,7 +9,9 @@ mod backup;
 mod browse;
 mod check;
 mod completions;
+mod foreign;
 mod forget;
+mod import;
 mod init;
 mod key;
 mod list;
@@ -78,6 +80,8 @@ enum Command {
     Cat(browse::CatArgs),
     /// Restore files and databases
     Restore(restore::Args),
+    /// Take backups that another script made into the repository, with their own times
+    Import(import::Args),
     /// Start again what a backup that was killed left stopped or paused
     Resume(resume::Args),
     /// Take the last restore back
@@ -157,6 +161,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Find(args) => browse::find(&context, args).await,
         Command::Cat(args) => browse::cat(&context, args).await,
         Command::Restore(args) => restore::run(&context, args).await,
+        Command::Import(args) => import::run(&context, args).await,
         Command::Resume(args) => resume::run(&context, args).await,
         Command::Rollback(args) => rollback::run(&context, args).await,
         Command::Restores(args) => rollback::restores(&context, args).await,

@@ -1,6 +1,7 @@
 //! From files and environment to checked types.
 
 use super::command::command_of;
+use super::foreign::layout_of;
 use super::raw::{Raw, RawDatabases, RawKeep, RawSource};
 use super::repository::storage_of;
 use super::secret::either;
@@ -111,7 +112,7 @@ pub(super) fn explain(e: ConfigError, file: &Path) -> Error {
 }
 
 /// Edit distance of two short words.
-fn distance(a: &str, b: &str) -> usize {
+pub(super) fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.chars().enumerate() {
@@ -190,6 +191,11 @@ fn check(raw: Raw, file: &Path, text: String) -> Result<Config> {
         let has_restore_section = plan.restore.is_some();
         plans.insert(name.clone(), Plan { name, sources: listed, keep, has_restore_section, keep_previous });
     }
+    let mut foreign = BTreeMap::new();
+    for (name, raw) in raw.foreign {
+        let layout = layout_of(&name, raw, &dir, &sources).map_err(|e| named(e, &format!("foreign.{name}")))?;
+        foreign.insert(layout.name.clone(), layout);
+    }
     let defaults = WriterOptions::default();
     let b = raw.backup;
     let level = b.compression_level.unwrap_or(defaults.level);
@@ -214,6 +220,7 @@ fn check(raw: Raw, file: &Path, text: String) -> Result<Config> {
         sources,
         groups,
         plans,
+        foreign,
         writer,
     })
 }

@@ -5,11 +5,14 @@
 //! are refused, with the nearest known one.
 
 mod command;
+mod foreign;
 pub mod load;
 pub mod raw;
+pub mod raw_foreign;
 pub mod repository;
 pub mod secret;
 
+use crate::foreign::layout::Layout;
 use crate::model::Name;
 use crate::repository::retention::Keep;
 use crate::repository::writer::WriterOptions;
@@ -45,6 +48,8 @@ pub struct Config {
     pub groups: BTreeMap<Name, String>,
     /// Plans by name.
     pub plans: BTreeMap<Name, Plan>,
+    /// Backups that other scripts make, by name.
+    pub foreign: BTreeMap<Name, Layout>,
     /// How to write.
     pub writer: WriterOptions,
 }

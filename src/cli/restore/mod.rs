@@ -1,6 +1,7 @@
 //! `backstay restore`
 
 mod command;
+mod foreign;
 mod in_place;
 mod open;
 mod rdb;
@@ -19,6 +20,7 @@ use crate::recovery::restore::{
 };
 use crate::recovery::tables::{Named, To};
 use crate::recovery::{database, select, tables, tree, volume};
+use crate::repository::catalog::Catalog;
 use crate::repository::manifest::{Manifest, SourceRecord};
 use crate::repository::reader::Reader;
 use crate::sources::files::TREE;
@@ -38,6 +40,9 @@ pub struct Args {
     /// Plan
     #[arg(long, value_name = "NAME")]
     plan: Option<String>,
+    /// Restore a backup that another script made, of this name in the configuration; BACKUP is then the name of a set
+    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["at", "in_place"])]
+    foreign: Option<String>,
     /// Restore only this source (repeatable)
     #[arg(long, value_name = "NAME")]
     source: Vec<String>,
@@ -120,11 +125,26 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         return open::go_on(context, args.resume).await;
     }
     let started = Instant::now();
+    if args.foreign.is_some() {
+        return foreign::run(context, args, started).await;
+    }
     let (config, vault) = context.vault(true).await?;
     let config = config.as_ref();
     let _lock = config.map(|c| context.lock(c, "restore")).transpose()?;
     let catalog = context.catalog(config, vault);
     let plan = context.plan(args.plan.as_deref(), config, &catalog).await?;
+    restore_from(context, args, config, catalog, plan, started).await
+}
+
+/// Restores a backup of a catalog.
+async fn restore_from(
+    context: &Context,
+    args: Args,
+    config: Option<&Config>,
+    catalog: Catalog,
+    plan: Name,
+    started: Instant,
+) -> Result<ExitCode> {
     let at = args.at.as_deref().map(time::parse_moment).transpose()?;
     let only: Vec<Name> = args.source.iter().map(|s| s.parse()).collect::<Result<_>>()?;
     let m = select::backup(&catalog, &plan, &args.backup, at, &only).await?;

@@ -3,6 +3,7 @@
 use super::report;
 use crate::cli::context::Context;
 use crate::error::{Error, Kind, Result};
+use crate::foreign::scratch::Scratch;
 use crate::recovery::journal::Journal;
 use crate::recovery::restore::{Backups, Restore, Safety, asked_of, is_staged, journal_file, resources};
 use crate::repository::reader::Reader;
@@ -28,8 +29,14 @@ pub async fn go_on(context: &Context, forward: bool) -> Result<ExitCode> {
     // What is staged needs no backup and no identity any more; going back needs neither, unless what was dropped has
     // to be loaded again.
     let reads = asked.in_place.is_some() || (forward && !is_staged(&journal));
-    let (_, vault) = context.vault(reads).await?;
-    let catalog = context.catalog(Some(&config), vault);
+    let foreign = Scratch::left(&config.state_dir, &config.host, &about.plan, &about.backup).await?;
+    let catalog = match foreign {
+        Some(catalog) => catalog,
+        None => {
+            let (_, vault) = context.vault(reads).await?;
+            context.catalog(Some(&config), vault)
+        }
+    };
     let manifest = match catalog.manifest(&about.plan, &about.backup).await {
         Ok(manifest) => Some(manifest),
         Err(_) if !forward => None,
@@ -48,8 +55,17 @@ pub async fn go_on(context: &Context, forward: bool) -> Result<ExitCode> {
     let mut restore = Restore::take_up(&config.state_dir, journal, resources, monitor)?;
     let Some(manifest) = manifest.filter(|_| forward) else {
         let ended = restore.unwind().await?;
+        clear(&config.state_dir);
         return report::unwound(context, &about, ended);
     };
     let ended = restore.run(crate::cli::stopped()).await?;
+    clear(&config.state_dir);
     report::ended(context, &manifest, &restore, ended, started).await
+}
+
+/// What was read of a foreign backup is not needed any more once its restore is closed.
+fn clear(state_dir: &std::path::Path) {
+    if !journal_file(state_dir).exists() {
+        Scratch::clear(state_dir);
+    }
 }
