@@ -103,9 +103,9 @@ async fn script(file: &Openable, own: String, wanted: Option<Vec<String>>, write
         let walked = walk(BufReader::with_capacity(PIECE, content), &mut Both(&mut scanned, &mut split));
         walked.and_then(|()| split.finish())?;
         let mut databases = Vec::new();
-        for (name, artifact) in to.ended {
-            let facts = scanned.database(&name)?.facts(&name, scanned.server_version);
-            databases.push((artifact, facts));
+        for Ended { name, in_dump, artifact } in to.ended {
+            let described = scanned.databases.get(&in_dump).cloned().unwrap_or_default();
+            databases.push((artifact, described.facts(&name, scanned.server_version)));
         }
         if databases.is_empty() {
             return Err(Error::new(Kind::NotFound, format!("the dump holds no database {own}"))
@@ -153,40 +153,45 @@ struct Artifacts {
     picked: Option<String>,
     wanted: Option<Vec<String>>,
     cluster: bool,
-    open: Option<(String, Feed)>,
-    ended: Vec<(String, PendingArtifact)>,
+    open: Option<(String, Option<String>, Feed)>,
+    ended: Vec<Ended>,
+}
+
+struct Ended {
+    name: String,
+    in_dump: Option<String>,
+    artifact: PendingArtifact,
 }
 
 impl Databases for Artifacts {
     fn begin(&mut self, database: Option<&str>) -> Result<bool> {
-        let wanted = match (database, &self.picked, &self.wanted) {
-            (None, ..) => !self.cluster,
-            (Some(name), Some(picked), _) => name == picked,
-            (Some(name), None, Some(wanted)) if self.cluster => wanted.iter().any(|w| w == name),
-            (Some(name), None, None) if self.cluster => !["template0", "template1"].contains(&name),
-            // A plain dump with its database's name is of that one, whatever it is called here.
-            (Some(_), None, _) => true,
+        let named = match (database, &self.picked, &self.wanted) {
+            // A plain dump is of one database, whatever it was called where it was made. Settings before its \connect
+            // are said again behind it.
+            _ if !self.cluster => {
+                self.ended.clear();
+                self.own.clone()
+            }
+            (Some(name), Some(picked), _) if name == picked => name.to_owned(),
+            (Some(name), None, Some(wanted)) if wanted.iter().any(|w| w == name) => name.to_owned(),
+            (Some(name), None, None) if !["template0", "template1"].contains(&name) => name.to_owned(),
+            _ => return Ok(false),
         };
-        // Settings before the first \connect are said again behind it.
-        let named = database.map_or_else(|| self.own.clone(), str::to_owned);
-        self.ended.retain(|(name, _)| database.is_none() || *name != named || self.cluster);
-        if wanted {
-            let feed = Feed::new(self.writer.artifact(&artifact_name(&named), sql::MEDIA))?;
-            self.open = Some((named, feed));
-        }
-        Ok(wanted)
+        let feed = Feed::new(self.writer.artifact(&artifact_name(&named), sql::MEDIA))?;
+        self.open = Some((named, database.map(str::to_owned), feed));
+        Ok(true)
     }
 
     fn text(&mut self, text: &[u8]) -> Result<()> {
         match &mut self.open {
-            Some((_, feed)) => feed.write_all(text).map_err(super::read::unreadable),
+            Some((.., feed)) => feed.write_all(text).map_err(super::read::unreadable),
             None => Ok(()),
         }
     }
 
     fn end(&mut self) -> Result<()> {
-        if let Some((name, feed)) = self.open.take() {
-            self.ended.push((name, feed.end()?));
+        if let Some((name, in_dump, feed)) = self.open.take() {
+            self.ended.push(Ended { name, in_dump, artifact: feed.end()? });
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The time in a name, and the moment that it means.
 //!
 //! The rule for local time: an hour that the clock showed twice (when summer time ends) is taken as the first of the
-//! two, since nobody can tell and a restore "at" a time must not give a later state than it says; an hour that the clock
+//! two, since nobody can tell and a backup must not pass for newer than it is; an hour that the clock
 //! never showed cannot be in the name of a file that a script in that zone made, so it is refused: the zone is wrong.
 
 use jiff::civil::DateTime;
