@@ -17,7 +17,11 @@ const MAY: &[(&str, &[&str], &str)] = &[
     ("host", &[], "knows the machine, not the repository"),
     ("repository", &["storage"], "knows the format, not where data came from"),
     ("sources", &["host", "repository", "config"], "give streams to the writer; exceptions, see ONLY"),
-    ("config", &["storage", "repository", "sources", "host", "foreign"], "turns text into the types of those who do the work"),
+    (
+        "config",
+        &["storage", "repository", "sources", "host", "foreign"],
+        "turns text into the types of those who do the work",
+    ),
     (
         "backup",
         &["repository", "sources", "host"],
@@ -29,7 +33,11 @@ const MAY: &[(&str, &[&str], &str)] = &[
         "reads what others wrote, by the sources' own parsers, and gives it to the writer",
     ),
     ("recovery", &["repository", "sources", "host", "config"], "the way back"),
-    ("cli", &["storage", "repository", "sources", "config", "backup", "recovery", "host", "foreign"], "wires everything"),
+    (
+        "cli",
+        &["storage", "repository", "sources", "config", "backup", "recovery", "host", "foreign"],
+        "wires everything",
+    ),
 ];
 
 /// Folders of which another may use these modules only, and why.
@@ -44,7 +52,12 @@ const ONLY: &[(&str, &str, &[&str], &str)] = &[
     ("sources", "config", &["secret"], "the type of secrets, which never prints; nothing of the configuration itself"),
     ("config", "repository", &["retention", "writer"], "the types of `keep` and of `[backup]`"),
     ("config", "storage", &["open"], "the options of a store"),
-    ("config", "foreign", &["layout", "pattern", "read", "when"], "the types of `[foreign]`, and which ciphers there are"),
+    (
+        "config",
+        "foreign",
+        &["layout", "pattern", "read", "when"],
+        "the types of `[foreign]`, and which ciphers there are",
+    ),
     ("foreign", "config", &["secret"], "the type of secrets, which never prints; nothing of the configuration itself"),
 ];
 

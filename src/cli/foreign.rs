@@ -122,8 +122,7 @@ pub async fn list(context: &Context, named: &str) -> Result<ExitCode> {
     ]);
     for (layout, sets) in &all {
         for set in sets {
-            let (at, age) =
-                set.time.map_or(("-".into(), "-".into()), |at| (time::local(at), time::ago(at, now)));
+            let (at, age) = set.time.map_or(("-".into(), "-".into()), |at| (time::local(at), time::ago(at, now)));
             let state = match &set.problems[..] {
                 [] if set.remarks.is_empty() => good("complete"),
                 [] => good(&format!("complete ({})", set.remarks.join("; "))),
@@ -151,7 +150,7 @@ pub async fn check(context: &Context, named: &str, which: &str) -> Result<ExitCo
     let checked = check::check(layout, set, &store).await;
     drop(monitor);
     let clean = set.is_complete() && checked.bad.is_empty();
-    let worst = checked.bad.iter().map(|b| b.error.kind).chain((!set.is_complete()).then_some(Kind::Damaged)).next();
+    let worst = checked.bad.iter().map(|b| b.error.kind).chain(set.fault()).next();
     if context.global.json {
         let bad: Vec<_> = checked
             .bad
@@ -168,7 +167,13 @@ pub async fn check(context: &Context, named: &str, which: &str) -> Result<ExitCo
         say(&format!("{word}: foreign backup {} of {}, {}", set.name, layout.name, when(set)))?;
         for p in &checked.good {
             let sum = if p.checksum { ", checksum compared" } else { "" };
-            say(&format!("  {} {}: {} {}", good("good"), p.name, p.holds, dim(&format!("({} read{sum})", size::human(p.bytes)))))?;
+            say(&format!(
+                "  {} {}: {} {}",
+                good("good"),
+                p.name,
+                p.holds,
+                dim(&format!("({} read{sum})", size::human(p.bytes)))
+            ))?;
             p.remarks.iter().try_for_each(|r| say(&format!("       {} {r}", notice("note"))))?;
         }
         for b in &checked.bad {

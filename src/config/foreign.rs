@@ -33,7 +33,9 @@ pub(super) fn layout_of(name: &str, mut raw: RawForeign, dir: &Path, sources: &S
     let storage = storage_of(raw.take_store(), dir).map_err(|e| named(e, &key))?;
     let clock = clock_of(raw.timestamp, raw.timezone)?;
     if raw.files.is_empty() {
-        return Err(wrong("`files` is empty").hint("Say what files a backup has: files = [ { pattern = \"db_{timestamp}.dump\", is = \"pg-custom\" } ]."));
+        return Err(wrong("`files` is empty").hint(
+            "Say what files a backup has: files = [ { pattern = \"db_{timestamp}.dump\", is = \"pg-custom\" } ].",
+        ));
     }
     let all = encryption_of(raw.encryption, &key, dir)?;
     let mut files: Vec<FileRule> = Vec::new();
@@ -79,7 +81,8 @@ fn choice<T: Copy>(what: &str, text: &str, all: &[(&str, T)]) -> Result<T> {
     }
     let nearest = all.iter().map(|(name, _)| *name).min_by_key(|name| distance(name, text)).unwrap_or_default();
     let names: Vec<&str> = all.iter().map(|(name, _)| *name).collect();
-    Err(wrong(format!("`{what}` is {text:?}")).hint(format!("Did you mean `{nearest}`? It is one of {}.", names.join(", "))))
+    Err(wrong(format!("`{what}` is {text:?}"))
+        .hint(format!("Did you mean `{nearest}`? It is one of {}.", names.join(", "))))
 }
 
 fn file_of(raw: RawFile, key: &str, dir: &Path, sources: &Sources, all: &Encryption) -> Result<FileRule> {
@@ -115,13 +118,17 @@ fn file_of(raw: RawFile, key: &str, dir: &Path, sources: &Sources, all: &Encrypt
             _ => kind == "files",
         };
         if !fits || is == Is::Crontab || is == Is::Other {
-            return Err(wrong(format!("`source` is {name}, of kind {kind}, which does not take back what is {}", is.name())));
+            return Err(wrong(format!(
+                "`source` is {name}, of kind {kind}, which does not take back what is {}",
+                is.name()
+            )));
         }
     }
     if !raw.members.is_empty() && is != Is::Tar {
         return Err(wrong("`members` is set, and means something with is = \"tar\" only"));
     }
-    let members = raw.members.into_iter().map(|m| member_of(m, source.as_ref(), sources)).collect::<Result<Vec<_>>>()?;
+    let members =
+        raw.members.into_iter().map(|m| member_of(m, source.as_ref(), sources)).collect::<Result<Vec<_>>>()?;
     let members = match (&source, members.is_empty(), is) {
         (Some(source), true, Is::Tar) => whole(source, sources)?,
         _ => members,
@@ -165,8 +172,10 @@ fn whole(source: &Name, sources: &Sources) -> Result<Vec<MemberRule>> {
                 let to = MemberTarget::Volume(source.clone(), names[0].clone());
                 Ok(vec![MemberRule { prefix: String::new(), to }])
             }
-            _ => Err(wrong(format!("source {source} has several volumes, and which members belong to which is not said"))
-                .hint("Write members = [ { prefix = \"folder\", volume = \"NAME\" }, … ].")),
+            _ => Err(wrong(format!(
+                "source {source} has several volumes, and which members belong to which is not said"
+            ))
+            .hint("Write members = [ { prefix = \"folder\", volume = \"NAME\" }, … ].")),
         },
         _ => Err(wrong(format!("source {source} does not take back files"))),
     }
@@ -184,7 +193,9 @@ fn member_of(raw: RawMember, source: Option<&Name>, sources: &Sources) -> Result
         return Ok(MemberRule { prefix, to: MemberTarget::Ignored });
     }
     let Some(own) = own else {
-        return Err(wrong(format!("of which source the members below {prefix:?} are is not said")).hint("Set `source`."));
+        return Err(
+            wrong(format!("of which source the members below {prefix:?} are is not said")).hint("Set `source`.")
+        );
     };
     let to = match (&sources[&own], raw.path, raw.volume) {
         (SourceConfig::Files(files), Some(path), None) => {

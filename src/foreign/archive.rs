@@ -44,6 +44,7 @@ fn malformed(e: ArchiveError) -> Error {
             Error::new(Kind::Newer, "the archive is of a pg_dump that is newer than this version").because(e)
         }
         ArchiveError::Io(io) if io.kind() == ErrorKind::UnexpectedEof => cut_short(e.to_string()),
+        ArchiveError::Malformed(what) if what.starts_with("it ends") => cut_short((*what).to_owned()),
         _ => Error::new(Kind::Damaged, "the archive of pg_dump cannot be read").because(e),
     }
 }
@@ -182,7 +183,8 @@ struct Framed<'a, R> {
 impl<R: Read> Read for Framed<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
         while self.left == 0 && !self.ended {
-            let length = integer(self.reader).map_err(|e| std::io::Error::new(ErrorKind::UnexpectedEof, e.one_line()))?;
+            let length =
+                integer(self.reader).map_err(|e| std::io::Error::new(ErrorKind::UnexpectedEof, e.one_line()))?;
             self.left = usize::try_from(length).map_err(std::io::Error::other)?;
             self.ended = length == 0;
         }

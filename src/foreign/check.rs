@@ -126,7 +126,11 @@ impl Read for Counting<'_> {
     }
 }
 
-fn look(rule: &super::layout::FileRule, content: &mut dyn Read, restores_a_server: bool) -> Result<(String, Vec<String>)> {
+fn look(
+    rule: &super::layout::FileRule,
+    content: &mut dyn Read,
+    restores_a_server: bool,
+) -> Result<(String, Vec<String>)> {
     let mut content = Peeked::new(content, known::ENOUGH).map_err(super::read::unreadable)?;
     if known::holds(rule.is, content.first()) == Some(false) {
         let begins = String::from_utf8_lossy(&content.first()[..content.first().len().min(16)]).into_owned();

@@ -97,7 +97,15 @@ async fn script(file: &Openable, own: String, wanted: Option<Vec<String>>, write
     let picked = file.rule.database.clone();
     let cluster = file.rule.is == Is::PgDumpall;
     file.with(move |content| {
-        let mut to = Artifacts { writer, own: own.clone(), picked: picked.clone(), wanted, cluster, open: None, ended: Vec::new() };
+        let mut to = Artifacts {
+            writer,
+            own: own.clone(),
+            picked: picked.clone(),
+            wanted,
+            cluster,
+            open: None,
+            ended: Vec::new(),
+        };
         let mut scanned = Scanned::default();
         let mut split = Split::new(&mut to);
         let walked = walk(BufReader::with_capacity(PIECE, content), &mut Both(&mut scanned, &mut split));

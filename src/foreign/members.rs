@@ -236,7 +236,13 @@ mod tests {
 
     #[test]
     fn members_go_where_the_first_rule_says() {
-        let archive = tar(&[("db/PG_VERSION", b"15"), ("db/global/pg_control", b"x"), ("static/a", b"aa"), ("other/b", b"b"), ("statics", b"")]);
+        let archive = tar(&[
+            ("db/PG_VERSION", b"15"),
+            ("db/global/pg_control", b"x"),
+            ("static/a", b"aa"),
+            ("other/b", b"b"),
+            ("statics", b""),
+        ]);
         let mut out = Vec::new();
         let sorted = sort(&mut &archive[..], &rules(), &mut out).unwrap();
         assert_eq!((sorted.files, sorted.left_out, sorted.bytes), (3, 2, 3));

@@ -179,7 +179,11 @@ mod tests {
         let stamp = pair("timestamp", "20251018_020000");
         assert_eq!(words("db_{timestamp}.dump", "db_20251018_020000.dump", usual), Some(vec![stamp.clone()]));
         assert_eq!(
-            words("backups/production/{app}_production_{timestamp}.sql.gz.enc", "backups/production/hima_lytix_production_20251018_020000.sql.gz.enc", usual),
+            words(
+                "backups/production/{app}_production_{timestamp}.sql.gz.enc",
+                "backups/production/hima_lytix_production_20251018_020000.sql.gz.enc",
+                usual
+            ),
             Some(vec![pair("app", "hima_lytix"), stamp])
         );
         let folder = "{timestamp}/postgres/postgres-{timestamp}.dump";
@@ -188,8 +192,14 @@ mod tests {
         // A copy from another day is not of this set.
         assert!(words(folder, "20240215-020000/postgres/postgres-20240214-020000.dump", dashed).is_none());
         assert!(words(folder, "pre-restore-20240215-020000/postgres/postgres-20240215-020000.dump", dashed).is_none());
-        assert!(words("{timestamp}/app/docker-image-*.tar.gz", "20240215-020000/app/docker-image-a:5000_b.tar.gz", dashed).is_some());
-        assert!(words("{timestamp}/app/docker-image-*.tar.gz", "20240215-020000/app/x/docker-image-a.tar.gz", dashed).is_none());
+        assert!(
+            words("{timestamp}/app/docker-image-*.tar.gz", "20240215-020000/app/docker-image-a:5000_b.tar.gz", dashed)
+                .is_some()
+        );
+        assert!(
+            words("{timestamp}/app/docker-image-*.tar.gz", "20240215-020000/app/x/docker-image-a.tar.gz", dashed)
+                .is_none()
+        );
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use super::take::{Taking, take};
 use crate::error::{Error, Kind, Result};
-use crate::model::{BackupId, Name};
+use crate::model::{BackupId, Name, size};
 use crate::repository::access::{self, KeyRecipient, NewVault};
 use crate::repository::catalog::Catalog;
 use crate::repository::manifest::Manifest;
@@ -102,8 +102,9 @@ impl Scratch {
     /// Takes a set over.
     ///
     /// # Errors
-    /// As [`take`].
+    /// As [`take`]; [`Kind::Refused`] when the state directory has no room for it.
     pub async fn fill(&self, plan: &Name, taking: &Taking<'_>, monitor: Arc<dyn Monitor>) -> Result<Manifest> {
+        self.has_room(taking)?;
         let time = taking.set.time.ok_or_else(|| Error::new(Kind::Refused, "the set has no time"))?;
         let options = WriterOptions {
             // Written once and read once, on this machine.
@@ -115,13 +116,31 @@ impl Scratch {
         let journal = self.dir.join("uploads");
         let machine = "scratch".to_owned();
         let writer =
-            BackupWriter::begin(self.catalog.clone(), plan.clone(), machine, options, &journal, monitor.clone(), time).await?;
+            BackupWriter::begin(self.catalog.clone(), plan.clone(), machine, options, &journal, monitor.clone(), time)
+                .await?;
         let outcomes = take(taking, &writer, monitor).await?;
         let manifest = writer.commit(outcomes, true, time).await?;
         // The unpacked files are in the repository by now.
         let room = &taking.room;
         std::fs::remove_dir_all(room).map_err(|e| Error::io("what was unpacked cannot be removed", room, e))?;
         Ok(manifest)
+    }
+
+    /// What is compressed there is compressed here; archives of files are unpacked besides, and nobody knows yet how large
+    /// they are.
+    fn has_room(&self, taking: &Taking<'_>) -> Result<()> {
+        let unpacked = taking.set.parts.iter().filter(|p| !taking.layout.files[p.rule].members.is_empty());
+        let needed = taking.set.bytes() + unpacked.map(|p| p.object.size).sum::<u64>();
+        let failed = |e| Error::io("the free space cannot be read", &self.dir, std::io::Error::from(e));
+        let stat = rustix::fs::statvfs(&self.dir).map_err(failed)?;
+        let free = stat.f_bavail.saturating_mul(stat.f_frsize);
+        if free >= needed {
+            return Ok(());
+        }
+        Err(Error::new(Kind::Refused, "the state directory has no room for the foreign backup")
+            .at(self.dir.display())
+            .because(format!("at least {} are needed, {} are free", size::human(needed), size::human(free)))
+            .hint("Make room, or set `state_dir` to a larger disk."))
     }
 
     /// Leaves it where it is, for a restore that goes on later.

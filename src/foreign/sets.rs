@@ -67,6 +67,14 @@ impl Set {
         self.problems.is_empty()
     }
 
+    /// The kind of what keeps it from being restored.
+    pub fn fault(&self) -> Option<Kind> {
+        self.problems.first().map(|problem| match problem {
+            Problem::SameTime(_) | Problem::NoTime(_) => Kind::Refused,
+            Problem::Missing(_) | Problem::Disagrees(_) => Kind::Damaged,
+        })
+    }
+
     /// Bytes of its files.
     pub fn bytes(&self) -> u64 {
         self.parts.iter().map(|p| p.object.size).sum()
@@ -79,18 +87,13 @@ impl Set {
     pub fn require_complete(&self, layout: &Layout) -> Result<()> {
         let Some(first) = self.problems.first() else { return Ok(()) };
         let all: Vec<String> = self.problems.iter().map(Problem::words).collect();
-        let kind = match first {
-            Problem::SameTime(_) | Problem::NoTime(_) => Kind::Refused,
-            Problem::Missing(_) | Problem::Disagrees(_) => Kind::Damaged,
-        };
         let hint = match first {
-            Problem::Missing(_) => {
-                "Take another set, or say `optional = true` for files that a backup may do without."
-            }
+            Problem::Missing(_) => "Take another set, or say `optional = true` for files that a backup may do without.",
             Problem::Disagrees(_) => "The file is not the one that was backed up; take another set.",
             Problem::SameTime(_) => "Make the patterns say which of them is meant.",
             Problem::NoTime(_) => "Correct `timezone` of the layout.",
         };
+        let kind = self.fault().unwrap_or(Kind::Damaged);
         Err(Error::new(kind, format!("the foreign backup {} of {} is not whole", self.name, layout.name))
             .because(all.join("\n"))
             .hint(hint))
@@ -221,8 +224,7 @@ fn group(layout: &Layout, objects: &[ObjectInfo]) -> BTreeMap<Key, Set> {
 }
 
 fn new_set(layout: &Layout, key: &Key) -> Set {
-    let mut set =
-        Set { name: name_of(key), time: None, parts: Vec::new(), problems: Vec::new(), remarks: Vec::new() };
+    let mut set = Set { name: name_of(key), time: None, parts: Vec::new(), problems: Vec::new(), remarks: Vec::new() };
     let zone = &layout.clock.zone_name;
     match layout.clock.read(&key.1) {
         Some(Moment::At(at)) => set.time = Some(at),

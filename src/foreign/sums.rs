@@ -27,8 +27,8 @@ pub fn read(text: &[u8], format: &SumFormat, folder: &str) -> Result<BTreeMap<St
             SumFormat::Sha256sum => sha256sum(line),
             SumFormat::Fields(fields) => by_fields(line, fields),
         };
-        let Some((name, sum)) = found
-            .map_err(|what| Error::new(Kind::Damaged, format!("line {} of the checksums {what}", n + 1)))?
+        let Some((name, sum)) =
+            found.map_err(|what| Error::new(Kind::Damaged, format!("line {} of the checksums {what}", n + 1)))?
         else {
             continue;
         };

@@ -100,11 +100,7 @@ impl Taking<'_> {
             .parts
             .iter()
             .filter(|p| wanted(&self.layout.files[p.rule]))
-            .map(|p| Openable {
-                store: self.store.clone(),
-                part: p.clone(),
-                rule: self.layout.files[p.rule].clone(),
-            })
+            .map(|p| Openable { store: self.store.clone(), part: p.clone(), rule: self.layout.files[p.rule].clone() })
             .collect()
     }
 
@@ -138,9 +134,10 @@ pub async fn take(taking: &Taking<'_>, writer: &BackupWriter, monitor: Arc<dyn M
     let mut outcomes = Vec::new();
     let trees = trees::unpack(taking).await?;
     for name in wanted {
-        let target = taking.sources.get(&name).ok_or_else(|| {
-            Error::new(Kind::Config, format!("source {name} is not configured here"))
-        })?;
+        let target = taking
+            .sources
+            .get(&name)
+            .ok_or_else(|| Error::new(Kind::Config, format!("source {name} is not configured here")))?;
         monitor.event(Event::SourceStarted(name.clone()));
         let started = Instant::now();
         let taken = match target {
@@ -150,9 +147,7 @@ pub async fn take(taking: &Taking<'_>, writer: &BackupWriter, monitor: Arc<dyn M
             Target::Files => trees.files(&name, writer, monitor.clone()).await,
             Target::Volume => trees.volumes(&name, writer, monitor.clone()).await,
             Target::Redis => redis(taking, &name, writer).await,
-            Target::Command { media, database } => {
-                output(taking, &name, media, database.as_deref(), writer).await
-            }
+            Target::Command { media, database } => output(taking, &name, media, database.as_deref(), writer).await,
             Target::Image => continue,
         };
         monitor.event(Event::SourceEnded(name.clone(), taken.as_ref().map(|_| ()).map_err(Error::one_line)));
@@ -166,7 +161,10 @@ pub async fn take(taking: &Taking<'_>, writer: &BackupWriter, monitor: Arc<dyn M
 }
 
 fn only(files: Vec<Openable>, name: &Name) -> Result<Openable> {
-    files.into_iter().next().ok_or_else(|| Error::new(Kind::Internal, format!("no file of the set is of source {name}")))
+    files
+        .into_iter()
+        .next()
+        .ok_or_else(|| Error::new(Kind::Internal, format!("no file of the set is of source {name}")))
 }
 
 /// An RDB: proven first, then stored as it is.

@@ -40,12 +40,15 @@ pub(super) async fn unpack(taking: &Taking<'_>) -> Result<Trees> {
     let files = taking.files_of(|r| r.is == Is::Tar && !r.members.is_empty());
     for (n, file) in files.into_iter().enumerate() {
         let place = taking.room.join(format!("part-{n}"));
-        std::fs::create_dir_all(&place).map_err(|e| Error::io("a directory to unpack into cannot be made", &place, e))?;
+        std::fs::create_dir_all(&place)
+            .map_err(|e| Error::io("a directory to unpack into cannot be made", &place, e))?;
         let sorted = unpack_one(&file, &place, taking.restores_a_server()).await?;
         let name = &file.part.object.key;
         trees.warnings.extend(sorted.empty.iter().map(|prefix| format!("{name} has nothing in {prefix:?}")));
         if sorted.left_out > 0 {
-            trees.warnings.push(format!("{} of the members of {name} belong to no source and are left out", sorted.left_out));
+            trees
+                .warnings
+                .push(format!("{} of the members of {name} belong to no source and are left out", sorted.left_out));
         }
         for (i, rule) in file.rule.members.iter().enumerate() {
             let from = place.join(i.to_string());
@@ -136,17 +139,25 @@ impl Trees {
     }
 
     /// The trees of a `volume` source.
-    pub(super) async fn volumes(&self, source: &Name, writer: &BackupWriter, monitor: Arc<dyn Monitor>) -> Result<Taken> {
-        let mut taken = Taken { artifacts: Vec::new(), facts: serde_json::Value::Null, warnings: self.warnings.clone() };
+    pub(super) async fn volumes(
+        &self,
+        source: &Name,
+        writer: &BackupWriter,
+        monitor: Arc<dyn Monitor>,
+    ) -> Result<Taken> {
+        let mut taken =
+            Taken { artifacts: Vec::new(), facts: serde_json::Value::Null, warnings: self.warnings.clone() };
         let mut facts = BTreeMap::new();
         for (volume, root) in self.volumes.get(source).into_iter().flatten() {
             let artifact = artifact_name(volume);
-            let delivered =
-                read(source, vec![root.clone()], root.clone(), artifact, writer, monitor.clone()).await?;
+            let delivered = read(source, vec![root.clone()], root.clone(), artifact, writer, monitor.clone()).await?;
             taken.artifacts.extend(delivered.artifacts);
             taken.warnings.extend(delivered.warnings);
             let tree = delivered.facts.as_object().cloned().unwrap_or_default();
-            facts.insert(volume.clone(), VolumeFacts { driver: "local".into(), way: "foreign".into(), tree, ..VolumeFacts::default() });
+            facts.insert(
+                volume.clone(),
+                VolumeFacts { driver: "local".into(), way: "foreign".into(), tree, ..VolumeFacts::default() },
+            );
         }
         if taken.artifacts.is_empty() {
             return Err(Error::new(Kind::NotFound, format!("the set holds nothing of the volumes of source {source}"))
@@ -172,7 +183,8 @@ async fn read(
 ) -> Result<Delivered> {
     let (name, writer) = (source.clone(), writer.clone());
     let work = tokio::task::spawn_blocking(move || {
-        let tree = FilesSource { paths, exclude: Vec::new(), never: Vec::new(), one_file_system: false, reread_days: None };
+        let tree =
+            FilesSource { paths, exclude: Vec::new(), never: Vec::new(), one_file_system: false, reread_days: None };
         let view = View { artifact: &artifact, root: Some(&root), look: &|_, _| Ok(()) };
         read_as(&tree, &name, &writer, &*monitor, &view)
     });

@@ -92,7 +92,12 @@ impl GcsStore {
     }
 
     /// Turns an answer of the crate into an error, and asks for the bucket when a 404 does not tell.
-    pub(super) async fn refused(&self, op: &'static str, url: &str, error: &google_cloud_storage::Error) -> StorageError {
+    pub(super) async fn refused(
+        &self,
+        op: &'static str,
+        url: &str,
+        error: &google_cloud_storage::Error,
+    ) -> StorageError {
         match error.http_status_code() {
             Some(status) => {
                 let body = error.http_payload().cloned().unwrap_or_default();

@@ -21,9 +21,9 @@ fn each_format_is_read_to_its_end_and_counted() {
     // 5,005 orders and as many lines, 500 of the log, 50 shards, 2 odd ones.
     for of in &holds[..5] {
         assert!(of.contains("database erp") || of.contains("a database"), "{of}");
-        assert!(of.contains("10562 rows"), "{of}");
+        assert!(of.contains("10,562 rows"), "{of}");
     }
-    assert!(holds[5].contains("5005 rows"), "{}", holds[5]);
+    assert!(holds[5].contains("5,005 rows"), "{}", holds[5]);
 }
 
 #[test]
@@ -42,7 +42,9 @@ fn what_is_cut_short_is_told_for_each_format() {
         s.world.run(&["check", "--foreign"]).code(7).says(&[says]);
     }
     // Only the last line is missing: every statement is whole.
-    s.script(&format!("pg_dump erp | grep -v 'dump complete' > p_{T}.sql; pg_dumpall | grep -v 'cluster dump complete' > a_{T}.sql"));
+    s.script(&format!(
+        "pg_dump erp | grep -v 'dump complete' > p_{T}.sql; pg_dumpall | grep -v 'cluster dump complete' > a_{T}.sql"
+    ));
     s.with("files = [ { pattern = \"p_{timestamp}.sql\", is = \"pg-plain\" } ]");
     s.world.run(&["check", "--foreign"]).code(7).says(&["its end marker is missing"]);
     s.with("files = [ { pattern = \"a_{timestamp}.sql\", is = \"pg-dumpall\" } ]");

@@ -6,11 +6,16 @@ use crate::scripts::Site;
 fn sets_become_backups_of_their_own_time_and_the_next_run_ships_what_changed() {
     let s = Site::new();
     // Enough that what is shipped tells.
-    s.cluster.psql("erp", "INSERT INTO orders (note) SELECT md5(g::text) || md5((g + 1)::text) FROM generate_series(1, 60000) g");
+    s.cluster.psql(
+        "erp",
+        "INSERT INTO orders (note) SELECT md5(g::text) || md5((g + 1)::text) FROM generate_series(1, 60000) g",
+    );
     s.script("pg_dump -Fc erp > db_20260103_020000.dump");
     let first = s.erp();
     s.cluster.psql("erp", "UPDATE lines SET n = 2 WHERE order_id < 20");
-    s.script("pg_dump -Fc erp > db_20260104_020000.dump; head -c 1000 db_20260104_020000.dump > db_20260105_020000.dump");
+    s.script(
+        "pg_dump -Fc erp > db_20260104_020000.dump; head -c 1000 db_20260104_020000.dump > db_20260105_020000.dump",
+    );
     s.with("files = [ { pattern = \"db_{timestamp}.dump\", is = \"pg-custom\", source = \"db\" } ]");
     let w = &s.world;
     w.run(&["init", "--recovery-out", &w.at("recovery.key")]).code(0);

@@ -7,7 +7,10 @@ const TWO: &str = "files = [ { pattern = \"db_{timestamp}.dump\", is = \"other\"
 #[test]
 fn sets_are_listed_with_their_age_and_what_is_missing() {
     let w = files(TWO);
-    script(&w, "for t in 20260103_020000 20260104_020000; do echo x > db_$t.dump; echo y > storage_$t.tar.gz; done; echo z > config_20260104_020000.tar.gz; echo n > notes.txt; echo x > db_20260105_020000.dump; ln -s db_20260104_020000.dump db_20260109_020000.dump");
+    script(
+        &w,
+        "for t in 20260103_020000 20260104_020000; do echo x > db_$t.dump; echo y > storage_$t.tar.gz; done; echo z > config_20260104_020000.tar.gz; echo n > notes.txt; echo x > db_20260105_020000.dump; ln -s db_20260104_020000.dump db_20260109_020000.dump",
+    );
     let ran = w.run(&["list", "--foreign"]).code(7);
     assert!(ran.out.lines().count() == 4, "{}", ran.out);
     ran.says(&["20260103_020000", "complete", "missing: storage_20260105_020000.tar.gz"]);
@@ -43,14 +46,20 @@ fn local_time_is_told_as_what_it_is() {
 fn two_of_one_time_are_refused() {
     // Two writings of one moment.
     let w = files("timestamp = \"%Y%m%dT%H%M%S%z\"\nfiles = [ { pattern = \"db_{timestamp}.dump\", is = \"other\" } ]");
-    script(&w, "echo a > db_20260104T020000+0000.dump; echo b > db_20260104T030000+0100.dump; echo c > db_20260105T030000+0100.dump");
+    script(
+        &w,
+        "echo a > db_20260104T020000+0000.dump; echo b > db_20260104T030000+0100.dump; echo c > db_20260105T030000+0100.dump",
+    );
     w.run(&["check", "--foreign", "old", "20260104T02"]).code(10).says(&["two sets have the same time"]);
     let all = w.run(&["--json", "list", "--foreign"]).code(7).json();
     assert_eq!(all.as_array().unwrap().iter().filter(|s| s["problems"][0]["kind"] == "same-time").count(), 2);
     w.run(&["check", "--foreign"]).code(0).says(&["20260105T030000+0100"]);
     // Two files that would both be the same source.
     let w = files("files = [ { pattern = \"{timestamp}/*.tar\", is = \"tar\", source = \"tree\" } ]");
-    script(&w, "mkdir 20260104_020000; tar cf 20260104_020000/a.tar -C / etc/hostname; cp 20260104_020000/a.tar 20260104_020000/b.tar");
+    script(
+        &w,
+        "mkdir 20260104_020000; tar cf 20260104_020000/a.tar -C / etc/hostname; cp 20260104_020000/a.tar 20260104_020000/b.tar",
+    );
     w.run(&["check", "--foreign", "old", "2026"]).code(10).says(&["several files of one time"]);
 }
 
@@ -62,25 +71,40 @@ fn a_manifest_with_bars_is_held_against_the_files() {
     let id = "20240215-020000";
     let make = "mkdir -p $B/postgres $B/redis; echo 'SELECT 1;' > $B/postgres/postgres-$B.sql; head -c 100000 /dev/urandom > $B/redis/redis-$B.rdb; \
         { echo '=== MANIFEST ==='; echo \"Backup ID: $B\"; echo '================'; (cd $B; for f in postgres/* redis/*; do echo \"$f|$(stat -c%s $f)|$(sha256sum $f | cut -d' ' -f1)\"; done); } > $B/MANIFEST.txt";
-    script(&w, &format!("B={id}; {make}; B=20240216-020000; {make}; B=20240217-020000; {make}; B=20240218-020000; {make}"));
+    script(
+        &w,
+        &format!("B={id}; {make}; B=20240216-020000; {make}; B=20240217-020000; {make}; B=20240218-020000; {make}"),
+    );
     w.run(&["check", "--foreign", "old", id]).code(0).says(&["checksum compared"]);
     // One byte, the same size.
-    script(&w, "printf 'X' | dd of=20240216-020000/redis/redis-20240216-020000.rdb bs=1 seek=50000 conv=notrunc status=none");
-    w.run(&["check", "--foreign", "old", "20240216"]).code(7).says(&["the checksum beside the file is of other content", "redis-20240216-020000.rdb"]);
+    script(
+        &w,
+        "printf 'X' | dd of=20240216-020000/redis/redis-20240216-020000.rdb bs=1 seek=50000 conv=notrunc status=none",
+    );
+    w.run(&["check", "--foreign", "old", "20240216"])
+        .code(7)
+        .says(&["the checksum beside the file is of other content", "redis-20240216-020000.rdb"]);
     // Another size shows without reading.
     script(&w, "echo more >> 20240217-020000/postgres/postgres-20240217-020000.sql");
     w.run(&["list", "--foreign"]).code(7).says(&["has 15 bytes, its checksums say 10"]);
     // A file that the manifest names and that is gone.
     script(&w, "rm 20240218-020000/redis/redis-20240218-020000.rdb");
-    w.run(&["check", "--foreign", "old", "20240218"]).code(7).says(&["missing: 20240218-020000/redis/redis-20240218-020000.rdb"]);
+    w.run(&["check", "--foreign", "old", "20240218"])
+        .code(7)
+        .says(&["missing: 20240218-020000/redis/redis-20240218-020000.rdb"]);
     script(&w, "sed -i 's/|[0-9a-f]*$/|nonsense/' 20240215-020000/MANIFEST.txt");
     w.run(&["check", "--foreign", "old", id]).code(7).says(&["has no SHA-256 checksum"]);
 }
 
 #[test]
 fn lines_of_sha256sum_over_all_sets_are_read() {
-    let w = files("checksums = { manifest = \"SHA256SUMS\", format = \"sha256sum\" }\nfiles = [ { pattern = \"db_{timestamp}.dump\", is = \"other\" } ]");
-    script(&w, "echo a > db_20260103_020000.dump; echo b > db_20260104_020000.dump; sha256sum db_*.dump > SHA256SUMS; echo c > db_20260104_020000.dump");
+    let w = files(
+        "checksums = { manifest = \"SHA256SUMS\", format = \"sha256sum\" }\nfiles = [ { pattern = \"db_{timestamp}.dump\", is = \"other\" } ]",
+    );
+    script(
+        &w,
+        "echo a > db_20260103_020000.dump; echo b > db_20260104_020000.dump; sha256sum db_*.dump > SHA256SUMS; echo c > db_20260104_020000.dump",
+    );
     w.run(&["check", "--foreign", "old", "20260103"]).code(0).says(&["checksum compared"]);
     w.run(&["check", "--foreign", "old", "20260104"]).code(7).says(&["of other content"]);
 }
@@ -92,15 +116,30 @@ fn what_does_not_fit_together_in_a_layout_is_told() {
         ("files = []", "`files` is empty"),
         ("files = [ { pattern = \"db.dump\", is = \"other\" } ]", "no {timestamp}"),
         ("files = [ { pattern = \"{timestamp}\", is = \"pg-costum\" } ]", "Did you mean `pg-custom`?"),
-        ("files = [ { pattern = \"{timestamp}\", is = \"other\", compresion = \"gzip\" } ]", "Did you mean `compression`?"),
-        ("files = [ { pattern = \"{app}-{timestamp}\", is = \"other\" }, { pattern = \"{timestamp}.x\", is = \"other\" } ]", "the same words"),
+        (
+            "files = [ { pattern = \"{timestamp}\", is = \"other\", compresion = \"gzip\" } ]",
+            "Did you mean `compression`?",
+        ),
+        (
+            "files = [ { pattern = \"{app}-{timestamp}\", is = \"other\" }, { pattern = \"{timestamp}.x\", is = \"other\" } ]",
+            "the same words",
+        ),
         ("files = [ { pattern = \"{timestamp}\", is = \"pg-custom\", source = \"tree\" } ]", "of kind files"),
         ("files = [ { pattern = \"{timestamp}\", is = \"pg-custom\", source = \"tee\" } ]", "Did you mean `tree`?"),
         ("timestamp = \"day\"\nfiles = [ { pattern = \"{timestamp}\", is = \"other\" } ]", "does not name a day"),
-        ("files = [ { pattern = \"{timestamp}\", is = \"other\", encryption = { kind = \"openssl-enc\" } } ]", "no `password`"),
-        ("files = [ { pattern = \"{timestamp}\", is = \"other\", encryption = { kind = \"openssl-enc\", digest = \"sha257\", password = \"x\" } } ]", "sha257"),
+        (
+            "files = [ { pattern = \"{timestamp}\", is = \"other\", encryption = { kind = \"openssl-enc\" } } ]",
+            "no `password`",
+        ),
+        (
+            "files = [ { pattern = \"{timestamp}\", is = \"other\", encryption = { kind = \"openssl-enc\", digest = \"sha257\", password = \"x\" } } ]",
+            "sha257",
+        ),
         ("files = [ { pattern = \"{timestamp}\", is = \"tar\", members = [ { prefix = \"a\" } ] } ]", "just one of"),
-        ("checksums = { manifest = \"X\", format = \"name\" }\nfiles = [ { pattern = \"{timestamp}\", is = \"other\" } ]", "checksums.format"),
+        (
+            "checksums = { manifest = \"X\", format = \"name\" }\nfiles = [ { pattern = \"{timestamp}\", is = \"other\" } ]",
+            "checksums.format",
+        ),
     ] {
         relayout(&w, layout);
         w.run(&["list", "--foreign"]).code(3).says(&[says]);

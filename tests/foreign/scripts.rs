@@ -93,7 +93,10 @@ impl Site {
 
     /// Something that a restore must take back.
     pub fn spoil(&self) {
-        self.cluster.psql("erp", "DELETE FROM lines; DELETE FROM orders WHERE id > 10; DROP TABLE empty_one; CREATE TABLE newer (x int)");
+        self.cluster.psql(
+            "erp",
+            "DELETE FROM lines; DELETE FROM orders WHERE id > 10; DROP TABLE empty_one; CREATE TABLE newer (x int)",
+        );
     }
 }
 

@@ -4,7 +4,9 @@ use crate::scripts::{files, relayout, script};
 use crate::world::World;
 
 fn layout(encryption: &str) -> String {
-    format!("encryption = {encryption}\nfiles = [ {{ pattern = \"app_{{timestamp}}.sql.gz.enc\", is = \"pg-plain\" }} ]")
+    format!(
+        "encryption = {encryption}\nfiles = [ {{ pattern = \"app_{{timestamp}}.sql.gz.enc\", is = \"pg-plain\" }} ]"
+    )
 }
 
 const PLAIN: &str = "{ echo '-- PostgreSQL database dump'; for i in $(seq 20000); do echo \"SELECT $i;\"; done; echo '-- PostgreSQL database dump complete'; }";
@@ -22,7 +24,9 @@ fn openssl_enc_is_read_and_its_mistakes_are_told_apart() {
     assert!(!format!("{}{}", e.out, e.err).contains("another"), "{e:?}");
     for wrong in ["digest = \"md5\"", "pbkdf2 = false", "iter = 100000"] {
         relayout(&w, &layout(&format!("{{ kind = \"openssl-enc\", {wrong}, password_file = \"key\" }}")));
-        w.run(&["check", "--foreign"]).code(5).says(&["the password is right", "digest = \"sha256\", pbkdf2 = true, iter = 10000"]);
+        w.run(&["check", "--foreign"])
+            .code(5)
+            .says(&["the password is right", "digest = \"sha256\", pbkdf2 = true, iter = 10000"]);
     }
     relayout(&w, &layout(right));
     script(&w, &format!("truncate -s -16 {NAME}"));
@@ -31,7 +35,10 @@ fn openssl_enc_is_read_and_its_mistakes_are_told_apart() {
     w.run(&["check", "--foreign"]).code(7).says(&["not encrypted at all"]);
     // What older versions of openssl made by default.
     script(&w, &format!("{PLAIN} | gzip | openssl enc -aes-128-cbc -md md5 -k 'a key ä' > {NAME} 2>/dev/null"));
-    relayout(&w, &layout("{ kind = \"openssl-enc\", cipher = \"aes-128-cbc\", digest = \"md5\", password_file = \"key\" }"));
+    relayout(
+        &w,
+        &layout("{ kind = \"openssl-enc\", cipher = \"aes-128-cbc\", digest = \"md5\", password_file = \"key\" }"),
+    );
     w.run(&["check", "--foreign"]).code(0).says(&["good"]);
 }
 
@@ -52,10 +59,13 @@ fn gpg_is_read_by_passphrase_and_by_key() {
     w.run(&["check", "--foreign"]).code(0).says(&["good"]);
     std::fs::write(w.at("key"), "another\n").unwrap();
     w.run(&["check", "--foreign"]).code(5).says(&["gpg cannot decrypt the file with this passphrase or key"]);
-    script(&w, &format!(
-        "{gpg} --passphrase '' --quick-generate-key 'backup <backup@example.org>' rsa2048 encr never 2>/dev/null; {gpg} --export-secret-keys > ../private.key; \
+    script(
+        &w,
+        &format!(
+            "{gpg} --passphrase '' --quick-generate-key 'backup <backup@example.org>' rsa2048 encr never 2>/dev/null; {gpg} --export-secret-keys > ../private.key; \
          {PLAIN} | gzip | {gpg} --trust-model always -r backup@example.org -e > {NAME}; gpgconf --homedir $PWD/../gnupg --kill all"
-    ));
+        ),
+    );
     relayout(&w, &layout("{ kind = \"gpg\", key_file = \"private.key\" }"));
     w.run(&["check", "--foreign"]).code(0).says(&["good"]);
     script(&w, &format!("truncate -s -4000 {NAME}"));
@@ -67,7 +77,12 @@ fn gpg_is_read_by_passphrase_and_by_key() {
 #[test]
 fn age_is_read_by_identity_binary_or_armoured() {
     let w = files(&layout("{ kind = \"age\", identity_file = \"id\" }"));
-    script(&w, &format!("age-keygen -o ../id 2>/dev/null; age-keygen -o ../other 2>/dev/null; {PLAIN} | gzip | age -r $(age-keygen -y ../id) > {NAME}"));
+    script(
+        &w,
+        &format!(
+            "age-keygen -o ../id 2>/dev/null; age-keygen -o ../other 2>/dev/null; {PLAIN} | gzip | age -r $(age-keygen -y ../id) > {NAME}"
+        ),
+    );
     w.run(&["check", "--foreign"]).code(0).says(&["good"]);
     script(&w, &format!("{PLAIN} | gzip | age -a -r $(age-keygen -y ../id) > {NAME}"));
     w.run(&["check", "--foreign"]).code(0).says(&["good"]);

@@ -33,7 +33,10 @@ async fn a_bucket_of_s3_is_listed_and_read_in_ranges() {
         "host = \"h\"\nstate_dir = \"{d}/state\"\n[repository]\nurl = \"file://{d}/repo\"\n[foreign.s3]\nurl = \"s3://{}/backups\"\nendpoint = \"{}\"\npath_style = true\nregion = \"us-east-1\"\naccess_key_id = \"{}\"\nsecret_access_key = \"{}\"\n{FILES}",
         server.access.bucket, server.access.endpoint, server.access.key, server.access.secret
     ));
-    let (list, check) = tokio::task::spawn_blocking(move || (w.run(&["list", "--foreign"]), w.run(&["check", "--foreign"]))).await.unwrap();
+    let (list, check) =
+        tokio::task::spawn_blocking(move || (w.run(&["list", "--foreign"]), w.run(&["check", "--foreign"])))
+            .await
+            .unwrap();
     list.code(0).says(&["himalytix:20251018_020000", "complete"]);
     check.code(0).says(&["good"]);
     let objects = client.list_objects_v2().bucket(&server.access.bucket).send().await.unwrap();
@@ -53,7 +56,10 @@ async fn a_bucket_of_google_is_read_in_ranges() {
     ));
     let writer = backstay::storage::open::open(&options, None).await.unwrap();
     writer.put(KEY, body.into(), backstay::storage::PutMode::Blind).await.unwrap();
-    let (list, check) = tokio::task::spawn_blocking(move || (w.run(&["list", "--foreign"]), w.run(&["check", "--foreign"]))).await.unwrap();
+    let (list, check) =
+        tokio::task::spawn_blocking(move || (w.run(&["list", "--foreign"]), w.run(&["check", "--foreign"])))
+            .await
+            .unwrap();
     list.code(0).says(&["himalytix:20251018_020000", "complete"]);
     check.code(0).says(&["good"]);
 }

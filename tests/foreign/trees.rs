@@ -23,7 +23,11 @@ fn a_server_in_an_archive_is_refused_by_name_until_it_is_left_out() {
         );
     };
     site(&format!("{{ prefix = \"db\", path = \"{d}/srv/media/db\" }},"));
-    s.world.run(&["check", "--foreign"]).code(10).says(&["the data directory of a PostgreSQL server", "PG_VERSION and global/pg_control", "prefix = \"db\", ignore = true"]);
+    s.world.run(&["check", "--foreign"]).code(10).says(&[
+        "the data directory of a PostgreSQL server",
+        "PG_VERSION and global/pg_control",
+        "prefix = \"db\", ignore = true",
+    ]);
     let before = s.erp();
     s.world.run(&["restore", "--foreign", "old", "latest", "--yes"]).code(10).says(&["data directory"]);
     assert_eq!((s.erp(), fs::read_to_string(s.world.at("srv/media/a.pdf")).unwrap()), (before.clone(), "new".into()));
@@ -33,7 +37,7 @@ fn a_server_in_an_archive_is_refused_by_name_until_it_is_left_out() {
     s.spoil();
     s.world.run(&["restore", "--foreign", "old", "latest", "--yes"]).code(0);
     assert_eq!(s.erp(), before);
-    assert_eq!(fs::read_to_string(s.world.at("srv/media/a.pdf")).unwrap(), "old");
+    assert_eq!(fs::read_to_string(s.world.at("srv/media/a.pdf")).unwrap(), "old\n");
     assert_eq!(fs::read_link(s.world.at("srv/media/b.pdf")).unwrap().to_str(), Some("a.pdf"));
     // And go back together.
     s.world.run(&["rollback", "--yes"]).code(0);
@@ -65,12 +69,17 @@ fn an_archive_rooted_at_the_machine_gives_the_paths_of_its_source() {
 
 #[test]
 fn a_zip_is_read_where_it_lies() {
-    let zip = |entry: &str| format!("files = [ {{ pattern = \"{{timestamp}}.zip\", is = \"fixture\", compression = \"zip\"{entry} }} ]");
+    let zip = |entry: &str| {
+        format!("files = [ {{ pattern = \"{{timestamp}}.zip\", is = \"fixture\", compression = \"zip\"{entry} }} ]")
+    };
     let w = files(&zip(", entry = \"database_backup.json\""));
-    script(&w, &format!(
-        "mkdir media; echo pdf > media/a.pdf; echo '[{{\"model\": \"a.b\", \"pk\": 1}}, {{\"model\": \"a.b\", \"pk\": 2}}]' > database_backup.json; echo '{{}}' > metadata.json; \
+    script(
+        &w,
+        &format!(
+            "mkdir media; echo pdf > media/a.pdf; echo '[{{\"model\": \"a.b\", \"pk\": 1}}, {{\"model\": \"a.b\", \"pk\": 2}}]' > database_backup.json; echo '{{}}' > metadata.json; \
          zip -qr {T}.zip database_backup.json metadata.json media; rm -r media *.json"
-    ));
+        ),
+    );
     w.run(&["check", "--foreign"]).code(0).says(&["2 objects"]);
     relayout(&w, &zip(""));
     w.run(&["check", "--foreign"]).code(3).says(&["which one is meant is not said", "database_backup.json"]);
@@ -78,7 +87,12 @@ fn a_zip_is_read_where_it_lies() {
     w.run(&["check", "--foreign"]).code(7).says(&["the ZIP holds no database.json"]);
     // The same file is also an archive of media.
     let tree = w.at("tree");
-    relayout(&w, &format!("files = [ {{ pattern = \"{{timestamp}}.zip\", is = \"tar\", compression = \"zip\", members = [ {{ prefix = \"media\", source = \"tree\", path = \"{tree}\" }} ] }} ]"));
+    relayout(
+        &w,
+        &format!(
+            "files = [ {{ pattern = \"{{timestamp}}.zip\", is = \"tar\", compression = \"zip\", members = [ {{ prefix = \"media\", source = \"tree\", path = \"{tree}\" }} ] }} ]"
+        ),
+    );
     w.file("a.pdf", "new");
     w.run(&["restore", "--foreign", "old", "latest", "--yes"]).code(0);
     assert_eq!(fs::read_to_string(w.at("tree/a.pdf")).unwrap(), "pdf\n");

@@ -180,7 +180,8 @@ async fn restore_from(
         report::output(context, &m, one, Path::new(to), started)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let chosen = command::with_a_way_back(config, chosen, !only.is_empty(), &context.monitor(&format!("restore {plan}")));
+    let chosen =
+        command::with_a_way_back(config, chosen, !only.is_empty(), &context.monitor(&format!("restore {plan}")));
 
     let own = own_paths(config);
     let id = new_id();

@@ -28,9 +28,9 @@ impl Keys {
             };
             let file = std::fs::File::open(path).map_err(unusable)?;
             let identities = IdentityFile::from_buffer(BufReader::new(file)).map_err(unusable)?;
-            let identities = identities
-                .into_identities()
-                .map_err(|e| Error::new(Kind::Key, "the identity cannot be used").at(path.display()).because(e.to_string()))?;
+            let identities = identities.into_identities().map_err(|e| {
+                Error::new(Kind::Key, "the identity cannot be used").at(path.display()).because(e.to_string())
+            })?;
             keys.extend(identities.into_iter().map(|i| i as Box<dyn Identity + Send>));
         }
         Ok(Keys(keys))
@@ -56,7 +56,9 @@ impl<R: Read + Send + 'static> Decrypting<R> {
         let opened = decryptor.and_then(|d| d.decrypt(self.keys.0.iter().map(|k| k.as_ref() as &dyn Identity)));
         match opened {
             Ok(plain) => Ok(Box::new(plain)),
-            Err(DecryptError::Io(e)) => Err(self.fault.damaged("the file of age cannot be read", "Take another set.", e)),
+            Err(DecryptError::Io(e)) => {
+                Err(self.fault.damaged("the file of age cannot be read", "Take another set.", e))
+            }
             Err(e) => Err(self.fault.found(refused(&e))),
         }
     }

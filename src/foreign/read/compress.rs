@@ -78,7 +78,11 @@ impl Read for Decompressing {
                 true => format!("the {} data is cut short", self.name),
                 false => format!("the {} data is damaged", self.name),
             };
-            self.fault.damaged(&what, "The backup was not written to its end, or was damaged since; take another set.", e)
+            self.fault.damaged(
+                &what,
+                "The backup was not written to its end, or was damaged since; take another set.",
+                e,
+            )
         })
     }
 }

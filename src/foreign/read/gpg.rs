@@ -30,7 +30,8 @@ impl Home {
 
     fn gpg(&self, args: &[&str]) -> Program {
         let home = self.0.display().to_string();
-        let common = ["--batch", "--no-tty", "--quiet", "--no-options", "--homedir", &home, "--pinentry-mode", "loopback"];
+        let common =
+            ["--batch", "--no-tty", "--quiet", "--no-options", "--homedir", &home, "--pinentry-mode", "loopback"];
         Program::new("gpg", common.iter().chain(args).map(|a| (*a).to_owned())).foreign()
     }
 
@@ -88,7 +89,10 @@ async fn import(home: &Home, file: &Path, passphrase: Option<&Secret>) -> Result
     };
     let written = written.await;
     drop(input);
-    running.finish(Kind::Key).await.map_err(|e| e.at(file.display()).hint("It must be a private key, exported by gpg."))?;
+    running
+        .finish(Kind::Key)
+        .await
+        .map_err(|e| e.at(file.display()).hint("It must be a private key, exported by gpg."))?;
     written.map_err(|e| Error::io("the key cannot be given to gpg", file, e).kind(Kind::Key))
 }
 

@@ -63,7 +63,12 @@ impl Openable {
             Encryption::None => Box::new(Incoming::new(raw, fault.clone())),
             Encryption::Openssl(options) => {
                 let reader = Incoming::new(raw, fault.clone());
-                Box::new(openssl::Decrypting::new(reader, options.clone(), known::Wanted::of(&self.rule), fault.clone()))
+                Box::new(openssl::Decrypting::new(
+                    reader,
+                    options.clone(),
+                    known::Wanted::of(&self.rule),
+                    fault.clone(),
+                ))
             }
             Encryption::Gpg { passphrase, key_file } => {
                 let out: Pieces = gpg::decrypt(raw, passphrase.clone(), key_file.clone()).await?;

@@ -151,7 +151,8 @@ fn crypter(options: &OpensslEnc, salt: &[u8]) -> Result<(Crypter, usize)> {
         cipher(&options.cipher).ok_or_else(|| unknown(format!("the cipher {} is not known", options.cipher)))?;
     let digest = MessageDigest::from_name(&options.digest)
         .ok_or_else(|| unknown(format!("the digest {} is not known", options.digest)))?;
-    let failed = |e: ::openssl::error::ErrorStack| Error::new(Kind::Key, "no key can be made of the password").because(e);
+    let failed =
+        |e: ::openssl::error::ErrorStack| Error::new(Kind::Key, "no key can be made of the password").because(e);
     let password = options.password.expose().as_bytes();
     let (key, iv) = if options.pbkdf2 {
         let mut both = Zeroizing::new(vec![0; cipher.key_len() + cipher.iv_len().unwrap_or(0)]);
@@ -201,7 +202,9 @@ fn wrong(options: &OpensslEnc, better: Option<&OpensslEnc>) -> Error {
             .hint(format!("Write {} in `encryption`.", says(better))),
         None => Error::new(Kind::Key, "the file does not decrypt with this password")
             .because(format!("with {} and {} what comes out is noise", options.cipher, says(options)))
-            .hint("Check the password first; then `cipher`, `digest` and `iter` as the script gave them to openssl enc."),
+            .hint(
+                "Check the password first; then `cipher`, `digest` and `iter` as the script gave them to openssl enc.",
+            ),
     }
 }
 

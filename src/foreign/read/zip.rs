@@ -9,8 +9,8 @@ use crate::error::{Error, Kind, Result};
 use crate::repository::reader::Pieces;
 use crate::storage::ObjectInfo;
 use crate::storage::readonly::ReadOnly;
-use ::zip::result::ZipError;
 use ::zip::ZipArchive;
+use ::zip::result::ZipError;
 use bytes::Bytes;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::sync::Arc;
@@ -55,9 +55,9 @@ pub async fn entry(file: &Openable, verdict: Verdict, raw: Pieces, fault: Fault)
 fn broken(e: ZipError) -> Error {
     let hint = "The archive was not written to its end, or was damaged since; take another set.";
     match e {
-        ZipError::UnsupportedArchive(what) => {
-            Error::new(Kind::Config, "the ZIP cannot be read").because(what).hint("It must be neither encrypted nor split.")
-        }
+        ZipError::UnsupportedArchive(what) => Error::new(Kind::Config, "the ZIP cannot be read")
+            .because(what)
+            .hint("It must be neither encrypted nor split."),
         e => Error::new(Kind::Damaged, "the ZIP is cut short or damaged").because(e).hint(hint),
     }
 }

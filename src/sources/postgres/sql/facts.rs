@@ -335,7 +335,8 @@ impl Scanned {
             && let Some(setting) = words.name()
         {
             let value = words.rest().trim_start_matches("TO").trim_start_matches('=').trim();
-            let values: Vec<String> = value.split(", ").map(|v| Words::new(v).literal().unwrap_or_else(|| v.into())).collect();
+            let values: Vec<String> =
+                value.split(", ").map(|v| Words::new(v).literal().unwrap_or_else(|| v.into())).collect();
             let (role, name, value) = (None, setting, values.join(", "));
             described.attributes.settings.push(Setting { role, name, value });
         }
@@ -427,7 +428,10 @@ SELECT pg_catalog.setval('public.other', 1, false);
         assert!(String::from_utf8_lossy(&scanned.globals).contains("PASSWORD 'x;y';"));
         let erp = scanned.database("erp").unwrap();
         let facts = erp.facts("erp", scanned.server_version);
-        assert_eq!((facts.server_version, facts.encoding.as_str(), facts.collate.as_str(), facts.ctype.as_str()), (150_018, "LATIN1", "C", "de_DE"));
+        assert_eq!(
+            (facts.server_version, facts.encoding.as_str(), facts.collate.as_str(), facts.ctype.as_str()),
+            (150_018, "LATIN1", "C", "de_DE")
+        );
         assert_eq!(facts.attributes.owner, "app");
         assert_eq!(facts.attributes.settings[0].value, "a, b");
         let tables: Vec<_> = facts.tables.iter().map(|t| (t.name.as_str(), t.rows)).collect();

@@ -301,7 +301,8 @@ impl<R: BufRead> Lexer<R> {
         let mut at_start = true;
         loop {
             let number = self.number;
-            let failed = |e| Error::new(Kind::Damaged, "the dump cannot be read").because(format!("line {number}: {e}"));
+            let failed =
+                |e| Error::new(Kind::Damaged, "the dump cannot be read").because(format!("line {number}: {e}"));
             if at_start && self.reader.fill_buf().map_err(failed)?.first() == Some(&b'\\') {
                 self.reader.consume(1);
                 if self.reader.fill_buf().map_err(failed)?.first() == Some(&b'.') {
@@ -426,7 +427,9 @@ SELECT a$b$c FROM t; SELECT 2;
 
     #[test]
     fn what_ends_too_early_is_told() {
-        for cut in ["SELECT 'a", "SELECT 1", "COPY t FROM stdin;\n1\n2", "SELECT $$ a", "/* b", "COPY t FROM stdin;\n1\n\\N"] {
+        for cut in
+            ["SELECT 'a", "SELECT 1", "COPY t FROM stdin;\n1\n2", "SELECT $$ a", "/* b", "COPY t FROM stdin;\n1\n\\N"]
+        {
             let e = items(cut, 64).unwrap_err();
             assert!(e.what.contains("ends within"), "{cut}: {e}");
         }

@@ -20,15 +20,19 @@ const PIECE: usize = 256 << 10;
 /// # Errors
 /// [`Kind::Restore`] with the words of the server, [`Kind::Damaged`] for a dump that is not whole. The database is then
 /// half full.
-pub async fn load(server: &Server, name: &str, dump: mpsc::Receiver<Result<Bytes>>, options: &Options) -> Result<Loaded> {
+pub async fn load(
+    server: &Server,
+    name: &str,
+    dump: mpsc::Receiver<Result<Bytes>>,
+    options: &Options,
+) -> Result<Loaded> {
     if options.what != What::All || options.only.is_some() {
         return Err(parts());
     }
     let admin = server.admin().await?;
     let superuser = globals::is_superuser(&admin, &server.user).await?;
     drop(admin);
-    let leave =
-        Leave { owners: options.no_owner, privileges: options.no_privileges, superuser_only: !superuser };
+    let leave = Leave { owners: options.no_owner, privileges: options.no_privileges, superuser_only: !superuser };
     let (sender, mut script) = mpsc::channel(4);
     let cutting = tokio::task::spawn_blocking(move || {
         let mut stream = Incoming { pieces: dump, current: Bytes::new(), failed: None };

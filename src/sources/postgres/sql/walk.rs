@@ -61,8 +61,9 @@ pub fn walk(reader: impl BufRead, visit: &mut dyn Visit) -> Result<()> {
             },
             Item::Meta(line) => {
                 let line = String::from_utf8_lossy(&line).into_owned();
-                // The random word of these two keeps a dump from giving commands to psql; none is given to it here.
-                if line.starts_with("\\restrict ") || line.starts_with("\\unrestrict ") {
+                // The random word of the first two keeps a dump from giving commands to psql; none is given to it here.
+                // The third stands before an odd name of a database; the encoding is set again in it.
+                if ["\\restrict ", "\\unrestrict ", "\\encoding "].iter().any(|known| line.starts_with(known)) {
                     continue;
                 }
                 let Some(name) = connect(&line) else {
