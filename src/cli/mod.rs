@@ -79,7 +79,7 @@ enum Command {
     /// Write an artifact, or one file of it, to standard output
     Cat(browse::CatArgs),
     /// Restore files and databases
-    Restore(restore::Args),
+    Restore(Box<restore::Args>),
     /// Take backups that another script made into the repository, with their own times
     Import(import::Args),
     /// Start again what a backup that was killed left stopped or paused
@@ -160,7 +160,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Ls(args) => browse::ls(&context, args).await,
         Command::Find(args) => browse::find(&context, args).await,
         Command::Cat(args) => browse::cat(&context, args).await,
-        Command::Restore(args) => restore::run(&context, args).await,
+        Command::Restore(args) => restore::run(&context, *args).await,
         Command::Import(args) => import::run(&context, args).await,
         Command::Resume(args) => resume::run(&context, args).await,
         Command::Rollback(args) => rollback::run(&context, args).await,

@@ -68,7 +68,7 @@ fn clock_of(format: Option<String>, zone: Option<String>) -> Result<Clock> {
     let clock = Clock { format, zone, zone_name };
     let now = jiff::Timestamp::now().to_zoned(TimeZone::UTC);
     let written = jiff::fmt::strtime::format(&clock.format, &now).ok();
-    if !written.is_some_and(|text| clock.read(&text).is_some()) {
+    if written.is_none_or(|text| clock.read(&text).is_none()) {
         return Err(wrong(format!("`timestamp` is {:?}, which does not name a day", clock.format))
             .hint("Write it as `date` takes it, like \"%Y%m%d_%H%M%S\"."));
     }

@@ -145,3 +145,23 @@ fn what_does_not_fit_together_in_a_layout_is_told() {
         w.run(&["list", "--foreign"]).code(3).says(&[says]);
     }
 }
+
+#[test]
+fn an_rdb_is_read_key_by_key_and_a_flipped_byte_is_found() {
+    let w = files("files = [ { pattern = \"redis-{timestamp}.rdb.gz\", is = \"rdb\" } ]");
+    let name = "redis-20260104_020000.rdb";
+    script(
+        &w,
+        &format!(
+            "redis-server --port 0 --unixsocket $PWD/s --dir $PWD --dbfilename {name} --save '' --daemonize yes > /dev/null; \
+             for i in 1 2 3 4 5; do redis-cli -s $PWD/s ping > /dev/null 2>&1 && break; sleep 0.3; done; \
+             for i in $(seq 20); do redis-cli -s $PWD/s set key$i $(head -c 300 /dev/urandom | base64 -w0) > /dev/null; done; \
+             redis-cli -s $PWD/s save > /dev/null; redis-cli -s $PWD/s shutdown nosave; gzip -k {name}"
+        ),
+    );
+    w.run(&["check", "--foreign"]).code(0).says(&["20 keys"]);
+    script(&w, &format!("printf 'Z' | dd of={name} bs=1 seek=2000 conv=notrunc status=none; gzip -kf {name}"));
+    w.run(&["check", "--foreign"]).code(7).says(&["the RDB is not whole"]);
+    script(&w, &format!("truncate -s 1500 {name}; gzip -kf {name}"));
+    w.run(&["check", "--foreign"]).code(7).says(&["the RDB is not whole"]);
+}
