@@ -116,7 +116,7 @@ pub fn sort(content: &mut dyn Read, rules: &[MemberRule], out: &mut dyn Write) -
             _ => member.link.clone(),
         };
         sorted.add(kind, member.stored);
-        write(&member, kind, &name, link.as_deref(), &mut members, out).map_err(unreadable)?;
+        write(&member, kind, &name, link.as_deref(), &mut members, out).map_err(broken)?;
     }
     let mut stream = members.into_inner();
     std::io::copy(&mut stream, &mut std::io::sink()).map_err(broken)?;
