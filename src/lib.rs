@@ -8,7 +8,8 @@
 //! 3. [`repository`]: the format. Who can read and write what, the way out, the way back, prune, check, retention.
 //! 4. [`sources`]: what there is to back up, one folder per kind; [`host`] runs processes for them.
 //! 5. [`backup`]: the story of one run, where sources and repository meet. [`recovery`]: the way back.
-//! 6. [`config`], [`telemetry`], [`monitoring`], [`cli`]: the edges.
+//! 6. [`foreign`]: backups that other scripts made, read, proven and taken over.
+//! 7. [`config`], [`telemetry`], [`monitoring`], [`cli`]: the edges.
 //!
 //! A folder uses only what its purpose needs; `tests/layering.rs` reads the imports and keeps it so. `docs/format.md`
 //! has the format without code.
@@ -17,6 +18,7 @@ pub mod backup;
 pub mod cli;
 pub mod config;
 pub mod error;
+pub mod foreign;
 pub mod host;
 pub mod model;
 pub mod monitoring;

@@ -17,11 +17,20 @@ const MAY: &[(&str, &[&str], &str)] = &[
     ("host", &[], "knows the machine, not the repository"),
     ("repository", &["storage"], "knows the format, not where data came from"),
     ("sources", &["host", "repository", "config"], "give streams to the writer; exceptions, see ONLY"),
-    ("config", &["storage", "repository", "sources", "host"], "turns text into the types of those who do the work"),
+    (
+        "config",
+        &["storage", "repository", "sources", "host", "foreign"],
+        "turns text into the types of those who do the work",
+    ),
     (
         "backup",
         &["repository", "sources", "host"],
         "the one place where sources and repository meet on the way out; stops and starts what sources want still",
+    ),
+    (
+        "foreign",
+        &["storage", "repository", "sources", "host", "config"],
+        "reads what others wrote, by the sources' own parsers, and gives it to the writer",
     ),
     ("recovery", &["repository", "sources", "host", "config"], "the way back"),
     (
@@ -31,7 +40,7 @@ const MAY: &[(&str, &[&str], &str)] = &[
     ),
     (
         "cli",
-        &["storage", "repository", "sources", "config", "backup", "recovery", "host", "monitoring"],
+        &["storage", "repository", "sources", "config", "backup", "recovery", "host", "monitoring", "foreign"],
         "wires everything",
     ),
 ];
@@ -56,6 +65,13 @@ const ONLY: &[(&str, &str, &[&str], &str)] = &[
         "looks at the repository and never writes to it",
     ),
     ("monitoring", "recovery", &["journal", "restore", "rollback"], "reads the journals of restores"),
+    (
+        "config",
+        "foreign",
+        &["layout", "pattern", "read", "when"],
+        "the types of `[foreign]`, and which ciphers there are",
+    ),
+    ("foreign", "config", &["secret"], "the type of secrets, which never prints; nothing of the configuration itself"),
 ];
 
 /// Storage does not even use the floor but for itself: its errors are its own, since `error` is made from them.

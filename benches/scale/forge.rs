@@ -352,6 +352,7 @@ impl Forge<'_> {
             sources: vec![source],
             stats: Stats { bytes, ..Stats::default() },
             sparse_packs: vec![],
+            imported: None,
         };
         let key = layout::manifest(&manifest.plan, &id);
         let body = serde_json::to_vec(&manifest)

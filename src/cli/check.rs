@@ -20,6 +20,12 @@ pub struct Args {
     /// Read packs too: all of them, or a share that takes another part each day
     #[arg(long, value_name = "SHARE", num_args = 0..=1, default_missing_value = "100%")]
     read_data: Option<String>,
+    /// Prove a backup that another script made instead: read all of it, restore nothing
+    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["plan", "read_data"])]
+    foreign: Option<String>,
+    /// With --foreign: its name, the beginning of it, or `latest`
+    #[arg(value_name = "SET", default_value = "latest", requires = "foreign")]
+    set: String,
 }
 
 impl Args {
@@ -38,6 +44,9 @@ fn share(text: &str) -> Result<f64> {
 
 /// Checks.
 pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
+    if let Some(name) = &args.foreign {
+        return super::foreign::check(context, name, &args.set).await;
+    }
     let depth = args.read_data.as_deref().map(share).transpose()?.map_or(Depth::Structure, Depth::Read);
     let (_, vault) = context.vault(depth != Depth::Structure).await?;
     if depth != Depth::Structure && !vault.can_read_packs() {

@@ -23,6 +23,9 @@ pub struct Args {
     /// List the hosts of the repository instead
     #[arg(long)]
     hosts: bool,
+    /// List the backups that another script made instead, all configured ones or those of this name
+    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["plan", "hosts"])]
+    foreign: Option<String>,
 }
 
 /// Arguments of `show`.
@@ -49,6 +52,9 @@ fn state(m: &Manifest) -> String {
 
 /// Lists backups, or hosts.
 pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
+    if let Some(name) = &args.foreign {
+        return super::foreign::list(context, name).await;
+    }
     if args.hosts {
         let (config, storage, _) = context.config_or_url()?;
         let store = context.store(&storage, config.as_ref().map(|c| c.state_dir.as_path())).await?;
@@ -163,6 +169,9 @@ pub async fn show(context: &Context, args: ShowArgs) -> Result<ExitCode> {
         "  follows     {}",
         m.predecessor.as_ref().map_or("nothing: the first of its plan".to_owned(), ToString::to_string)
     ))?;
+    if let Some(import) = &m.imported {
+        say(&format!("  imported    from {} at {}", import.from, time::utc(import.at)))?;
+    }
     say(&format!("  written by  backstay {}, key epoch {}", m.agent, m.epoch))?;
     let s = &m.stats;
     say(&format!(

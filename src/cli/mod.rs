@@ -12,7 +12,9 @@ mod backup;
 mod browse;
 mod check;
 mod completions;
+mod foreign;
 mod forget;
+mod import;
 mod init;
 mod key;
 mod list;
@@ -96,7 +98,9 @@ enum Command {
     /// Write an artifact, or one file of it, to standard output
     Cat(browse::CatArgs),
     /// Restore files and databases
-    Restore(restore::Args),
+    Restore(Box<restore::Args>),
+    /// Take backups that another script made into the repository, with their own times
+    Import(import::Args),
     /// Start again what a backup that was killed left stopped or paused
     Resume(resume::Args),
     /// Take the last restore back
@@ -221,7 +225,8 @@ async fn run(context: &Context, command: Command) -> Result<ExitCode> {
         Command::Find(args) => browse::find(context, args).await,
         Command::Cat(args) => browse::cat(context, args).await,
         Command::Restore(args) if args.is_managed() => managed::hand_over(context).await,
-        Command::Restore(args) => restore::run(context, args).await,
+        Command::Restore(args) => restore::run(context, *args).await,
+        Command::Import(args) => import::run(context, args).await,
         Command::Resume(args) => resume::run(context, args).await,
         Command::Rollback(args) => rollback::run(context, args).await,
         Command::Restores(args) => restores::run(context, args).await,

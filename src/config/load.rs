@@ -2,6 +2,7 @@
 
 use super::command::command_of;
 use super::observe;
+use super::foreign::layout_of;
 use super::raw::{Raw, RawDatabases, RawKeep, RawSource};
 use super::repository::storage_of;
 use super::restore::restore_of;
@@ -111,7 +112,7 @@ pub(super) fn explain(e: ConfigError, file: &Path) -> Error {
 }
 
 /// Edit distance of two short words.
-fn distance(a: &str, b: &str) -> usize {
+pub(super) fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.chars().enumerate() {
@@ -197,6 +198,11 @@ fn check(raw: Raw, file: &Path, text: String) -> Result<Config> {
         hooks.plans.insert(name.clone(), urls);
         plans.insert(name.clone(), Plan { name, sources: listed, keep, restore, schedule, max_age });
     }
+    let mut foreign = BTreeMap::new();
+    for (name, raw) in raw.foreign {
+        let layout = layout_of(&name, raw, &dir, &sources).map_err(|e| named(e, &format!("foreign.{name}")))?;
+        foreign.insert(layout.name.clone(), layout);
+    }
     let defaults = WriterOptions::default();
     let b = raw.backup;
     let level = b.compression_level.unwrap_or(defaults.level);
@@ -226,6 +232,7 @@ fn check(raw: Raw, file: &Path, text: String) -> Result<Config> {
         groups,
         plans,
         maintenance,
+        foreign,
         writer,
     })
 }

@@ -6,15 +6,18 @@
 
 pub mod checks;
 mod command;
+mod foreign;
 pub mod load;
 mod observe;
 pub mod raw;
+pub mod raw_foreign;
 pub mod repository;
 pub mod restore;
 pub mod secret;
 pub mod target;
 
 use crate::host::nginx::config::Settings;
+use crate::foreign::layout::Layout;
 use crate::model::Name;
 use crate::repository::retention::Keep;
 use crate::repository::writer::WriterOptions;
@@ -55,6 +58,8 @@ pub struct Config {
     pub plans: BTreeMap<Name, Plan>,
     /// The page that clients see while a restore runs; `None` without one.
     pub maintenance: Option<Settings>,
+    /// Backups that other scripts make, by name.
+    pub foreign: BTreeMap<Name, Layout>,
     /// How to write.
     pub writer: WriterOptions,
     /// Where metrics go.

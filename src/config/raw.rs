@@ -1,5 +1,6 @@
 //! The keys as they are written. These names are the contract with every configuration file out there.
 
+use super::raw_foreign::RawForeign;
 use super::secret::Secret;
 use crate::host::nginx::config::Settings;
 use crate::model::list::list;
@@ -34,6 +35,9 @@ pub struct Raw {
     /// What belongs together.
     #[serde(default)]
     pub plans: BTreeMap<String, RawPlan>,
+    /// Backups that other scripts make.
+    #[serde(default)]
+    pub foreign: BTreeMap<String, RawForeign>,
     /// Where metrics go.
     #[serde(default)]
     pub metrics: RawMetrics,

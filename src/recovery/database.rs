@@ -13,7 +13,7 @@ use crate::sources::postgres::facts::{self, DatabaseFacts};
 use crate::sources::postgres::load::{self, Archive, Loaded, Options, What};
 use crate::sources::postgres::session::{DUPLICATE_DATABASE, Session, SqlError, SqlResult, UNIQUE_VIOLATION};
 use crate::sources::postgres::swap::{self, Exchange};
-use crate::sources::postgres::{GLOBALS, artifact_name, create, globals, preflight};
+use crate::sources::postgres::{GLOBALS, artifact_name, create, globals, preflight, sql};
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -171,8 +171,13 @@ impl Databases {
         };
         let artifact = super::select::artifact(record, Some(&artifact_name(&facts.database)))?;
         make_anew(admin, &staged.staged, facts).await?;
-        let Loaded { rows, warnings, left_out } =
-            load::load(server, &staged.staged, facts, &Stored { reader, artifact }, &self.options).await?;
+        let Loaded { rows, warnings, left_out } = match artifact.media.as_str() {
+            sql::MEDIA => {
+                let dump = reader.stream(artifact, |_| true);
+                sql::load::load(server, &staged.staged, dump, &self.options).await?
+            }
+            _ => load::load(server, &staged.staged, facts, &Stored { reader, artifact }, &self.options).await?,
+        };
         staged.loaded = rows.into_iter().map(|((schema, name), rows)| (schema, name, rows)).collect();
         (staged.warnings, staged.left_out) = (warnings, left_out);
         Ok(())

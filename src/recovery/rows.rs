@@ -12,7 +12,7 @@ use crate::sources::postgres::facts::{self, DatabaseFacts};
 use crate::sources::postgres::load::{self, Options};
 use crate::sources::postgres::pick::TableName;
 use crate::sources::postgres::session::Session;
-use crate::sources::postgres::{adopt, artifact_name, foreign, globals, preflight, suits, swap};
+use crate::sources::postgres::{adopt, artifact_name, foreign, globals, preflight, sql, suits, swap};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -214,6 +214,9 @@ impl Resource for Rows {
         }
         let superuser = globals::is_superuser(&server.admin().await?, &server.user).await?;
         let artifact = super::select::artifact(record, Some(&artifact_name(&facts.database)))?;
+        if artifact.media == sql::MEDIA {
+            return Err(sql::load::parts());
+        }
         let options = Options { replica: superuser, ..self.options.clone() };
         let loaded = load::load(&server, &self.into, facts, &Stored { reader, artifact }, &options).await?;
         filling.warnings = loaded.warnings;

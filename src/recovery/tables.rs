@@ -17,7 +17,7 @@ use crate::sources::postgres::facts::{self, DatabaseFacts};
 use crate::sources::postgres::load::{self, Options};
 use crate::sources::postgres::pick::{self, Only, TableName};
 use crate::sources::postgres::replace::{self, Replacement};
-use crate::sources::postgres::{GLOBALS, adopt, artifact_name, create, globals, preflight, suits, swap};
+use crate::sources::postgres::{GLOBALS, adopt, artifact_name, create, globals, preflight, sql, suits, swap};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -117,6 +117,9 @@ pub async fn find(reader: &Reader, record: &SourceRecord, named: Named<'_>, to: 
 
 async fn head(reader: &Reader, record: &SourceRecord, database: &str) -> Result<Head> {
     let artifact = super::select::artifact(record, Some(&artifact_name(database)))?;
+    if artifact.media == sql::MEDIA {
+        return Err(sql::load::parts());
+    }
     Ok(load::head(&Stored { reader, artifact }).await?.ok_or_else(load::newer)?.0)
 }
 

@@ -43,6 +43,19 @@ pub struct Manifest {
     /// stores that little again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub sparse_packs: Vec<PackPrefix>,
+    /// Set when the backup was made by another script and taken over. Its times are then those of its making, so that
+    /// retention and `latest` see it where it belongs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub imported: Option<Import>,
+}
+
+/// How a backup that another script made came here.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Import {
+    /// The layout and the set.
+    pub from: String,
+    /// The store's clock when it was taken over.
+    pub at: Timestamp,
 }
 
 /// How a source ended.

@@ -244,6 +244,7 @@ mod tests {
             sources: vec![source],
             stats: Stats::default(),
             sparse_packs: vec![],
+            imported: None,
         }
     }
 

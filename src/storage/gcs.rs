@@ -47,12 +47,12 @@ pub struct GcsOptions {
 
 /// The store.
 pub struct GcsStore {
-    storage: Storage,
+    pub(super) storage: Storage,
     json: Json,
-    url: String,
-    bucket: String,
-    root: Root,
-    timeout: Duration,
+    pub(super) url: String,
+    pub(super) bucket: String,
+    pub(super) root: Root,
+    pub(super) timeout: Duration,
 }
 
 impl fmt::Debug for GcsStore {
@@ -87,12 +87,17 @@ impl GcsStore {
         Ok(GcsStore { storage, json, url, bucket, root: Root::new(&options.prefix), timeout: options.timeout })
     }
 
-    fn at(&self, key: &str) -> String {
+    pub(super) fn at(&self, key: &str) -> String {
         format!("{}/{key}", self.url)
     }
 
     /// Turns an answer of the crate into an error, and asks for the bucket when a 404 does not tell.
-    async fn refused(&self, op: &'static str, url: &str, error: &google_cloud_storage::Error) -> StorageError {
+    pub(super) async fn refused(
+        &self,
+        op: &'static str,
+        url: &str,
+        error: &google_cloud_storage::Error,
+    ) -> StorageError {
         match error.http_status_code() {
             Some(status) => {
                 let body = error.http_payload().cloned().unwrap_or_default();
@@ -120,7 +125,7 @@ impl GcsStore {
         }
     }
 
-    async fn list_page(&self, op: &'static str, query: &[(&str, &str)], url: &str) -> Result<Listing> {
+    pub(super) async fn list_page(&self, op: &'static str, query: &[(&str, &str)], url: &str) -> Result<Listing> {
         match self.json.send(op, url, Method::GET, "/o", query).await {
             Ok(answer) => answer.json(op, url),
             // A listing names no object: only the bucket can be missing.
@@ -171,7 +176,7 @@ impl GcsStore {
         within(limit_for(self.timeout, size), "get", url, body).await
     }
 
-    fn info(&self, url: &str, object: &Object, key: &str) -> Result<ObjectInfo> {
+    pub(super) fn info(&self, url: &str, object: &Object, key: &str) -> Result<ObjectInfo> {
         let damaged = |error| StorageError::new(ErrorKind::Corrupt, "stat", url, format!("size: {error}"));
         let size = object.size.parse().map_err(damaged)?;
         Ok(ObjectInfo { key: key.to_owned(), size, modified: object.time_created })
@@ -299,7 +304,7 @@ fn no_bucket(error: StorageError) -> StorageError {
 }
 
 /// An error in the middle of a body: a wrong sum or length, or a broken connection.
-fn body_error(url: &str, error: &google_cloud_storage::Error) -> StorageError {
+pub(super) fn body_error(url: &str, error: &google_cloud_storage::Error) -> StorageError {
     let checked = chain(error).to_ascii_lowercase();
     if checked.contains("checksum") || checked.contains("mismatch") || checked.contains("too many bytes") {
         return StorageError::new(ErrorKind::Corrupt, "get", url, chain(error));

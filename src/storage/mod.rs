@@ -26,11 +26,15 @@ mod fs_walk;
 pub mod gcs;
 mod gcs_error;
 mod gcs_json;
+mod gcs_read;
 pub mod memory;
 pub mod open;
+pub mod readonly;
+mod readonly_dir;
 pub mod retry;
 pub mod s3;
 mod s3_error;
+mod s3_read;
 pub mod throttle;
 
 use async_trait::async_trait;

@@ -50,15 +50,20 @@ pub struct Retry {
 }
 
 /// Counts the attempts of one call.
-struct Attempts<'a> {
+pub(super) struct Attempts<'a> {
     policy: &'a RetryPolicy,
     started: Instant,
     failed: u32,
 }
 
-impl Attempts<'_> {
+impl<'a> Attempts<'a> {
+    /// None has failed yet.
+    pub(super) fn new(policy: &'a RetryPolicy) -> Self {
+        Attempts { policy, started: Instant::now(), failed: 0 }
+    }
+
     /// Waits before the next attempt, or gives the error back when there is none.
-    async fn next(&mut self, error: StorageError) -> Result<()> {
+    pub(super) async fn next(&mut self, error: StorageError) -> Result<()> {
         self.failed += 1;
         let pause = self.policy.pause(self.failed);
         let late = self.started.elapsed() + pause > self.policy.total;
@@ -81,7 +86,7 @@ impl Retry {
     }
 
     fn attempts(&self) -> Attempts<'_> {
-        Attempts { policy: &self.policy, started: Instant::now(), failed: 0 }
+        Attempts::new(&self.policy)
     }
 
     async fn repeat<T, F>(&self, call: impl Fn() -> F + Send + Sync) -> Result<T>

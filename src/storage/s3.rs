@@ -71,12 +71,12 @@ impl fmt::Debug for S3Options {
 
 /// The store.
 pub struct S3Store {
-    client: Client,
-    url: String,
-    bucket: String,
-    root: Root,
+    pub(super) client: Client,
+    pub(super) url: String,
+    pub(super) bucket: String,
+    pub(super) root: Root,
     storage_class: Option<StorageClass>,
-    timeout: Duration,
+    pub(super) timeout: Duration,
 }
 
 impl fmt::Debug for S3Store {
@@ -140,7 +140,7 @@ impl S3Store {
         })
     }
 
-    fn at(&self, key: &str) -> String {
+    pub(super) fn at(&self, key: &str) -> String {
         format!("{}/{key}", self.url)
     }
 
@@ -153,7 +153,7 @@ impl S3Store {
         matches!(within(self.timeout, "stat", &self.url, call).await, Err(error) if error.is_not_found())
     }
 
-    async fn list_page(
+    pub(super) async fn list_page(
         &self,
         prefix: &str,
         token: Option<&str>,
@@ -171,7 +171,7 @@ impl S3Store {
         within(self.timeout, "list", &url, call).await
     }
 
-    async fn read_body(&self, url: &str, mut body: ByteStream, size: u64) -> Result<Bytes> {
+    pub(super) async fn read_body(&self, url: &str, mut body: ByteStream, size: u64) -> Result<Bytes> {
         let damaged = |detail: String| StorageError::new(ErrorKind::Corrupt, "get", url, detail);
         let mut bytes = BytesMut::with_capacity(usize::try_from(size).unwrap_or_default());
         loop {
@@ -350,7 +350,7 @@ fn bucket_error(error: StorageError) -> StorageError {
     if error.is_not_found() { StorageError { kind: ErrorKind::NoBucket, ..error } } else { error }
 }
 
-fn object_info(
+pub(super) fn object_info(
     url: &str,
     key: &str,
     size: Option<i64>,
@@ -365,7 +365,7 @@ fn object_info(
 }
 
 /// The token of the next page. A listing that is truncated without saying how to go on must not look complete.
-fn next_token(url: &str, answer: &ListObjectsV2Output) -> Result<Option<String>> {
+pub(super) fn next_token(url: &str, answer: &ListObjectsV2Output) -> Result<Option<String>> {
     match (answer.is_truncated().unwrap_or(false), answer.next_continuation_token()) {
         (false, _) => Ok(None),
         (true, Some(token)) => Ok(Some(token.to_owned())),

@@ -19,12 +19,22 @@ pub struct Throttle {
 
 /// One direction: when the bytes that were let through so far are due.
 #[derive(Debug)]
-struct Lane {
+pub(super) struct Lane {
     rate: NonZeroU64,
     free: Mutex<Option<Instant>>,
 }
 
 impl Lane {
+    /// A direction with this rate in bytes per second.
+    pub(super) fn new(rate: NonZeroU64) -> Self {
+        Lane { rate, free: Mutex::new(None) }
+    }
+
+    /// Reserves the time that so many bytes take from now on, and says when it ends.
+    pub(super) fn take(&self, bytes: usize) -> Instant {
+        self.reserve(Instant::now(), bytes).1
+    }
+
     /// Reserves the time that `bytes` take, at `earliest` or when the reservations before have ended.
     /// Returns when the reservation starts and ends.
     fn reserve(&self, earliest: Instant, bytes: usize) -> (Instant, Instant) {
@@ -40,8 +50,7 @@ impl Lane {
 impl Throttle {
     /// Wraps a store. Limits are in bytes per second; `None` is no limit.
     pub fn new(inner: Arc<dyn ObjectStore>, upload: Option<NonZeroU64>, download: Option<NonZeroU64>) -> Self {
-        let lane = |rate| Lane { rate, free: Mutex::new(None) };
-        Throttle { inner, up: upload.map(lane), down: download.map(lane) }
+        Throttle { inner, up: upload.map(Lane::new), down: download.map(Lane::new) }
     }
 }
 

@@ -4,6 +4,7 @@ mod aside;
 mod asked;
 mod attempt;
 mod command;
+mod foreign;
 mod in_place;
 pub(super) mod open;
 mod plan;
@@ -17,6 +18,7 @@ use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Name, time};
 use crate::recovery::select;
+use crate::repository::catalog::Catalog;
 use crate::repository::manifest::{Manifest, SourceRecord};
 use crate::telemetry::monitor::Verb;
 use attempt::Tried;
@@ -33,6 +35,9 @@ pub struct Args {
     /// Plan
     #[arg(long, value_name = "NAME")]
     plan: Option<String>,
+    /// Restore a backup that another script made, of this name in the configuration; BACKUP is then the name of a set
+    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["at", "in_place", "fallback"])]
+    foreign: Option<String>,
     /// Restore only this source (repeatable)
     #[arg(long, value_name = "NAME")]
     source: Vec<String>,
@@ -139,19 +144,34 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         return open::go_on(context, args.resume).await;
     }
     let started = Instant::now();
+    if args.foreign.is_some() {
+        return foreign::run(context, args, started).await;
+    }
     let (config, vault) = context.vault(true).await?;
     let config = config.as_ref();
     let catalog = context.catalog(config, vault);
     let plan = context.plan(args.plan.as_deref(), config, &catalog).await?;
+    restore_from(context, args, config, catalog, plan, started).await
+}
+
+/// Restores a backup of a catalog.
+async fn restore_from(
+    context: &Context,
+    args: Args,
+    config: Option<&Config>,
+    catalog: Catalog,
+    plan: Name,
+    started: Instant,
+) -> Result<ExitCode> {
     let at = args.at.as_deref().map(time::parse_moment).transpose()?;
     let only: Vec<Name> = args.source.iter().map(|s| s.parse()).collect::<Result<_>>()?;
     let mut m = select::backup(&catalog, &plan, &args.backup, at, &only).await?;
     if let Some(code) = aside::written(context, config, &catalog, &m, &only, &args, started).await? {
         return Ok(code);
     }
-    // What goes to a place of its own is in nobody's way, nor is a look.
+    // What goes to a place of its own is in nobody's way, nor is a look. A foreign backup has the lock already.
     let _lock = match config {
-        Some(config) if !args.dry_run => Some(context.lock(config, "restore").await?),
+        Some(config) if !args.dry_run && args.foreign.is_none() => Some(context.lock(config, "restore").await?),
         _ => None,
     };
     let mut tries = args.fallback;

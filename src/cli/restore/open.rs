@@ -7,6 +7,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::BackupId;
 use crate::recovery::asked::{Asked, Safety, asked_of};
 use crate::recovery::flow::With;
+use crate::foreign::scratch::Scratch;
 use crate::recovery::journal::Journal;
 use crate::recovery::resource::Resource;
 use crate::recovery::resources::{Backups, resources};
@@ -41,8 +42,14 @@ pub async fn go_on(context: &Context, forward: bool) -> Result<ExitCode> {
     // What is staged needs no backup and no identity any more; going back needs neither, unless what was dropped has
     // to be loaded again.
     let reads = asked.in_place.is_some() || (forward && !is_staged(&journal));
-    let (_, vault) = context.vault(reads).await?;
-    let catalog = context.catalog(Some(&config), vault);
+    let foreign = Scratch::left(&config.state_dir, &config.host, &about.plan, &about.backup).await?;
+    let catalog = match foreign {
+        Some(catalog) => catalog,
+        None => {
+            let (_, vault) = context.vault(reads).await?;
+            context.catalog(Some(&config), vault)
+        }
+    };
     let manifest = match catalog.manifest(&about.plan, &about.backup).await {
         Ok(manifest) => Some(manifest),
         Err(_) if !forward => None,
@@ -69,12 +76,14 @@ pub async fn go_on(context: &Context, forward: bool) -> Result<ExitCode> {
     let mut restore = Restore::take_up(&with, journal)?;
     let Some(manifest) = manifest.filter(|_| forward) else {
         let ended = restore.unwind().await?;
+        clear(&config.state_dir);
         return report::unwound(context, &about, ended);
     };
     let ended = match restore.verify_again().await {
         Ok(()) => restore.run(crate::cli::stopped()).await?,
         Err(e) => restore.go_back(e).await?,
     };
+    clear(&config.state_dir);
     report::ended(context, &manifest, &restore, ended, started).await
 }
 
@@ -127,5 +136,12 @@ pub async fn at_boot(context: &Context) -> Result<Option<ExitCode>> {
         Way::Leave => Err(Error::new(Kind::Stuck, format!("a restore of plan {plan} is open, and somebody must look"))
             .at(file.display())
             .hint("`backstay restores` shows it; `backstay restore --unwind` or `--resume` goes on, perhaps with --identity FILE.")),
+    }
+}
+
+/// What was read of a foreign backup is not needed any more once its restore is closed.
+fn clear(state_dir: &std::path::Path) {
+    if !journal_file(state_dir).exists() {
+        Scratch::clear(state_dir);
     }
 }

@@ -68,7 +68,11 @@ impl BackupWriter {
         let damaged = marks::damaged(&vault).await?;
         let (mut ids, others): (Vec<_>, Vec<_>) = catalog.ids(None).await?.into_iter().partition(|(p, _)| *p == plan);
         ids.reverse();
-        let id = BackupId::after(started, ids.first().map(|(_, newest)| newest));
+        let id = match &options.imported {
+            // It belongs where its time is, among those that are there.
+            Some(imported) => BackupId::new(imported.time),
+            None => BackupId::after(started, ids.first().map(|(_, newest)| newest)),
+        };
         let mut earlier = Vec::new();
         for (plan, id) in ids.into_iter().take(LOOK_BACK) {
             match catalog.manifest(&plan, &id).await {

@@ -10,7 +10,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::Name;
 use crate::model::ids::PackPrefix;
 use crate::repository::layout;
-use crate::repository::manifest::{Artifact, Manifest, SourceRecord, SourceState, Stats};
+use crate::repository::manifest::{Artifact, Import, Manifest, SourceRecord, SourceState, Stats};
 use crate::repository::record::RecordKind;
 use crate::repository::segment::SegmentRef;
 use crate::storage::PutOutcome;
@@ -205,10 +205,14 @@ impl Shared {
             machine: self.machine.clone(),
             plan: self.plan.clone(),
             id: self.id.clone(),
-            store_time: self.store_time,
+            // What somebody else made counts from when that was.
+            store_time: self.options.imported.as_ref().map_or(self.store_time, |i| i.time),
             started: self.started,
             finished,
-            predecessor: self.earlier.first().map(|m| m.id.clone()),
+            predecessor: match self.options.imported {
+                Some(_) => None,
+                None => self.earlier.first().map(|m| m.id.clone()),
+            },
             epoch: self.vault.epoch()?.number,
             agent: env!("CARGO_PKG_VERSION").to_owned(),
             whole_plan,
@@ -222,6 +226,7 @@ impl Shared {
             },
             sources,
             sparse_packs: sparse_packs(usage),
+            imported: self.options.imported.as_ref().map(|i| Import { from: i.from.clone(), at: self.store_time }),
         })
     }
 

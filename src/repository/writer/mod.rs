@@ -69,6 +69,17 @@ pub struct WriterOptions {
     pub division: Division,
     /// Entries of an artifact that may wait for its open pack before that is sealed as it is.
     pub waiting: usize,
+    /// What is written was made by somebody else, at another time.
+    pub imported: Option<Imported>,
+}
+
+/// Where a backup comes from that another script made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Imported {
+    /// The layout and the set: `nightly:20260104_020000`.
+    pub from: String,
+    /// When it was made.
+    pub time: Timestamp,
 }
 
 impl Default for WriterOptions {
@@ -83,6 +94,7 @@ impl Default for WriterOptions {
             take_over: false,
             division: Division::default(),
             waiting: 50_000,
+            imported: None,
         }
     }
 }

@@ -180,7 +180,8 @@ impl Work<'_> {
     }
 }
 
-fn kind_of(member: &Member) -> Option<FileType> {
+/// What a member is; nothing for a type that nobody knows.
+pub fn kind_of(member: &Member) -> Option<FileType> {
     use tar::EntryType as T;
     Some(match member.kind {
         T::Directory => FileType::Dir,
@@ -194,7 +195,8 @@ fn kind_of(member: &Member) -> Option<FileType> {
     })
 }
 
-fn stat_of(member: &Member, kind: FileType) -> Stat {
+/// The stat of a member, as far as a tar has it.
+pub fn stat_of(member: &Member, kind: FileType) -> Stat {
     let raw = match kind {
         FileType::File | FileType::Hardlink => rustix::fs::FileType::RegularFile,
         FileType::Dir => rustix::fs::FileType::Directory,
@@ -219,7 +221,7 @@ fn stat_of(member: &Member, kind: FileType) -> Stat {
 }
 
 /// `./a/b/` as `a/b`, and the root as `.`; `None` for what leads out.
-fn plain(path: &[u8]) -> Option<Vec<u8>> {
+pub fn plain(path: &[u8]) -> Option<Vec<u8>> {
     let parts: Vec<&[u8]> = path.split(|b| *b == b'/').filter(|p| !p.is_empty() && *p != b".").collect();
     if parts.contains(&&b".."[..]) {
         return None;

@@ -27,6 +27,7 @@ pub mod preflight;
 pub mod replace;
 mod reserved;
 pub mod session;
+pub mod sql;
 pub mod suits;
 pub mod swap;
 pub mod tools;

@@ -116,7 +116,43 @@ pub struct Head {
     pub entries: Vec<Entry>,
 }
 
+/// How the blocks of an archive are compressed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compressed {
+    /// Not at all.
+    Not,
+    /// zlib.
+    Zlib,
+    /// Zstandard.
+    Zstd,
+    /// Some other way.
+    Other,
+}
+
 impl Head {
+    /// How its blocks are compressed.
+    pub fn compressed(&self) -> Compressed {
+        match (self.minor >= WITH_ALGORITHM, self.compression) {
+            (_, 0) => Compressed::Not,
+            (false, _) | (true, 1) => Compressed::Zlib,
+            (true, 3) => Compressed::Zstd,
+            (true, _) => Compressed::Other,
+        }
+    }
+
+    /// Says that its blocks are not compressed, and that nobody knows where they are.
+    pub fn set_uncompressed(&mut self) {
+        self.compression = 0;
+        for entry in self.entries.iter_mut().filter(|e| e.has_data) {
+            (entry.data_state, entry.data_offset) = (NOT_SET, 0);
+        }
+    }
+
+    /// The version of the server that was dumped, as it says it.
+    pub fn server(&self) -> Option<String> {
+        self.server_version.as_ref().map(|v| String::from_utf8_lossy(v).into_owned())
+    }
+
     /// Bytes that tell whether the rest can be read.
     pub const START: usize = 11;
 
@@ -320,7 +356,7 @@ impl Entry {
 }
 
 /// An integer of the format: a byte for the sign, and the value.
-pub(super) fn put_int(out: &mut Vec<u8>, value: i32) {
+pub fn put_int(out: &mut Vec<u8>, value: i32) {
     out.push(u8::from(value < 0));
     out.extend(value.unsigned_abs().to_le_bytes());
 }

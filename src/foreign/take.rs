@@ -1,0 +1,234 @@
+//! A set, written into a repository as a backup of our own: from there everything that can be done with one can be done
+//! with it. Archives of `pg_dump` lose their compression, so that they deduplicate with the nightly ones; archives of
+//! files become trees with an index; a dump of a cluster becomes one artifact for each database.
+
+use super::layout::{Is, Layout, MemberTarget};
+use super::read::Openable;
+use super::sets::Set;
+use super::{databases, trees};
+use crate::error::{Error, Kind, Result};
+use crate::model::Name;
+use crate::repository::writer::{BackupWriter, Outcome, PendingArtifact};
+use crate::sources::command::{Bound, CommandFacts, OUTPUT};
+use crate::sources::postgres::facts::{self, DatabaseFacts};
+use crate::sources::redis::facts::RedisFacts;
+use crate::sources::redis::{RDB, RDB_MEDIA, rdb};
+use crate::storage::readonly::ReadOnly;
+use crate::telemetry::monitor::{Event, Monitor};
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+/// What a source is, as far as it must be known here.
+#[derive(Clone, Debug)]
+pub enum Target {
+    /// Its databases, and the one of its address; no list means all.
+    Postgres {
+        /// Names; patterns are none.
+        databases: Option<Vec<String>>,
+        /// The database of a dump that does not say its name.
+        default: String,
+    },
+    /// Files.
+    Files,
+    /// Docker volumes.
+    Volume,
+    /// Redis.
+    Redis,
+    /// The output of a program.
+    Command {
+        /// Its media type.
+        media: String,
+        /// The database that it is loaded into.
+        database: Option<Box<Bound>>,
+    },
+    /// Docker images.
+    Image,
+}
+
+impl Target {
+    fn kind(&self) -> &'static str {
+        match self {
+            Target::Postgres { .. } => "postgres",
+            Target::Files => "files",
+            Target::Volume => "volume",
+            Target::Redis => "redis",
+            Target::Command { .. } => "command",
+            Target::Image => "image",
+        }
+    }
+}
+
+/// What to take over.
+pub struct Taking<'a> {
+    /// The layout.
+    pub layout: &'a Layout,
+    /// The set.
+    pub set: &'a Set,
+    /// Where it lies.
+    pub store: Arc<dyn ReadOnly>,
+    /// The sources that are configured.
+    pub sources: BTreeMap<Name, Target>,
+    /// An empty directory of ours, in which archives of files are unpacked.
+    pub room: PathBuf,
+}
+
+impl Taking<'_> {
+    /// The sources that the set has something of, in the order of the layout.
+    pub fn wanted(&self) -> Vec<Name> {
+        let mut names: Vec<Name> = Vec::new();
+        for part in &self.set.parts {
+            let rule = &self.layout.files[part.rule];
+            let targets = rule.members.iter().filter_map(|m| match &m.to {
+                MemberTarget::Path(source, _) | MemberTarget::Volume(source, _) => Some(source),
+                MemberTarget::Ignored => None,
+            });
+            // An image is not taken over; what an append-only file holds, its RDB mostly has.
+            let own = rule.source.iter().filter(|_| rule.members.is_empty() && !matches!(rule.is, Is::Aof | Is::Image));
+            for name in targets.chain(own) {
+                if !names.contains(name) {
+                    names.push(name.clone());
+                }
+            }
+        }
+        names
+    }
+
+    pub(super) fn files_of(&self, wanted: impl Fn(&super::layout::FileRule) -> bool) -> Vec<Openable> {
+        self.set
+            .parts
+            .iter()
+            .filter(|p| wanted(&self.layout.files[p.rule]))
+            .map(|p| Openable { store: self.store.clone(), part: p.clone(), rule: self.layout.files[p.rule].clone() })
+            .collect()
+    }
+
+    /// Whether the set brings back databases, under whose server nothing may be unpacked.
+    pub(super) fn restores_a_server(&self) -> bool {
+        self.set.parts.iter().any(|p| {
+            let rule = &self.layout.files[p.rule];
+            rule.source.is_some() && rule.is.source_kind() == Some("postgres")
+        })
+    }
+}
+
+/// What one source gave.
+pub(super) struct Taken {
+    pub(super) artifacts: Vec<PendingArtifact>,
+    pub(super) facts: serde_json::Value,
+    pub(super) warnings: Vec<String>,
+}
+
+/// Takes a set over. All of it or nothing: a part that is not good fails the whole.
+///
+/// # Errors
+/// What is wrong with the set, with the file.
+pub async fn take(taking: &Taking<'_>, writer: &BackupWriter, monitor: Arc<dyn Monitor>) -> Result<Vec<Outcome>> {
+    taking.set.require_complete(taking.layout)?;
+    let wanted = taking.wanted();
+    if wanted.is_empty() {
+        return Err(Error::new(Kind::Config, format!("no file of {} is said to be of a source", taking.layout.name))
+            .hint("Set `source` for the files that are to be restored."));
+    }
+    let mut outcomes = Vec::new();
+    let trees = trees::unpack(taking).await?;
+    for name in wanted {
+        let target = taking
+            .sources
+            .get(&name)
+            .ok_or_else(|| Error::new(Kind::Config, format!("source {name} is not configured here")))?;
+        monitor.event(Event::SourceStarted(name.clone()));
+        let started = Instant::now();
+        let taken = match target {
+            Target::Postgres { databases, default } => {
+                databases::take(taking, &name, databases.as_deref(), default, writer).await
+            }
+            Target::Files => trees.files(&name, writer, monitor.clone()).await,
+            Target::Volume => trees.volumes(&name, writer, monitor.clone()).await,
+            Target::Redis => redis(taking, &name, writer).await,
+            Target::Command { media, database } => output(taking, &name, media, database.as_deref(), writer).await,
+            Target::Image => continue,
+        };
+        monitor.event(Event::SourceEnded(name.clone(), taken.as_ref().map(|_| ()).map_err(Error::one_line)));
+        let Taken { artifacts, facts, warnings } = taken?;
+        warnings.iter().for_each(|w| monitor.event(Event::Warning(format!("{name}: {w}"))));
+        let seconds = started.elapsed().as_secs_f64();
+        let kind = target.kind().to_owned();
+        outcomes.push(Outcome { name, kind, result: Ok(artifacts), facts, warnings, seconds });
+    }
+    Ok(outcomes)
+}
+
+fn only(files: Vec<Openable>, name: &Name) -> Result<Openable> {
+    files
+        .into_iter()
+        .next()
+        .ok_or_else(|| Error::new(Kind::Internal, format!("no file of the set is of source {name}")))
+}
+
+/// An RDB: proven first, then stored as it is.
+async fn redis(taking: &Taking<'_>, name: &Name, writer: &BackupWriter) -> Result<Taken> {
+    let file = only(taking.files_of(|r| r.source.as_ref() == Some(name) && r.is == Is::Rdb), name)?;
+    let summary = file
+        .with(|content| {
+            rdb::read(content).map_err(|e| Error::new(Kind::Damaged, "the RDB is not whole").because(e.to_string()))
+        })
+        .await?;
+    let mut artifact = writer.artifact(RDB, RDB_MEDIA);
+    let stored = file
+        .with(move |content| {
+            artifact.stream(content)?;
+            artifact.finish()
+        })
+        .await?;
+    let mut version = summary.aux.get("redis-ver").or_else(|| summary.aux.get("valkey-ver")).cloned();
+    let facts = RedisFacts {
+        product: if summary.valkey || summary.aux.contains_key("valkey-ver") { "valkey" } else { "redis" }.to_owned(),
+        server_version: version.take().unwrap_or_default(),
+        role: "primary".to_owned(),
+        rdb_version: summary.version,
+        rdb_valkey: summary.valkey,
+        checksum: summary.checksum,
+        keyspaces: summary.unknown.is_none().then(|| summary.databases.clone()),
+        functions: summary.functions.clone(),
+        ..RedisFacts::default()
+    };
+    Ok(Taken { artifacts: vec![stored], facts: serde_json::json!({ "redis": facts }), warnings: Vec::new() })
+}
+
+/// What a program of the operator's takes back, as it is.
+async fn output(
+    taking: &Taking<'_>,
+    name: &Name,
+    media: &str,
+    bound: Option<&Bound>,
+    writer: &BackupWriter,
+) -> Result<Taken> {
+    let file = only(taking.files_of(|r| r.source.as_ref() == Some(name)), name)?;
+    super::check::file_of(file.clone(), false).await?;
+    let mut artifact = writer.artifact(OUTPUT, media);
+    let stored = file
+        .with(move |content| {
+            artifact.stream(content)?;
+            artifact.finish()
+        })
+        .await?;
+    let database = match bound {
+        Some(bound) => Some(live(bound).await?),
+        None => None,
+    };
+    let facts = CommandFacts { program: String::new(), bytes: stored.bytes(), checked: true, file: None, database };
+    Ok(Taken { artifacts: vec![stored], facts: serde_json::json!({ "command": facts }), warnings: Vec::new() })
+}
+
+/// A fixture says nothing of the database that it belongs in: that is made like the live one, and what its tables hold
+/// is for the program to say.
+async fn live(bound: &Bound) -> Result<DatabaseFacts> {
+    let server = bound.server.address.reach().await?;
+    let session = server.session(&bound.name).await.map_err(|e| {
+        e.hint("A fixture is loaded into a database like the live one; make that first, as the application does.")
+    })?;
+    let facts = facts::read(&session).await?;
+    Ok(DatabaseFacts { tables: Vec::new(), sequences: Vec::new(), large_objects: 0, ..facts })
+}

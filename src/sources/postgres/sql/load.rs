@@ -1,0 +1,133 @@
+//! A plain dump into a new database that nobody uses yet, by `psql`, one statement at a time. Any error ends it: no load
+//! is good that had one.
+
+use super::super::connect::Server;
+use super::super::load::{Loaded, Options, What, settle};
+use super::super::{globals, tools};
+use super::cut::{Leave, Runnable, Text};
+use super::walk::walk;
+use crate::error::{Error, Kind, Result};
+use bytes::Bytes;
+use std::io::{BufReader, Read};
+use tokio::io::AsyncWriteExt;
+use tokio::sync::mpsc;
+
+/// Bytes that are handed over at once.
+const PIECE: usize = 256 << 10;
+
+/// Loads the dump into the empty database `name`.
+///
+/// # Errors
+/// [`Kind::Restore`] with the words of the server, [`Kind::Damaged`] for a dump that is not whole. The database is then
+/// half full.
+pub async fn load(
+    server: &Server,
+    name: &str,
+    dump: mpsc::Receiver<Result<Bytes>>,
+    options: &Options,
+) -> Result<Loaded> {
+    if options.what != What::All || options.only.is_some() {
+        return Err(parts());
+    }
+    let admin = server.admin().await?;
+    let superuser = globals::is_superuser(&admin, &server.user).await?;
+    drop(admin);
+    let leave = Leave { owners: options.no_owner, privileges: options.no_privileges, superuser_only: !superuser };
+    let (sender, mut script) = mpsc::channel(4);
+    let cutting = tokio::task::spawn_blocking(move || {
+        let mut stream = Incoming { pieces: dump, current: Bytes::new(), failed: None };
+        let mut out = Out { sender, piece: Vec::with_capacity(PIECE) };
+        let mut runnable = Runnable::new(&mut out, leave);
+        let walked = walk(BufReader::with_capacity(PIECE, &mut stream), &mut runnable);
+        let left_out = std::mem::take(&mut runnable.left_out);
+        let walked = walked.and_then(|()| out.end());
+        // The script's error only says that reading failed; the stream knows why.
+        walked.map(|()| left_out).map_err(|e| stream.failed.take().unwrap_or(e))
+    });
+    let psql = tools::any("psql", &server.place).await?;
+    let mut program = server.psql(&psql, name, [], true);
+    program.env.0.push((
+        "PGOPTIONS".to_owned(),
+        "-c synchronous_commit=off -c statement_timeout=0 -c lock_timeout=0".to_owned(),
+    ));
+    let (running, mut input) = program.writing().await?;
+    let mut gone = None;
+    while let Some(piece) = script.recv().await {
+        if let Err(e) = input.write_all(&piece).await {
+            gone = Some(e);
+            break;
+        }
+    }
+    if let Err(e) = input.shutdown().await {
+        gone.get_or_insert(e);
+    }
+    drop((input, script));
+    let said = running.finish(Kind::Restore).await.map_err(|e| {
+        let hint = match e.cause.as_ref().is_some_and(|c| c.to_string().contains("role \"")) {
+            true => "Make the role first, or leave owners and grants out with --no-owner --no-privileges.",
+            false => "Nothing that is live was touched; every error of a dump counts.",
+        };
+        Error { what: "a statement of the dump was refused".into(), ..e }.at(format!("database {name}")).hint(hint)
+    });
+    let cut = cutting.await.map_err(|_| Error::new(Kind::Internal, "the reading thread ended by a panic"))?;
+    // A refusal ends the reading too; the dump's own fault is told only when the server had none.
+    let warnings = said?;
+    let left_out = cut?;
+    if let Some(e) = gone {
+        return Err(Error::new(Kind::Restore, "psql stopped reading").because(e));
+    }
+    settle(server, name).await?;
+    Ok(Loaded { warnings, left_out, ..Loaded::default() })
+}
+
+/// Why nothing can be picked out of such a dump.
+pub fn parts() -> Error {
+    Error::new(Kind::Refused, "tables or sections cannot be picked out of a dump in SQL")
+        .hint("Restore the whole database beside the live one with --to, and copy from there.")
+}
+
+struct Out {
+    sender: mpsc::Sender<Bytes>,
+    piece: Vec<u8>,
+}
+
+impl Out {
+    fn end(&mut self) -> Result<()> {
+        let piece = std::mem::replace(&mut self.piece, Vec::with_capacity(PIECE));
+        let stopped = |_| Error::new(Kind::Restore, "psql stopped reading");
+        self.sender.blocking_send(piece.into()).map_err(stopped)
+    }
+}
+
+impl Text for Out {
+    fn put(&mut self, text: &[u8]) -> Result<()> {
+        self.piece.extend_from_slice(text);
+        if self.piece.len() >= PIECE { self.end() } else { Ok(()) }
+    }
+}
+
+/// A blocking reader over pieces, which keeps the error that ended them.
+struct Incoming {
+    pieces: mpsc::Receiver<Result<Bytes>>,
+    current: Bytes,
+    failed: Option<Error>,
+}
+
+impl Read for Incoming {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        while self.current.is_empty() {
+            match self.pieces.blocking_recv() {
+                None => return Ok(0),
+                Some(Ok(piece)) => self.current = piece,
+                Some(Err(e)) => {
+                    let text = e.one_line();
+                    self.failed = Some(e);
+                    return Err(std::io::Error::other(text));
+                }
+            }
+        }
+        let n = buffer.len().min(self.current.len());
+        buffer[..n].copy_from_slice(&self.current.split_to(n));
+        Ok(n)
+    }
+}
