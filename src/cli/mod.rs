@@ -10,6 +10,7 @@ mod browse;
 mod check;
 mod completions;
 mod forget;
+mod host_facts;
 mod init;
 mod key;
 mod list;

@@ -15,6 +15,7 @@ use crate::repository::retention::Keep;
 use crate::repository::writer::WriterOptions;
 use crate::sources::command::CommandSource;
 use crate::sources::files::FilesSource;
+use crate::sources::host::HostSource;
 use crate::sources::image::ImageSource;
 use crate::sources::postgres::PostgresSource;
 use crate::sources::redis::RedisSource;
@@ -58,6 +59,8 @@ pub enum SourceConfig {
     Files(FilesSource),
     /// PostgreSQL databases.
     Postgres(Box<PostgresSource>),
+    /// What a fresh machine needs.
+    Host(HostSource),
     /// Docker images.
     Image(ImageSource),
     /// A Redis or Valkey server.
@@ -73,6 +76,7 @@ impl SourceConfig {
             SourceConfig::Command(_) => "command",
             SourceConfig::Files(_) => "files",
             SourceConfig::Postgres(_) => "postgres",
+            SourceConfig::Host(_) => "host",
             SourceConfig::Image(_) => "image",
             SourceConfig::Redis(_) => "redis",
             SourceConfig::Volume(_) => "volume",

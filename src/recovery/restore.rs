@@ -19,6 +19,7 @@ use crate::model::{BackupId, Name};
 use crate::repository::manifest::{Manifest, SourceRecord};
 use crate::repository::reader::Reader;
 use crate::sources::command::{Bound, Target};
+use crate::sources::files::untar::Ids;
 use crate::sources::postgres::PostgresSource;
 use crate::sources::postgres::load::{Options, What};
 use crate::telemetry::monitor::Monitor;
@@ -77,7 +78,7 @@ pub struct Backups<'a> {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Part {
-    /// Paths of a `files` source.
+    /// Paths of a `files` or `host` source.
     Files {
         /// Source.
         source: Name,
@@ -158,13 +159,21 @@ pub async fn resources(
     let mut out: Vec<Arc<dyn Resource>> = Vec::new();
     for part in &asked.parts {
         match part {
-            Part::Files { source, paths } => out.push(Arc::new(Trees {
-                source: source.to_string(),
-                paths: paths.clone(),
-                id: id.clone(),
-                from: of(source)?,
-                own: own.to_vec(),
-            })),
+            Part::Files { source, paths } => {
+                let ids = match record(source)? {
+                    // What lies on a machine belongs to a name; in other trees the number counts.
+                    Some(record) if record.kind == "host" => super::host::ids(record)?.0,
+                    _ => Ids::default(),
+                };
+                out.push(Arc::new(Trees {
+                    source: source.to_string(),
+                    paths: paths.clone(),
+                    id: id.clone(),
+                    from: of(source)?,
+                    own: own.to_vec(),
+                    ids: Arc::new(ids),
+                }));
+            }
             Part::Volumes { source, targets } => {
                 let from = of(source)?;
                 out.extend(targets.iter().map(|(volume, target)| {

@@ -11,13 +11,14 @@ use crate::repository::manifest::SourceRecord;
 use crate::repository::reader::Reader;
 use crate::repository::selection::Selection;
 use crate::sources::files::TREE;
-use crate::sources::files::untar::Restored;
+use crate::sources::files::untar::{Ids, Restored};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::fs::File;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Paths of one source.
 pub struct Trees {
@@ -31,6 +32,8 @@ pub struct Trees {
     pub from: Option<(Reader, SourceRecord)>,
     /// What an exchange must not take away from under this very run: its state, configuration, program, repository.
     pub own: Vec<PathBuf>,
+    /// Other numbers for owners; only staging needs them.
+    pub ids: Arc<Ids>,
 }
 
 /// What staging makes.
@@ -116,7 +119,8 @@ impl Trees {
             .map_err(|e| Error::io("the staging directory cannot be made", &staged.directory, e).kind(Kind::Restore))?;
         let member = tree::member_name(&staged.path);
         let depth = member.split(|b| *b == b'/').count() - 1;
-        let restored = tree::write(reader, artifact, &Selection::of(member), &staged.directory, depth).await?;
+        let restored =
+            tree::write(reader, artifact, &Selection::of(member), &staged.directory, depth, &self.ids).await?;
         if exchange::identity(&staged.content())?.is_none() {
             return Err(Error::new(Kind::NotFound, "the backup does not hold this path")
                 .at(staged.path.display())
@@ -223,11 +227,11 @@ impl Resource for Trees {
 
     async fn plan_swap(&self, staged: &Note) -> Result<Note> {
         let staging: Staging = parse(staged)?;
-        let exchanges: Vec<Exchange> = staging
-            .paths
-            .iter()
-            .map(|s| exchange::plan(&s.path, &s.content(), self.id.as_str()))
-            .collect::<Result<_>>()?;
+        let plan = |s: &Staged| match s.path.is_dir() && !s.path.is_symlink() {
+            true => exchange::plan(&s.path, &s.content(), self.id.as_str()),
+            false => exchange::plan_unseen(&s.path, &s.content(), self.id.as_str()),
+        };
+        let exchanges: Vec<Exchange> = staging.paths.iter().map(plan).collect::<Result<_>>()?;
         Ok(json!({ "exchanges": exchanges }))
     }
 

@@ -1,6 +1,7 @@
 //! `backstay restore`
 
 mod command;
+mod host;
 mod in_place;
 mod open;
 mod rdb;
@@ -48,7 +49,7 @@ pub struct Args {
     /// it, to where it was
     #[arg(long, value_name = "DIRECTORY|DATABASE|SCHEMA|VOLUME|FILE")]
     to: Option<String>,
-    /// Of a `files` source, restore only this file or directory (repeatable)
+    /// Of a `files` or `host` source, restore only this file or directory (repeatable)
     #[arg(long, value_name = "PATH")]
     path: Vec<PathBuf>,
     /// Of a `postgres` source, restore only this database
@@ -135,7 +136,7 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     };
     let chosen = narrow(chosen, &args, &m)?;
     if let ([one], Some(to)) = (&chosen[..], &args.to)
-        && (one.kind == "files" || (one.kind == "volume" && to.contains('/')))
+        && (one.kind == "files" || one.kind == "host" || (one.kind == "volume" && to.contains('/')))
     {
         let reader = Reader::new(catalog, context.monitor(&format!("restore {plan}")))?;
         return beside(context, &reader, &m, one, &args, Path::new(to), started).await;
@@ -160,7 +161,10 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         report::output(context, &m, one, Path::new(to), started)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let chosen = command::with_a_way_back(config, chosen, !only.is_empty(), &context.monitor(&format!("restore {plan}")));
+    let telling = context.monitor(&format!("restore {plan}"));
+    let chosen = command::with_a_way_back(config, chosen, !only.is_empty(), &telling);
+    let chosen = host::without(chosen, &args, &telling);
+    drop(telling);
 
     let own = own_paths(config);
     let id = new_id();
@@ -170,14 +174,19 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     }
     // Nothing moves on the terminal while somebody reads the plan and is asked.
     let looking = Reader::new(catalog.clone(), Arc::new(Silent))?;
-    let mut asked = asked_of(&looking, &chosen, &args).await?;
+    let mut told = Vec::new();
+    let mut asked = asked_of(&looking, &m, &chosen, &args, &state_dir, &mut told).await?;
     if args.in_place {
         in_place::check(&chosen, &args, &plan)?;
         asked.in_place = Some(Safety::Waived);
     }
     let from = Backups { manifest: Some(&m), reader: Some(&looking), safety: None };
     let looked_at = resources(&asked, config, &own, &id, from).await?;
-    let found = preflight(&looked_at).await?;
+    let mut found = preflight(&looked_at).await?;
+    for (label, warnings) in told {
+        let of_it = found.iter_mut().filter(|(l, _)| *l == label);
+        of_it.for_each(|(_, f)| f.warnings.extend(warnings.iter().cloned()));
+    }
     if args.dry_run || (!args.yes && args.to.is_none()) {
         report::plan(context, &m, &looked_at, &found)?;
     }
@@ -248,9 +257,9 @@ async fn beside(
 /// Options that speak of one kind pick the sources of that kind; `--to` speaks of exactly one.
 fn narrow<'a>(chosen: Vec<&'a SourceRecord>, args: &Args, m: &Manifest) -> Result<Vec<&'a SourceRecord>> {
     let kinds = [
-        (!args.path.is_empty()).then_some("files"),
-        args.speaks_of_databases().then_some("postgres"),
-        args.volume.is_some().then_some("volume"),
+        (!args.path.is_empty()).then_some(&["files", "host"][..]),
+        args.speaks_of_databases().then_some(&["postgres"][..]),
+        args.volume.is_some().then_some(&["volume"][..]),
     ];
     let mut kinds = kinds.into_iter().flatten();
     let kind = kinds.next();
@@ -261,7 +270,8 @@ fn narrow<'a>(chosen: Vec<&'a SourceRecord>, args: &Args, m: &Manifest) -> Resul
         )
         .hint("Give one of them."));
     }
-    let chosen: Vec<&SourceRecord> = chosen.into_iter().filter(|s| kind.is_none_or(|k| s.kind == k)).collect();
+    let fits = |s: &&SourceRecord| kind.is_none_or(|kinds| kinds.contains(&s.kind.as_str()));
+    let chosen = host::that_holds(chosen.into_iter().filter(fits).collect(), args);
     let names = || chosen.iter().map(|s| s.name.as_str()).collect::<Vec<_>>().join(", ");
     if chosen.is_empty() {
         return Err(Error::new(Kind::NotFound, format!("backup {} has no source of that kind", m.id))
@@ -278,8 +288,15 @@ fn narrow<'a>(chosen: Vec<&'a SourceRecord>, args: &Args, m: &Manifest) -> Resul
     Ok(chosen)
 }
 
-/// What is asked for, in a form that a journal keeps.
-async fn asked_of(reader: &Reader, chosen: &[&SourceRecord], args: &Args) -> Result<Asked> {
+/// What is asked for, in a form that a journal keeps. What is found about it on the way goes to `told`, by label.
+async fn asked_of(
+    reader: &Reader,
+    m: &Manifest,
+    chosen: &[&SourceRecord],
+    args: &Args,
+    state_dir: &Path,
+    told: &mut Vec<(String, Vec<String>)>,
+) -> Result<Asked> {
     if (args.replica_mode || args.no_keep) && !args.picks_tables() {
         return Err(Error::new(Kind::Usage, "--replica-mode and --no-keep speak of tables")
             .hint("Name them with --table or --schema."));
@@ -309,6 +326,11 @@ async fn asked_of(reader: &Reader, chosen: &[&SourceRecord], args: &Args) -> Res
                     return Err(Error::new(Kind::Internal, "one database was to be chosen, and there are several"));
                 };
                 Part::Rows { source, database: database.clone(), into: live.clone() }
+            }
+            "host" => {
+                let (part, warnings) = host::part(reader, m, record, args, state_dir).await?;
+                told.push((format!("files {source}"), warnings));
+                part
             }
             "command" => Part::Command { source },
             "redis" => Part::Redis { source },

@@ -2,9 +2,12 @@
 //!
 //! [`find`] says which container is meant, [`exec`] runs programs in one, [`volumes`] knows where data lies and who
 //! uses it, [`archive`] reaches it where it is not on this machine, [`still`] stops and starts,
-//! [`lifecycle`] finds what need not run. Nothing here pulls an image.
+//! [`lifecycle`] finds what need not run, [`deployment`] is everything that there is, and [`absent`] what a fresh daemon
+//! lacks of it. Nothing here pulls an image.
 
+pub mod absent;
 pub mod archive;
+pub mod deployment;
 pub mod exec;
 pub mod find;
 pub mod images;
