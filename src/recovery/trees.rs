@@ -6,6 +6,7 @@ use super::resource::{Class, Compared, Findings, Note, Previous, Resource, Space
 use super::select;
 use super::tree;
 use crate::error::{Error, Kind, Result};
+use crate::host::holders::is_mount_point;
 use crate::model::{BackupId, size};
 use crate::repository::manifest::SourceRecord;
 use crate::repository::reader::Reader;
@@ -159,6 +160,11 @@ impl Resource for Trees {
                     format!("{} holds {}, which this restore itself needs", path.display(), own.display()),
                 )
                 .hint("Restore it with --to DIRECTORY, or only what lies beside it with --path."));
+            }
+            if path.parent().is_some() && is_mount_point(path) {
+                return Err(Error::new(Kind::Refused, "a mount point cannot be exchanged with what is beside it")
+                    .at(path.display())
+                    .hint("Restore what is in it, each with --path, or write it to --to DIRECTORY."));
             }
             if path.parent().is_none() {
                 return Err(Error::new(Kind::Refused, "the root directory cannot be exchanged")

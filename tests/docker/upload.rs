@@ -40,7 +40,7 @@ fn a_missing_volume_of_a_driver_that_mounts_it_is_made_and_filled_and_one_that_i
     world.run(&["restore", "--yes"]).code(10).says(&["could be overwritten and not put back", "docker volume rm"]);
     stage.docker(&["volume", "rm", &name]);
     // Missing, and what its driver finds is somebody's: it is not touched.
-    world.run(&["restore", "--yes"]).code(12).says(&["is not empty", "Everything is as it was"]);
+    world.run(&["restore", "--yes"]).code(12).says(&["is not empty", "undo: stage volume"]);
     assert_eq!(picture(first.path()), before);
     assert_eq!(stage.docker(&["volume", "ls", "-q", "--filter", &format!("name={name}")]), "");
     // Empty, as on a new share.

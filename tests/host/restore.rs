@@ -23,7 +23,7 @@ fn on_its_own_machine_files_go_back_one_by_one() {
         server.machine.sh("run-parts --list --regex '^[a-zA-Z0-9_-]+$' /etc/cron.d | grep shop"),
         "/etc/cron.d/shop"
     );
-    put(&server, &["/etc/fstab", "/etc/nginx"], 0, &["systemctl reload nginx"]);
+    put(&server, &["/etc/fstab", "/etc/nginx/sites-enabled/shop"], 0, &["systemctl reload nginx"]);
     assert_eq!(server.read("/etc/fstab"), "# of the first\n");
     server.machine.sh("nginx -t 2> /dev/null");
     // Back again, as every restore.
@@ -34,6 +34,9 @@ fn on_its_own_machine_files_go_back_one_by_one() {
     server.machine.write("/srv/site/index.html", "changed\n");
     server.says(&["restore", "--yes"], 0, &["source machine is left out"]);
     assert_eq!(server.read("/srv/site/index.html"), "hello\n");
+    // A mount point cannot be exchanged; what is in it can.
+    server.machine.sh("cp -a /srv/site /srv/kept; mount -t tmpfs none /srv/site; cp -a /srv/kept/. /srv/site");
+    server.says(&["restore", "--yes", "--source", "site"], 10, &["mount point", "/srv/site", "--path"]);
     // Which of two sources of files is meant is told by the path.
     server.machine.write("/srv/site/index.html", "changed\n");
     server.says(&["restore", "--yes", "--path", "/srv/site/index.html"], 0, &["restored"]);
@@ -58,8 +61,12 @@ fn on_another_machine_what_belonged_to_the_first_is_left_out_and_owners_go_by_na
     assert_eq!(second.read("/etc/ssh/ssh_host_rsa_key"), "of the second\n");
     let owner = std::fs::metadata(second.machine.path("/etc/shop.conf")).unwrap();
     assert_eq!((owner.uid(), owner.gid()), (777, 777));
-    put(&["/etc/systemd/system"], 0, &["daemon-reload"]);
-    second.machine.sh("systemctl daemon-reload; systemctl is-enabled shop.service");
+    // A directory, a file, and a link that enables it.
+    let units = ["shop.service.d", "shop.service", "multi-user.target.wants/shop.service"];
+    let units = units.map(|u| format!("/etc/systemd/system/{u}"));
+    put(&units.each_ref().map(String::as_str), 0, &["daemon-reload"]);
+    second.machine.sh("systemctl daemon-reload; systemctl is-enabled shop.service; systemctl start shop.service");
+    assert_eq!(second.machine.run(&["systemctl", "show", "-P", "LimitNOFILE", "shop.service"]), "9999");
     // To a directory everything goes, with the numbers that it had.
     let to = ["restore", "--source", "machine", "--to", "/root/out"];
     second.says(&[&identity[..], &to].concat(), 0, &["restored"]);

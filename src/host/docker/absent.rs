@@ -22,6 +22,14 @@ pub fn without_digest(reference: &str) -> &str {
     reference.split_once('@').map_or(reference, |(name, _)| name)
 }
 
+/// The name that a name without a tag means; ids are left as they are.
+fn with_tag(reference: &str) -> String {
+    let is_id = |id: &str| [12, 64].contains(&id.len()) && id.bytes().all(|b| b.is_ascii_hexdigit());
+    let last = reference.rsplit('/').next().unwrap_or_default();
+    let whole = last.contains([':', '@']) || is_id(reference);
+    if whole { reference.to_owned() } else { format!("{reference}:latest") }
+}
+
 /// Whether an image is asked for by digest.
 pub fn is_by_digest(reference: &str) -> bool {
     reference.contains("@sha256:")
@@ -48,7 +56,8 @@ impl Deployment {
             self.projects.iter().flat_map(|p| &p.services).map(|s| (s.image.clone(), Some(s.image_id.clone())));
         let singly = self.containers.iter().map(|c| (c.image.clone(), Some(c.image_id.clone())));
         let of_swarm = self.services.iter().map(|s| (s.image.clone(), None));
-        of_swarm.chain(of_projects).chain(singly).filter(|(image, _)| !image.is_empty()).collect()
+        let all = of_swarm.chain(of_projects).chain(singly).filter(|(image, _)| !image.is_empty());
+        all.map(|(image, id)| (with_tag(&image), id)).collect()
     }
 
     /// What is here and not `now`.
@@ -291,5 +300,13 @@ mod tests {
         assert_eq!(without_digest("reg:5000/a/b:1@sha256:ff"), "reg:5000/a/b:1");
         assert_eq!(without_digest("a"), "a");
         assert!(is_by_digest("a@sha256:ff") && !is_by_digest("sha256:ff"));
+        for (reference, meant) in [
+            ("reg:5000/a", "reg:5000/a:latest"),
+            ("a:1", "a:1"),
+            ("sha256:ff", "sha256:ff"),
+            ("0123456789ab", "0123456789ab"),
+        ] {
+            assert_eq!(with_tag(reference), meant);
+        }
     }
 }

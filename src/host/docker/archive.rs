@@ -5,12 +5,12 @@ use super::find::Container;
 use super::volumes::Volume;
 use super::{Docker, checked, failed};
 use crate::error::{Error, Kind, Result};
-use bollard::body_try_stream;
 use bollard::models::{ContainerCreateBody, HostConfig, Mount, MountType};
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, DownloadFromContainerOptionsBuilder, ListImagesOptionsBuilder,
     RemoveContainerOptionsBuilder, UploadToContainerOptionsBuilder,
 };
+use bollard::{body_full, body_try_stream};
 use bytes::Bytes;
 use futures::{Stream, TryStreamExt};
 use std::collections::HashMap;
@@ -41,6 +41,36 @@ impl Helper {
     }
 }
 
+/// What the root of a volume is to be.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Root {
+    /// Permission bits.
+    pub mode: u32,
+    /// Numeric owner.
+    pub uid: u32,
+    /// Numeric group.
+    pub gid: u32,
+    /// Modification time in seconds.
+    pub mtime: u64,
+}
+
+impl Root {
+    /// A tar of the place where a helper has the volume, and nothing else.
+    fn tar(&self) -> Result<Vec<u8>> {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Directory);
+        header.set_mode(self.mode);
+        header.set_uid(self.uid.into());
+        header.set_gid(self.gid.into());
+        header.set_mtime(self.mtime);
+        header.set_size(0);
+        let mut tar = tar::Builder::new(Vec::new());
+        let made =
+            tar.append_data(&mut header, PLACE.trim_start_matches('/'), io::empty()).and_then(|()| tar.into_inner());
+        made.map_err(|e| Error::new(Kind::Internal, "the root of a volume cannot be described").because(e))
+    }
+}
+
 impl Docker {
     /// The content of a volume as a tar, with paths that begin with `./`.
     ///
@@ -65,7 +95,7 @@ impl Docker {
         Ok((tokio_util::io::StreamReader::new(stream), helper))
     }
 
-    /// Puts a tar into a volume; what is there under other names stays.
+    /// Puts a tar into a volume, and gives its root what that was; what is there under other names stays.
     ///
     /// # Errors
     /// When there is no image to make a container of, when the daemon refuses, or when the tar ends early: then a part of
@@ -74,13 +104,20 @@ impl Docker {
         &self,
         volume: &Volume,
         tar: impl Stream<Item = Result<Bytes>> + Send + 'static,
+        root: &Root,
     ) -> Result<()> {
         self.remove_left_helpers().await?;
         let id = self.make_helper(volume, &[], true).await?;
         let patient = self.api.clone().with_timeout(UPLOAD);
         let options = UploadToContainerOptionsBuilder::new().path(PLACE).build();
         let body = body_try_stream(tar.map_err(|e| io::Error::other(e.one_line())));
-        let filled = patient.upload_to_container(&id, Some(options), body).await;
+        let mut filled = patient.upload_to_container(&id, Some(options), body).await;
+        if filled.is_ok() {
+            // The daemon leaves the directory that it unpacks in as it is: it is given once more, from above, and last,
+            // since every name that is made in it changes its time.
+            let options = UploadToContainerOptionsBuilder::new().path("/").build();
+            filled = self.api.upload_to_container(&id, Some(options), body_full(root.tar()?.into())).await;
+        }
         // Whatever came of it, the helper goes.
         let removed = self.remove_helper(&id).await;
         filled.map_err(failed(format!("volume {} cannot be filled through the daemon", volume.name)))?;

@@ -5,6 +5,7 @@ use super::Staging;
 use super::count::Counted;
 use crate::error::{Error, Kind, Result};
 use crate::host::docker::Docker;
+use crate::host::docker::archive::Root;
 use crate::host::docker::volumes::Volume;
 use crate::repository::manifest::Artifact;
 use crate::repository::reader::Reader;
@@ -47,18 +48,18 @@ pub(super) async fn fill(
         .because(format!("it holds {} files and {} directories", there.files, there.dirs.saturating_sub(1)))
         .hint("Look at it from a container. Restore with --to OTHER_NAME into a new volume, or empty it first."));
     }
-    let expected = expected(reader, artifact).await?;
+    let (expected, root) = expected(reader, artifact).await?;
     let pieces = reader.stream(artifact, |_| true);
     let tar = futures::stream::unfold(pieces, async |mut pieces| Some((pieces.recv().await?, pieces)));
-    docker.fill_volume(volume, tar).await.map_err(|e| e.kind(Kind::Restore))?;
+    docker.fill_volume(volume, tar, &root).await.map_err(|e| e.kind(Kind::Restore))?;
     (staging.files, staging.dirs, staging.links) = (expected.files, expected.dirs, expected.links);
     (staging.other, staging.bytes) = (expected.other, expected.bytes);
     Ok(())
 }
 
-/// What the index of the backup promises.
-async fn expected(reader: &Reader, artifact: &Artifact) -> Result<Counted> {
-    let mut expected = Counted::default();
+/// What the index of the backup promises, and what the root was.
+async fn expected(reader: &Reader, artifact: &Artifact) -> Result<(Counted, Root)> {
+    let (mut expected, mut root) = (Counted::default(), Root::default());
     let mut segments = pin!(reader.catalog().read(Selection::of(*b".").segments(&artifact.segments)));
     while let Some((_, segment)) = segments.next().await {
         for file in segment?.entries.iter().filter_map(|e| e.file.as_ref()) {
@@ -67,13 +68,19 @@ async fn expected(reader: &Reader, artifact: &Artifact) -> Result<Counted> {
                     expected.files += 1;
                     expected.bytes += file.size;
                 }
-                FileType::Dir => expected.dirs += 1,
+                FileType::Dir => {
+                    expected.dirs += 1;
+                    if file.path.0 == b"." {
+                        let mtime = u64::try_from(file.mtime / 1_000_000_000).unwrap_or(0);
+                        root = Root { mode: file.mode, uid: file.uid, gid: file.gid, mtime };
+                    }
+                }
                 FileType::Hardlink | FileType::Symlink => expected.links += 1,
                 _ => expected.other += 1,
             }
         }
     }
-    Ok(expected)
+    Ok((expected, root))
 }
 
 /// What the daemon reads in a volume.
