@@ -37,6 +37,7 @@ fn on_its_own_machine_files_go_back_one_by_one() {
     // A mount point cannot be exchanged; what is in it can.
     server.machine.sh("cp -a /srv/site /srv/kept; mount -t tmpfs none /srv/site; cp -a /srv/kept/. /srv/site");
     server.says(&["restore", "--yes", "--source", "site"], 10, &["mount point", "/srv/site", "--path"]);
+    server.machine.sh("umount /srv/site");
     // Which of two sources of files is meant is told by the path.
     server.machine.write("/srv/site/index.html", "changed\n");
     server.says(&["restore", "--yes", "--path", "/srv/site/index.html"], 0, &["restored"]);
