@@ -26,6 +26,8 @@ mod round_trip;
 mod swap;
 #[path = "postgres/tables.rs"]
 mod tables;
+#[path = "postgres/window.rs"]
+mod window;
 #[path = "cli/world.rs"]
 #[allow(dead_code)]
 mod world;

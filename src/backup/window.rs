@@ -5,7 +5,7 @@ use crate::error::{Error, Kind, Result};
 use crate::host::docker::Docker;
 use crate::model::Name;
 use crate::sources::Source;
-use crate::sources::window::{Hold, Shutter, Who, Window};
+use crate::sources::window::{self, Hold, Shutter, Who, Window};
 use crate::telemetry::monitor::{Event, Monitor};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -130,7 +130,7 @@ impl Moment {
             }
         };
         if holds.is_empty() && group.is_none() {
-            shutter.open(Ok(())).await;
+            shutter.open(Ok(window::Moment::Any)).await;
             return Told { members, facts: None, failed: None };
         }
         let started = Instant::now();
@@ -141,7 +141,7 @@ impl Moment {
                 return Told { members, facts: None, failed: None };
             }
         };
-        shutter.open(Ok(())).await;
+        shutter.open(Ok(window::Moment::Once)).await;
         let failed = match quiet {
             Some(quiet) => quiet.release(false).await.err(),
             None => None,

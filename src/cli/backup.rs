@@ -144,6 +144,7 @@ fn source(config: &Config, name: &Name) -> Option<Arc<dyn Source>> {
         SourceConfig::Command(command) => Arc::new((**command).clone()),
         SourceConfig::Files(files) => Arc::new(files.clone()),
         SourceConfig::Postgres(postgres) => Arc::new((**postgres).clone()),
+        SourceConfig::Host(host) => Arc::new(host.clone()),
         SourceConfig::Image(image) => Arc::new(image.clone()),
         SourceConfig::Redis(redis) => Arc::new(redis.clone()),
         SourceConfig::Volume(volume) => Arc::new(volume.clone()),

@@ -203,7 +203,7 @@ pub fn targets(config: &Config) -> BTreeMap<Name, Target> {
                 _ => postgres.address.database().to_owned(),
             },
         },
-        SourceConfig::Files(_) => Target::Files,
+        SourceConfig::Files(_) | SourceConfig::Host(_) => Target::Files,
         SourceConfig::Volume(_) => Target::Volume,
         SourceConfig::Redis(_) => Target::Redis,
         SourceConfig::Image(_) => Target::Image,

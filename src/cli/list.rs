@@ -236,6 +236,9 @@ fn facts(facts: &serde_json::Value) -> Vec<String> {
             size::human(number("bytes").unwrap_or(0))
         ));
     }
+    if let Some(host) = crate::sources::host::HostFacts::of(facts) {
+        lines.extend(super::host_facts::lines(&host));
+    }
     for db in facts.get("databases").and_then(|d| d.as_array()).into_iter().flatten() {
         if let Ok(db) = serde_json::from_value::<crate::sources::postgres::facts::DatabaseFacts>(db.clone()) {
             let rows: u64 = db.tables.iter().map(|t| t.rows).sum();

@@ -5,11 +5,11 @@ use super::output::{Align, Table, bad, dim, good, json, notice, remark, say};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Name, size};
-use crate::recovery::restore::{journal_file, open_restore};
 use crate::recovery::maintenance::install::Changed;
 use crate::recovery::maintenance::look::Status;
 use crate::recovery::maintenance::snippet::State;
 use crate::recovery::maintenance::{Maintenance, Switched};
+use crate::recovery::restore::{journal_file, open_restore};
 use jiff::Timestamp;
 use std::process::ExitCode;
 

@@ -14,6 +14,7 @@ mod check;
 mod completions;
 mod foreign;
 mod forget;
+mod host_facts;
 mod import;
 mod init;
 mod key;
@@ -26,9 +27,9 @@ mod restore;
 mod restores;
 mod resume;
 mod rollback;
+mod serve;
 mod timer;
 mod unit_status;
-mod serve;
 
 use crate::error::{Error, Kind, Result};
 use crate::host::notify::Manager;

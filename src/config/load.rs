@@ -1,8 +1,8 @@
 //! From files and environment to checked types.
 
 use super::command::command_of;
-use super::observe;
 use super::foreign::layout_of;
+use super::observe;
 use super::raw::{Raw, RawDatabases, RawKeep, RawSource};
 use super::repository::storage_of;
 use super::restore::restore_of;
@@ -13,6 +13,7 @@ use crate::model::{Name, size, time};
 use crate::repository::retention::Keep;
 use crate::repository::writer::WriterOptions;
 use crate::sources::files::FilesSource;
+use crate::sources::host::HostSource;
 use crate::sources::image::ImageSource;
 use crate::sources::postgres::address::Address;
 use crate::sources::postgres::{Databases, PostgresSource};
@@ -251,18 +252,29 @@ fn source_of(source: RawSource, key: &str, dir: &Path, never: &[PathBuf]) -> Res
             }
             crate::sources::files::exclude::Excludes::new(&exclude, &[])?;
             let reread_days = reread_of(reread.as_deref())?;
-            for path in &paths {
-                if let Some(own) = never.iter().find(|n| Path::new(path).starts_with(n)) {
-                    return Err(Error::new(Kind::Config, format!("the path {path} lies in {}", own.display()))
-                        .hint("Backstay's own state and repository cannot be a source."));
-                }
-            }
+            not_our_own(&paths, never)?;
             SourceConfig::Files(FilesSource {
                 paths: paths.into_iter().map(PathBuf::from).collect(),
                 exclude,
                 never: never.to_vec(),
                 one_file_system,
                 reread_days,
+            })
+        }
+        RawSource::Host { compose, extra, exclude, swarm_configs, reread, group: _ } => {
+            crate::sources::files::exclude::Excludes::new(&exclude, &[])?;
+            if let Some(path) = compose.iter().chain(&extra).find(|p| !Path::new(p).is_absolute()) {
+                return Err(Error::new(Kind::Config, format!("the path {path} is not absolute")));
+            }
+            not_our_own(&compose, never)?;
+            not_our_own(&extra, never)?;
+            SourceConfig::Host(HostSource {
+                compose: compose.into_iter().map(PathBuf::from).collect(),
+                extra: extra.into_iter().map(PathBuf::from).collect(),
+                exclude,
+                swarm_configs,
+                never: never.to_vec(),
+                reread_days: reread_of(reread.as_deref())?,
             })
         }
         RawSource::Image { images, containers, compose_project, services, group: _ } => {
@@ -370,6 +382,16 @@ fn source_of(source: RawSource, key: &str, dir: &Path, never: &[PathBuf]) -> Res
             SourceConfig::Redis(RedisSource { server, unit, container, data_dir, config_file, include_aof })
         }
     })
+}
+
+fn not_our_own(paths: &[String], never: &[PathBuf]) -> Result<()> {
+    for path in paths {
+        if let Some(own) = never.iter().find(|n| Path::new(path).starts_with(n)) {
+            return Err(Error::new(Kind::Config, format!("the path {path} lies in {}", own.display()))
+                .hint("Backstay's own state and repository cannot be a source."));
+        }
+    }
+    Ok(())
 }
 
 fn reread_of(text: Option<&str>) -> Result<Option<u32>> {

@@ -16,20 +16,21 @@ pub mod restore;
 pub mod secret;
 pub mod target;
 
-use crate::host::nginx::config::Settings;
 use crate::foreign::layout::Layout;
+use crate::host::nginx::config::Settings;
 use crate::model::Name;
 use crate::repository::retention::Keep;
 use crate::repository::writer::WriterOptions;
 use crate::sources::command::CommandSource;
 use crate::sources::files::FilesSource;
+use crate::sources::host::HostSource;
 use crate::sources::image::ImageSource;
 use crate::sources::postgres::PostgresSource;
 use crate::sources::redis::RedisSource;
 use crate::sources::volume::VolumeSource;
 use crate::storage::open::StorageOptions;
-pub use restore::RestorePlan;
 use crate::telemetry::{hooks, sentry};
+pub use restore::RestorePlan;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -106,6 +107,8 @@ pub enum SourceConfig {
     Files(FilesSource),
     /// PostgreSQL databases.
     Postgres(Box<PostgresSource>),
+    /// What a fresh machine needs.
+    Host(HostSource),
     /// Docker images.
     Image(ImageSource),
     /// A Redis or Valkey server.
@@ -121,6 +124,7 @@ impl SourceConfig {
             SourceConfig::Command(_) => "command",
             SourceConfig::Files(_) => "files",
             SourceConfig::Postgres(_) => "postgres",
+            SourceConfig::Host(_) => "host",
             SourceConfig::Image(_) => "image",
             SourceConfig::Redis(_) => "redis",
             SourceConfig::Volume(_) => "volume",

@@ -188,6 +188,25 @@ pub enum RawSource {
         /// Shares one quiet moment with the sources of the same group.
         group: Option<String>,
     },
+    /// `kind = "host"`
+    Host {
+        /// Folders and files of compose projects and stacks, besides those that containers tell.
+        #[serde(default, deserialize_with = "list")]
+        compose: Vec<String>,
+        /// Further files and directories.
+        #[serde(default, deserialize_with = "list")]
+        extra: Vec<String>,
+        /// What to leave out.
+        #[serde(default, deserialize_with = "list")]
+        exclude: Vec<String>,
+        /// Store the contents of swarm configs.
+        #[serde(default, deserialize_with = "loose")]
+        swarm_configs: bool,
+        /// Read unchanged files again after so long, or `never`.
+        reread: Option<String>,
+        /// Shares one quiet moment with the sources of the same group.
+        group: Option<String>,
+    },
     /// `kind = "image"`
     Image {
         /// Images by name.
@@ -289,6 +308,7 @@ impl RawSource {
         match self {
             RawSource::Command(command) => command.group.as_ref(),
             RawSource::Files { group, .. }
+            | RawSource::Host { group, .. }
             | RawSource::Image { group, .. }
             | RawSource::Postgres { group, .. }
             | RawSource::Redis { group, .. }

@@ -50,8 +50,8 @@ fn lines(mountinfo: &str) -> impl Iterator<Item = (&str, PathBuf, PathBuf)> {
     })
 }
 
-/// Spaces and their like are octal there.
-fn unescape(text: &str) -> String {
+/// Spaces and their like are octal in the kernel's tables.
+pub(super) fn unescape(text: &str) -> String {
     text.replace("\\040", " ").replace("\\011", "\t").replace("\\012", "\n").replace("\\134", "\\")
 }
 

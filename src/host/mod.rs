@@ -3,6 +3,7 @@
 pub mod docker;
 pub mod exec;
 pub mod holders;
+pub mod inventory;
 pub mod machine;
 pub mod netns;
 pub mod nginx;

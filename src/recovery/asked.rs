@@ -55,7 +55,7 @@ pub enum Safety {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Part {
-    /// Paths of a `files` source.
+    /// Paths of a `files` or `host` source.
     Files {
         /// Source.
         source: Name,

@@ -62,14 +62,29 @@ pub struct Exchange {
 /// # Errors
 /// [`Kind::Restore`] when nothing is staged.
 pub fn plan(path: &Path, staged: &Path, id: &str) -> Result<Exchange> {
+    plan_as(&path.display().to_string(), path, staged, id)
+}
+
+/// The same with a name that begins with a dot: cron, nginx, sudo and others read every file of a directory, and pass over
+/// those. What was kept of a file there must not be read beside the new one.
+///
+/// # Errors
+/// As above.
+pub fn plan_unseen(path: &Path, staged: &Path, id: &str) -> Result<Exchange> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let hidden = if name.starts_with('.') { name.into_owned() } else { format!(".{name}") };
+    plan_as(&path.with_file_name(hidden).display().to_string(), path, staged, id)
+}
+
+fn plan_as(kept: &str, path: &Path, staged: &Path, id: &str) -> Result<Exchange> {
     let new = identity(staged)?
         .ok_or_else(|| Error::new(Kind::Restore, "what was staged is not there").at(staged.display()))?;
-    let mut previous = PathBuf::from(format!("{}_before_{id}", path.display()));
+    let mut previous = PathBuf::from(format!("{kept}_before_{id}"));
     for n in 1.. {
         if identity(&previous)?.is_none() {
             break;
         }
-        previous = PathBuf::from(format!("{}_before_{id}.{n}", path.display()));
+        previous = PathBuf::from(format!("{kept}_before_{id}.{n}"));
     }
     Ok(Exchange { path: path.to_owned(), staged: staged.to_owned(), new, live: identity(path)?, previous })
 }

@@ -1,12 +1,14 @@
 //! Images, as a restore brings them back: what is missing by its id is loaded, and named as it was.
 //!
 //! Nothing live is replaced. A name that means another image by now keeps meaning that one. Names with digests are
-//! lost by loading; whoever refers to one needs a registry, or a name instead.
+//! lost by loading; whoever refers to one needs a registry, or a name instead. An image that a swarm's node pulled by
+//! digest had no name at all, and gets the one that its service asked for.
 
 use super::resource::{Class, Compared, Findings, Note, Previous, Resource};
 use super::select;
 use crate::error::{Error, Kind, Result};
 use crate::host::docker::Docker;
+use crate::host::docker::absent::{self, is_by_digest};
 use crate::repository::manifest::SourceRecord;
 use crate::repository::reader::Reader;
 use crate::sources::image::{ImageFacts, artifact_name};
@@ -71,14 +73,21 @@ impl Resource for Images {
         let mut findings = Findings::default();
         let docker = self.docker().await?;
         for (id, facts) in facts_of(self.record()?.1)? {
-            if docker.image(&id).await?.is_none() && !facts.repo_digests.is_empty() {
-                findings.warnings.push(format!(
-                    "{} will be loaded without its digests ({}): services that name it by digest need a registry, or its tag",
-                    facts.tags.first().unwrap_or(&id),
-                    facts.repo_digests.join(", ")
-                ));
+            if docker.image(&id).await?.is_none() {
+                let by_digest: Vec<_> = facts.asked_as.iter().filter(|(asked, _)| is_by_digest(asked)).collect();
+                if by_digest.is_empty() && !facts.repo_digests.is_empty() {
+                    findings.warnings.push(format!(
+                        "{} will be loaded without its digests ({}): whoever names it by digest needs a registry, or its tag",
+                        facts.tags.first().unwrap_or(&id),
+                        facts.repo_digests.join(", ")
+                    ));
+                }
+                for (asked, users) in by_digest {
+                    let services = users.iter().filter_map(|u| u.strip_prefix("service ")).map(str::to_owned);
+                    findings.warnings.push(absent::by_digest(asked, &services.collect::<Vec<_>>()));
+                }
             }
-            for tag in &facts.tags {
+            for tag in &facts.names() {
                 if docker.image(tag).await?.is_some_and(|now| now.id != id) {
                     findings.warnings.push(format!(
                         "{tag} means another image by now and is left as it is; the one of the backup is {id}"
@@ -96,7 +105,7 @@ impl Resource for Images {
             if docker.image(&id).await?.is_none() {
                 staging.missing.push(id.clone());
             }
-            for tag in facts.tags {
+            for tag in facts.names() {
                 if docker.image(&tag).await?.is_none() {
                     staging.names.insert(tag, id.clone());
                 }

@@ -5,7 +5,7 @@
 //!
 //! [`resource`] is what the restore flow knows of each kind of thing: [`trees`] are files ([`tree`] writes them), [`volume`]
 //! Docker volumes, [`images`] images, [`redis`] servers, [`database`] databases, [`tables`] some tables of one, [`rows`] the
-//! rows alone, [`inplace`] databases where there is no room for two, [`command`] what programs take back. Paths change places
+//! rows alone, [`inplace`] databases where there is no room for two, [`command`] what programs take back; [`host`] says what of a machine may be put into another one's place. Paths change places
 //! by [`swapping`]: by an [`exchange`], or what is [`inner`] to them, with what is left out moving [`along`].
 //!
 //! [`flow`] is what is done around the exchange: [`maintenance`] shows nginx's clients a page, [`application`] is held, stopped
@@ -26,6 +26,7 @@ pub mod engine;
 pub mod exchange;
 pub mod flow;
 pub mod hooks;
+pub mod host;
 pub mod images;
 pub mod inner;
 pub mod inplace;

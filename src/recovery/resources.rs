@@ -18,6 +18,7 @@ use crate::repository::manifest::{Manifest, SourceRecord};
 use crate::repository::reader::Reader;
 use crate::sources::command::{Bound, Target};
 use crate::sources::files::exclude::Excludes;
+use crate::sources::files::untar::Ids;
 use crate::sources::postgres::PostgresSource;
 use crate::sources::postgres::load::Options;
 use std::path::PathBuf;
@@ -52,6 +53,11 @@ pub async fn resources(
     for part in &asked.parts {
         match part {
             Part::Files { source, paths } => {
+                let ids = match record(source)? {
+                    // What lies on a machine belongs to a name; in other trees the number counts.
+                    Some(record) if record.kind == "host" => super::host::ids(record)?.0,
+                    _ => Ids::default(),
+                };
                 let excludes = match config.and_then(|c| c.sources.get(source)) {
                     Some(SourceConfig::Files(files)) => Some(Excludes::new(&files.exclude, &files.never)?),
                     _ => None,
@@ -63,6 +69,7 @@ pub async fn resources(
                     from: of(source)?,
                     own: own.to_vec(),
                     excludes,
+                    ids: Arc::new(ids),
                 }));
             }
             Part::Volumes { source, targets } => {

@@ -47,11 +47,12 @@ impl Swapping {
     /// # Errors
     /// [`Kind::Restore`] when nothing is staged, or the live tree cannot be read.
     pub fn plan(path: &Path, staged: &Path, inner: bool, id: &str, excludes: Option<&Excludes>) -> Result<Self> {
+        let is_tree = |path: &Path| path.symlink_metadata().is_ok_and(|m| m.is_dir());
         let how = match inner {
             true => How::Inner(Inner::plan(path, id)?),
-            false => How::Whole(exchange::plan(path, staged, id)?),
+            false if is_tree(path) => How::Whole(exchange::plan(path, staged, id)?),
+            false => How::Whole(exchange::plan_unseen(path, staged, id)?),
         };
-        let is_tree = |path: &Path| path.symlink_metadata().is_ok_and(|m| m.is_dir());
         let found = match excludes {
             Some(excludes) if is_tree(path) && is_tree(staged) => along::find(path, staged, excludes)?,
             _ => along::Found::default(),

@@ -5,13 +5,14 @@ use crate::repository::manifest::Artifact;
 use crate::repository::reader::{BlockingStream, Pieces, Reader};
 use crate::repository::segment::{Bytes, FileType};
 use crate::repository::selection::Selection;
-use crate::sources::files::untar::{Options, Restored, untar};
+use crate::sources::files::untar::{Ids, Options, Restored, untar};
 use futures::StreamExt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
+use std::sync::Arc;
 
 /// What the index says of a selection: for the comparison after writing.
 #[derive(Default)]
@@ -61,18 +62,19 @@ pub async fn into_directory(
     } else {
         Selection::new(paths.iter().map(|p| member_name(p)).collect())
     };
-    write(reader, artifact, &selection, target, 0).await
+    write(reader, artifact, &selection, target, 0, &Arc::default()).await
 }
 
-/// Writes the selected members below `target` and compares counts with the index.
+/// Writes the selected members below `target`, with `ids` for owners, and compares counts with the index.
 pub(super) async fn write(
     reader: &Reader,
     artifact: &Artifact,
     selection: &Selection,
     target: &Path,
     strip: usize,
+    ids: &Arc<Ids>,
 ) -> Result<Restored> {
-    write_as(reader, artifact, selection, target, Options { strip, ..as_we_are() }).await
+    write_as(reader, artifact, selection, target, Options { strip, ids: ids.clone(), ..as_we_are() }).await
 }
 
 /// Makes a directory that is there and empty what the root of the archive was.
@@ -88,8 +90,10 @@ pub(super) async fn write_as_root(
     selection: &Selection,
     target: &Path,
     strip: usize,
+    ids: &Arc<Ids>,
 ) -> Result<Restored> {
-    write_as(reader, artifact, selection, target, Options { root: true, strip, ..as_we_are() }).await
+    let options = Options { root: true, strip, ids: ids.clone(), ..as_we_are() };
+    write_as(reader, artifact, selection, target, options).await
 }
 
 fn as_we_are() -> Options {

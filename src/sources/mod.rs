@@ -5,6 +5,7 @@
 
 pub mod command;
 pub mod files;
+pub mod host;
 pub mod image;
 pub mod postgres;
 pub mod redis;

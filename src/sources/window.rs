@@ -45,8 +45,17 @@ impl std::fmt::Display for Who {
     }
 }
 
-/// Opening: nothing yet, everything stands still, or why it does not.
-type Opening = Option<std::result::Result<(), Arc<Error>>>;
+/// Whether a moment is one that cannot be had again within a run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Moment {
+    /// Others share it, or somebody stands still for it: a source that has said [`Window::done`] must not read anew.
+    Once,
+    /// Nobody waits and nobody shares it: any moment is as good.
+    Any,
+}
+
+/// Opening: nothing yet, what moment it is, or why there is none.
+type Opening = Option<std::result::Result<Moment, Arc<Error>>>;
 
 /// The window as a source sees it. Dropping it is as good as [`Window::done`].
 pub struct Window {
@@ -66,26 +75,29 @@ impl Window {
     pub fn always() -> Self {
         let shutter = Shutter::new();
         let window = shutter.window();
-        drop(shutter.open(Ok(())));
+        drop(shutter.open(Ok(Moment::Any)));
         window
     }
 
-    /// Waits until everything that was to stand still does.
+    /// Waits until everything that was to stand still does, and says whether that can be had again.
     ///
     /// # Errors
     /// When that could not be reached: then nothing of the group may count as consistent.
-    pub async fn ready(&self) -> Result<()> {
+    pub async fn ready(&self) -> Result<Moment> {
         let mut opening = self.opening.clone();
         let opened = opening.wait_for(Option::is_some).await;
         match opened.as_deref() {
             Ok(Some(Err(e))) => Err(e.again()),
             // Whoever opens is gone: this run is at its end, and so is the window.
-            Err(_) => Err(Error::new(crate::error::Kind::Internal, "the window of the source was never opened")),
-            Ok(_) => Ok(()),
+            Ok(None) | Err(_) => {
+                Err(Error::new(crate::error::Kind::Internal, "the window of the source was never opened"))
+            }
+            Ok(Some(Ok(moment))) => Ok(*moment),
         }
     }
 
-    /// The consistent point is reached: what comes from here on does not need the application to stand still.
+    /// The consistent point is reached: what comes from here on does not need the application to stand still. Where the
+    /// moment is one of [`Moment::Once`], nothing can be read anew from here on.
     pub fn done(&self) {
         self.open.lock().unwrap_or_else(PoisonError::into_inner).take();
     }
@@ -105,7 +117,7 @@ impl Shutter {
     }
 
     /// Opens, or says why not. No more windows after this. Gives what waits until all sources are done.
-    pub fn open(mut self, result: std::result::Result<(), Error>) -> impl Future<Output = ()> + Send {
+    pub fn open(mut self, result: std::result::Result<Moment, Error>) -> impl Future<Output = ()> + Send {
         self.sender = None;
         self.opening.send_replace(Some(result.map_err(Arc::new)));
         async move {
@@ -125,10 +137,11 @@ mod tests {
         let shutter = Shutter::new();
         let (one, two) = (shutter.window(), shutter.window());
         let closed = tokio::spawn(async move {
-            let done = shutter.open(Ok(()));
+            let done = shutter.open(Ok(Moment::Once));
             done.await;
         });
-        one.ready().await.unwrap();
+        assert_eq!(one.ready().await.unwrap(), Moment::Once);
+        assert_eq!(Window::always().ready().await.unwrap(), Moment::Any);
         one.done();
         tokio::task::yield_now().await;
         assert!(!closed.is_finished());

@@ -149,16 +149,26 @@ pub struct Daemon {
 
 impl Daemon {
     pub fn start() -> Self {
+        Self::with(&["dockerd"])
+    }
+
+    /// One that says that it runs on another machine, and so do its paths.
+    pub fn elsewhere() -> Self {
+        Self::with(&["unshare", "--uts", "sh", "-c", "hostname elsewhere && exec dockerd \"$@\"", "sh"])
+    }
+
+    fn with(program: &[&str]) -> Self {
         let dir = tempfile::Builder::new().prefix("bs-dockerd-").tempdir().unwrap();
-        let child = Self::spawn(dir.path());
+        let child = Self::spawn(program, dir.path());
         let daemon = Daemon { dir, child };
         daemon.wait();
         daemon
     }
 
-    fn spawn(dir: &Path) -> Child {
+    fn spawn(program: &[&str], dir: &Path) -> Child {
         let log = std::fs::File::options().create(true).append(true).open(dir.join("log")).unwrap();
-        Command::new("dockerd")
+        Command::new(program[0])
+            .args(&program[1..])
             .arg("--data-root")
             .arg(dir.join("data"))
             .arg("--exec-root")
@@ -212,7 +222,7 @@ impl Daemon {
 
     /// It comes again.
     pub fn again(&mut self) {
-        self.child = Self::spawn(self.dir.path());
+        self.child = Self::spawn(&["dockerd"], self.dir.path());
         self.wait();
     }
 

@@ -31,7 +31,7 @@ pub async fn written(
     let ([one], Some(to)) = (&chosen[..], &args.to) else { return Ok(None) };
     let reader = || Reader::new(catalog.clone(), context.monitor(&format!("restore {}", m.plan)));
     match one.kind.as_str() {
-        "files" => files(context, &reader()?, m, one, args, Path::new(to), started).await?,
+        "files" | "host" => files(context, &reader()?, m, one, args, Path::new(to), started).await?,
         "volume" if to.contains('/') => files(context, &reader()?, m, one, args, Path::new(to), started).await?,
         "redis" => {
             let (path, compared) = rdb::into_directory(Wanted::new(Some(reader()?), one)?, Path::new(to)).await?;

@@ -1,6 +1,6 @@
 //! From options to what is asked for.
 
-use super::Args;
+use super::{Args, host};
 use crate::error::{Error, Kind, Result};
 use crate::model::size;
 use crate::recovery::asked::{Asked, Part};
@@ -11,14 +11,14 @@ use crate::recovery::volume;
 use crate::repository::manifest::{Manifest, SourceRecord};
 use crate::repository::reader::Reader;
 use crate::sources::postgres::load::What;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Options that speak of one kind pick the sources of that kind; `--to` speaks of exactly one.
 pub fn narrow<'a>(chosen: Vec<&'a SourceRecord>, args: &Args, m: &Manifest) -> Result<Vec<&'a SourceRecord>> {
     let kinds = [
-        (!args.path.is_empty()).then_some("files"),
-        args.speaks_of_databases().then_some("postgres"),
-        args.volume.is_some().then_some("volume"),
+        (!args.path.is_empty()).then_some(&["files", "host"][..]),
+        args.speaks_of_databases().then_some(&["postgres"][..]),
+        args.volume.is_some().then_some(&["volume"][..]),
     ];
     let mut kinds = kinds.into_iter().flatten();
     let kind = kinds.next();
@@ -29,7 +29,8 @@ pub fn narrow<'a>(chosen: Vec<&'a SourceRecord>, args: &Args, m: &Manifest) -> R
         )
         .hint("Give one of them."));
     }
-    let chosen: Vec<&SourceRecord> = chosen.into_iter().filter(|s| kind.is_none_or(|k| s.kind == k)).collect();
+    let fits = |s: &&SourceRecord| kind.is_none_or(|kinds| kinds.contains(&s.kind.as_str()));
+    let chosen = host::that_holds(chosen.into_iter().filter(fits).collect(), args);
     let names = || chosen.iter().map(|s| s.name.as_str()).collect::<Vec<_>>().join(", ");
     if chosen.is_empty() {
         return Err(Error::new(Kind::NotFound, format!("backup {} has no source of that kind", m.id))
@@ -46,8 +47,15 @@ pub fn narrow<'a>(chosen: Vec<&'a SourceRecord>, args: &Args, m: &Manifest) -> R
     Ok(chosen)
 }
 
-/// What is asked for, in a form that a journal keeps.
-pub async fn asked_of(reader: &Reader, m: &Manifest, chosen: &[&SourceRecord], args: &Args) -> Result<Asked> {
+/// What is asked for, in a form that a journal keeps. What is found about it on the way goes to `told`, by label.
+pub async fn asked_of(
+    reader: &Reader,
+    m: &Manifest,
+    chosen: &[&SourceRecord],
+    args: &Args,
+    state_dir: &Path,
+    told: &mut Vec<(String, Vec<String>)>,
+) -> Result<Asked> {
     if (args.replica_mode || args.no_keep) && !args.picks_tables() {
         return Err(Error::new(Kind::Usage, "--replica-mode and --no-keep speak of tables")
             .hint("Name them with --table or --schema."));
@@ -77,6 +85,11 @@ pub async fn asked_of(reader: &Reader, m: &Manifest, chosen: &[&SourceRecord], a
                     return Err(Error::new(Kind::Internal, "one database was to be chosen, and there are several"));
                 };
                 Part::Rows { source, database: database.clone(), into: live.clone() }
+            }
+            "host" => {
+                let (part, warnings) = host::part(reader, m, record, args, state_dir).await?;
+                told.push((format!("files {source}"), warnings));
+                part
             }
             "command" => Part::Command { source },
             "redis" => Part::Redis { source },

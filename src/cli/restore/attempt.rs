@@ -1,6 +1,6 @@
 //! One attempt to restore a backup: looked at, confirmed, run.
 
-use super::{Args, asked, chosen, command, confirm, in_place, own_paths, plan, report};
+use super::{Args, asked, chosen, command, confirm, host, in_place, own_paths, plan, report};
 use crate::cli::context::Context;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
@@ -41,7 +41,10 @@ pub async fn attempt(
     args: &Args,
 ) -> Result<Tried> {
     let title = format!("restore {}", m.plan);
-    let chosen = command::with_a_way_back(config, chosen(m, only, args)?, !only.is_empty(), &context.monitor(&title));
+    let telling = context.monitor(&title);
+    let chosen = command::with_a_way_back(config, chosen(m, only, args)?, !only.is_empty(), &telling);
+    let chosen = host::without(chosen, args, &telling);
+    drop(telling);
     let own = own_paths(config);
     let id = new_id();
     let state_dir = context.state_dir(config);
@@ -50,7 +53,8 @@ pub async fn attempt(
     }
     // Nothing moves on the terminal while somebody reads the plan and is asked.
     let looking = Reader::new(catalog.clone(), Arc::new(Silent))?;
-    let mut asked = match asked::asked_of(&looking, m, &chosen, args).await {
+    let mut about_parts = Vec::new();
+    let mut asked = match asked::asked_of(&looking, m, &chosen, args, &state_dir, &mut about_parts).await {
         Err(e) if is_unfit(&e) => return Ok(Tried::Unfit(e)),
         other => other?,
     };
@@ -64,6 +68,10 @@ pub async fn attempt(
     let from = Backups { manifest: Some(m), reader: Some(&looking), safety: None };
     let looked_at = resources(&asked, config, &own, &id, from).await?;
     let mut found = preflight(&looked_at).await?;
+    for (label, warnings) in about_parts {
+        let of_it = found.iter_mut().filter(|(l, _)| *l == label);
+        of_it.for_each(|(_, f)| f.warnings.extend(warnings.iter().cloned()));
+    }
     let section = config.and_then(|c| c.plans.get(&m.plan)).map(|p| &p.restore);
     let mut told = Told::default();
     if let (Some(config), Some(plan), None) = (config, config.and_then(|c| c.plans.get(&m.plan)), &args.to) {

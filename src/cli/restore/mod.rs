@@ -5,6 +5,7 @@ mod asked;
 mod attempt;
 mod command;
 mod foreign;
+mod host;
 mod in_place;
 pub(super) mod open;
 mod plan;
@@ -48,7 +49,7 @@ pub struct Args {
     /// it, to where it was
     #[arg(long, value_name = "DIRECTORY|DATABASE|SCHEMA|VOLUME|FILE")]
     to: Option<String>,
-    /// Of a `files` source, restore only this file or directory (repeatable)
+    /// Of a `files` or `host` source, restore only this file or directory (repeatable)
     #[arg(long, value_name = "PATH")]
     path: Vec<PathBuf>,
     /// Of a `postgres` source, restore only this database

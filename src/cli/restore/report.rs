@@ -97,10 +97,15 @@ pub async fn ended(
     let compared = restore.compared();
     let previous = restore.previous().await?;
     let staged = restore.staged();
+    let of_docker = |label: &str| label.starts_with("stage volume ") || label.starts_with("stage images ");
+    let missing = match staged.iter().any(|(label, _)| of_docker(label)) {
+        true => super::host::missing(m).await,
+        false => Vec::new(),
+    };
     if context.global.json {
         json(&serde_json::json!({
             "backup": m.id, "plan": m.plan, "seconds": started.elapsed().as_secs_f64(),
-            "verified": compared, "previous": previous,
+            "verified": compared, "previous": previous, "missing": missing,
             "staged": staged.iter().map(|(_, note)| note).collect::<Vec<_>>(),
         }))?;
         return Ok(ExitCode::SUCCESS);
@@ -134,6 +139,9 @@ pub async fn ended(
     for kept in &previous {
         let bytes = kept.bytes.map(|b| format!(" ({})", size::human(b))).unwrap_or_default();
         say(&format!("  what was there is kept as {}{bytes}", kept.name))?;
+    }
+    for what in &missing {
+        say(&format!("  {} {what}", notice("still to do:")))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -1,4 +1,5 @@
-//! The content of a volume through the daemon, where its directory is not one of this machine.
+//! The content of a volume through the daemon, where its directory is not one of this machine: out of it, and into one
+//! that is empty. The daemon can neither rename nor remove in it.
 
 use super::find::Container;
 use super::volumes::Volume;
@@ -7,17 +8,22 @@ use crate::error::{Error, Kind, Result};
 use bollard::models::{ContainerCreateBody, HostConfig, Mount, MountType};
 use bollard::query_parameters::{
     CreateContainerOptionsBuilder, DownloadFromContainerOptionsBuilder, ListImagesOptionsBuilder,
-    RemoveContainerOptionsBuilder,
+    RemoveContainerOptionsBuilder, UploadToContainerOptionsBuilder,
 };
-use futures::TryStreamExt;
+use bollard::{body_full, body_try_stream};
+use bytes::Bytes;
+use futures::{Stream, TryStreamExt};
 use std::collections::HashMap;
 use std::io;
+use std::time::Duration;
 use tokio::io::AsyncRead;
 
 /// Marks containers of ours with the process that made them.
 const HELPER: &str = "backstay.helper";
 /// Where a helper has the volume.
 const PLACE: &str = "/backstay-volume";
+/// How long a daemon may take to take in a volume.
+const UPLOAD: Duration = Duration::from_secs(24 * 3600);
 
 /// A container that was made to reach a volume and is never started; or none, when one was there.
 pub struct Helper {
@@ -35,6 +41,36 @@ impl Helper {
     }
 }
 
+/// What the root of a volume is to be.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Root {
+    /// Permission bits.
+    pub mode: u32,
+    /// Numeric owner.
+    pub uid: u32,
+    /// Numeric group.
+    pub gid: u32,
+    /// Modification time in seconds.
+    pub mtime: u64,
+}
+
+impl Root {
+    /// A tar of the place where a helper has the volume, and nothing else.
+    fn tar(&self) -> Result<Vec<u8>> {
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(tar::EntryType::Directory);
+        header.set_mode(self.mode);
+        header.set_uid(self.uid.into());
+        header.set_gid(self.gid.into());
+        header.set_mtime(self.mtime);
+        header.set_size(0);
+        let mut tar = tar::Builder::new(Vec::new());
+        let made =
+            tar.append_data(&mut header, PLACE.trim_start_matches('/'), io::empty()).and_then(|()| tar.into_inner());
+        made.map_err(|e| Error::new(Kind::Internal, "the root of a volume cannot be described").because(e))
+    }
+}
+
 impl Docker {
     /// The content of a volume as a tar, with paths that begin with `./`.
     ///
@@ -49,7 +85,7 @@ impl Docker {
         let (container, path, helper) = match users.iter().find_map(|u| Some((u, alone(u, volume)?))) {
             Some((user, path)) => (user.id.clone(), path, Helper { docker: self.clone(), id: None }),
             None => {
-                let id = self.make_helper(volume, users).await?;
+                let id = self.make_helper(volume, users, false).await?;
                 (id.clone(), PLACE.to_owned(), Helper { docker: self.clone(), id: Some(id) })
             }
         };
@@ -59,7 +95,36 @@ impl Docker {
         Ok((tokio_util::io::StreamReader::new(stream), helper))
     }
 
-    async fn make_helper(&self, volume: &Volume, users: &[Container]) -> Result<String> {
+    /// Puts a tar into a volume, and gives its root what that was; what is there under other names stays.
+    ///
+    /// # Errors
+    /// When there is no image to make a container of, when the daemon refuses, or when the tar ends early: then a part of
+    /// it is there.
+    pub async fn fill_volume(
+        &self,
+        volume: &Volume,
+        tar: impl Stream<Item = Result<Bytes>> + Send + 'static,
+        root: &Root,
+    ) -> Result<()> {
+        self.remove_left_helpers().await?;
+        let id = self.make_helper(volume, &[], true).await?;
+        let patient = self.api.clone().with_timeout(UPLOAD);
+        let options = UploadToContainerOptionsBuilder::new().path(PLACE).build();
+        let body = body_try_stream(tar.map_err(|e| io::Error::other(e.one_line())));
+        let mut filled = patient.upload_to_container(&id, Some(options), body).await;
+        if filled.is_ok() {
+            // The daemon leaves the directory that it unpacks in as it is: it is given once more, from above, and last,
+            // since every name that is made in it changes its time.
+            let options = UploadToContainerOptionsBuilder::new().path("/").build();
+            filled = self.api.upload_to_container(&id, Some(options), body_full(root.tar()?.into())).await;
+        }
+        // Whatever came of it, the helper goes.
+        let removed = self.remove_helper(&id).await;
+        filled.map_err(failed(format!("volume {} cannot be filled through the daemon", volume.name)))?;
+        removed
+    }
+
+    async fn make_helper(&self, volume: &Volume, users: &[Container], writing: bool) -> Result<String> {
         let image = match users.first() {
             Some(user) => user.image_id.clone(),
             None => {
@@ -69,7 +134,7 @@ impl Docker {
                     Error::new(
                         Kind::Source,
                         format!(
-                            "volume {} can be read only through a container, and there is no image to make one of",
+                            "volume {} can be reached only through a container, and there is no image to make one of",
                             volume.name
                         ),
                     )
@@ -86,7 +151,7 @@ impl Docker {
                     typ: Some(MountType::VOLUME),
                     source: Some(volume.name.clone()),
                     target: Some(PLACE.to_owned()),
-                    read_only: Some(true),
+                    read_only: Some(!writing),
                     ..Mount::default()
                 }]),
                 network_mode: Some("none".to_owned()),

@@ -144,9 +144,11 @@ impl Docker {
         }
     }
 
-    /// All containers, stopped ones too.
+    /// All containers, stopped ones too, by name.
     pub async fn all_containers(&self) -> Result<Vec<Container>> {
-        self.listed(&HashMap::new()).await
+        let mut found = self.listed(&HashMap::new()).await?;
+        found.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(found)
     }
 
     /// Containers, stopped ones too, that a filter of the API lets through: `label`, `volume`, `name`.

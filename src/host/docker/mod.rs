@@ -3,9 +3,12 @@
 //! [`find`] says which container is meant, [`exec`] runs programs in one, [`volumes`] knows where data lies and who
 //! uses it, [`archive`] reaches it where it is not on this machine, [`still`] stops and starts, [`services`] does that to
 //! services of a swarm, [`tasks`] knows where those run, [`lifecycle`] finds what need not run, [`watch`] looks how something
-//! is doing and reads its log, [`log`] has the last of it. Nothing here pulls an image.
+//! is doing and reads its log, [`log`] has the last of it. [`deployment`] is everything that there is,
+//! and [`absent`] what a fresh daemon lacks of it. Nothing here pulls an image.
 
+pub mod absent;
 pub mod archive;
+pub mod deployment;
 pub mod exec;
 pub mod find;
 pub mod images;

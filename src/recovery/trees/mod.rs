@@ -18,13 +18,14 @@ use crate::repository::reader::Reader;
 use crate::repository::selection::Selection;
 use crate::sources::files::TREE;
 use crate::sources::files::exclude::Excludes;
-use crate::sources::files::untar::Restored;
+use crate::sources::files::untar::{Ids, Restored};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::fs::File;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 /// Paths of one source.
 pub struct Trees {
@@ -38,6 +39,8 @@ pub struct Trees {
     pub from: Option<(Reader, SourceRecord)>,
     /// What an exchange must not take away from under this very run: its state, configuration, program, repository.
     pub own: Vec<PathBuf>,
+    /// Other numbers for owners; only staging needs them.
+    pub ids: Arc<Ids>,
     /// What the source leaves out, as it is configured now.
     pub excludes: Option<Excludes>,
 }
@@ -138,8 +141,8 @@ impl Trees {
         let depth = member.split(|b| *b == b'/').count();
         let selection = Selection::of(member);
         let restored = match staged.inner {
-            true => tree::write_as_root(reader, artifact, &selection, &staged.directory, depth).await?,
-            false => tree::write(reader, artifact, &selection, &staged.directory, depth - 1).await?,
+            true => tree::write_as_root(reader, artifact, &selection, &staged.directory, depth, &self.ids).await?,
+            false => tree::write(reader, artifact, &selection, &staged.directory, depth - 1, &self.ids).await?,
         };
         if exchange::identity(&staged.content())?.is_none() {
             return Err(Error::new(Kind::NotFound, "the backup does not hold this path")

@@ -2,10 +2,13 @@
 //! there. The daemon sees the same volume before and after.
 //!
 //! A volume that is missing is made with the driver, options and labels of the backup, and one label more that says
-//! so: only a volume that bears it, with this backup's id, is ever removed again.
+//! so: only a volume that bears it, with this backup's id, is ever removed again. Where its directory is not one of this
+//! machine (another driver, a daemon elsewhere) it is filled through the daemon ([`upload`]). One that is there and cannot be
+//! reached is refused: the daemon can put files into it, and neither move nor remove any, so there would be no way back.
 
 pub mod chosen;
 mod count;
+mod upload;
 
 use super::by_hand;
 use super::exchange;
@@ -22,6 +25,7 @@ use crate::model::{BackupId, size};
 use crate::repository::manifest::SourceRecord;
 use crate::repository::reader::Reader;
 use crate::sources::files::exclude::Excludes;
+use crate::sources::volume::VolumeFacts;
 use crate::sources::volume::direct::{below, is_reachable};
 use async_trait::async_trait;
 use chosen::{artifact_of, facts_of};
@@ -60,6 +64,9 @@ struct Staging {
     root: Option<PathBuf>,
     /// Its directory stays, and what is in it changes.
     inner: bool,
+    /// It is made, and filled through the daemon.
+    #[serde(default)]
+    upload: bool,
     #[serde(default)]
     files: u64,
     #[serde(default)]
@@ -79,8 +86,9 @@ struct Staging {
 struct Swapping {
     volume: String,
     missing: bool,
+    /// Nothing when it is made and filled: its users see it as it is filled, and nothing was there before.
     #[serde(flatten)]
-    place: Placing,
+    place: Option<Placing>,
 }
 
 fn parse<T: serde::de::DeserializeOwned>(note: &Note) -> Result<T> {
@@ -95,12 +103,22 @@ impl DockerVolume {
     }
 
     async fn docker(&self) -> Result<Docker> {
-        let docker = Docker::connect().await.map_err(|e| e.kind(Kind::Restore))?;
-        if docker.is_here().await? {
-            return Ok(docker);
+        Docker::connect().await.map_err(|e| e.kind(Kind::Restore))
+    }
+
+    /// Driver and options of the volume when it is made.
+    fn shape(&self, facts: &VolumeFacts) -> (String, BTreeMap<String, String>) {
+        match self.name == self.of {
+            true => (facts.driver.clone(), facts.options.clone()),
+            // A copy does not lie where the options of the original point to.
+            false => ("local".to_owned(), BTreeMap::new()),
         }
-        Err(Error::new(Kind::Refused, "the Docker daemon is on another machine")
-            .hint("Run the restore there, or restore to a directory with --to /PATH."))
+    }
+
+    /// Whether a volume that is made for this restore has to be filled through the daemon.
+    async fn is_elsewhere(&self, docker: &Docker, facts: &VolumeFacts) -> Result<bool> {
+        let (driver, options) = self.shape(facts);
+        Ok(driver != "local" || !options.is_empty() || !docker.is_here().await?)
     }
 
     fn staged_at(&self, root: &Path, inner: bool) -> PathBuf {
@@ -133,12 +151,8 @@ impl DockerVolume {
             labels.retain(|key, _| !key.starts_with("com.docker.compose."));
         }
         labels.insert(MADE.to_owned(), self.id.to_string());
-        // And it does not lie where the options of the original point to.
-        let (driver, options) = match self.name == self.of {
-            true => (facts.driver.as_str(), facts.options),
-            false => ("local", BTreeMap::new()),
-        };
-        docker.create_volume(&self.name, driver, &options, &labels).await.map_err(|e| e.kind(Kind::Restore))
+        let (driver, options) = self.shape(&facts);
+        docker.create_volume(&self.name, &driver, &options, &labels).await.map_err(|e| e.kind(Kind::Restore))
     }
 
     fn excludes_at(&self, root: &Path) -> Result<Excludes> {
@@ -170,7 +184,8 @@ fn remove(directory: &Path) -> Result<()> {
 /// Why a volume cannot be written where it is.
 fn unreachable(name: &str, driver: &str) -> Error {
     Error::new(Kind::Refused, format!("volume {name} of driver {driver} has no directory on this machine to restore into"))
-        .hint("Its driver mounts it only while a container uses it, or keeps it elsewhere. Restore with --to /PATH and copy it in from a container that has it, or with --to OTHER_NAME into a local volume.")
+        .because("through the daemon its content could be overwritten and not put back")
+        .hint("Restore with --to OTHER_NAME into a new volume, or with --to /PATH. When nothing in it is wanted, remove it with `docker volume rm`: a restore makes a missing volume anew and fills it through the daemon.")
 }
 
 #[async_trait]
@@ -207,7 +222,7 @@ impl Resource for DockerVolume {
                     .hint("Give --to a name that is free, or restore without --to to replace the volume itself."));
             }
             Some(volume) => {
-                if !is_reachable(volume) {
+                if !docker.is_here().await? || !is_reachable(volume) {
                     return Err(unreachable(&self.name, &volume.driver));
                 }
                 if let Some(own) = self.own.iter().find(|o| o.starts_with(&volume.mountpoint)) {
@@ -233,9 +248,12 @@ impl Resource for DockerVolume {
             None => {
                 if let Some((_, record)) = &self.from {
                     let facts = facts_of(record, &self.of)?;
-                    if self.name == self.of && (facts.driver != "local" || !facts.options.is_empty()) {
-                        return Err(unreachable(&self.name, &facts.driver)
-                            .at(format!("it is missing; it was made with the options {:?}", facts.options)));
+                    if self.is_elsewhere(&docker, &facts).await? {
+                        let (driver, options) = self.shape(&facts);
+                        findings.warnings.push(upload::warning(&driver, &options));
+                        let place = PathBuf::from(format!("volume {}", self.name));
+                        findings.space.push(Space { place, needed, free: None });
+                        return Ok(findings);
                     }
                 }
                 findings.warnings.push("it is missing and will be made".to_owned());
@@ -259,7 +277,12 @@ impl Resource for DockerVolume {
     }
 
     async fn plan_staging(&self) -> Result<Note> {
-        let volume = self.docker().await?.volume(&self.name).await?;
+        let docker = self.docker().await?;
+        let volume = docker.volume(&self.name).await?;
+        let upload = match (&volume, &self.from) {
+            (None, Some((_, record))) => self.is_elsewhere(&docker, &facts_of(record, &self.of)?).await?,
+            _ => false,
+        };
         let root = volume.as_ref().map(|v| v.mountpoint.clone());
         let inner = root
             .as_ref()
@@ -269,6 +292,7 @@ impl Resource for DockerVolume {
             missing: volume.is_none(),
             root,
             inner,
+            upload,
             files: 0,
             dirs: 0,
             links: 0,
@@ -289,6 +313,10 @@ impl Resource for DockerVolume {
         if staging.missing && !self.is_ours(&volume) {
             return Err(Error::new(Kind::Restore, format!("somebody made volume {} meanwhile", self.name))
                 .hint("Restore again; it is then replaced like any other."));
+        }
+        if staging.upload {
+            upload::fill(&docker, &volume, reader, artifact_of(record, &self.of)?, &mut staging).await?;
+            return Ok(json!(staging));
         }
         let root = volume.mountpoint.clone();
         let directory = self.staged_at(&root, staging.inner);
@@ -312,11 +340,14 @@ impl Resource for DockerVolume {
 
     async fn verify(&self, staged: &Note) -> Result<Vec<Compared>> {
         let staging: Staging = parse(staged)?;
-        let root = staging.root.clone().unwrap_or_default();
-        let directory = self.staged_at(&root, staging.inner);
-        let counting = tokio::task::spawn_blocking(move || count::count(&directory));
-        let found =
-            counting.await.map_err(|_| Error::new(Kind::Internal, "the counting thread ended by a panic"))??;
+        let found = if staging.upload {
+            upload::count(&self.docker().await?, &self.name).await?
+        } else {
+            let root = staging.root.clone().unwrap_or_default();
+            let directory = self.staged_at(&root, staging.inner);
+            let counting = tokio::task::spawn_blocking(move || count::count(&directory));
+            counting.await.map_err(|_| Error::new(Kind::Internal, "the counting thread ended by a panic"))??
+        };
         let line = |what: &str, expected: u64, found: u64| Compared {
             what: format!("{what} of volume {}", self.name),
             expected: size::count(expected),
@@ -342,7 +373,8 @@ impl Resource for DockerVolume {
         }
         let docker = self.docker().await?;
         match docker.volume(&self.name).await? {
-            Some(volume) if self.is_ours(&volume) => docker.remove_volume(&self.name).await,
+            // Of another driver, what is behind it may go with it, and need not be ours.
+            Some(volume) if self.is_ours(&volume) && volume.driver == "local" => docker.remove_volume(&self.name).await,
             _ => Ok(()),
         }
     }
@@ -350,15 +382,21 @@ impl Resource for DockerVolume {
     async fn plan_swap(&self, staged: &Note) -> Result<Note> {
         let staging: Staging = parse(staged)?;
         let root = staging.root.clone().unwrap_or_default();
-        let excludes = self.excludes_at(&root)?;
-        let staged = self.staged_at(&root, staging.inner);
-        let place = Placing::plan(&root, &staged, staging.inner, self.id.as_str(), Some(&excludes))?;
+        let place = match staging.upload {
+            true => None,
+            false => {
+                let excludes = self.excludes_at(&root)?;
+                let staged = self.staged_at(&root, staging.inner);
+                Some(Placing::plan(&root, &staged, staging.inner, self.id.as_str(), Some(&excludes))?)
+            }
+        };
         Ok(json!(Swapping { volume: self.name.clone(), missing: staging.missing, place }))
     }
 
     async fn swap(&self, swap: &Note) -> Result<()> {
         let swapping: Swapping = parse(swap)?;
-        if !swapping.place.is_begun()? {
+        let Some(place) = &swapping.place else { return Ok(()) };
+        if !place.is_begun()? {
             // Whoever runs now would go on with what was there, and write into what is kept.
             let docker = self.docker().await?;
             let volume = docker.volume(&self.name).await?;
@@ -368,16 +406,18 @@ impl Resource for DockerVolume {
                 return Err(in_use(&self.label(), &users).kind(Kind::Restore));
             }
         }
-        swapping.place.swap()
+        place.swap()
     }
 
     async fn unswap(&self, swap: &Note) -> Result<()> {
-        parse::<Swapping>(swap)?.place.unswap()
+        parse::<Swapping>(swap)?.place.map_or(Ok(()), |place| place.unswap())
     }
 
     async fn previous(&self, swap: &Note) -> Result<Vec<Previous>> {
         let swapping: Swapping = parse(swap)?;
-        let Some(path) = swapping.place.previous()? else { return Ok(Vec::new()) };
+        let Some(path) = swapping.place.as_ref().map(Placing::previous).transpose()?.flatten() else {
+            return Ok(Vec::new());
+        };
         // A volume that was made for this restore was empty before.
         let nothing = swapping.missing;
         Ok(if nothing { Vec::new() } else { vec![Previous { name: path.display().to_string(), bytes: None }] })
@@ -397,11 +437,11 @@ impl Resource for DockerVolume {
     }
 
     fn unswap_by_hand(&self, swap: &Note) -> Vec<String> {
-        parse::<Swapping>(swap).map(|s| s.place.by_hand()).unwrap_or_default()
+        parse::<Swapping>(swap).ok().and_then(|s| s.place).map(|place| place.by_hand()).unwrap_or_default()
     }
 
     async fn drop_previous(&self, swap: &Note) -> Result<()> {
-        parse::<Swapping>(swap)?.place.drop_previous()
+        parse::<Swapping>(swap)?.place.map_or(Ok(()), |place| place.drop_previous())
     }
 }
 

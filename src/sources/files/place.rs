@@ -1,7 +1,7 @@
 //! Putting files in place: a few threads that write small files, and the setting of owners, modes and times.
 
 use super::members::Member;
-use super::untar::create;
+use super::untar::{Ids, create};
 use crate::error::{Error, Kind, Result};
 use crate::repository::segment::Bytes;
 use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags};
@@ -31,9 +31,11 @@ pub struct Meta {
 
 impl Meta {
     /// Of a member.
-    pub fn new(member: &Member, xattrs: Vec<(CString, Vec<u8>)>) -> Self {
+    pub fn new(member: &Member, xattrs: Vec<(CString, Vec<u8>)>, ids: &Ids) -> Self {
+        let here = |ids: &BTreeMap<u32, u32>, id: u32| ids.get(&id).copied().unwrap_or(id);
+        let (uid, gid) = (here(&ids.users, member.uid), here(&ids.groups, member.gid));
         let mtime = Timespec { tv_sec: member.mtime.0, tv_nsec: member.mtime.1 };
-        Meta { mode: member.mode, uid: member.uid, gid: member.gid, mtime, xattrs }
+        Meta { mode: member.mode, uid, gid, mtime, xattrs }
     }
 
     fn times(&self) -> Timestamps {

@@ -37,6 +37,15 @@ pub struct Restored {
     pub left_out: BTreeMap<String, u64>,
 }
 
+/// Numbers of the archive that mean somebody who has another number here. Attributes that hold numbers (ACLs) are left.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ids {
+    /// Of users.
+    pub users: BTreeMap<u32, u32>,
+    /// Of groups.
+    pub groups: BTreeMap<u32, u32>,
+}
+
 /// How to restore.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -44,6 +53,8 @@ pub struct Options {
     pub owners: bool,
     /// Take this many leading components off each path.
     pub strip: usize,
+    /// Other numbers for owners of the archive, by user and by group.
+    pub ids: Arc<Ids>,
     /// Give the target itself the owner, mode, time and attributes of the archive's root.
     pub root: bool,
 }
@@ -94,7 +105,7 @@ impl Untar<'_> {
         let xattrs = xattrs
             .collect::<std::result::Result<_, std::ffi::NulError>>()
             .map_err(|e| bad(&path, "the name of an attribute cannot be used", e))?;
-        let meta = Meta::new(member, xattrs);
+        let meta = Meta::new(member, xattrs, &self.options.ids);
         if path.is_empty() {
             if member.kind.is_dir() {
                 self.restored.dirs += 1;

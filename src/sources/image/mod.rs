@@ -9,6 +9,7 @@ use super::window::Window;
 use super::{Delivered, Source};
 use crate::error::{Error, Kind, Result};
 use crate::host::docker::Docker;
+use crate::host::docker::absent::without_digest;
 use crate::host::docker::find::{COMPOSE_PROJECT, Container, SWARM_SERVICE};
 use crate::host::docker::images::Image;
 use crate::model::Name;
@@ -16,7 +17,7 @@ use crate::repository::writer::BackupWriter;
 use crate::telemetry::monitor::Monitor;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use tokio_util::io::SyncIoBridge;
 
@@ -49,6 +50,23 @@ pub struct ImageFacts {
     pub size: u64,
     /// What asked for it: `container NAME`, `service NAME`, or its name.
     pub used_by: Vec<String>,
+    /// By which names they asked for it, and who did by each. A service asks by digest, and the image that its node pulled
+    /// has no other name.
+    #[serde(default)]
+    pub asked_as: BTreeMap<String, Vec<String>>,
+}
+
+impl ImageFacts {
+    /// Every name that is to mean it: a digest that was asked for cannot be given back, and the name before it can.
+    pub fn names(&self) -> BTreeSet<String> {
+        let asked = self.asked_as.keys().map(|reference| without_digest(reference)).filter(|name| is_name(name));
+        self.tags.iter().map(String::as_str).chain(asked).map(str::to_owned).collect()
+    }
+}
+
+/// Whether it names an image with a tag. An id is none, and a name without a tag means the latest, which this may not be.
+fn is_name(reference: &str) -> bool {
+    reference.rsplit('/').next().is_some_and(|last| last.contains(':')) && !reference.starts_with("sha256:")
 }
 
 #[async_trait]
@@ -96,7 +114,7 @@ impl ImageSource {
                 Error::new(Kind::Source, format!("there is no image {name}"))
                     .hint("`docker images` shows what there is; Backstay pulls none.")
             })?;
-            add(&mut found, image, name.clone());
+            add(&mut found, image, name.clone(), name);
         }
         let mut containers = Vec::new();
         for name in &self.containers {
@@ -120,7 +138,7 @@ impl ImageSource {
                     .because(container.image_id.clone())
             })?;
             warnings.extend(moved(docker, &container).await);
-            add(&mut found, image, container.label());
+            add(&mut found, image, container.label(), &container.image);
         }
         Ok(found)
     }
@@ -138,14 +156,41 @@ async fn moved(docker: &Docker, container: &Container) -> Option<String> {
     })
 }
 
-fn add(found: &mut BTreeMap<String, ImageFacts>, image: Image, used_by: String) {
+fn add(found: &mut BTreeMap<String, ImageFacts>, image: Image, used_by: String, asked_as: &str) {
     let facts = found.entry(image.id).or_insert_with(|| ImageFacts {
         tags: image.tags,
         repo_digests: image.digests,
         size: image.size,
         used_by: Vec::new(),
+        asked_as: BTreeMap::new(),
     });
+    let by_this_name = facts.asked_as.entry(asked_as.to_owned()).or_default();
+    if !by_this_name.contains(&used_by) {
+        by_this_name.push(used_by.clone());
+    }
     if !facts.used_by.contains(&used_by) {
         facts.used_by.push(used_by);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_asked_for_by_digest_gets_the_name_before_it() {
+        let asked = |reference: &str| (reference.to_owned(), vec!["service web".to_owned()]);
+        let facts = ImageFacts {
+            tags: vec!["shop:latest".into()],
+            asked_as: BTreeMap::from([
+                asked("reg:5000/a/shop:1.4@sha256:ff"),
+                asked("reg:5000/shop@sha256:ff"),
+                asked("sha256:ff"),
+                asked("shop"),
+            ]),
+            ..ImageFacts::default()
+        };
+        let names: Vec<String> = facts.names().into_iter().collect();
+        assert_eq!(names, ["reg:5000/a/shop:1.4", "shop:latest"]);
     }
 }

@@ -2,36 +2,34 @@
 //! those come over sessions of their own, side by side. Together they are one archive.
 //!
 //! The order of locks matters. `pg_dump` locks every table before it writes its table of contents, and only then our
-//! sessions ask for theirs, without waiting: a lock that is not to be had at once means that somebody waits to alter
-//! the table, and whoever waits behind him would wait for the end of the dump, which waits for us. Then the dump is
-//! made again, all by `pg_dump`.
+//! sessions ask for theirs ([`super::beside`]), without waiting: a lock that is not to be had at once means that somebody
+//! waits to alter the table, and whoever waits behind him would wait for the end of the dump, which waits for us. Then
+//! the dump is made again, all by `pg_dump`; or, when it belongs to a moment that has passed ([`super::point`]), not at all.
 
 use super::archive::ArchiveError;
-use super::archive::blocks::{Framer, Scanner};
+use super::archive::blocks::Scanner;
 use super::archive::head::Head;
+use super::beside;
 use super::big::{self, Big};
-use super::connect::{Server, conninfo_value, literal};
-use super::copy::{CopyOut, FAITHFUL};
+use super::connect::{Server, conninfo_value};
 use super::facts::{self, ArchiveFacts, BigTable, DatabaseFacts};
-use super::session::{LOCK_NOT_AVAILABLE, Session};
+use super::point::{Point, too_late};
+use super::session::Session;
 use super::{PostgresSource, artifact_name, tools};
 use crate::error::{Error, Kind, Result};
 use crate::host::exec::Program;
 use crate::repository::writer::{ArtifactWriter, BackupWriter, PendingArtifact};
-use bytes::Bytes;
-use futures::{FutureExt, StreamExt, TryStreamExt};
 use std::collections::{BTreeMap, HashMap};
 use std::io::Read;
 use std::path::PathBuf;
-use tokio::sync::{mpsc, oneshot};
-use tokio_util::io::{StreamReader, SyncIoBridge};
+use std::sync::atomic::{AtomicBool, Ordering};
+use tokio::sync::oneshot;
+use tokio_util::io::SyncIoBridge;
 
 /// How often a dump is tried while somebody alters tables.
 const TRIES: usize = 4;
-/// Framed rows that are handed over at once.
-const PIECE: usize = 256 << 10;
 /// Media type of an archive.
-const MEDIA: &str = "pg-custom";
+pub(super) const MEDIA: &str = "pg-custom";
 
 /// The tools of a run.
 pub struct Tools {
@@ -71,15 +69,20 @@ enum Try {
     Together(String),
 }
 
-/// Dumps one database, again when a table was rewritten meanwhile.
+/// Dumps one database, again when a table was rewritten meanwhile and there is still time for that.
 ///
 /// # Errors
 /// What failed, and [`Kind::Source`] when tables were rewritten during each try.
-pub async fn database(with: &Dumping<'_>, database: &str) -> Result<(PendingArtifact, DatabaseFacts)> {
+pub async fn database(
+    with: &Dumping<'_>,
+    database: &str,
+    point: &Point<'_>,
+) -> Result<(PendingArtifact, DatabaseFacts)> {
     let mut threshold = with.source.big_tables;
     let mut rewritten = Vec::new();
+    let reached = AtomicBool::new(false);
     for _ in 0..TRIES {
-        match once(with, database, threshold).await? {
+        match once(with, database, threshold, point, &reached).await? {
             Try::Done(artifact, facts) => return Ok((artifact, *facts)),
             Try::Rewritten(tables) => rewritten = tables,
             Try::Together(table) => {
@@ -87,25 +90,54 @@ pub async fn database(with: &Dumping<'_>, database: &str) -> Result<(PendingArti
                 threshold = u64::MAX;
             }
         }
+        if point.is_once() && reached.load(Ordering::SeqCst) {
+            return Err(too_late(&rewritten));
+        }
     }
     Err(Error::new(Kind::Source, "tables were rewritten or truncated during each try, and may be empty in the dump")
         .because(rewritten.join(", "))
         .hint("Run the backup when nobody alters tables."))
 }
 
-async fn once(with: &Dumping<'_>, database: &str, threshold: u64) -> Result<Try> {
+async fn once(
+    with: &Dumping<'_>,
+    database: &str,
+    threshold: u64,
+    point: &Point<'_>,
+    reached: &AtomicBool,
+) -> Result<Try> {
     let holder = with.server.session(database).await?;
     let snapshot = export_snapshot(&holder).await?;
     let mut facts = facts::read(&holder).await?;
-    let big = big::choose(&holder, &facts, threshold).await?;
+    let mut big = big::choose(&holder, &facts, threshold).await?;
+    // The biggest come first.
+    big.truncate(point.sessions());
 
     let (heading, headed) = oneshot::channel();
-    let main = main_part(with, database, &snapshot, big.clone(), heading);
-    let parts = big_parts(with, &facts, &snapshot, &big, headed);
+    let (go, may_go) = oneshot::channel();
+    let main = main_part(with, database, &snapshot, big.clone(), Between { heading, may_go });
+    let parts = async {
+        // The other side failed, and says why.
+        let Ok(entries) = headed.await else { return std::future::pending().await };
+        let parts = beside::Parts { with, facts: &facts, snapshot: &snapshot, big: &big, entries };
+        let begun = if point.is_once() { Some(parts.begin().await?) } else { None };
+        if point.is_once() {
+            let rewritten = facts::rewritten(&holder).await?;
+            if !rewritten.is_empty() {
+                return Err(Stopped::Rewritten(rewritten));
+            }
+        }
+        reached.store(true, Ordering::SeqCst);
+        let turn = point.reached().await;
+        // When nobody listens, the other side failed.
+        let _ = go.send(());
+        Ok((parts.copy(begun).await?, turn))
+    };
     // Dropping the other future ends its processes and sessions.
-    let ((main, known), parts) = match tokio::try_join!(main, parts) {
+    let ((main, known), (parts, _turn)) = match tokio::try_join!(main, parts) {
         Ok(both) => both,
         Err(Stopped::Together(table)) => return Ok(Try::Together(table)),
+        Err(Stopped::Rewritten(tables)) => return Ok(Try::Rewritten(tables)),
         Err(Stopped::Failed(e)) => return Err(e),
     };
 
@@ -134,7 +166,7 @@ async fn once(with: &Dumping<'_>, database: &str, threshold: u64) -> Result<Try>
 }
 
 /// Settings of a session whose transaction must outlive the whole dump.
-fn patient(version: u32) -> Vec<String> {
+pub(super) fn patient(version: u32) -> Vec<String> {
     let mut names = vec!["idle_in_transaction_session_timeout", "statement_timeout", "lock_timeout"];
     if version >= 170_000 {
         names.push("transaction_timeout");
@@ -153,14 +185,32 @@ async fn export_snapshot(holder: &Session) -> Result<String> {
 }
 
 /// Why a part ended early.
-enum Stopped {
+pub(super) enum Stopped {
     Failed(Error),
     Together(String),
+    Rewritten(Vec<String>),
 }
 
 impl From<Error> for Stopped {
     fn from(e: Error) -> Self {
         Stopped::Failed(e)
+    }
+}
+
+/// What the part that `pg_dump` writes and the others tell each other.
+struct Between {
+    /// The entries of big tables, when the head is read: then every table is locked.
+    heading: oneshot::Sender<Vec<i32>>,
+    /// The rest may be written.
+    may_go: oneshot::Receiver<()>,
+}
+
+impl Between {
+    /// Tells, and waits. Blocks.
+    fn meet(self, entries: Vec<i32>) -> Result<()> {
+        // Nobody listens when the run failed elsewhere; it says why.
+        let _ = self.heading.send(entries);
+        self.may_go.blocking_recv().map_err(|_| Error::new(Kind::Source, "the dump was given up"))
     }
 }
 
@@ -178,7 +228,7 @@ async fn main_part(
     database: &str,
     snapshot: &str,
     big: Vec<Big>,
-    heading: oneshot::Sender<Vec<i32>>,
+    between: Between,
 ) -> std::result::Result<(PendingArtifact, Main), Stopped> {
     let mut args = vec![
         "--format=custom".to_owned(),
@@ -191,7 +241,7 @@ async fn main_part(
     let (running, stdout) = with.server.program(&with.tools.pg_dump, args).reading().await?;
     let mut artifact = with.writer.artifact(&artifact_name(database), MEDIA);
     let (artifact, written) = blocking(move || {
-        let written = write_main(&mut artifact, SyncIoBridge::new(stdout), &big, heading);
+        let written = write_main(&mut artifact, SyncIoBridge::new(stdout), &big, between);
         (artifact, written)
     })
     .await?;
@@ -209,24 +259,19 @@ async fn main_part(
 }
 
 /// Streams an archive into an artifact, and adds the entries of big tables to its head on the way.
-fn write_main(
-    artifact: &mut ArtifactWriter,
-    mut stdout: impl Read,
-    big: &[Big],
-    heading: oneshot::Sender<Vec<i32>>,
-) -> Result<Main> {
+fn write_main(artifact: &mut ArtifactWriter, mut stdout: impl Read, big: &[Big], between: Between) -> Result<Main> {
     let odd = |e: ArchiveError| Error::new(Kind::Source, "the output of pg_dump is not what it should be").because(e);
     let mut start = [0; Head::START];
     stdout.read_exact(&mut start).map_err(|e| odd(e.into()))?;
     if big.is_empty() && !Head::is_known(&start) {
         // A newer pg_dump: nothing is known of the inside, and nothing needs to be.
+        between.meet(Vec::new())?;
         artifact.stream(&mut start.chain(stdout))?;
         return Ok(Main::default());
     }
     let mut head = Head::read(&mut start.chain(&mut stdout)).map_err(odd)?;
     let ids: std::result::Result<_, _> = big.iter().map(|b| head.add_rows(b.oid, &b.columns)).collect();
-    // Nobody listens when the run failed elsewhere.
-    let _ = heading.send(ids.map_err(odd)?);
+    between.meet(ids.map_err(odd)?)?;
     let encoded = head.encode();
     let mut body = Scanning { inner: stdout, scanner: Scanner::new(encoded.len() as u64) };
     artifact.stream(&mut encoded.chain(&mut body))?;
@@ -255,110 +300,7 @@ impl<R: Read> Read for Scanning<R> {
     }
 }
 
-/// The rows of one big table, as a part of the archive.
-struct Part {
-    artifact: PendingArtifact,
-    entry: i32,
-    rows: u64,
-}
-
-/// Dumps the big tables, a few at a time, once the head is there and every table is locked.
-async fn big_parts(
-    with: &Dumping<'_>,
-    facts: &DatabaseFacts,
-    snapshot: &str,
-    big: &[Big],
-    headed: oneshot::Receiver<Vec<i32>>,
-) -> std::result::Result<Vec<Part>, Stopped> {
-    if big.is_empty() {
-        return Ok(Vec::new());
-    }
-    // The other side failed, and says why.
-    let Ok(entries) = headed.await else { return futures::future::pending().await };
-    let mut parts = Vec::new();
-    for (table, entry) in big.iter().zip(entries) {
-        parts.push(big_part(with, facts, snapshot, table, entry).boxed());
-    }
-    futures::stream::iter(parts).buffered(with.source.jobs.max(1)).try_collect().await
-}
-
-/// What a session needs to see what `pg_dump` sees, and to write it as `pg_dump` would.
-fn statements(facts: &DatabaseFacts, snapshot: &str, table: &Big) -> Vec<String> {
-    let mut before = vec![
-        "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY".to_owned(),
-        format!("SET TRANSACTION SNAPSHOT {}", literal(snapshot)),
-    ];
-    before.extend(patient(facts.server_version));
-    for (name, value) in FAITHFUL.iter().copied().chain([("client_encoding", facts.encoding.as_str())]) {
-        before.push(format!("SET {name} = {}", literal(value)));
-    }
-    before.push(format!("LOCK TABLE ONLY {} IN ACCESS SHARE MODE NOWAIT", table.sql));
-    before
-}
-
-async fn big_part(
-    with: &Dumping<'_>,
-    facts: &DatabaseFacts,
-    snapshot: &str,
-    table: &Big,
-    entry: i32,
-) -> std::result::Result<Part, Stopped> {
-    let before = statements(facts, snapshot, table);
-    let rows = format!("COPY {} {} TO STDOUT", table.sql, table.columns);
-    let begun = CopyOut::begin(with.server, with.tools.psql.as_deref(), &facts.database, &before, &rows).await?;
-    let mut copy = match begun {
-        Ok(copy) => copy,
-        Err(e) if e.is(LOCK_NOT_AVAILABLE) => return Err(Stopped::Together(table.sql.clone())),
-        Err(e) => return Err(e.says("a big table cannot be dumped").at(&table.sql).into()),
-    };
-    let (pieces, received) = mpsc::channel::<std::io::Result<Bytes>>(2);
-    let received = futures::stream::unfold(received, |mut r| async { Some((r.recv().await?, r)) });
-    let mut artifact = with.writer.artifact(&artifact_name(&facts.database), MEDIA);
-    let mut reader = SyncIoBridge::new(StreamReader::new(Box::pin(received)));
-    let writing = blocking(move || {
-        artifact.stream(&mut reader)?;
-        artifact.finish()
-    });
-    let copying = async {
-        let mut framer = Framer::new(entry);
-        let mut rest: Vec<u8> = Vec::new();
-        while let Some(piece) = copy.next().await.map_err(|e| e.says("the rows of a table cannot be read"))? {
-            let mut start = 0;
-            for end in memchr::memchr_iter(b'\n', &piece) {
-                if rest.is_empty() {
-                    framer.row(&piece[start..=end]);
-                } else {
-                    rest.extend_from_slice(&piece[start..=end]);
-                    framer.row(&rest);
-                    rest.clear();
-                }
-                start = end + 1;
-            }
-            rest.extend_from_slice(&piece[start..]);
-            // The writer is gone when it failed, and says why.
-            if framer.ready() >= PIECE && pieces.send(Ok(framer.take().into())).await.is_err() {
-                return Ok(framer.rows);
-            }
-        }
-        copy.finish().await?;
-        if !rest.is_empty() {
-            return Err(Error::new(Kind::Source, "the last row of a table is not whole"));
-        }
-        let rows = framer.rows;
-        let _ = pieces.send(Ok(framer.finish().into())).await;
-        drop(pieces);
-        Ok(rows)
-    };
-    // When the copy fails, its end of the channel is dropped and the writer sees an end; its artifact is dropped too.
-    let (rows, artifact) = futures::future::join(copying, writing).await;
-    let rows = rows.map_err(|e| match e.to_string().contains(LOCK_NOT_AVAILABLE) {
-        true => Stopped::Together(table.sql.clone()),
-        false => Stopped::Failed(e.at(&table.sql)),
-    })?;
-    Ok(Part { artifact: artifact??, entry, rows })
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|_| Error::new(Kind::Internal, "the reading thread ended by a panic"))
 }

@@ -2,7 +2,7 @@
 //!
 //! [`address`] names a server, [`connect`] reaches it, the same for us and for its own tools, [`session`] asks it,
 //! [`facts`] says what was true. The way out of one database is [`dump`], with [`big`] tables beside it over [`copy`] and all of it
-//! one [`archive`]; the way back in is
+//! one [`archive`], fixed at one [`point`]; the way back in is
 //! [`load`] into a new database, and [`swap`]. Some tables are [`pick`]ed, loaded too, and then [`adopt`]ed by the live
 //! database beside its own or [`replace`] the rows there, with the [`foreign`] keys looked after.
 
@@ -10,6 +10,7 @@ pub mod address;
 pub mod adopt;
 pub mod archive;
 pub mod attributes;
+mod beside;
 pub mod big;
 pub mod connect;
 pub mod copy;
@@ -22,6 +23,7 @@ mod headfile;
 pub mod load;
 mod passfile;
 pub mod pick;
+pub mod point;
 pub mod pooler;
 pub mod preflight;
 pub mod replace;
@@ -36,12 +38,14 @@ use super::window::Window;
 use super::{Delivered, Source};
 use crate::error::{Error, Kind, Result};
 use crate::model::{Name, size};
-use crate::repository::writer::BackupWriter;
+use crate::repository::writer::{BackupWriter, PendingArtifact};
 use crate::telemetry::monitor::{Event, Monitor};
 use address::Address;
 use async_trait::async_trait;
 use connect::{Server, conninfo_value};
+use futures::{FutureExt, StreamExt, TryStreamExt};
 use globset::Glob;
+use point::Point;
 use session::Session;
 use std::sync::Arc;
 
@@ -96,13 +100,14 @@ impl Source for PostgresSource {
         monitor: Arc<dyn Monitor>,
         window: &Window,
     ) -> Result<Delivered> {
-        window.ready().await?;
         let server = self.address.reach().await?;
         pooler::refuse(&server).await?;
         let admin = server.session(&server.database).await?;
         let major = facts::server_version(&admin).await? / 10_000;
         let tools = dump::Tools::find(&server, major).await?;
         let pg_dumpall = tools::find("pg_dumpall", major, &server.place).await?;
+        // Nothing was read until here.
+        let moment = window.ready().await?;
         let databases = self.chosen(&server, &admin).await?;
         let failed = |e: session::SqlError| e.says("the server does not answer questions about itself");
         let superuser =
@@ -119,19 +124,25 @@ impl Source for PostgresSource {
             args.push("--no-role-passwords".to_owned());
             warnings.push("roles are stored without their passwords: reading those needs a superuser".to_owned());
         }
-        let globals = dump::stream(writer, GLOBALS, "sql", server.program(&pg_dumpall, args)).await?;
-        let mut artifacts = vec![globals];
-        let mut all_facts = Vec::new();
         let dumping = dump::Dumping { source: self, server: &server, tools: &tools, writer };
-        for database in &databases {
-            let (artifact, facts) = dump::database(&dumping, database)
-                .await
-                .map_err(|e| e.at(format!("database {database} on {}", server.place())))?;
+        let point = Point::new(window, moment, databases.len());
+        let one = async |database: &String| {
+            let dumped = dump::database(&dumping, database, &point).await;
+            let (artifact, facts) = dumped.map_err(|e| e.at(format!("database {database} on {}", server.place())))?;
             let rows = size::plural(facts.tables.iter().map(|t| t.rows).sum(), "row");
             monitor.event(Event::Stage(format!("database {database}: {rows}")));
-            artifacts.push(artifact);
-            all_facts.push(facts);
-        }
+            Ok((artifact, facts))
+        };
+        let runs: Vec<_> = databases.iter().map(|database| one(database).boxed()).collect();
+        let dumps = futures::stream::iter(runs).buffered(point.at_once()).try_collect::<Vec<_>>();
+        // Roles are nobody's data, and must be at least those that the dumps speak of.
+        let globals = async {
+            point.passed().await;
+            dump::stream(writer, GLOBALS, "sql", server.program(&pg_dumpall, args)).await
+        };
+        let (dumped, globals) = tokio::try_join!(dumps, globals)?;
+        let (of_databases, all_facts): (Vec<PendingArtifact>, Vec<facts::DatabaseFacts>) = dumped.into_iter().unzip();
+        let artifacts = std::iter::once(globals).chain(of_databases).collect();
         Ok(Delivered { artifacts, facts: serde_json::json!({ "databases": all_facts }), warnings })
     }
 }

@@ -1,0 +1,86 @@
+//! What this machine is made of, as far as a fresh one has to become like it.
+//!
+//! The same is asked at a backup, where it becomes a fact, and on a machine that is to take over, where it is compared.
+//! What cannot be found out is named with its reason and fails nothing: half of an inventory is better than none.
+
+pub mod accounts;
+pub mod clusters;
+pub mod disks;
+pub mod packages;
+pub mod ports;
+pub mod system;
+pub mod units;
+
+use super::exec::Program;
+use crate::error::{Error, Kind, Result};
+use accounts::Accounts;
+use clusters::Cluster;
+use disks::Disks;
+use packages::Packages;
+use ports::Port;
+use serde::{Deserialize, Serialize};
+use std::time::Duration;
+use system::System;
+use units::Units;
+
+/// How long a program that is asked may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A machine.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Inventory {
+    /// Operating system, kernel, time zone, locale.
+    pub system: System,
+    /// Processors, memory, disks and what is mounted.
+    pub disks: Disks,
+    /// Installed packages.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub packages: Option<Packages>,
+    /// Units of systemd.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub units: Option<Units>,
+    /// Users and groups.
+    pub accounts: Accounts,
+    /// What listens.
+    pub ports: Vec<Port>,
+    /// PostgreSQL clusters, as Debian manages them.
+    pub postgres_clusters: Vec<Cluster>,
+    /// What could not be found out, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unknown: Vec<String>,
+}
+
+impl Inventory {
+    /// Looks at this machine.
+    pub async fn take() -> Self {
+        let (packages, units, postgres_clusters) = tokio::join!(packages::read(), units::read(), clusters::read());
+        let mut unknown = Vec::new();
+        Inventory {
+            system: system::read(),
+            disks: disks::read(),
+            packages: known(packages, "packages", &mut unknown).flatten(),
+            units: known(units, "units", &mut unknown).flatten(),
+            accounts: known(accounts::read(), "accounts", &mut unknown).unwrap_or_default(),
+            ports: ports::read(),
+            postgres_clusters: known(postgres_clusters, "PostgreSQL clusters", &mut unknown).unwrap_or_default(),
+            unknown,
+        }
+    }
+}
+
+fn known<T>(found: Result<T>, what: &str, unknown: &mut Vec<String>) -> Option<T> {
+    found.map_err(|e| unknown.push(format!("{what}: {}", e.one_line()))).ok()
+}
+
+/// What a program prints, in UTF-8.
+async fn told(program: &str, args: &[&str]) -> Result<String> {
+    let program = Program::new(program, args.iter().copied());
+    let out = tokio::time::timeout(PATIENCE, program.output()).await.map_err(|_| {
+        Error::new(
+            Kind::Source,
+            format!("{} did not end within {} seconds", program.path.display(), PATIENCE.as_secs()),
+        )
+    })??;
+    Ok(String::from_utf8_lossy(&out).into_owned())
+}
