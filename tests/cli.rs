@@ -4,6 +4,8 @@
 mod append_only;
 #[path = "cli/errors.rs"]
 mod errors;
+#[path = "cli/fallback.rs"]
+mod fallback;
 #[path = "cli/files.rs"]
 mod files;
 #[path = "cli/huge.rs"]

@@ -49,7 +49,15 @@ mod tests {
         let program = dir.path().join("my-server");
         std::os::unix::fs::symlink("/bin/sleep", &program).unwrap();
         let mut child = std::process::Command::new(&program).arg("60").current_dir(dir.path()).spawn().unwrap();
-        let found = working_in(dir.path(), &["my-server"]);
+        // Between fork and exec it is another program.
+        let mut found = Vec::new();
+        for _ in 0..200 {
+            found = working_in(dir.path(), &["my-server"]);
+            if !found.is_empty() {
+                break;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
         let other = working_in(dir.path(), &["another-server"]);
         child.kill().unwrap();
         child.wait().unwrap();

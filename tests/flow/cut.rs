@@ -56,12 +56,12 @@ fn is_open(host: &Host) -> bool {
     host.machine.path(JOURNAL).exists()
 }
 
-#[test]
-fn killed_before_each_record_it_is_taken_back() {
-    let host = Host::new("kill-w");
+/// Every second record, from this one on; two tests side by side see all of them.
+fn killed_before(what: &str, first: usize) {
+    let host = Host::new(what);
     with_strace(&host);
     let before = host.state();
-    let writes = at_every(&host, "write", "KILL", 1, 1, |host, n| {
+    let writes = at_every(&host, "write", "KILL", first, 2, |host, n| {
         if is_open(host) {
             ok(&host.backstay(&["restore", "--unwind"]));
         }
@@ -73,11 +73,21 @@ fn killed_before_each_record_it_is_taken_back() {
 }
 
 #[test]
-fn killed_after_each_record_it_is_finished() {
-    let host = Host::new("kill-s");
+fn killed_before_each_odd_record_it_is_taken_back() {
+    killed_before("kill-w1", 1);
+}
+
+#[test]
+fn killed_before_each_even_record_it_is_taken_back() {
+    killed_before("kill-w2", 2);
+}
+
+/// The same between a record and its sync; the first sync of a journal with its name is that of the second record.
+fn killed_after(what: &str, first: usize) {
+    let host = Host::new(what);
     with_strace(&host);
     let before = host.state();
-    let writes = at_every(&host, "fdatasync", "KILL", 2, 1, |host, n| {
+    let writes = at_every(&host, "fdatasync", "KILL", first, 2, |host, n| {
         let resumed = host.backstay(&["restore", "--resume"]);
         assert_eq!(resumed.code, 0, "killed after record {n}: {}\n{}", resumed.out, resumed.err);
         assert_eq!(host.shows(), THEN, "killed after record {n}");
@@ -87,6 +97,16 @@ fn killed_after_each_record_it_is_finished() {
         assert_eq!(host.state(), before, "killed after record {n}");
     });
     assert!(writes > 30, "only {writes} records");
+}
+
+#[test]
+fn killed_after_each_odd_record_it_is_finished() {
+    killed_after("kill-s1", 1);
+}
+
+#[test]
+fn killed_after_each_even_record_it_is_finished() {
+    killed_after("kill-s2", 2);
 }
 
 #[test]

@@ -127,7 +127,9 @@ pub async fn attempt(
     context.report(report::figures(m, &chosen, &restore, &ended, args.is_everything() && args.to.is_none()));
     drop((reader, monitor));
     match ended {
-        Ended::Unwound(e) if is_unfit(&e) && restore.failed_step().is_some_and(is_staging) => Ok(Tried::Unfit(e)),
+        Ended::Unwound(e) if is_unfit(&e) && restore.failed_step().is_some_and(is_staging) => {
+            Ok(Tried::Unfit(e.hint(report::AS_IT_WAS)))
+        }
         ended => report::ended(context, m, &restore, ended, started).await.map(Tried::Ended),
     }
 }

@@ -16,6 +16,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
+/// What is true after a restore that was undone.
+pub const AS_IT_WAS: &str = "Everything is as it was before the restore.";
 /// Rows of the verification that are shown; the report has all.
 const SHOWN: usize = 12;
 
@@ -91,7 +93,7 @@ pub async fn ended(
 ) -> Result<ExitCode> {
     match ended {
         Ended::Committed => {}
-        Ended::Unwound(e) => return Err(e.hint("Everything is as it was before the restore.")),
+        Ended::Unwound(e) => return Err(e.hint(AS_IT_WAS)),
         stuck => return Err(stuck_error(context, stuck)?),
     }
     let compared = restore.compared();

@@ -46,7 +46,10 @@ async fn contained(reference: &str) -> Result<String> {
 
 /// The unit of this name and its instances; without systemd there are none.
 async fn units(name: &str) -> Vec<String> {
-    let belongs =
-        |unit: &String| unit.strip_prefix(name).is_some_and(|rest| rest.starts_with('.') || rest.starts_with('@'));
+    // A template, `NAME@.service`, is no unit.
+    let belongs = |unit: &String| {
+        let rest = unit.strip_prefix(name).unwrap_or_default();
+        rest.starts_with('.') || (rest.starts_with('@') && !rest.starts_with("@."))
+    };
     systemd::all().await.into_iter().filter(belongs).map(|unit| format!("unit:{unit}")).collect()
 }
