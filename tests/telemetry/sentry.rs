@@ -41,9 +41,12 @@ fn a_failed_restore_has_the_step_and_the_backup() {
     let sentry = Endpoint::answering(&[200]);
     let world = with(&sentry.dsn(), "");
     let backup = world.backup()["id"].as_str().unwrap().to_owned();
-    // The pack is gone: it can be planned, and not staged.
+    // The pack is there and damaged: it can be planned, and not staged.
     for pack in world.objects("packs") {
-        std::fs::remove_file(pack).unwrap();
+        let mut bytes = std::fs::read(&pack).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        std::fs::write(pack, bytes).unwrap();
     }
     let ran = world.run(&["restore", "--yes"]);
     assert_ne!(ran.code, 0);

@@ -4,7 +4,7 @@ use super::{Args, asked, chosen, command, confirm, host, in_place, own_paths, pl
 use crate::cli::context::Context;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
-use crate::model::Name;
+use crate::model::{Name, size};
 use crate::recovery::asked::Safety;
 use crate::recovery::engine::Ended;
 use crate::recovery::flow::With;
@@ -148,10 +148,8 @@ async fn whole(catalog: &Catalog, chosen: &[&SourceRecord], args: &Args) -> Resu
     let missing = check::missing(catalog, references).await?;
     match missing.first() {
         None => Ok(()),
-        Some(first) => Err(Error::damaged(&first.object, first.what.clone()).hint(format!(
-            "The backup lacks {}; nothing was touched. `backstay check` tells which backups are whole, --fallback 1 takes the one before.",
-            crate::model::size::plural(missing.len() as u64, "pack")
-        ))),
+        Some(first) => Err(Error::damaged(&first.object, first.what.clone())
+            .because(format!("the backup lacks {}; nothing was touched", size::plural(missing.len() as u64, "pack")))),
     }
 }
 
