@@ -96,6 +96,26 @@ table() { # with-disk|no-disk LABEL...
     done
 }
 
+# Writes a configuration with one source and one plan, and makes its repository with fresh keys.
+configure() { # SOURCE-LINES [URL [REPOSITORY-LINES]]
+    export BACKSTAY_CONFIG=$work/backstay.toml
+    rm -rf "$work"/{state,host.key,recovery.key,own}
+    cat > "$BACKSTAY_CONFIG" << TOML
+host = "bench"
+state_dir = "$work/state"
+[repository]
+url = "${2:-file://$work/own}"
+${3:-}
+[keys]
+identity_file = "$work/host.key"
+[sources.s]
+$1
+[plans.p]
+sources = ["s"]
+TOML
+    "$program" -q init --recovery-out "$work/recovery.key" > /dev/null
+}
+
 # Figures without a time, as a sentence: remembered one by one, and later told together.
 remember() { printf '%s\t%s\t%s\n' "$1" "$2" "$3" >> "$work/stored"; } # WHAT TOOL MiB
 stored() { # WHAT

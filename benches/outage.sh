@@ -13,27 +13,14 @@ program=$(realpath "$1") restic='' rustic=''
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"
 need psql
-export BACKSTAY_CONFIG=$work/backstay.toml
 restore=${RESTORE:-"'$program' -q restore latest --plan p --yes"}
 
 start_cluster
 size=$(make_database)
 say "$size"
 psql -qX bench -c 'CREATE TABLE heartbeat (n bigint, at timestamptz DEFAULT clock_timestamp())' -c CHECKPOINT
-cat > "$BACKSTAY_CONFIG" << TOML
-host = "bench"
-state_dir = "$work/state"
-[repository]
-url = "file://$work/own"
-[keys]
-identity_file = "$work/host.key"
-[sources.s]
-kind = "postgres"
-url = "postgresql://postgres@/bench?host=$work/pg&port=$PGPORT"
-[plans.p]
-sources = ["s"]
-TOML
-"$program" -q init --recovery-out "$work/recovery.key" > /dev/null
+configure "kind = \"postgres\"
+url = \"postgresql://postgres@/bench?host=$work/pg&port=$PGPORT\""
 "$program" -q backup > /dev/null
 
 # Writes until told to stop: one line per try, "START END ok" or "START END failed WHY".

@@ -14,7 +14,6 @@ program=$(realpath "$1") what=$2 only=${3:-}
 restic='' rustic=''
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"
-export BACKSTAY_CONFIG=$work/backstay.toml
 readelf -S "$program" 2> /dev/null | grep -q '\.symtab' || say "$program has no symbols; build it with --profile bench-symbols"
 
 # The processor's own counters are often missing in virtual machines; the clock is always there.
@@ -44,34 +43,19 @@ profiled() { # LABEL COMMAND...
     printf '```\n'
 }
 wanted() { [ -z "$only" ] || [ "$only" = "$1" ]; }
-config() { # SOURCE-LINES
-    cat > "$BACKSTAY_CONFIG" << TOML
-host = "bench"
-state_dir = "$work/state"
-[repository]
-url = "file://$work/own"
-[keys]
-identity_file = "$work/host.key"
-[sources.s]
-$1
-[plans.p]
-sources = ["s"]
-TOML
-    "$program" -q init --recovery-out "$work/recovery.key" > /dev/null
-}
 case $what in
     tree)
         data=$work/data
         say "copying ${TREE:-/usr}"
         cp -a "${TREE:-/usr}" "$data" && find "$data" -type s -delete && sync && sleep 2.2
-        config "kind = \"files\"
+        configure "kind = \"files\"
 paths = [\"$data\"]"
         to=$work/back
         ;;
     database)
         start_cluster
         make_database >&2
-        config "kind = \"postgres\"
+        configure "kind = \"postgres\"
 url = \"postgresql://postgres@/bench?host=$work/pg&port=$PGPORT\""
         to=copy
         ;;

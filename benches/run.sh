@@ -23,7 +23,6 @@ export RESTIC_PASSWORD=bench RUSTIC_PASSWORD=bench RESTIC_CACHE_DIR=$work/restic
 # rustic reads ~/.config/rustic/rustic.toml and ./rustic.toml unless a profile is named; an absolute path is one.
 : > "$work/rustic.toml"
 export RUSTIC_USE_PROFILE=$work/rustic.toml RUSTIC_NO_PROGRESS=true
-export BACKSTAY_CONFIG=$work/backstay.toml
 # Of the user's own, nothing may reach a tool: neither a place nor a key.
 unset RESTIC_REPOSITORY RUSTIC_REPOSITORY "${!OPENDAL_@}" "${!RCLONE_@}" AWS_PROFILE AWS_SESSION_TOKEN AWS_CA_BUNDLE
 
@@ -42,7 +41,7 @@ only() {
 # --- Where backups go: fresh repositories for every tool and run ---
 
 fresh() { # file|s3 RUN SOURCE-LINES
-    rm -rf "$work"/{state,host.key,recovery.key,own,restic,rustic,restic-cache,rustic-cache,pipe,tmp}
+    rm -rf "$work"/{restic,rustic,restic-cache,rustic-cache,pipe,tmp}
     mkdir -p "$work/rustic-cache"
     local url extra=''
     if [ "$1" = s3 ]; then
@@ -59,20 +58,7 @@ fresh() { # file|s3 RUN SOURCE-LINES
         unset "${!OPENDAL_@}"
         url=file://$work/own restic_at=$work/restic rustic_at=$work/rustic
     fi
-    cat > "$BACKSTAY_CONFIG" << TOML
-host = "bench"
-state_dir = "$work/state"
-[repository]
-url = "$url"
-$extra
-[keys]
-identity_file = "$work/host.key"
-[sources.s]
-$3
-[plans.p]
-sources = ["s"]
-TOML
-    "$program" -q init --recovery-out "$work/recovery.key" > /dev/null
+    configure "$3" "$url" "$extra"
     "$restic" -q init -r "$restic_at" > /dev/null
     [ -z "$rustic" ] || "$rustic" -r "$rustic_at" init > "$work/out" 2>&1 || { cat "$work/out" >&2 && die 'rustic init failed'; }
 }

@@ -13,7 +13,6 @@ set -euo pipefail
 program=$(realpath "$1") restic='' rustic='' && shift
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"
-export BACKSTAY_CONFIG=$work/backstay.toml
 volume=backstay-bench-$$ redis=''
 tidy() {
     [ -z "$redis" ] || { kill "$redis" && wait "$redis"; } 2> /dev/null || true
@@ -21,23 +20,6 @@ tidy() {
     cleanup
 }
 trap tidy EXIT
-
-configure() { # SOURCE-LINES
-    rm -rf "$work"/{state,host.key,recovery.key,own}
-    cat > "$BACKSTAY_CONFIG" << TOML
-host = "bench"
-state_dir = "$work/state"
-[repository]
-url = "file://$work/own"
-[keys]
-identity_file = "$work/host.key"
-[sources.s]
-$1
-[plans.p]
-sources = ["s"]
-TOML
-    "$program" -q init --recovery-out "$work/recovery.key" > /dev/null
-}
 
 # --- A volume ---
 

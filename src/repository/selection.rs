@@ -1,8 +1,8 @@
 //! Parts of a tree, and which segments can hold them.
 //!
 //! The entries of a tree come in path order, so the members at and below a path stand side by side, and the first paths
-//! of the segments tell where. That order is the writer's word. Where the first paths themselves contradict it, every
-//! segment is read: slower, and never wrong.
+//! of the segments tell where. Our writer refuses a member out of that order. Where the first paths themselves
+//! contradict it, every segment is read: slower, and never wrong.
 
 use super::segment::{Bytes, SegmentRef};
 use crate::model::paths::{below, compare};
@@ -57,8 +57,8 @@ fn may_hold(segment: &SegmentRef, next: Option<&SegmentRef>, root: &[u8]) -> boo
     place(segment).is_le() && next.is_none_or(|n| place(n).is_ge())
 }
 
-/// The order of first paths: the root directory, paths, and what has none.
-fn order(a: Option<&Bytes>, b: Option<&Bytes>) -> Ordering {
+/// The order of the paths of entries: the root directory, paths, and what has none.
+pub fn order(a: Option<&Bytes>, b: Option<&Bytes>) -> Ordering {
     let rank = |first: Option<&Bytes>| first.map_or(2, |p| u8::from(p.0 != b"."));
     match (a, b) {
         (Some(x), Some(y)) if rank(a) == rank(b) => compare(&x.0, &y.0),

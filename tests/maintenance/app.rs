@@ -2,8 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 pub struct App {
     port: u16,
     stop: Arc<AtomicBool>,
-    running: Arc<AtomicUsize>,
+    running: Arc<Mutex<Vec<String>>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -24,18 +24,14 @@ impl App {
         let listener = TcpListener::bind(("127.0.0.1", port)).unwrap();
         let port = listener.local_addr().unwrap().port();
         listener.set_nonblocking(true).unwrap();
-        let (stop, running) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let (ended, count) = (stop.clone(), running.clone());
+        let (stop, running) = (Arc::new(AtomicBool::new(false)), Arc::new(Mutex::new(Vec::new())));
+        let (ended, served) = (stop.clone(), running.clone());
         let thread = std::thread::spawn(move || {
             while !ended.load(Ordering::SeqCst) {
                 match listener.accept() {
                     Ok((stream, _)) => {
-                        let count = count.clone();
-                        count.fetch_add(1, Ordering::SeqCst);
-                        std::thread::spawn(move || {
-                            serve(stream);
-                            count.fetch_sub(1, Ordering::SeqCst);
-                        });
+                        let served = served.clone();
+                        std::thread::spawn(move || serve(stream, &served));
                     }
                     Err(_) => std::thread::sleep(Duration::from_millis(1)),
                 }
@@ -48,9 +44,9 @@ impl App {
         self.port
     }
 
-    /// Requests that are being served.
-    pub fn running(&self) -> usize {
-        self.running.load(Ordering::SeqCst)
+    /// The paths that are being served.
+    pub fn running(&self) -> Vec<String> {
+        self.running.lock().unwrap().clone()
     }
 
     /// Stops at once: whoever asks is refused.
@@ -73,7 +69,7 @@ impl Drop for App {
     }
 }
 
-fn serve(mut stream: TcpStream) {
+fn serve(mut stream: TcpStream, served: &Mutex<Vec<String>>) {
     stream.set_nonblocking(false).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let mut head = Vec::new();
@@ -86,12 +82,17 @@ fn serve(mut stream: TcpStream) {
     }
     let head = String::from_utf8_lossy(&head).into_owned();
     let path = head.split(' ').nth(1).unwrap_or("/").to_owned();
+    served.lock().unwrap().push(path.clone());
     let number = |prefix: &str| path.strip_prefix(prefix).and_then(|n| n.parse::<u64>().ok());
     if let Some(tenths) = number("/slow/") {
         std::thread::sleep(Duration::from_millis(tenths * 100));
     }
     let status = number("/status/").unwrap_or(200);
     let body = format!("app {path}");
+    // Over before the client has its answer: who has it may count on that.
+    let mut all = served.lock().unwrap();
+    all.remove(all.iter().position(|p| *p == path).unwrap());
+    drop(all);
     let _ = write!(stream, "HTTP/1.1 {status} X\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
 }
 

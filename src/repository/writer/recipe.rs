@@ -13,8 +13,9 @@
 use super::division::Division;
 use super::slot::{Home, Slot};
 use super::usage::Usage;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::model::{BlobId, PackKey};
+use crate::repository::selection::order;
 use crate::repository::segment::{Bytes, Entry, Extent, FileEntry, Segment, SegmentRef};
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -48,6 +49,12 @@ struct Pending {
     pieces: Vec<Piece>,
 }
 
+impl Pending {
+    fn path(&self) -> Option<&Bytes> {
+        self.file.as_ref().map(|f| &f.path).or(self.more.as_ref())
+    }
+}
+
 /// A finished segment: new bytes, or one of an earlier backup.
 pub enum Finished {
     /// To be stored.
@@ -74,6 +81,8 @@ pub struct RecipeBuilder {
     current_packs: HashMap<PackKey, u32>,
     current_extents: usize,
     mirror: Option<(Arc<BaseSegment>, usize)>,
+    /// The path of the last entry that was pushed or is behind us in a finished mirror.
+    last: Option<Bytes>,
     finished: Vec<Finished>,
     /// What the recipe uses.
     pub usage: Usage,
@@ -99,9 +108,25 @@ impl RecipeBuilder {
 
     fn push_entry(&mut self, entry: Pending) -> Result<()> {
         self.unmirror()?;
+        self.follows(entry.path())?;
+        self.last = entry.path().cloned();
         self.bytes += entry.pieces.iter().map(|p| u64::from(p.length)).sum::<u64>();
         self.pending.push_back(entry);
         self.drain()
+    }
+
+    /// Who reads a part of a tree trusts the order of its paths (`Selection`), so a member out of it would be lost to him
+    /// in silence. Only a stream that somebody else made can hold one.
+    fn follows(&self, path: Option<&Bytes>) -> Result<()> {
+        match (&self.last, path) {
+            (Some(last), path) if order(Some(last), path).is_gt() => {
+                let behind = last.display();
+                Err(Error::new(Kind::Source, format!("its members do not come in the order of their paths: {behind} before"))
+                    .at(path.map(Bytes::display).unwrap_or_default())
+                    .hint("Let the program that makes the archive sort it, as `tar --sort=name` does."))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether an entry of a file with these pieces takes no more.
@@ -120,9 +145,11 @@ impl RecipeBuilder {
                     && self.division.closes_whole(&mirrored.segment) =>
             {
                 self.finish_mirror();
+                self.follows(base.segment.entries[0].path())?;
                 self.mirror = Some((base.clone(), 1));
             }
             None if index == 0 && base.lasting && self.pending.is_empty() && self.current.entries.is_empty() => {
+                self.follows(base.segment.entries[0].path())?;
                 self.mirror = Some((base.clone(), 1))
             }
             _ => {
@@ -160,7 +187,7 @@ impl RecipeBuilder {
     fn unmirror(&mut self) -> Result<()> {
         let Some((base, seen)) = self.mirror.take() else { return Ok(()) };
         if seen == base.segment.entries.len() && self.division.closes_whole(&base.segment) {
-            self.finished.push(Finished::Same(base.reference.clone()));
+            self.take_over(&base);
             return Ok(());
         }
         // They were counted when they came by.
@@ -174,8 +201,13 @@ impl RecipeBuilder {
 
     fn finish_mirror(&mut self) {
         if let Some((base, _)) = self.mirror.take() {
-            self.finished.push(Finished::Same(base.reference.clone()));
+            self.take_over(&base);
         }
+    }
+
+    fn take_over(&mut self, base: &BaseSegment) {
+        self.last = base.segment.entries.last().and_then(Entry::path).cloned();
+        self.finished.push(Finished::Same(base.reference.clone()));
     }
 
     /// Entries that wait for a pack. The caller flushes its open pack when these get too many.
@@ -254,10 +286,7 @@ impl RecipeBuilder {
         self.unmirror()?;
         self.drain()?;
         if !self.pending.is_empty() {
-            return Err(crate::error::Error::new(
-                crate::error::Kind::Internal,
-                "a recipe ended before its packs were stored",
-            ));
+            return Err(Error::new(Kind::Internal, "a recipe ended before its packs were stored"));
         }
         self.end_segment()
     }
@@ -292,10 +321,9 @@ mod tests {
         PackInfo { key: PackKey { id: PackId([n; 32]), generation: 0 }, epoch: 1, plain: u32::MAX, sealed: 1, crc: 1 }
     }
 
-    fn push(b: &mut RecipeBuilder, n: u32, size: u32) {
-        let path = Bytes(format!("dir/{n:06}").into_bytes());
-        let file = FileEntry {
-            path,
+    fn file(n: u32) -> FileEntry {
+        FileEntry {
+            path: Bytes(format!("dir/{n:06}").into_bytes()),
             kind: FileType::File,
             size: 1,
             mtime: 0,
@@ -308,9 +336,36 @@ mod tests {
             header: 512,
             blob: None,
             read_day: 0,
-        };
-        b.push(Some(file), vec![Piece { home: Home::Stored(info(1)), offset: n * 1024, length: size, blob: None }])
+        }
+    }
+
+    fn push(b: &mut RecipeBuilder, n: u32, size: u32) {
+        b.push(Some(file(n)), vec![Piece { home: Home::Stored(info(1)), offset: n * 1024, length: size, blob: None }])
             .unwrap();
+    }
+
+    #[test]
+    fn a_member_out_of_order_is_refused_since_a_part_of_the_tree_would_be_read_without_it() {
+        let entry = |path: &str| FileEntry { path: Bytes(path.into()), ..file(0) };
+        let piece = || vec![Piece { home: Home::Stored(info(1)), offset: 0, length: 512, blob: None }];
+        let mut b = RecipeBuilder::default();
+        for path in [".", "a", "a/b", "a/b", "a-b"] {
+            b.push(Some(entry(path)), piece()).unwrap();
+        }
+        let e = b.push(Some(entry("a/c")), piece()).unwrap_err();
+        assert!(e.to_string().contains("a-b") && e.to_string().contains("a/c"), "{e}");
+        // The end of the tar has no path and comes last.
+        b.push(None, piece()).unwrap();
+
+        // Segments of the backup before are taken over as they are, and have their place in the order too.
+        let mut b = built(4000, 100);
+        b.end().unwrap();
+        let bases = bases(b.take_finished());
+        assert!(bases.len() > 2);
+        let mut b = RecipeBuilder::default();
+        (0..bases[1].segment.entries.len()).for_each(|i| b.reuse(&bases[1], i).unwrap());
+        assert!(b.reuse(&bases[0], 0).is_err());
+        assert!(b.push(Some(file(0)), piece()).is_err());
     }
 
     fn bases(finished: Vec<Finished>) -> Vec<Arc<BaseSegment>> {
