@@ -91,6 +91,26 @@ impl GcsStore {
         format!("{}/{key}", self.url)
     }
 
+    /// One page of objects below a prefix of any shape.
+    pub(super) async fn objects(&self, prefix: &str, token: Option<&str>) -> Result<Page> {
+        let url = self.at(prefix);
+        let full = self.root.full(prefix);
+        let mut query = vec![
+            ("prefix", full.as_str()),
+            ("maxResults", "1000"),
+            ("fields", "nextPageToken,items(name,size,timeCreated)"),
+        ];
+        query.extend(token.map(|token| ("pageToken", token)));
+        let page = self.list_page("list", &query, &url).await?;
+        let mut objects = Vec::with_capacity(page.items.len());
+        for object in &page.items {
+            if let Some(key) = self.root.key(&object.name) {
+                objects.push(self.info(&url, object, key)?);
+            }
+        }
+        Ok(Page { objects, next: page.next_page_token })
+    }
+
     /// Turns an answer of the crate into an error, and asks for the bucket when a 404 does not tell.
     pub(super) async fn refused(
         &self,
@@ -125,7 +145,7 @@ impl GcsStore {
         }
     }
 
-    pub(super) async fn list_page(&self, op: &'static str, query: &[(&str, &str)], url: &str) -> Result<Listing> {
+    async fn list_page(&self, op: &'static str, query: &[(&str, &str)], url: &str) -> Result<Listing> {
         match self.json.send(op, url, Method::GET, "/o", query).await {
             Ok(answer) => answer.json(op, url),
             // A listing names no object: only the bucket can be missing.
@@ -176,7 +196,7 @@ impl GcsStore {
         within(limit_for(self.timeout, size), "get", url, body).await
     }
 
-    pub(super) fn info(&self, url: &str, object: &Object, key: &str) -> Result<ObjectInfo> {
+    fn info(&self, url: &str, object: &Object, key: &str) -> Result<ObjectInfo> {
         let damaged = |error| StorageError::new(ErrorKind::Corrupt, "stat", url, format!("size: {error}"));
         let size = object.size.parse().map_err(damaged)?;
         Ok(ObjectInfo { key: key.to_owned(), size, modified: object.time_created })
@@ -230,22 +250,7 @@ impl ObjectStore for GcsStore {
 
     async fn list(&self, prefix: &str, token: Option<&str>) -> Result<Page> {
         check_prefix(&self.url, prefix)?;
-        let url = self.at(prefix);
-        let full = self.root.full(prefix);
-        let mut query = vec![
-            ("prefix", full.as_str()),
-            ("maxResults", "1000"),
-            ("fields", "nextPageToken,items(name,size,timeCreated)"),
-        ];
-        query.extend(token.map(|token| ("pageToken", token)));
-        let page = self.list_page("list", &query, &url).await?;
-        let mut objects = Vec::with_capacity(page.items.len());
-        for object in &page.items {
-            if let Some(key) = self.root.key(&object.name) {
-                objects.push(self.info(&url, object, key)?);
-            }
-        }
-        Ok(Page { objects, next: page.next_page_token })
+        self.objects(prefix, token).await
     }
 
     async fn folders(&self, prefix: &str) -> Result<Vec<String>> {

@@ -15,22 +15,7 @@ impl ReadOnly for GcsStore {
     }
 
     async fn page(&self, prefix: &str, token: Option<&str>) -> Result<Page> {
-        let url = self.at(prefix);
-        let full = self.root.full(prefix);
-        let mut query = vec![
-            ("prefix", full.as_str()),
-            ("maxResults", "1000"),
-            ("fields", "nextPageToken,items(name,size,timeCreated)"),
-        ];
-        query.extend(token.map(|token| ("pageToken", token)));
-        let page = self.list_page("list", &query, &url).await?;
-        let mut objects = Vec::with_capacity(page.items.len());
-        for object in &page.items {
-            if let Some(key) = self.root.key(&object.name) {
-                objects.push(self.info(&url, object, key)?);
-            }
-        }
-        Ok(Page { objects, next: page.next_page_token })
+        self.objects(prefix, token).await
     }
 
     async fn range(&self, object: &ObjectInfo, offset: u64, length: u64) -> Result<Bytes> {

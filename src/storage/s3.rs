@@ -153,7 +153,20 @@ impl S3Store {
         matches!(within(self.timeout, "stat", &self.url, call).await, Err(error) if error.is_not_found())
     }
 
-    pub(super) async fn list_page(
+    /// One page of objects below a prefix of any shape.
+    pub(super) async fn objects(&self, prefix: &str, token: Option<&str>) -> Result<Page> {
+        let answer = self.list_page(prefix, token, None).await?;
+        let url = self.at(prefix);
+        let mut objects = Vec::with_capacity(answer.contents().len());
+        for object in answer.contents() {
+            if let Some(key) = object.key().and_then(|name| self.root.key(name)) {
+                objects.push(object_info(&url, key, object.size(), object.last_modified())?);
+            }
+        }
+        Ok(Page { objects, next: next_token(&url, &answer)? })
+    }
+
+    async fn list_page(
         &self,
         prefix: &str,
         token: Option<&str>,
@@ -263,15 +276,7 @@ impl ObjectStore for S3Store {
 
     async fn list(&self, prefix: &str, token: Option<&str>) -> Result<Page> {
         check_prefix(&self.url, prefix)?;
-        let answer = self.list_page(prefix, token, None).await?;
-        let url = self.at(prefix);
-        let mut objects = Vec::with_capacity(answer.contents().len());
-        for object in answer.contents() {
-            if let Some(key) = object.key().and_then(|name| self.root.key(name)) {
-                objects.push(object_info(&url, key, object.size(), object.last_modified())?);
-            }
-        }
-        Ok(Page { objects, next: next_token(&url, &answer)? })
+        self.objects(prefix, token).await
     }
 
     async fn folders(&self, prefix: &str) -> Result<Vec<String>> {
@@ -350,7 +355,7 @@ fn bucket_error(error: StorageError) -> StorageError {
     if error.is_not_found() { StorageError { kind: ErrorKind::NoBucket, ..error } } else { error }
 }
 
-pub(super) fn object_info(
+fn object_info(
     url: &str,
     key: &str,
     size: Option<i64>,
@@ -365,7 +370,7 @@ pub(super) fn object_info(
 }
 
 /// The token of the next page. A listing that is truncated without saying how to go on must not look complete.
-pub(super) fn next_token(url: &str, answer: &ListObjectsV2Output) -> Result<Option<String>> {
+fn next_token(url: &str, answer: &ListObjectsV2Output) -> Result<Option<String>> {
     match (answer.is_truncated().unwrap_or(false), answer.next_continuation_token()) {
         (false, _) => Ok(None),
         (true, Some(token)) => Ok(Some(token.to_owned())),

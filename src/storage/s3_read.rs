@@ -2,7 +2,7 @@
 
 use super::common::{limit_for, within};
 use super::readonly::{ReadOnly, changed};
-use super::s3::{S3Store, next_token, object_info};
+use super::s3::S3Store;
 use super::s3_error::failure;
 use super::{ObjectInfo, Page, Result};
 use async_trait::async_trait;
@@ -15,15 +15,7 @@ impl ReadOnly for S3Store {
     }
 
     async fn page(&self, prefix: &str, token: Option<&str>) -> Result<Page> {
-        let answer = self.list_page(prefix, token, None).await?;
-        let url = self.at(prefix);
-        let mut objects = Vec::with_capacity(answer.contents().len());
-        for object in answer.contents() {
-            if let Some(key) = object.key().and_then(|name| self.root.key(name)) {
-                objects.push(object_info(&url, key, object.size(), object.last_modified())?);
-            }
-        }
-        Ok(Page { objects, next: next_token(&url, &answer)? })
+        self.objects(prefix, token).await
     }
 
     async fn range(&self, object: &ObjectInfo, offset: u64, length: u64) -> Result<Bytes> {

@@ -170,12 +170,13 @@ fn sparse_fields(header: &mut Header, map: &DataMap, extensions: &mut Vec<u8>) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn stat(mtime: i64) -> Stat {
+    /// The stat of a file that changed at this time.
+    pub fn stat(mtime: i64) -> Stat {
         Stat {
-            mode: 0o100640,
+            mode: 0o100_640,
             uid: 3_000_000,
             gid: 7,
             size: 0,

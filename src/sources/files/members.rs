@@ -264,24 +264,8 @@ fn parse_time(text: &[u8]) -> Option<(i64, i64)> {
 mod tests {
     use super::*;
     use crate::repository::segment::FileType;
+    use crate::sources::files::header::tests::stat;
     use crate::sources::files::header::{self, END};
-    use crate::sources::files::walk::Stat;
-
-    fn stat(mtime: i64) -> Stat {
-        Stat {
-            mode: 0o100_640,
-            uid: 3_000_000,
-            gid: 7,
-            size: 0,
-            blocks: 0,
-            mtime,
-            ctime: 0,
-            dev: 0,
-            inode: 0,
-            links: 1,
-            rdev: 0,
-        }
-    }
 
     #[test]
     fn what_is_encoded_reads_back_with_names_and_values_of_any_bytes() {
