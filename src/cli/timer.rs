@@ -42,13 +42,15 @@ enum Word {
     Check,
     /// Remove what the rules do not keep, and free its space
     Prune,
+    /// Drop what restores kept of what was live before them, when its time is over
+    Cleanup,
 }
 
 #[derive(clap::Args, Debug)]
 struct WhichArgs {
     /// Plan; may be left out when there is one
     plan: Option<String>,
-    /// Which job; `check` and `prune` are of the whole host and take no plan
+    /// Which job; `check`, `prune` and `cleanup` are of the whole host and take no plan
     #[arg(long, value_name = "JOB", value_enum, default_value_t = Word::Backup)]
     job: Word,
 }
@@ -84,11 +86,12 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
 fn job(context: &Context, which: &WhichArgs, must_exist: bool) -> Result<Job> {
     let config = context.config()?;
     let plan = match (which.job, &which.plan) {
-        (Word::Check | Word::Prune, Some(_)) => {
+        (Word::Check | Word::Prune | Word::Cleanup, Some(_)) => {
             return Err(Error::new(Kind::Usage, "that job is of the whole host and takes no plan"));
         }
         (Word::Check, None) => return Ok(Job::Check),
         (Word::Prune, None) => return Ok(Job::Prune),
+        (Word::Cleanup, None) => return Ok(Job::Cleanup),
         (_, Some(plan)) => plan.parse().map_err(|e: Error| e.kind(Kind::Usage))?,
         (_, None) => only_plan(&config.plans.keys().cloned().collect::<Vec<_>>())?,
     };
@@ -186,7 +189,7 @@ async fn list(context: &Context) -> Result<ExitCode> {
         plans.dedup();
         jobs.extend(plans.into_iter().map(of));
     }
-    jobs.extend([Job::Check, Job::Prune]);
+    jobs.extend([Job::Check, Job::Prune, Job::Cleanup]);
     let schedules = systemd_timer::schedules(&jobs).await?;
     let all = jobs.iter().zip(&schedules);
     if context.global.json {

@@ -32,6 +32,8 @@ pub enum Job {
     Drill(Name),
     /// Checks the vault.
     Check,
+    /// Drops what restores kept of what was live before.
+    Cleanup,
     /// Forgets and prunes.
     Prune,
 }
@@ -43,6 +45,7 @@ impl Job {
             Job::Backup(_) => "backup",
             Job::Drill(_) => "drill",
             Job::Check => "check",
+            Job::Cleanup => "cleanup",
             Job::Prune => "prune",
         }
     }
@@ -51,7 +54,7 @@ impl Job {
     pub fn plan(&self) -> Option<&Name> {
         match self {
             Job::Backup(plan) | Job::Drill(plan) => Some(plan),
-            Job::Check | Job::Prune => None,
+            Job::Check | Job::Cleanup | Job::Prune => None,
         }
     }
 

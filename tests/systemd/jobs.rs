@@ -68,6 +68,30 @@ fn the_sandbox_hides_nothing_from_a_backup() {
 }
 
 #[test]
+fn what_a_restore_kept_goes_by_its_timer_when_its_time_is_over() {
+    let more = "[sources.files]\nkind = \"files\"\npaths = [\"/opt/shop\"]\n\
+        [sources.shopdb]\nkind = \"postgres\"\nurl = \"postgresql:///shop\"\nos_user = \"postgres\"\n";
+    let host = Host::new("kept", more, &["files", "shopdb"]);
+    host.machine.sh(
+        "mkdir /opt/shop; echo then > /opt/shop/state; systemctl start postgresql
+         su postgres -c 'createdb shop && psql -qd shop -c \"create table orders as select 1 as id\"'",
+    );
+    host.backstay(&["backup"]);
+    host.machine.sh("echo now > /opt/shop/state");
+    host.backstay(&["restore", "--yes"]);
+    let kept = "su postgres -c \"psql -qtAc \\\"select count(*) from pg_database where datname like 'shop_before_%'\\\"\"; ls -d /opt/*_before_* 2> /dev/null | wc -l";
+    assert_eq!(host.machine.sh(kept), "1\n1");
+    let cleanup = "backstay-cleanup.service";
+    host.job(cleanup);
+    assert!(host.log(cleanup).contains("nothing is kept that need not be"), "{}", host.log(cleanup));
+    assert_eq!(host.machine.sh(kept), "1\n1");
+    host.machine.sh("printf '[plans.shop.restore]\\nkeep_previous = \"1s\"\\n' >> /etc/backstay/backstay.toml");
+    host.job(cleanup);
+    assert_eq!(host.machine.sh(kept), "0\n0", "{}", host.log(cleanup));
+    assert_eq!(host.machine.sh("cat /opt/shop/state; su postgres -c 'psql -qtAd shop -c \"table orders\"'"), "then\n1");
+}
+
+#[test]
 fn jobs_wait_for_each_other_and_people_are_told() {
     let slow = "[sources.slow]\nkind = \"command\"\ndump = [\"sh\", \"-c\", \"while ! test -e /srv/go-on; do sleep 0.1; done; echo done\"]\n";
     let host = Host::new("waiting", slow, &["slow"]);

@@ -55,7 +55,7 @@ fn a_schedule_is_told_in_utc_and_in_local_time() {
     assert_eq!(next(&host).unwrap().to_string().split('T').nth(1), Some("17:00:00Z"));
     let table = host.backstay(&["timer", "list"]);
     assert!(table.contains("17:00:00 UTC") && table.contains("02:00 JST"), "{table}");
-    for job in ["drill", "check", "prune"] {
+    for job in ["drill", "check", "prune", "cleanup"] {
         assert!(table.lines().any(|l| l.starts_with(job) && l.contains("disabled")), "{table}");
     }
     // Another time zone may be named.
@@ -72,7 +72,7 @@ fn a_schedule_is_told_in_utc_and_in_local_time() {
     let told = host.backstay(&["timer", "enable"]);
     assert!(told.contains("Mon *-*-* 05:00:00"), "{told}");
     // The other jobs.
-    for (job, default) in [("check", "Sun *-*-* 05:00:00"), ("prune", "*-*-* 06:00:00")] {
+    for (job, default) in [("check", "Sun *-*-* 05:00:00"), ("prune", "*-*-* 06:00:00"), ("cleanup", "*-*-* 06:30:00")] {
         let told = host.backstay(&["timer", "enable", "--job", job]);
         assert!(told.contains(&format!("enabled backstay-{job}.timer")) && told.contains(default), "{told}");
     }
