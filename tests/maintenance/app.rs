@@ -91,7 +91,8 @@ fn serve(mut stream: TcpStream, served: &Mutex<Vec<String>>) {
     let body = format!("app {path}");
     // Over before the client has its answer: who has it may count on that.
     let mut all = served.lock().unwrap();
-    all.remove(all.iter().position(|p| *p == path).unwrap());
+    let at = all.iter().position(|p| *p == path).unwrap();
+    all.remove(at);
     drop(all);
     let _ = write!(stream, "HTTP/1.1 {status} X\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}", body.len());
 }

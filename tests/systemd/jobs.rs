@@ -72,10 +72,8 @@ fn what_a_restore_kept_goes_by_its_timer_when_its_time_is_over() {
     let more = "[sources.files]\nkind = \"files\"\npaths = [\"/opt/shop\"]\n\
         [sources.shopdb]\nkind = \"postgres\"\nurl = \"postgresql:///shop\"\nos_user = \"postgres\"\n";
     let host = Host::new("kept", more, &["files", "shopdb"]);
-    host.machine.sh(
-        "mkdir /opt/shop; echo then > /opt/shop/state; systemctl start postgresql
-         su postgres -c 'createdb shop && psql -qd shop -c \"create table orders as select 1 as id\"'",
-    );
+    host.machine.sh("mkdir /opt/shop; echo then > /opt/shop/state; systemctl start postgresql
+         su postgres -c 'createdb shop && psql -qd shop -c \"create table orders as select 1 as id\"'");
     host.backstay(&["backup"]);
     host.machine.sh("echo now > /opt/shop/state");
     host.backstay(&["restore", "--yes"]);

@@ -72,7 +72,8 @@ fn a_schedule_is_told_in_utc_and_in_local_time() {
     let told = host.backstay(&["timer", "enable"]);
     assert!(told.contains("Mon *-*-* 05:00:00"), "{told}");
     // The other jobs.
-    for (job, default) in [("check", "Sun *-*-* 05:00:00"), ("prune", "*-*-* 06:00:00"), ("cleanup", "*-*-* 06:30:00")] {
+    for (job, default) in [("check", "Sun *-*-* 05:00:00"), ("prune", "*-*-* 06:00:00"), ("cleanup", "*-*-* 06:30:00")]
+    {
         let told = host.backstay(&["timer", "enable", "--job", job]);
         assert!(told.contains(&format!("enabled backstay-{job}.timer")) && told.contains(default), "{told}");
     }

@@ -1,19 +1,15 @@
-//! Putting files in place: a few threads that write small files, and the setting of owners, modes and times.
+//! What a restored file or directory gets besides its content: owner, mode, time and attributes.
 
+use super::lanes::Lanes;
 use super::members::Member;
-use super::untar::{Ids, create};
+use super::untar::Ids;
 use crate::error::{Error, Kind, Result};
 use crate::repository::segment::Bytes;
 use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, UTIME_OMIT, Uid, XattrFlags};
 use std::collections::BTreeMap;
 use std::ffi::CString;
-use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-
-/// Small files that wait for a thread.
-const QUEUE: usize = 32;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// What a path was and why it failed.
 pub fn bad(path: &[u8], what: &str, e: impl Into<std::io::Error>) -> Error {
@@ -50,14 +46,16 @@ pub struct OpenDir {
     pub path: Vec<u8>,
     /// The open directory.
     pub fd: OwnedFd,
+    /// Which thread writes the files in it.
+    pub lane: usize,
     meta: Option<Meta>,
     shared: Arc<Shared>,
 }
 
 impl OpenDir {
     /// An open directory; without `meta` it is left as it is.
-    pub fn new(path: Vec<u8>, fd: OwnedFd, meta: Option<Meta>, pool: &Pool) -> Arc<Self> {
-        Arc::new(OpenDir { path, fd, meta, shared: pool.shared.clone() })
+    pub fn new(path: Vec<u8>, fd: OwnedFd, meta: Option<Meta>, lanes: &Lanes) -> Arc<Self> {
+        Arc::new(OpenDir { path, fd, lane: lanes.next(), meta, shared: lanes.shared.clone() })
     }
 }
 
@@ -71,122 +69,37 @@ impl Drop for OpenDir {
     }
 }
 
-/// A small file with its content.
-pub struct Job {
-    /// Where it goes.
-    pub dir: Arc<OpenDir>,
-    /// Its name there.
-    pub name: Vec<u8>,
-    /// Its content.
-    pub content: Vec<u8>,
-    /// Its owner, mode, time and attributes.
-    pub meta: Meta,
-}
-
-/// What the threads share.
+/// What could not be set, and what failed, wherever it was noticed.
 pub struct Shared {
     owners: bool,
     left_out: Mutex<BTreeMap<String, u64>>,
     failed: Mutex<Option<Error>>,
-    waiting: Mutex<usize>,
-    written: Condvar,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// Locks; what a thread that panicked left is as good as ever.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The threads.
-pub struct Pool {
-    /// For what is set outside of them.
-    pub shared: Arc<Shared>,
-    jobs: Option<SyncSender<Job>>,
-    threads: Vec<std::thread::JoinHandle<()>>,
-}
-
-impl Pool {
-    /// As many threads as cores, at least two, at most eight. `owners`: whether owners are set.
+impl Shared {
+    /// With or without owners.
     pub fn new(owners: bool) -> Self {
-        let shared = Arc::new(Shared {
-            owners,
-            left_out: Mutex::default(),
-            failed: Mutex::default(),
-            waiting: Mutex::default(),
-            written: Condvar::new(),
-        });
-        let (jobs, queue) = sync_channel(QUEUE);
-        let queue = Arc::new(Mutex::new(queue));
-        let count = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
-        let threads = (0..count).filter_map(|_| {
-            let (shared, queue) = (shared.clone(), queue.clone());
-            std::thread::Builder::new().name("restore".into()).spawn(move || shared.work(&queue)).ok()
-        });
-        Pool { threads: threads.collect(), shared, jobs: Some(jobs) }
-    }
-
-    /// Hands a file over; tells of a failure of an earlier one.
-    pub fn give(&self, job: Job) -> Result<()> {
-        self.shared.failed()?;
-        *lock(&self.shared.waiting) += 1;
-        let given = self.jobs.as_ref().is_some_and(|jobs| jobs.send(job).is_ok());
-        if given { Ok(()) } else { Err(Error::new(Kind::Internal, "the writing threads are gone")) }
-    }
-
-    /// Waits until every file that was handed over is written.
-    pub fn settle(&self) -> Result<()> {
-        let mut waiting = lock(&self.shared.waiting);
-        while *waiting > 0 {
-            waiting = self.shared.written.wait(waiting).unwrap_or_else(PoisonError::into_inner);
-        }
-        drop(waiting);
-        self.shared.failed()
+        Shared { owners, left_out: Mutex::default(), failed: Mutex::default() }
     }
 
     /// What could not be set, by reason.
     pub fn left_out(&self) -> BTreeMap<String, u64> {
-        lock(&self.shared.left_out).clone()
-    }
-}
-
-impl Drop for Pool {
-    fn drop(&mut self) {
-        self.jobs = None;
-        for thread in self.threads.drain(..) {
-            let _ = thread.join();
-        }
-    }
-}
-
-impl Shared {
-    fn work(&self, queue: &Mutex<Receiver<Job>>) {
-        loop {
-            let job = lock(queue).recv();
-            let Ok(job) = job else { return };
-            if self.failed().is_ok()
-                && let Err(e) = self.write(&job)
-            {
-                self.fail(e);
-            }
-            // The directory first: whoever waits for zero may look at its times.
-            drop(job);
-            *lock(&self.waiting) -= 1;
-            self.written.notify_all();
-        }
+        lock(&self.left_out).clone()
     }
 
-    fn write(&self, job: &Job) -> Result<()> {
-        let path = || [&job.dir.path[..], b"/", &job.name].concat();
-        let mut file = create(&job.dir, &job.name).map_err(|e| bad(&path(), "the file cannot be made", e))?;
-        file.write_all(&job.content).map_err(|e| bad(&path(), "the file cannot be written", e))?;
-        self.set_by_fd(file.as_fd(), &job.name, &job.meta)
-            .map_err(|e| Error { place: Some(Bytes(path()).display()), ..e })
-    }
-
-    fn fail(&self, error: Error) {
+    /// Notes a failure; the first one stays.
+    pub fn fail(&self, error: Error) {
         lock(&self.failed).get_or_insert(error);
     }
 
-    fn failed(&self) -> Result<()> {
+    /// # Errors
+    /// The first failure that was noted.
+    pub fn failed(&self) -> Result<()> {
         lock(&self.failed).as_ref().map_or(Ok(()), |e| Err(e.again()))
     }
 

@@ -1,23 +1,23 @@
 //! The way back in: a tar stream becomes a tree below a directory.
 //!
 //! Every directory is opened in the one above it without following links, so that no archive can write outside of the
-//! target. Small files are written by a few threads ([`super::place`]), since making a file is mostly waiting for the
-//! kernel. Directories get their owner, mode and times when everything in them is written. Holes are restored as
+//! target. Files are written by a few threads ([`super::lanes`]), since that is mostly the kernel's work. Directories get their owner, mode and times when everything in them is written. Holes are restored as
 //! holes. At the end the file system is synced: what is reported as restored survives a power cut.
 
+use super::lanes::{Job, Lanes, PIECE};
 use super::members::{Member, Members};
-use super::place::{Job, Meta, OpenDir, Pool, bad};
+use super::place::{Meta, OpenDir, bad};
 use crate::error::{Error, Kind, Result};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
-/// Files up to this size are written by the threads; larger ones here, as they come.
+/// Files up to this size are handed over whole, larger ones in pieces.
 const SMALL: u64 = 256 * 1024;
 
 /// What a restore wrote.
@@ -61,11 +61,10 @@ pub struct Options {
 
 struct Untar<'a> {
     options: &'a Options,
-    pool: Pool,
+    lanes: Lanes,
     /// The directories from the target to where the last entry was; the target itself comes first.
     open: Vec<Arc<OpenDir>>,
     restored: Restored,
-    buffer: Vec<u8>,
     /// What the target itself gets, when everything in it is written.
     root: Option<Meta>,
 }
@@ -79,22 +78,21 @@ pub fn untar(stream: &mut dyn Read, target: &Path, options: &Options) -> Result<
     let name = target.as_os_str().as_encoded_bytes();
     let root = rustix::fs::openat(CWD, target, flags, Mode::empty())
         .map_err(|e| bad(name, "the target cannot be opened", e))?;
-    let pool = Pool::new(options.owners);
-    let open = vec![OpenDir::new(Vec::new(), root, None, &pool)];
-    let mut work =
-        Untar { options, pool, open, restored: Restored::default(), buffer: vec![0; 256 * 1024], root: None };
+    let lanes = Lanes::new(options.owners);
+    let open = vec![OpenDir::new(Vec::new(), root, None, &lanes)];
+    let mut work = Untar { options, lanes, open, restored: Restored::default(), root: None };
     let mut members = Members::new(stream);
     let broken = |e: std::io::Error| Error::new(Kind::Restore, "the archive cannot be read").because(e);
     while let Some(member) = members.next_member().map_err(broken)? {
         work.entry(&member, &mut members)?;
     }
     work.open.truncate(1);
-    work.pool.settle()?;
+    work.lanes.settle()?;
     if let Some(meta) = &work.root {
-        work.pool.shared.set_by_fd(work.open[0].fd.as_fd(), name, meta)?;
+        work.lanes.shared.set_by_fd(work.open[0].fd.as_fd(), name, meta)?;
     }
     rustix::fs::syncfs(&work.open[0].fd).map_err(|e| bad(name, "the target cannot be synced", e))?;
-    work.restored.left_out = work.pool.left_out();
+    work.restored.left_out = work.lanes.shared.left_out();
     Ok(work.restored)
 }
 
@@ -133,7 +131,7 @@ impl Untar<'_> {
                 replacing(&dir, name, || rustix::fs::symlinkat(&target[..], &dir.fd, name))
                     .map_err(|e| bad(&path, "the link cannot be made", e))?;
                 self.restored.links += 1;
-                self.pool.shared.set_by_name(dir.fd.as_fd(), name, &path, &meta)
+                self.lanes.shared.set_by_name(dir.fd.as_fd(), name, &path, &meta)
             }
             tar::EntryType::Char | tar::EntryType::Block | tar::EntryType::Fifo => {
                 let kind = match member.kind {
@@ -145,7 +143,7 @@ impl Untar<'_> {
                 replacing(&dir, name, || rustix::fs::mknodat(&dir.fd, name, kind, Mode::from_raw_mode(0o600), device))
                     .map_err(|e| bad(&path, "the device cannot be made", e))?;
                 self.restored.other += 1;
-                self.pool.shared.set_by_name(dir.fd.as_fd(), name, &path, &meta)
+                self.lanes.shared.set_by_name(dir.fd.as_fd(), name, &path, &meta)
             }
             other => Err(Error::new(Kind::Restore, format!("the archive holds an entry of unknown type {other:?}"))
                 .at(String::from_utf8_lossy(&path))),
@@ -166,20 +164,31 @@ impl Untar<'_> {
             let mut bytes = vec![0; member.stored as usize];
             content.read_exact(&mut bytes).map_err(|e| bad(path, "the archive cannot be read", e))?;
             self.restored.bytes += member.stored;
-            return self.pool.give(Job { dir: dir.clone(), name: name.to_vec(), content: bytes, meta });
+            let job = Job::Small { dir: dir.clone(), name: name.to_vec(), content: bytes, meta };
+            return self.lanes.give(dir.lane, job);
         }
-        let mut file = create(dir, name).map_err(|e| bad(path, "the file cannot be made", e))?;
-        let written = copy(content, &mut file, member, &mut self.buffer)
-            .map_err(|e| bad(path, "the file cannot be written", e))?;
-        self.restored.bytes += written;
-        self.pool.shared.set_by_fd(file.as_fd(), path, &meta)
+        self.lanes.give(dir.lane, Job::Begin { dir: dir.clone(), name: name.to_vec() })?;
+        let whole = [(0, member.stored)];
+        let (pieces, size) =
+            member.sparse.as_ref().map_or((&whole[..], member.stored), |map| (&map.pieces[..], map.size));
+        // What lies between stays a hole.
+        for (start, length) in pieces {
+            for offset in (*start..start + length).step_by(PIECE) {
+                let n = usize::try_from(start + length - offset).map_or(PIECE, |n| n.min(PIECE));
+                let mut bytes = self.lanes.buffer(n);
+                content.read_exact(&mut bytes).map_err(|e| bad(path, "the archive cannot be read", e))?;
+                self.lanes.give(dir.lane, Job::Piece { offset, content: bytes })?;
+            }
+        }
+        self.restored.bytes += size;
+        self.lanes.give(dir.lane, Job::End { size, meta })
     }
 
     fn hard_link(&mut self, dir: &Arc<OpenDir>, path: &[u8], name: &[u8], member: &Member) -> Result<()> {
         let target = clean(member.link.as_deref().unwrap_or_default(), self.options.strip)?
             .ok_or_else(|| bad(path, "the hard link has no target", std::io::ErrorKind::InvalidData))?;
         // The first name may still be on its way to a thread.
-        self.pool.settle()?;
+        self.lanes.settle()?;
         let (target_dir, target_name) = split(&target);
         let from = self.beneath(target_dir, path)?;
         replacing(dir, name, || rustix::fs::linkat(&from, target_name, &dir.fd, name, AtFlags::empty()))
@@ -194,7 +203,7 @@ impl Untar<'_> {
         self.open_dirs(parent)?;
         let fd = self.make_dir(name, path)?;
         self.restored.dirs += 1;
-        self.open.push(OpenDir::new(path.to_vec(), fd, Some(meta), &self.pool));
+        self.open.push(OpenDir::new(path.to_vec(), fd, Some(meta), &self.lanes));
         Ok(())
     }
 
@@ -243,7 +252,7 @@ impl Untar<'_> {
             // Left with mode 0755: nothing is known about it.
             rustix::fs::fchmod(&fd, Mode::from_raw_mode(0o755))
                 .map_err(|e| bad(&path, "the directory's mode cannot be set", e))?;
-            self.open.push(OpenDir::new(path.clone(), fd, None, &self.pool));
+            self.open.push(OpenDir::new(path.clone(), fd, None, &self.lanes));
         }
         Ok(())
     }
@@ -274,33 +283,6 @@ fn replacing<T>(dir: &OpenDir, name: &[u8], make: impl Fn() -> rustix::io::Resul
         }
         other => other,
     }
-}
-
-/// Copies content to where it belongs; what lies between is left a hole. The size of the file.
-fn copy(from: &mut dyn Read, to: &mut File, member: &Member, buffer: &mut [u8]) -> std::io::Result<u64> {
-    let whole = [(0, member.stored)];
-    let (pieces, size) = member.sparse.as_ref().map_or((&whole[..], member.stored), |map| (&map.pieces[..], map.size));
-    for (offset, length) in pieces {
-        if member.sparse.is_some() {
-            to.seek(SeekFrom::Start(*offset))?;
-        }
-        let mut left = *length;
-        while left > 0 {
-            let want = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-            let n = match from.read(&mut buffer[..want]) {
-                Ok(0) => return Err(std::io::ErrorKind::UnexpectedEof.into()),
-                Ok(n) => n,
-                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(e) => return Err(e),
-            };
-            to.write_all(&buffer[..n])?;
-            left -= n as u64;
-        }
-    }
-    if member.sparse.is_some() {
-        to.set_len(size)?;
-    }
-    Ok(size)
 }
 
 /// A relative path without `.`, empty or `..` components; `None` when nothing is left after stripping.

@@ -1,0 +1,299 @@
+//! The threads that write the files of a restore, while the one that reads the archive goes on.
+//!
+//! Making a file and filling it is mostly the kernel's work, and the kernel lets one thread at a time into a directory or a
+//! file while others spin. So each directory has its thread, a lane, which writes all files in it, in order; the next
+//! directory has another one.
+
+use super::place::{Meta, OpenDir, Shared, bad, lock};
+use super::untar::create;
+use crate::error::{Error, Kind, Result};
+use std::fs::File;
+use std::num::NonZeroU64;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+/// Bytes that may wait for the threads, all of them together.
+const WAITING: usize = 16 * 1024 * 1024;
+/// What a job counts besides its content.
+const JOB: usize = 1024;
+/// Larger files come in pieces of this size.
+pub const PIECE: usize = 256 * 1024;
+/// So much of a larger file is written at a time before the kernel is asked to begin with the disk.
+const BEHIND: u64 = 8 * 1024 * 1024;
+
+/// Work for a lane. A larger file is a beginning, its pieces and its end, with nothing in between.
+pub enum Job {
+    /// A small file, whole.
+    Small {
+        /// Where it goes.
+        dir: Arc<OpenDir>,
+        /// Its name there.
+        name: Vec<u8>,
+        /// Its content.
+        content: Vec<u8>,
+        /// Its owner, mode, time and attributes.
+        meta: Meta,
+    },
+    /// A larger file begins.
+    Begin {
+        /// Where it goes.
+        dir: Arc<OpenDir>,
+        /// Its name there.
+        name: Vec<u8>,
+    },
+    /// Some of its content.
+    Piece {
+        /// Where in the file.
+        offset: u64,
+        /// What.
+        content: Vec<u8>,
+    },
+    /// It is complete.
+    End {
+        /// Its size, which may be behind the last piece.
+        size: u64,
+        /// Its owner, mode, time and attributes.
+        meta: Meta,
+    },
+}
+
+impl Job {
+    fn weight(&self) -> usize {
+        JOB + match self {
+            Job::Small { content, .. } | Job::Piece { content, .. } => content.len(),
+            Job::Begin { .. } | Job::End { .. } => 0,
+        }
+    }
+}
+
+/// The threads.
+pub struct Lanes {
+    /// For what is set outside of them.
+    pub shared: Arc<Shared>,
+    queue: Arc<Queue>,
+    lanes: Vec<(Sender<Job>, JoinHandle<()>)>,
+    next: AtomicUsize,
+}
+
+/// What waits, and buffers that can be filled again.
+#[derive(Default)]
+struct Queue {
+    waiting: Mutex<usize>,
+    written: Condvar,
+    spare: Mutex<Vec<Vec<u8>>>,
+}
+
+impl Lanes {
+    /// As many threads as cores, at least two, at most eight. `owners`: whether owners are set.
+    pub fn new(owners: bool) -> Self {
+        let (shared, queue) = (Arc::new(Shared::new(owners)), Arc::<Queue>::default());
+        let count = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
+        let lanes = (0..count).filter_map(|_| {
+            let (jobs, mine) = channel();
+            let (shared, queue) = (shared.clone(), queue.clone());
+            let thread = std::thread::Builder::new().name("restore".into()).spawn(move || work(&mine, &shared, &queue));
+            Some((jobs, thread.ok()?))
+        });
+        Lanes { lanes: lanes.collect(), shared, queue, next: AtomicUsize::new(0) }
+    }
+
+    /// A lane for the next directory.
+    pub fn next(&self) -> usize {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// A buffer of so many bytes, of whatever content.
+    pub fn buffer(&self, size: usize) -> Vec<u8> {
+        let mut buffer = lock(&self.queue.spare).pop().unwrap_or_default();
+        buffer.resize(size, 0);
+        buffer
+    }
+
+    /// Hands work over; waits while too much is waiting.
+    ///
+    /// # Errors
+    /// That of an earlier one.
+    pub fn give(&self, lane: usize, job: Job) -> Result<()> {
+        self.shared.failed()?;
+        self.wait(WAITING)?;
+        *lock(&self.queue.waiting) += job.weight();
+        let lane = self.lanes.get(lane % self.lanes.len().max(1));
+        lane.and_then(|(jobs, _)| jobs.send(job).ok()).ok_or_else(gone)
+    }
+
+    /// Waits until everything that was handed over is written.
+    ///
+    /// # Errors
+    /// The first failure.
+    pub fn settle(&self) -> Result<()> {
+        self.wait(0)?;
+        self.shared.failed()
+    }
+
+    fn wait(&self, most: usize) -> Result<()> {
+        let mut waiting = lock(&self.queue.waiting);
+        while *waiting > most {
+            let again = self.queue.written.wait_timeout(waiting, Duration::from_secs(1));
+            waiting = again.unwrap_or_else(PoisonError::into_inner).0;
+            if *waiting > most && self.lanes.iter().any(|(_, thread)| thread.is_finished()) {
+                return Err(gone());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn gone() -> Error {
+    Error::new(Kind::Internal, "the writing threads are gone")
+}
+
+impl Drop for Lanes {
+    fn drop(&mut self) {
+        for (jobs, thread) in self.lanes.drain(..) {
+            drop(jobs);
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A larger file that is being written.
+struct Open {
+    dir: Arc<OpenDir>,
+    name: Vec<u8>,
+    file: File,
+    /// Up to here the kernel was asked to begin with the disk.
+    begun: u64,
+    end: u64,
+}
+
+fn work(jobs: &Receiver<Job>, shared: &Shared, queue: &Queue) {
+    let mut open = None;
+    while let Ok(job) = jobs.recv() {
+        let weight = job.weight();
+        if shared.failed().is_ok()
+            && let Err(e) = carry_out(job, &mut open, shared, queue)
+        {
+            shared.fail(e);
+        }
+        // The job and its directory are gone by now: whoever waits for zero may look at the directory's times.
+        *lock(&queue.waiting) -= weight;
+        queue.written.notify_all();
+    }
+}
+
+fn carry_out(job: Job, open: &mut Option<Open>, shared: &Shared, queue: &Queue) -> Result<()> {
+    let path = |dir: &OpenDir, name: &[u8]| [&dir.path[..], b"/", name].concat();
+    match job {
+        Job::Small { dir, name, content, meta } => {
+            let cannot = |what: &str, e: std::io::Error| bad(&path(&dir, &name), what, e);
+            let file = create(&dir, &name).map_err(|e| cannot("the file cannot be made", e.into()))?;
+            file.write_all_at(&content, 0).map_err(|e| cannot("the file cannot be written", e))?;
+            shared.set_by_fd(file.as_fd(), &path(&dir, &name), &meta)
+        }
+        Job::Begin { dir, name } => {
+            let file = create(&dir, &name).map_err(|e| bad(&path(&dir, &name), "the file cannot be made", e))?;
+            *open = Some(Open { dir, name, file, begun: 0, end: 0 });
+            Ok(())
+        }
+        Job::Piece { offset, content } => {
+            let Some(o) = open else { return Err(out_of_order()) };
+            let cannot = |e| bad(&path(&o.dir, &o.name), "the file cannot be written", e);
+            o.file.write_all_at(&content, offset).map_err(cannot)?;
+            o.end = offset + content.len() as u64;
+            if o.end - o.begun >= BEHIND {
+                o.write_behind();
+            }
+            lock(&queue.spare).push(content);
+            Ok(())
+        }
+        Job::End { size, meta } => {
+            let Some(mut o) = open.take() else { return Err(out_of_order()) };
+            if size != o.end {
+                o.file.set_len(size).map_err(|e| bad(&path(&o.dir, &o.name), "the file cannot be written", e))?;
+            }
+            o.write_behind();
+            shared.set_by_fd(o.file.as_fd(), &path(&o.dir, &o.name), &meta)
+        }
+    }
+}
+
+fn out_of_order() -> Error {
+    Error::new(Kind::Internal, "a piece of a file came without its beginning")
+}
+
+impl Open {
+    /// Has the kernel begin to write to disk, and waits for nothing. By itself it would not before gigabytes or half a
+    /// minute have gathered, and the sync at the end would find all of that still to be written.
+    fn write_behind(&mut self) {
+        let length = NonZeroU64::new(self.end.saturating_sub(self.begun));
+        // Only pages that are clean already leave the cache by this; these have just been written to.
+        let _ = rustix::fs::fadvise(&self.file, self.begun, length, rustix::fs::Advice::DontNeed);
+        self.begun = self.end;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::fs::{CWD, Mode, OFlags};
+
+    fn lanes() -> (tempfile::TempDir, Lanes, Arc<OpenDir>) {
+        let place = tempfile::tempdir().unwrap();
+        let lanes = Lanes::new(false);
+        let fd = rustix::fs::openat(CWD, place.path(), OFlags::DIRECTORY | OFlags::RDONLY, Mode::empty()).unwrap();
+        let dir = OpenDir::new(Vec::new(), fd, None, &lanes);
+        (place, lanes, dir)
+    }
+
+    fn meta() -> Meta {
+        let mut header = tar::Header::new_gnu();
+        header.set_path("x").unwrap();
+        header.set_mode(0o640);
+        (header.set_uid(0), header.set_gid(0), header.set_mtime(0));
+        header.set_size(0);
+        header.set_cksum();
+        let bytes = [&header.as_bytes()[..], &[0; 1024]].concat();
+        let member = super::super::members::Members::new(&bytes[..]).next_member().unwrap().unwrap();
+        Meta::new(&member, Vec::new(), &Default::default())
+    }
+
+    #[test]
+    fn larger_files_come_in_pieces_with_holes_and_more_may_be_given_than_can_wait() {
+        let (place, lanes, dir) = lanes();
+        let name = |n: u64| format!("f{n}").into_bytes();
+        for n in 0..40 {
+            lanes.give(dir.lane, Job::Begin { dir: dir.clone(), name: name(n) }).unwrap();
+            for piece in [0, 1, 3] {
+                let mut content = lanes.buffer(PIECE);
+                content.fill(n as u8 + 1);
+                lanes.give(dir.lane, Job::Piece { offset: piece * PIECE as u64, content }).unwrap();
+            }
+            lanes.give(dir.lane, Job::End { size: 5 * PIECE as u64, meta: meta() }).unwrap();
+        }
+        lanes.settle().unwrap();
+        for n in 0..40 {
+            let bytes = std::fs::read(place.path().join(format!("f{n}"))).unwrap();
+            let of = |piece: usize| bytes[piece * PIECE..][..PIECE].iter().map(|b| u64::from(*b)).sum::<u64>();
+            let full = (n + 1) * PIECE as u64;
+            assert_eq!([0, 1, 2, 3, 4].map(of), [full, full, 0, full, 0]);
+            assert_eq!(bytes.len(), 5 * PIECE);
+        }
+    }
+
+    #[test]
+    fn a_failure_is_told_with_its_path_and_nothing_hangs() {
+        let (_place, lanes, dir) = lanes();
+        let small =
+            |name: &[u8]| Job::Small { dir: dir.clone(), name: name.to_vec(), content: Vec::new(), meta: meta() };
+        lanes.give(0, small(b"no/such/directory")).unwrap();
+        let e = lanes.settle().unwrap_err();
+        assert!(e.to_string().contains("no/such/directory"), "{e}");
+        assert!(lanes.give(0, small(b"x")).is_err());
+        assert!(lanes.settle().is_err());
+    }
+}
