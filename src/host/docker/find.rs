@@ -110,6 +110,9 @@ fn container(c: ContainerInspectResponse) -> Container {
     let mut networks: Vec<String> =
         c.network_settings.and_then(|n| n.networks).unwrap_or_default().into_keys().collect();
     networks.sort();
+    // The daemon tells them in any order, and another one each time.
+    let mut mounts: Vec<Mount> = c.mounts.unwrap_or_default().into_iter().map(mount).collect();
+    mounts.sort_by(|a, b| a.destination.cmp(&b.destination));
     let created = c.created.and_then(|t| t.to_string().parse::<jiff::Timestamp>().ok());
     let created = created.map_or(0, jiff::Timestamp::as_nanosecond);
     Container {
@@ -122,7 +125,7 @@ fn container(c: ContainerInspectResponse) -> Container {
         image: config.image.unwrap_or_default(),
         image_id: c.image.unwrap_or_default(),
         labels: config.labels.unwrap_or_default().into_iter().collect(),
-        mounts: c.mounts.unwrap_or_default().into_iter().map(mount).collect(),
+        mounts,
         networks,
         restart: restart.unwrap_or_else(|| "no".to_owned()),
         auto_remove: host.auto_remove.unwrap_or(false),

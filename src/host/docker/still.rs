@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 const TASKS: Duration = Duration::from_secs(120);
 /// How long the daemon may take to learn that a container has ended.
 const ENDING: Duration = Duration::from_secs(10);
+/// How often a container is told to stand still.
+const PAUSES: u32 = 3;
 /// A pause between two looks.
 const LOOK: Duration = Duration::from_millis(200);
 
@@ -27,14 +29,21 @@ fn or_already(result: std::result::Result<(), ApiError>) -> std::result::Result<
 impl Docker {
     /// Pauses a container. `false` when it is gone, or not running.
     pub async fn pause(&self, container: &str) -> Result<bool> {
-        match self.api.pause_container(checked(container)?).await {
-            Ok(()) => Ok(true),
-            Err(e) if is_status(&e, 404) => Ok(false),
-            Err(e) => match self.container(container).await? {
-                Some(c) if c.state == "paused" => Ok(true),
-                Some(c) if c.is_up() => Err(failed(format!("container {container} cannot be paused"))(e)),
-                _ => Ok(false),
-            },
+        let mut tries = 0;
+        loop {
+            let e = match self.api.pause_container(checked(container)?).await {
+                Ok(()) => return Ok(true),
+                Err(e) if is_status(&e, 404) => return Ok(false),
+                Err(e) => e,
+            };
+            tries += 1;
+            match self.container(container).await? {
+                Some(c) if c.state == "paused" => return Ok(true),
+                // On a machine under load the kernel's freezer may give up before all processes stand.
+                Some(c) if c.is_up() && tries < PAUSES => tokio::time::sleep(LOOK).await,
+                Some(c) if c.is_up() => return Err(failed(format!("container {container} cannot be paused"))(e)),
+                _ => return Ok(false),
+            }
         }
     }
 
