@@ -16,6 +16,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+/// A pause between two looks whether something answers.
+const LOOK: Duration = Duration::from_millis(250);
+
 /// The journal of the restore that is open on this host, if one is.
 pub fn journal_file(state_dir: &Path) -> PathBuf {
     state_dir.join("restore.journal")
@@ -266,7 +269,7 @@ pub async fn wait_until_all_answer(
                 monitor.event(Event::Warning(format!("waiting for {}: {}", resource.label(), e.one_line())));
                 told = true;
             }
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            tokio::time::sleep(LOOK).await;
         }
     }
     Ok(())

@@ -96,12 +96,12 @@ pub async fn attempt(
     };
     if args.dry_run || (!args.yes && args.to.is_none()) {
         let steps = steps_of(&asked, &made(&looked_at, Arc::new(Silent)))?;
-        plan::print(context, config, m, &steps, &found, told)?;
+        plan::print(context, config, plan::Of::Backup(m), &steps, &found, told.clone())?;
     }
     if args.dry_run {
         return Ok(Tried::Ended(ExitCode::SUCCESS));
     }
-    decide::refuse_users(&found)?;
+    decide::refuse_users(&found, &told)?;
     if args.to.is_none() && !args.yes {
         confirm(&m.plan)?;
     }
@@ -156,9 +156,11 @@ async fn whole(catalog: &Catalog, chosen: &[&SourceRecord], args: &Args) -> Resu
 fn warn(monitor: &Arc<dyn Monitor>, found: &[(String, Findings)]) {
     for (label, findings) in found {
         findings.warnings.iter().for_each(|w| monitor.event(Event::Warning(format!("{label}: {w}"))));
-        for user in &findings.lingering {
-            let text = format!("{label}: {user} goes on with the previous copy until it is started again");
-            monitor.event(Event::Warning(text));
-        }
+        findings.lingering.iter().for_each(|user| monitor.event(Event::Warning(lingers(label, user))));
     }
+}
+
+/// The warning about a process that nobody stops.
+pub(in crate::cli) fn lingers(label: &str, user: &str) -> String {
+    format!("{label}: {user} goes on with the previous copy until it is started again")
 }

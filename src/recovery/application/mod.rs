@@ -36,7 +36,7 @@ pub struct Application {
     /// What is stopped too, and starts only when the checks have passed: workers, schedulers.
     #[serde(default)]
     pub start_after_checks: Vec<Target>,
-    /// What serves the plan's own data and is never stopped, even when one of the others comprises it:
+    /// What serves the plan's own data, or shows the page, and is never stopped, even when one of the others comprises it:
     /// `unit:postgresql@15-main.service`, `container:edms_db`, `service:hosting_db`.
     #[serde(default)]
     pub spare: Vec<String>,

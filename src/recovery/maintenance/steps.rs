@@ -5,7 +5,7 @@ use super::{Maintenance, Switched};
 use crate::error::{Error, Kind, Result};
 use crate::host::nginx::config::Where;
 use crate::recovery::engine::{Notes, Step};
-use crate::recovery::resource::Note;
+use crate::recovery::resource::{Note, parse};
 use crate::telemetry::monitor::{Event, Monitor};
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -39,9 +39,7 @@ pub struct Prior {
 
 impl Prior {
     fn of(note: &Note) -> Result<Self> {
-        serde_json::from_value(note.clone()).map_err(|e| {
-            Error::new(Kind::Internal, "the journal's note about maintenance does not make sense").because(e)
-        })
+        parse(note)
     }
 
     fn was_on(&self) -> bool {

@@ -7,7 +7,7 @@ mod preflight;
 use super::by_hand;
 use super::exchange;
 use super::inner;
-use super::resource::{Class, Compared, Findings, Note, Previous, Resource, StagedAs};
+use super::resource::{Class, Compared, Findings, Note, Previous, Resource, StagedAs, parse};
 use super::select;
 use super::swapping::Swapping;
 use super::tree;
@@ -86,11 +86,6 @@ impl Staged {
         (self.links, self.bytes) = (restored.links, restored.bytes);
         self.left_out = restored.left_out.iter().map(|(what, n)| (what.to_string(), *n)).collect();
     }
-}
-
-fn parse<T: serde::de::DeserializeOwned>(note: &Note) -> Result<T> {
-    serde_json::from_value(note.clone())
-        .map_err(|e| Error::new(Kind::Internal, "a note of the restore cannot be read").because(e))
 }
 
 fn remove(directory: &Path) -> Result<()> {
@@ -176,6 +171,14 @@ impl Resource for Trees {
 
     async fn preflight(&self) -> Result<Findings> {
         self.look().await
+    }
+
+    async fn used(&self) -> Result<Findings> {
+        let mut findings = Findings::default();
+        for path in &self.paths {
+            preflight::users_of(path, &mut findings).await?;
+        }
+        Ok(findings)
     }
 
     async fn plan_staging(&self) -> Result<Note> {
