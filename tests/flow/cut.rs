@@ -1,21 +1,7 @@
 //! A restore that is ended at every write of its journal: killed before a record is written, killed before it is synced,
 //! stopped by a signal, cut off with the whole machine. Afterwards the host is as before or restored, and never between.
 
-use crate::host::{Host, NOW, THEN, ok};
-use std::path::Path;
-
-const JOURNAL: &str = "/var/lib/backstay/restore.journal";
-
-/// The program that ends another one at a system call; the machine is of the same release as this one.
-fn with_strace(host: &Host) {
-    let libraries = ["libunwind-ptrace.so.0", "libunwind-x86_64.so.8", "libunwind.so.8"];
-    let from = Path::new("/lib/x86_64-linux-gnu");
-    std::fs::copy("/usr/bin/strace", host.machine.path("/usr/bin/strace")).expect("strace: run tests/setup.sh test");
-    for library in libraries {
-        let to = host.machine.path(&format!("/usr/lib/x86_64-linux-gnu/{library}"));
-        std::fs::copy(from.join(library), to).unwrap();
-    }
-}
+use crate::host::{Host, JOURNAL, NOW, THEN, ok};
 
 /// Runs a restore that gets a signal at the n-th call of this kind on its journal. False when it ended before.
 fn restore_until(host: &Host, call: &str, signal: &str, n: usize) -> bool {
@@ -59,7 +45,7 @@ fn is_open(host: &Host) -> bool {
 /// Every second record, from this one on; two tests side by side see all of them.
 fn killed_before(what: &str, first: usize) {
     let host = Host::new(what);
-    with_strace(&host);
+    host.with_strace();
     let before = host.state();
     let writes = at_every(&host, "write", "KILL", first, 2, |host, n| {
         if is_open(host) {
@@ -85,7 +71,7 @@ fn killed_before_each_even_record_it_is_taken_back() {
 /// The same between a record and its sync; the first sync of a journal with its name is that of the second record.
 fn killed_after(what: &str, first: usize) {
     let host = Host::new(what);
-    with_strace(&host);
+    host.with_strace();
     let before = host.state();
     let writes = at_every(&host, "fdatasync", "KILL", first, 2, |host, n| {
         let resumed = host.backstay(&["restore", "--resume"]);
@@ -112,7 +98,7 @@ fn killed_after_each_even_record_it_is_finished() {
 #[test]
 fn stopped_at_each_record_it_goes_back_by_itself() {
     let host = Host::new("term");
-    with_strace(&host);
+    host.with_strace();
     let before = host.state();
     let writes = at_every(&host, "write", "TERM", 2, 3, |host, n| {
         assert!(!is_open(host), "stopped at record {n}");

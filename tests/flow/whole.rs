@@ -57,7 +57,7 @@ fn clients_see_the_old_data_a_page_and_the_restored_data_and_nothing_else() {
     }
 
     // Back again, by the same flow.
-    m.sh("curl -sf http://127.0.0.1/write");
+    m.sh("curl -sf http://127.0.0.1/write/since");
     ok(&host.backstay(&["rollback", "--yes"]));
     assert_eq!(host.shows(), NOW);
     assert_eq!(m.sh("systemctl is-active app worker"), "active\nactive");
