@@ -289,6 +289,7 @@ fn services_of_a_swarm_with_a_redis_among_them() {
         &format!("service {app}: 2 replicas"),
         &format!("service {agent}: one task on each node"),
         &format!("service:{cache}"),
+        "redis cache: its swap takes a time that grows with the data",
     ]);
     // Scaled to nothing and back, it is what it was before: compared by the specification.
     let state = || {

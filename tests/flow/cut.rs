@@ -96,6 +96,27 @@ fn killed_after_each_even_record_it_is_finished() {
 }
 
 #[test]
+fn what_was_staged_and_is_not_whole_any_more_is_not_put_in_place() {
+    // Without a hook: what one has changed is not compared any more.
+    let hook = "after_stage = [{ source = \"db\", sql = \"UPDATE entry SET note = 'staged'\" }]";
+    let host = Host::with("staged", |_| (), |config| config.replace(hook, ""));
+    host.with_strace();
+    let before = host.state();
+    ok(&host.backstay(&["restore", "--yes"]));
+    let stopped = host.records().iter().position(|r| r == "done stop the application").unwrap();
+    ok(&host.backstay(&["rollback", "--yes"]));
+    host.clean();
+    assert!(restore_until(&host, "write", "KILL", stopped));
+    // As a power cut leaves what was never written to the disk.
+    host.machine.sh("for file in /srv/app/.data.backstay-*/data/value; do : > $file; done");
+    let resumed = host.backstay(&["restore", "--resume"]);
+    assert_eq!(resumed.code, 13, "{}\n{}", resumed.out, resumed.err);
+    assert!(resumed.err.contains("differs from the facts"), "{}", resumed.err);
+    host.clean();
+    assert_eq!((host.shows(), host.state()), (NOW.to_owned(), before));
+}
+
+#[test]
 fn stopped_at_each_record_it_goes_back_by_itself() {
     let host = Host::new("term");
     host.with_strace();

@@ -7,10 +7,10 @@
 //! reached is refused: the daemon can put files into it, and neither move nor remove any, so there would be no way back.
 
 pub mod chosen;
-mod count;
 mod upload;
 
 use super::by_hand;
+use super::count;
 use super::exchange;
 use super::inner;
 use super::resource::{Class, Compared, Findings, Note, Previous, Resource, Space, StagedAs, parse};
