@@ -119,7 +119,7 @@ impl Host {
 
     /// What a client sees, through nginx.
     pub fn shows(&self) -> String {
-        self.machine.try_run(&["curl", "-s", "-m", "5", "http://127.0.0.1/"]).out
+        self.machine.try_run(&["curl", "-s", "-m", "20", "http://127.0.0.1/"]).out
     }
 
     /// Everything that a restore could change, in words that can be compared: content, databases, units, holds, nginx,
