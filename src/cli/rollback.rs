@@ -114,6 +114,7 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         confirm(&about.plan)?;
     }
     let monitor = context.monitor(&format!("rollback {}", about.plan));
+    told.warnings.into_iter().for_each(|w| monitor.event(Event::Warning(w)));
     for (label, findings) in &found {
         for user in &findings.lingering {
             monitor.event(Event::Warning(lingers(label, user)));

@@ -24,6 +24,8 @@ pub struct Told {
     pub hooks: Vec<String>,
     /// Caches and queues that are emptied, with what they hold now.
     pub flushes: Vec<String>,
+    /// What the operator should know.
+    pub warnings: Vec<String>,
 }
 
 /// One thing that is replaced.

@@ -140,7 +140,9 @@ fn nothing_of_the_application_runs_at_the_boot_before_the_restore_is_over() {
     let number = host.number_of("done swap files data");
     ok(&host.backstay(&["rollback", "--yes"]));
     host.clean();
-    // Without the unit: somebody has to come, and sees what is open.
+    // Without the unit, which is told before: somebody has to come, and sees what is open.
+    let plan = host.backstay(&["restore", "--dry-run"]);
+    assert!(plan.out.contains("backstay-resume.service is not enabled"), "{}", plan.out);
     host.cut_before(number);
     host.machine.start();
     let state = host.machine.sh("systemctl show app worker -P ActiveState");

@@ -117,6 +117,7 @@ pub async fn attempt(
     let reader = Reader::new(catalog.clone(), monitor.clone())?;
     let from = Backups { manifest: Some(m), reader: Some(&reader), safety: safety.as_ref() };
     let resources = resources(&asked, config, &own, &id, from).await?;
+    told.warnings.into_iter().for_each(|w| monitor.event(Event::Warning(w)));
     warn(&monitor, &found);
     if args.path.is_empty() && args.database.is_none() && !args.picks_tables() {
         monitor.event(Event::Expect(chosen.iter().map(|s| s.bytes()).sum()));

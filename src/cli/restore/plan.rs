@@ -125,6 +125,7 @@ fn tell(o: &Outline) -> Result<()> {
     if let Some(seconds) = o.expected_outage {
         say(&format!("The application was away for {} of that.", words(seconds)))?;
     }
+    o.application.warnings.iter().try_for_each(|warning| say(&notice(warning)))?;
     for target in &o.targets {
         if target.slow_swap {
             say(&notice(&format!("{}: its swap takes a time that grows with the data", target.target)))?;

@@ -1,13 +1,14 @@
 //! Starting what ran, each until it runs; and seeing that it goes on running.
 
 use super::await_up::{self, Trouble};
-use super::hold::{self, docker, quoted};
+use super::hold::{self, docker};
 use super::snapshot::{ContainerBefore, Item, ServiceBefore, Snapshot, UnitBefore, Was, Who};
 use super::stop::waves;
 use crate::error::{Error, Kind, Result};
 use crate::host::docker::Docker;
 use crate::host::docker::services::Mode;
 use crate::host::systemd;
+use crate::recovery::by_hand::word;
 use crate::telemetry::monitor::{Event, Monitor};
 use jiff::Timestamp;
 
@@ -209,9 +210,9 @@ pub(super) fn by_hand(snapshot: &Snapshot) -> Vec<String> {
     for item in waves(&items, |item| item.start).iter().flatten() {
         match &item.who {
             Who::Unit(u) if u.name.ends_with(".target") => {
-                lines.push(format!("systemctl start --job-mode=ignore-dependencies {}", quoted(&u.name)));
+                lines.push(format!("systemctl start --job-mode=ignore-dependencies {}", word(&u.name)));
             }
-            Who::Unit(u) => lines.push(format!("systemctl start {}", quoted(&u.name))),
+            Who::Unit(u) => lines.push(format!("systemctl start {}", word(&u.name))),
             Who::Container(c) => {
                 lines.push(format!("docker start {}", c.name));
                 if c.state == "paused" {

@@ -4,6 +4,7 @@ use super::{Flow, spare};
 use crate::config::flush::Flush;
 use crate::config::{Config, Plan, RestorePlan, SourceConfig};
 use crate::error::{Error, Kind, Result};
+use crate::host::systemd;
 use crate::model::Name;
 use crate::recovery::application::Application;
 use crate::recovery::maintenance::Maintenance;
@@ -13,6 +14,9 @@ use crate::recovery::resource::Findings;
 use crate::recovery::volume::in_use;
 use crate::sources::command::Target;
 use std::path::PathBuf;
+
+/// What takes an interrupted restore up when the machine boots.
+const BOOT: &str = "backstay-resume.service";
 
 /// What is restored, as far as the flow depends on it.
 pub struct Restored<'a> {
@@ -98,6 +102,12 @@ impl Flow {
             }
             told.stops = snapshot.lines();
             told.goes_on = snapshot.spared.iter().cloned().collect();
+            // Without systemd somebody else has to see to that.
+            if systemd::look(BOOT).await.is_ok_and(|unit| unit.enabled != "enabled") {
+                told.warnings.push(format!(
+                    "{BOOT} is not enabled: after a power cut the application stays down until somebody runs `backstay resume`"
+                ));
+            }
             told.after_checks = application.start_after_checks.iter().map(ToString::to_string).collect();
         }
         if let Some(settings) = &self.maintenance {
@@ -107,7 +117,7 @@ impl Flow {
                 true => vec!["every server name of nginx".to_owned()],
                 false => settings.names.clone(),
             };
-            told.maintenance.extend(warnings);
+            told.warnings.extend(warnings);
         }
         for check in section.checks.iter().filter(|c| self.checks.contains(&c.name)) {
             check.preflight().await?;
