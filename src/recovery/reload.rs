@@ -63,9 +63,7 @@ impl Reloading {
         for what in &self.what {
             let done = match what {
                 Reload::Systemd => systemd::reload().await,
-                // Without the unit it is not run by systemd, or not installed; its own reload is up to whoever runs it.
-                Reload::Nginx if !systemd::look("nginx.service").await?.is_up() => Ok(()),
-                Reload::Nginx => self.nginx.apply().await,
+                Reload::Nginx => self.nginx().await,
             };
             done.map_err(|e| {
                 let what = format!("files were restored that do not take effect: {}", e.what);
@@ -73,6 +71,16 @@ impl Reloading {
             })?;
         }
         Ok(())
+    }
+}
+
+impl Reloading {
+    /// Without the unit it is not run by systemd, or not installed; its own reload is up to whoever runs it.
+    async fn nginx(&self) -> Result<()> {
+        match systemd::look("nginx.service").await?.is_up() {
+            true => self.nginx.apply().await,
+            false => Ok(()),
+        }
     }
 }
 

@@ -89,7 +89,7 @@ impl Shop {
     fn killed_before(&self, n: usize) {
         let inject = format!("inject=write:signal=KILL:when={n}");
         let mut strace = Command::new("strace");
-        strace.args(["-f", "-qq", "-o", "/dev/null", "-P"]).arg(self.journal()).args(["-e", "trace=write", "-e", &inject]);
+        strace.args(["-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-P"]).arg(self.journal()).args(["-e", "trace=write", "-e", &inject]);
         strace.args([env!("CARGO_BIN_EXE_backstay"), "restore", "--yes"]);
         strace.env("BACKSTAY_CONFIG", self.world.at("backstay.toml")).env("DOCKER_HOST", self.host());
         let killed = run(&mut strace);

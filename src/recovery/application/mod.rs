@@ -66,13 +66,13 @@ impl Application {
         Box::new(steps::Stop { monitor })
     }
 
-    /// The step that starts what ran, but for what starts late.
+    /// The step that starts what ran, but for what starts late. With something that does, the other step must come too.
     pub fn start(&self, monitor: Arc<dyn Monitor>) -> Box<dyn Step> {
-        Box::new(steps::Start { late: false, monitor })
+        Box::new(steps::Start { late: false, in_two: !self.start_after_checks.is_empty(), monitor })
     }
 
     /// The step that starts what ran and starts late. After it nothing is held any more.
     pub fn start_after_checks(&self, monitor: Arc<dyn Monitor>) -> Box<dyn Step> {
-        Box::new(steps::Start { late: true, monitor })
+        Box::new(steps::Start { late: true, in_two: !self.start_after_checks.is_empty(), monitor })
     }
 }

@@ -4,6 +4,7 @@ use crate::config::target;
 use crate::error::Result;
 use crate::host::systemd;
 use crate::recovery::resource::{Note, parse};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -16,6 +17,9 @@ pub struct Snapshot {
     /// `container:NAME`.
     #[serde(default)]
     pub spared: BTreeSet<String>,
+    /// When the first of them were started with the restored data; for the start of the rest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<Timestamp>,
 }
 
 /// One thing that is stopped.
@@ -272,7 +276,7 @@ mod tests {
             item(Who::Container(container)),
             item(Who::Service(service)),
         ];
-        Snapshot { items, spared: BTreeSet::new() }
+        Snapshot { items, ..Snapshot::default() }
     }
 
     #[test]

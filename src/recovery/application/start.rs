@@ -34,6 +34,17 @@ enum How {
     Begin,
 }
 
+/// Who is looked at once more after a moment: whether it goes on running.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Steady<'a> {
+    /// Whoever was started now.
+    Started,
+    /// Nobody yet: the start of what starts late looks at all.
+    Later,
+    /// Whoever was started now, and these, which were at that time.
+    With(&'a [&'a Item], Timestamp),
+}
+
 /// How an item is started; not at all when it did not run.
 fn how(item: &Item, why: Why) -> Option<How> {
     match &item.who {
@@ -68,8 +79,12 @@ fn how(item: &Item, why: Why) -> Option<How> {
 /// # Errors
 /// With the restored data, at the first that does not start. When it is taken back, with all of them, after the others were
 /// started.
-pub(super) async fn start(items: &[&Item], why: Why, monitor: &dyn Monitor) -> Result<()> {
-    let docker = docker(items).await?;
+pub(super) async fn start(items: &[&Item], why: Why, steady: Steady<'_>, monitor: &dyn Monitor) -> Result<()> {
+    let (earlier, before) = match steady {
+        Steady::With(earlier, before) => (earlier, before),
+        _ => (&[][..], Timestamp::now()),
+    };
+    let docker = docker(&[items, earlier].concat()).await?;
     let since = Timestamp::now();
     let started: Vec<&Item> = items.iter().copied().filter(|item| how(item, why).is_some()).collect();
     hold::take_units(&started).await?;
@@ -89,7 +104,12 @@ pub(super) async fn start(items: &[&Item], why: Why, monitor: &dyn Monitor) -> R
             return all(wrong);
         }
     }
-    for (item, result) in up.iter().zip(await_up::steady(&up, docker.as_ref(), since).await) {
+    // What had failed before was told about when it was tried.
+    up.extend(earlier.iter().filter(|item| how(item, why) == Some(How::Must)));
+    if matches!(steady, Steady::Later) {
+        up.clear();
+    }
+    for (item, result) in up.iter().zip(await_up::steady(&up, docker.as_ref(), before.min(since)).await) {
         match (how(item, why), result) {
             (_, Ok(())) => {}
             (Some(How::Must), Err(e)) => wrong.push(e),
