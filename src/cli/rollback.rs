@@ -91,7 +91,7 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
             rollback: true,
         };
         asked.flow = decide::flow(&config, plan, &restored).await?;
-        told = asked.flow.preflight(&config, &plan.restore, &paths, &mut found).await?;
+        told = asked.flow.preflight(&config, plan, &restored, &mut found).await?;
     }
     let id = new_id();
     let with = |monitor| With {

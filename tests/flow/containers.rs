@@ -291,6 +291,7 @@ fn services_of_a_swarm_with_a_redis_among_them() {
         &format!("service:{cache}"),
         "redis cache: its swap takes a time that grows with the data",
     ]);
+    shop.run(&["restore", "--dry-run", "--source", "db"]).code(0).says(&["redis cache does not go back", "`flush`"]);
     // Scaled to nothing and back, it is what it was before: compared by the specification.
     let state = || {
         let specs: Vec<String> =

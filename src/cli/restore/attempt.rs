@@ -84,7 +84,7 @@ pub async fn attempt(
             rollback: false,
         };
         asked.flow = decide::flow(config, plan, &restored).await?;
-        told = asked.flow.preflight(config, &plan.restore, &paths, &mut found).await?;
+        told = asked.flow.preflight(config, plan, &restored, &mut found).await?;
     }
     let made = |resources, monitor| With {
         plan: section,

@@ -68,16 +68,30 @@ pub async fn flow(config: &Config, plan: &Plan, restored: &Restored<'_>) -> Resu
     })
 }
 
-/// What is emptied: what was made of a database does not fit it any more when it goes back. A server that goes back itself fits.
+/// What is emptied: what was made of a database does not fit it any more when that goes back. A server that goes back
+/// itself does.
 fn flushes<'a>(config: &Config, section: &'a RestorePlan, sources: &[Name]) -> Vec<&'a Flush> {
-    let is_database = |source: &Name| match config.sources.get(source) {
+    match sources.iter().any(|source| is_database(config, source)) {
+        true => section.flush.iter().filter(|f| !sources.contains(&f.source)).collect(),
+        false => Vec::new(),
+    }
+}
+
+/// Servers of the plan that would fit the database no more, and that nobody has said anything about.
+fn unmentioned<'a>(config: &Config, plan: &'a Plan, sources: &[Name]) -> Vec<&'a Name> {
+    let is_redis = |source: &Name| matches!(config.sources.get(source), Some(SourceConfig::Redis(_)));
+    let flushed = |source: &Name| plan.restore.flush.iter().any(|f| f.source == *source);
+    match sources.iter().any(|source| is_database(config, source)) {
+        true => plan.sources.iter().filter(|s| is_redis(s) && !sources.contains(s) && !flushed(s)).collect(),
+        false => Vec::new(),
+    }
+}
+
+fn is_database(config: &Config, source: &Name) -> bool {
+    match config.sources.get(source) {
         Some(SourceConfig::Postgres(_)) => true,
         Some(SourceConfig::Command(command)) => matches!(command.back.into, Target::Database(_)),
         _ => false,
-    };
-    match sources.iter().any(is_database) {
-        true => section.flush.iter().filter(|f| !sources.contains(&f.source)).collect(),
-        false => Vec::new(),
     }
 }
 
@@ -89,11 +103,17 @@ impl Flow {
     pub async fn preflight(
         &self,
         config: &Config,
-        section: &RestorePlan,
-        paths: &[PathBuf],
+        plan: &Plan,
+        restored: &Restored<'_>,
         found: &mut [(String, Findings)],
     ) -> Result<Told> {
+        let section = &plan.restore;
         let mut told = Told::default();
+        for source in unmentioned(config, plan, restored.sources) {
+            told.warnings.push(format!(
+                "redis {source} does not go back with the database: what it holds may be of data that is not live any more. `flush` in the plan's [restore] section empties it"
+            ));
+        }
         if let Some(application) = &self.application {
             let snapshot = application.preflight().await?;
             for (_, findings) in found.iter_mut() {
@@ -112,7 +132,7 @@ impl Flow {
         }
         if let Some(settings) = &self.maintenance {
             let maintenance = Maintenance::new(settings.clone(), &config.state_dir);
-            let warnings = maintenance.preflight(paths).await?;
+            let warnings = maintenance.preflight(restored.paths).await?;
             told.maintenance = match settings.names.is_empty() {
                 true => vec!["every server name of nginx".to_owned()],
                 false => settings.names.clone(),
