@@ -17,7 +17,7 @@ use crate::recovery::resource::Resource;
 use crate::recovery::resources::{Backups, resources};
 use crate::recovery::restore::{Restore, new_id, steps_of};
 use crate::recovery::rollback::{self, Past};
-use crate::telemetry::monitor::{Event, Monitor, Silent, Verb};
+use crate::telemetry::monitor::{Event, Silent, Verb};
 use jiff::Timestamp;
 use std::process::ExitCode;
 use std::sync::Arc;

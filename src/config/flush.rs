@@ -36,11 +36,7 @@ impl Flush {
 ///
 /// # Errors
 /// [`Kind::Config`] for one that names no `redis` source, or names something twice.
-pub(super) fn flushes_of(
-    texts: &[String],
-    key: &str,
-    sources: &BTreeMap<Name, SourceConfig>,
-) -> Result<Vec<Flush>> {
+pub(super) fn flushes_of(texts: &[String], key: &str, sources: &BTreeMap<Name, SourceConfig>) -> Result<Vec<Flush>> {
     let mut all: Vec<Flush> = Vec::new();
     for text in texts {
         let wrong = |why: &str| {
@@ -48,14 +44,18 @@ pub(super) fn flushes_of(
                 .hint("Write the name of a `redis` source for all of its databases, or NAME/2 for number 2 alone.")
         };
         let (name, number) = text.split_once('/').map_or((text.as_str(), None), |(name, number)| (name, Some(number)));
-        let database = number.map(|n| n.parse::<u32>().map_err(|_| wrong("which is no number of a database"))).transpose()?;
+        let database =
+            number.map(|n| n.parse::<u32>().map_err(|_| wrong("which is no number of a database"))).transpose()?;
         let source: Name = name.parse().map_err(|_| wrong("which is no name of a source"))?;
         let server = match sources.get(&source) {
             Some(SourceConfig::Redis(server)) => server.clone(),
             Some(other) => return Err(wrong(&format!("which is of kind {}", other.kind()))),
             None => return Err(wrong("and there is no such source")),
         };
-        if all.iter().any(|f| f.source == source && (f.database.is_none() || database.is_none() || f.database == database)) {
+        if all
+            .iter()
+            .any(|f| f.source == source && (f.database.is_none() || database.is_none() || f.database == database))
+        {
             return Err(wrong("which another entry empties too"));
         }
         all.push(Flush { source, database, server });

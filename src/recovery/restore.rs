@@ -357,6 +357,9 @@ mod tests {
             assert_eq!(way_at_boot(journal, &in_place(), true), Way::Forward);
             assert_eq!(way_at_boot(journal, &in_place(), false), Way::Leave);
         }
-        assert_eq!((way_at_boot(&back, &in_place(), true), way_at_boot(&back, &in_place(), false)), (Way::Back, Way::Leave));
+        assert_eq!(
+            (way_at_boot(&back, &in_place(), true), way_at_boot(&back, &in_place(), false)),
+            (Way::Back, Way::Leave)
+        );
     }
 }

@@ -32,7 +32,10 @@ impl Shop {
         let stage = Stage::on(host.clone());
         let db = Boxed::start_with(15, "trust", of_db, host);
         db.sql("postgres", "CREATE DATABASE app");
-        db.sql("app", "CREATE TABLE entry (id serial PRIMARY KEY, note text); INSERT INTO entry (note) VALUES ('a'), ('b')");
+        db.sql(
+            "app",
+            "CREATE TABLE entry (id serial PRIMARY KEY, note text); INSERT INTO entry (note) VALUES ('a'), ('b')",
+        );
         let volume = stage.name("files");
         stage.docker(&["volume", "create", &volume]);
         let place = PathBuf::from(stage.docker(&["volume", "inspect", "-f", "{{.Mountpoint}}", &volume]));
@@ -89,7 +92,12 @@ impl Shop {
     fn killed_before(&self, n: usize) {
         let inject = format!("inject=write:signal=KILL:when={n}");
         let mut strace = Command::new("strace");
-        strace.args(["-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-P"]).arg(self.journal()).args(["-e", "trace=write", "-e", &inject]);
+        strace.args(["-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-P"]).arg(self.journal()).args([
+            "-e",
+            "trace=write",
+            "-e",
+            &inject,
+        ]);
         strace.args([env!("CARGO_BIN_EXE_backstay"), "restore", "--yes"]);
         strace.env("BACKSTAY_CONFIG", self.world.at("backstay.toml")).env("DOCKER_HOST", self.host());
         let killed = run(&mut strace);
@@ -168,7 +176,9 @@ fn a_compose_project_with_its_database_and_its_nginx() {
         let name = stage.name(service);
         let labels = labels(service, needs);
         let labels: Vec<&str> = labels.iter().map(String::as_str).collect();
-        stage.docker(&[&["run", "-d", "--name", &name, "--network", "host"][..], &labels, options, &[image], command].concat());
+        stage.docker(
+            &[&["run", "-d", "--name", &name, "--network", "host"][..], &labels, options, &[image], command].concat(),
+        );
         name
     };
     let mount = format!("{}:/data", shop.volume);
@@ -183,9 +193,12 @@ fn a_compose_project_with_its_database_and_its_nginx() {
     let (conf, own) = (shop.world.path().join("conf.d"), shop.world.path().join("state/nginx"));
     std::fs::create_dir_all(&conf).unwrap();
     std::fs::create_dir_all(&own).unwrap();
-    let site = format!("server {{\n    listen 127.0.0.1:{front};\n    location / {{ proxy_pass http://127.0.0.1:{web}; }}\n}}\n");
+    let site = format!(
+        "server {{\n    listen 127.0.0.1:{front};\n    location / {{ proxy_pass http://127.0.0.1:{web}; }}\n}}\n"
+    );
     std::fs::write(conf.join("site.conf"), site).unwrap();
-    let mounts = [format!("{}:/etc/nginx/conf.d", conf.display()), format!("{}:/var/lib/backstay/nginx:ro", own.display())];
+    let mounts =
+        [format!("{}:/etc/nginx/conf.d", conf.display()), format!("{}:/var/lib/backstay/nginx:ro", own.display())];
     let options = ["-v", &mounts[0], "-v", &mounts[1], "--restart", "always"];
     let page = add("nginx", "web:service_started:false", &options, &with_nginx, &["nginx", "-g", "daemon off;"]);
     shop.configure(
@@ -220,7 +233,10 @@ fn a_compose_project_with_its_database_and_its_nginx() {
         format!("{states}\n{}\n{}\n{}", goes_on(), http(front), shop.content())
     };
     let volume = format!("swap volume {}", shop.volume);
-    shop.whole(&state, &["maintenance on", "stop the application", &volume, "swap database app", "start the application"]);
+    shop.whole(
+        &state,
+        &["maintenance on", "stop the application", &volume, "swap database app", "start the application"],
+    );
     assert_eq!(goes_on(), since);
     // A rollback too looks who uses what changes places, and shows its plan.
     shop.run(&["restore", "--yes"]).code(0);
@@ -300,7 +316,10 @@ fn services_of_a_swarm_with_a_redis_among_them() {
         format!("{}\n{} {}\n{keys}\n{}", specs.join("\n"), running(&app), running(&agent), shop.content())
     };
     let volume = format!("swap volume {}", shop.volume);
-    shop.whole(&state, &["stop the application", &volume, "swap redis cache", "swap database app", "start the application"]);
+    shop.whole(
+        &state,
+        &["stop the application", &volume, "swap redis cache", "swap database app", "start the application"],
+    );
     shop.run(&["restore", "--yes"]).code(0);
     assert_eq!((redis(&["mget", "a", "b"]).as_str(), shop.value().as_str()), ("1", "first 2"));
 }

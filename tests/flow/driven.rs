@@ -7,8 +7,8 @@ use backstay::config::load;
 use backstay::error::{Error, Kind, Result};
 use backstay::recovery::asked::{Asked, Part};
 use backstay::recovery::engine::{Ended, Engine, Notes, Step};
-use backstay::recovery::flow::decide::{self, Restored};
 use backstay::recovery::flow::With;
+use backstay::recovery::flow::decide::{self, Restored};
 use backstay::recovery::journal::{Begin, Journal};
 use backstay::recovery::resource::Note;
 use backstay::recovery::resources::{Backups, resources};
@@ -210,7 +210,8 @@ impl Host {
     fn steps(&self) -> Vec<String> {
         let said = self.drive(&Drive { only_names: true, ..Drive::default() });
         let steps: Vec<String> = said.lines().filter_map(|l| l.strip_prefix(STEP)).map(str::to_owned).collect();
-        for kind in ["stage ", "verify ", "after_stage", "check ", "maintenance on", "drain", "hold ", "stop ", "swap "] {
+        for kind in ["stage ", "verify ", "after_stage", "check ", "maintenance on", "drain", "hold ", "stop ", "swap "]
+        {
             assert!(steps.iter().any(|s| s.starts_with(kind)), "{kind} is missing in {steps:?}");
         }
         for kind in ["reload", "after_swap", "flush ", "start the application", "start the rest", "maintenance off"] {

@@ -119,7 +119,8 @@ fn fill(host: &Host, database: u64, files: u64) {
 fn own_time(host: &Host) -> f64 {
     let started = Instant::now();
     host.machine.sh("systemctl stop worker app");
-    host.machine.sh("systemctl start app; until curl -sf -o /dev/null http://127.0.0.1:8000/health; do sleep 0.01; done");
+    host.machine
+        .sh("systemctl start app; until curl -sf -o /dev/null http://127.0.0.1:8000/health; do sleep 0.01; done");
     let took = started.elapsed().as_secs_f64();
     host.machine.sh("systemctl start worker");
     took
@@ -166,7 +167,8 @@ fn clients_that_read_and_write_meanwhile_lose_nothing_that_was_accepted_after_th
     let pages: Vec<&Seen> = seen.iter().filter(|s| s.status == 503).collect();
     let (first, last) = (pages.first().unwrap(), pages.last().unwrap());
     let before = seen.iter().filter(|s| s.status == 200 && s.ended <= first.ended).map(|s| s.ended).fold(0.0, f64::max);
-    let after = seen.iter().filter(|s| s.status == 200 && s.begun >= last.begun).map(|s| s.ended).fold(f64::MAX, f64::min);
+    let after =
+        seen.iter().filter(|s| s.status == 200 && s.begun >= last.begun).map(|s| s.ended).fold(f64::MAX, f64::min);
     let outage = after - before;
 
     // The report says the same, and names the window of what is not live any more.
@@ -190,23 +192,25 @@ fn clients_that_read_and_write_meanwhile_lose_nothing_that_was_accepted_after_th
     };
     let kept_database = kept("database ").replace("database ", "");
     host.psql("postgres", &format!("ALTER DATABASE \"{kept_database}\" ALLOW_CONNECTIONS true"));
-    let rows = |of: &str| -> BTreeSet<String> {
-        host.psql(of, "SELECT note FROM entry").lines().map(str::to_owned).collect()
-    };
+    let rows =
+        |of: &str| -> BTreeSet<String> { host.psql(of, "SELECT note FROM entry").lines().map(str::to_owned).collect() };
     let names = |of: &str| -> BTreeSet<String> {
         m.sh(&format!("ls {of} 2>/dev/null || true")).lines().map(str::to_owned).collect()
     };
     let kept_files = WRITTEN.replace("/srv/app/data", &kept("/srv/app/data"));
-    let places = BTreeMap::from([
-        ("live", (rows("app"), names(WRITTEN))),
-        ("kept", (rows(&kept_database), names(&kept_files))),
-    ]);
+    let places =
+        BTreeMap::from([("live", (rows("app"), names(WRITTEN))), ("kept", (rows(&kept_database), names(&kept_files)))]);
     let mut counted = BTreeMap::new();
     for s in &seen {
         let Some(word) = s.accepted() else { continue };
         let place = if s.ended <= lost.1 { "kept" } else { "live" };
         let (rows, files) = &places[place];
-        assert!(rows.contains(word) && files.contains(word), "{word}, accepted at {}, is not {place}; stopped at {}", s.ended, lost.1);
+        assert!(
+            rows.contains(word) && files.contains(word),
+            "{word}, accepted at {}, is not {place}; stopped at {}",
+            s.ended,
+            lost.1
+        );
         assert!(place == "live" || s.begun >= lost.0, "{word} was there before the backup");
         *counted.entry(place).or_insert(0) += 1;
     }

@@ -25,7 +25,20 @@ impl Host {
     /// had, and nobody has noted it.
     fn cut_before(&mut self, n: usize) {
         let wait = format!("inject=write:delay_enter={}:when={n}", PATIENCE.as_micros());
-        let trace = ["strace", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-P", JOURNAL, "-e", "trace=write", "-e", &wait];
+        let trace = [
+            "strace",
+            "-f",
+            "--seccomp-bpf",
+            "-qq",
+            "-o",
+            "/dev/null",
+            "-P",
+            JOURNAL,
+            "-e",
+            "trace=write",
+            "-e",
+            &wait,
+        ];
         let argv: Vec<&str> = trace.into_iter().chain(["backstay", "restore", "--yes"]).collect();
         let mut command = self.machine.command(&argv);
         let mut restore = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
@@ -91,7 +104,13 @@ fn before_the_exchange_it_is_finished_at_the_boot() {
 fn after_the_exchange_has_begun_it_is_finished_at_the_boot() {
     finished(
         "power-b",
-        &["swap files data", "swap database app", "start the application", "start the rest of the application", "maintenance off"],
+        &[
+            "swap files data",
+            "swap database app",
+            "start the application",
+            "start the rest of the application",
+            "maintenance off",
+        ],
     );
 }
 
@@ -147,7 +166,8 @@ fn nothing_of_the_application_runs_at_the_boot_before_the_restore_is_over() {
     host.machine.start();
     let state = host.machine.sh("systemctl show app worker -P ActiveState");
     assert_eq!(state.split_whitespace().collect::<Vec<_>>(), ["inactive", "inactive"]);
-    let page = host.machine.sh("curl -s -o /dev/null -w '%{http_code} %header{x-backstay-maintenance}' http://127.0.0.1/");
+    let page =
+        host.machine.sh("curl -s -o /dev/null -w '%{http_code} %header{x-backstay-maintenance}' http://127.0.0.1/");
     assert!(page.starts_with("503 20"), "{page}");
     let listed = host.backstay(&["restores"]);
     assert!(listed.err.contains("still open"), "{}", listed.err);

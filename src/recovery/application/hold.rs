@@ -103,9 +103,7 @@ pub(super) fn by_hand(snapshot: &Snapshot) -> Vec<String> {
     let mut lines = Vec::new();
     for item in &snapshot.items {
         match &item.who {
-            Who::Unit(u) if u.held => {
-                lines.push(format!("rm -f {}", by_hand::quoted(&hold::file(&u.name))))
-            }
+            Who::Unit(u) if u.held => lines.push(format!("rm -f {}", by_hand::quoted(&hold::file(&u.name)))),
             _ => {}
         }
     }

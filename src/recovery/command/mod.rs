@@ -8,7 +8,7 @@ pub mod database;
 pub mod file;
 pub mod in_place;
 
-use super::resource::{Compared, Findings, Note, Resource, Space, parse};
+use super::resource::{Compared, Findings, Resource, Space, parse};
 use super::select;
 use crate::error::{Error, Kind, Result};
 use crate::model::{BackupId, Name, size};

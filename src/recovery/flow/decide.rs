@@ -3,7 +3,7 @@
 use super::{Flow, spare};
 use crate::config::flush::Flush;
 use crate::config::{Config, Plan, RestorePlan, SourceConfig};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Kind, Result};
 use crate::host::systemd;
 use crate::model::Name;
 use crate::recovery::application::Application;
@@ -168,10 +168,9 @@ pub fn refuse_users(found: &[(String, Findings)], told: &Told) -> Result<()> {
             "`stop` names {}, which goes on all the same since it shows the page or serves data of the plan. When it is nginx: `maintenance = false` in the plan's [restore] section lets it stop like the others, and clients get no page.",
             user.replacen(':', " ", 1)
         ),
-        None => format!(
-            "{} Or name them in `stop` of the plan's [restore] section.",
-            error.hint.take().unwrap_or_default()
-        ),
+        None => {
+            format!("{} Or name them in `stop` of the plan's [restore] section.", error.hint.take().unwrap_or_default())
+        }
     };
     error.hint = Some(hint);
     Err(error)

@@ -85,7 +85,11 @@ impl Maintenance {
     /// Control groups of the processes of nginx that lead the others, as `/proc` has them. None when it does not run.
     pub async fn groups(&self) -> Vec<String> {
         match self.site().await {
-            Ok(site) => site.told.processes().filter_map(|pid| std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok()).collect(),
+            Ok(site) => site
+                .told
+                .processes()
+                .filter_map(|pid| std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok())
+                .collect(),
             Err(_) => Vec::new(),
         }
     }
