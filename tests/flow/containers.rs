@@ -92,7 +92,7 @@ impl Shop {
     fn killed_before(&self, n: usize) {
         let inject = format!("inject=write:signal=KILL:when={n}");
         let mut strace = Command::new("strace");
-        strace.args(["-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-P"]).arg(self.journal()).args([
+        strace.args(["-f", "-qq", "-o", "/dev/null", "-P"]).arg(self.journal()).args([
             "-e",
             "trace=write",
             "-e",

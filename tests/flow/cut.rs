@@ -9,7 +9,6 @@ fn restore_until(host: &Host, call: &str, signal: &str, n: usize) -> bool {
     let argv = [
         "strace",
         "-f",
-        "--seccomp-bpf",
         "-qq",
         "-o",
         "/dev/null",
