@@ -95,6 +95,48 @@ fn links_between_documents_lead_somewhere() {
     assert!(broken.is_empty(), "links that lead nowhere:\n{}", broken.join("\n"));
 }
 
+/// Functions of the tests and of the code, each with the names of its file and of the folders above it.
+fn functions() -> BTreeSet<(String, String)> {
+    let mut todo = vec![root().join("tests"), root().join("src")];
+    let mut found = BTreeSet::new();
+    while let Some(path) = todo.pop() {
+        if path.is_dir() {
+            todo.extend(fs::read_dir(path).unwrap().map(|e| e.unwrap().path()));
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            let text = fs::read_to_string(&path).unwrap();
+            let names = text.split("fn ").skip(1).filter_map(|rest| rest.split(['(', '<']).next());
+            let relative = path.strip_prefix(root()).unwrap().with_extension("");
+            let within: Vec<String> = relative.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+            found.extend(names.flat_map(|name| within.iter().map(move |w| (w.clone(), name.to_owned()))));
+        }
+    }
+    found
+}
+
+#[test]
+fn every_test_that_a_table_of_traps_names_exists() {
+    let functions = functions();
+    let mut missing = Vec::new();
+    for (document, at_least) in [("docs/restore.md", 40), ("docs/docker.md", 25), ("docs/postgres.md", 15)] {
+        let text = read(document);
+        let rows = text.lines().filter(|l| l.starts_with("| "));
+        // `module::the_name` or `module::the_begin…`
+        let named: Vec<(&str, &str)> =
+            rows.flat_map(|row| row.split('`').skip(1).step_by(2)).filter_map(|word| word.split_once("::")).collect();
+        assert!(named.len() >= at_least, "{document} names only {} tests: the search is broken", named.len());
+        for (module, name) in named {
+            let fits = |function: &str| match name.strip_suffix('…') {
+                Some(begin) => function.starts_with(begin),
+                None => function == name,
+            };
+            if !functions.iter().any(|(within, function)| within == module && fits(function)) {
+                missing.push(format!("{document}: {module}::{name}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "named and not there:\n{}", missing.join("\n"));
+}
+
 #[test]
 fn the_table_of_exit_codes_is_that_of_the_program() {
     let text = read("docs/exit-codes.md");

@@ -8,6 +8,8 @@ mod commands;
 mod container;
 #[path = "maintenance/install.rs"]
 mod install;
+#[path = "docker/nginx.rs"]
+mod nginx;
 #[path = "maintenance/refused.rs"]
 mod refused;
 #[path = "maintenance/requests.rs"]

@@ -142,7 +142,7 @@ impl Command {
         match self {
             Command::Backup(args) => Some(args.about()),
             Command::Restore(args) => args.about(),
-            Command::Rollback(args) => Some(args.about()),
+            Command::Rollback(args) => args.about(),
             Command::Cleanup(args) => args.about(),
             Command::Check(args) => Some(args.about()),
             Command::Forget(args) => args.about(),

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 /// How long the daemon may take to come up at boot.
 const AT_BOOT: Duration = Duration::from_secs(120);
+/// A pause between two looks.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// Arguments.
 #[derive(clap::Args, Debug)]
@@ -35,7 +37,7 @@ async fn backups(context: &Context) -> Result<()> {
         && Docker::connect().await.is_err()
         && started.elapsed() < AT_BOOT
     {
-        tokio::time::sleep(Duration::from_secs(1)).await;
+        tokio::time::sleep(LOOK).await;
     }
     let put_back = quiesce::replay(&config.state_dir, context.monitor("resume")).await?;
     if context.global.json {

@@ -1,22 +1,23 @@
 //! `backstay rollback` and `backstay cleanup`: what comes after a restore.
 
 use super::context::Context;
-use super::output::{good, json, notice, say};
-use super::restore::{confirm, own_paths, report};
+use super::output::{good, json, say};
+use super::restore::attempt::lingers;
+use super::restore::{confirm, own_paths, plan, report};
 use super::watch::{About, Of};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
-use crate::model::time;
 use crate::recovery::asked::{Asked, asked_of};
 use crate::recovery::engine::Ended;
 use crate::recovery::flow::With;
 use crate::recovery::flow::decide::{self, Restored};
 use crate::recovery::journal::State;
+use crate::recovery::outline::Told;
 use crate::recovery::resource::Resource;
 use crate::recovery::resources::{Backups, resources};
-use crate::recovery::restore::{Restore, new_id};
+use crate::recovery::restore::{Restore, new_id, steps_of};
 use crate::recovery::rollback::{self, Past};
-use crate::telemetry::monitor::Verb;
+use crate::telemetry::monitor::{Event, Silent, Verb};
 use jiff::Timestamp;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -29,6 +30,9 @@ pub struct Args {
     /// Do not ask; needed where nobody can answer
     #[arg(long)]
     yes: bool,
+    /// Look at everything that is exchanged and stopped, say what would be done, and do nothing
+    #[arg(long)]
+    dry_run: bool,
     /// Tell checks that fail after the start, and go back all the same
     #[arg(long)]
     keep_on_failed_check: bool,
@@ -46,8 +50,8 @@ pub struct CleanupArgs {
 
 impl Args {
     /// What is watched of it.
-    pub fn about(&self) -> About {
-        About { verb: Verb::Rollback, of: Of::Later, whole: true }
+    pub fn about(&self) -> Option<About> {
+        (!self.dry_run).then(|| About { verb: Verb::Rollback, of: Of::Later, whole: true })
     }
 }
 
@@ -73,6 +77,11 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     context.is_about(&about.plan);
     let mut asked = Asked { rollback_of: Some(about.id.clone()), ..asked_of(past.journal())? };
     let plan = config.plans.get(&about.plan);
+    let mut found = Vec::new();
+    for resource in &resources {
+        found.push((resource.label(), resource.used().await?));
+    }
+    let mut told = Told::default();
     if let Some(plan) = plan {
         let (sources, paths) = (asked.sources(), asked.paths());
         let restored = Restored {
@@ -82,25 +91,10 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
             rollback: true,
         };
         asked.flow = decide::flow(&config, plan, &restored).await?;
-        asked.flow.preflight(&config, &plan.restore, &paths, &mut []).await?;
+        told = asked.flow.preflight(&config, plan, &restored, &mut found).await?;
     }
-    if !args.yes {
-        say(&format!(
-            "restore {} of plan {}, ended {} ({})",
-            about.id,
-            about.plan,
-            time::utc(past.ended()),
-            time::local(past.ended())
-        ))?;
-        say(&notice(&format!(
-            "What was written in the {} since then will not be live any more; it stays beside it.",
-            time::words(Timestamp::now().duration_since(past.ended()))
-        )))?;
-        confirm(&about.plan)?;
-    }
-    let monitor = context.monitor(&format!("rollback {}", about.plan));
     let id = new_id();
-    let with = With {
+    let with = |monitor| With {
         plan: plan.map(|p| &p.restore),
         id: &id,
         backup: &about.backup,
@@ -108,7 +102,25 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         resources: &resources,
         monitor,
     };
-    let mut restore = Restore::begin(&with, &about.plan, &asked)?;
+    if args.dry_run || !args.yes {
+        let steps = steps_of(&asked, &with(Arc::new(Silent)))?;
+        plan::print(context, Some(&config), plan::Of::Rollback(&past), &steps, &found, told.clone())?;
+    }
+    if args.dry_run {
+        return Ok(ExitCode::SUCCESS);
+    }
+    decide::refuse_users(&found, &told)?;
+    if !args.yes {
+        confirm(&about.plan)?;
+    }
+    let monitor = context.monitor(&format!("rollback {}", about.plan));
+    told.warnings.into_iter().for_each(|w| monitor.event(Event::Warning(w)));
+    for (label, findings) in &found {
+        for user in &findings.lingering {
+            monitor.event(Event::Warning(lingers(label, user)));
+        }
+    }
+    let mut restore = Restore::begin(&with(monitor), &about.plan, &asked)?;
     match restore.run(super::stopped()).await? {
         Ended::Committed => {}
         Ended::Unwound(e) => return Err(e.hint("The restored data is in place, as before.")),

@@ -6,6 +6,7 @@
 
 pub mod checks;
 mod command;
+pub mod flush;
 mod foreign;
 pub mod load;
 mod observe;

@@ -2,6 +2,7 @@
 
 use super::SourceConfig;
 use super::checks::{Check, Hook, RawCheck, RawHook, When, checks_of, hooks_of};
+use super::flush::{Flush, flushes_of};
 use super::target::Target;
 use crate::error::{Error, Kind, Result};
 use crate::host::nginx::config::Settings;
@@ -40,6 +41,9 @@ pub struct RawRestore {
     /// What is done with what is in place, before the start.
     #[serde(default)]
     pub after_swap: Vec<RawHook>,
+    /// What is emptied when databases go back: caches and queues.
+    #[serde(default, deserialize_with = "crate::model::list::list")]
+    pub flush: Vec<String>,
 }
 
 /// `maintenance = true`, or a table as `[maintenance]`.
@@ -71,6 +75,8 @@ pub struct RestorePlan {
     pub after_stage: Vec<Hook>,
     /// What is done with what is in place.
     pub after_swap: Vec<Hook>,
+    /// What is emptied when databases go back.
+    pub flush: Vec<Flush>,
 }
 
 impl Default for RestorePlan {
@@ -84,6 +90,7 @@ impl Default for RestorePlan {
             checks: Vec::new(),
             after_stage: Vec::new(),
             after_swap: Vec::new(),
+            flush: Vec::new(),
         }
     }
 }
@@ -139,6 +146,7 @@ pub(super) fn restore_of(
         checks: checks_of(raw.checks, &format!("{key}.checks"), dir, sources)?,
         after_stage: hooks_of(raw.after_stage, When::AfterStage, &format!("{key}.after_stage"), dir, sources)?,
         after_swap: hooks_of(raw.after_swap, When::AfterSwap, &format!("{key}.after_swap"), dir, sources)?,
+        flush: flushes_of(&raw.flush, &format!("{key}.flush"), sources)?,
     })
 }
 

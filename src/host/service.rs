@@ -94,7 +94,7 @@ impl Service for Contained {
             Meant::Container(container) => Ok(container.is_up()),
             Meant::Service(service) => {
                 self.single(&service).await?;
-                self.docker.has_task_here(&service).await
+                Ok(!self.docker.tasks_here(&service).await?.is_empty())
             }
         }
     }

@@ -2,14 +2,18 @@
 
 use std::path::Path;
 
-/// A path as one word of a shell.
-pub fn quoted(path: &Path) -> String {
-    let text = path.to_string_lossy();
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+@:,".contains(c);
-    if !text.is_empty() && text.chars().all(plain) && !text.starts_with('-') {
-        return text.into_owned();
+/// A text as one word of a shell.
+pub fn word(text: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._-+@:,=%".contains(&b);
+    match !text.is_empty() && text.bytes().all(plain) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
     }
-    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+/// A path as one.
+pub fn quoted(path: &Path) -> String {
+    word(&path.to_string_lossy())
 }
 
 /// Removes a tree.

@@ -2,7 +2,7 @@
 //! exchanged with the live ones in one transaction.
 
 use super::checks::context::Renamed;
-use super::resource::{Class, Compared, Findings, Note, Previous, Resource, StagedAs};
+use super::resource::{Class, Compared, Findings, Note, Previous, Resource, StagedAs, parse};
 use crate::error::{Error, Kind, Result};
 use crate::model::BackupId;
 use crate::repository::manifest::{Artifact, SourceRecord};
@@ -142,11 +142,6 @@ pub(super) fn failed(what: &str) -> impl Fn(SqlError) -> Error {
     move |e| e.says(what.clone()).kind(Kind::Restore)
 }
 
-pub(super) fn parse<T: serde::de::DeserializeOwned>(note: &Note) -> Result<T> {
-    serde_json::from_value(note.clone())
-        .map_err(|e| Error::new(Kind::Internal, "a note of the restore cannot be read").because(e))
-}
-
 impl Databases {
     pub(super) async fn globals(&self) -> Result<Vec<u8>> {
         let Some((reader, record)) = &self.from else { return Ok(Vec::new()) };
@@ -225,12 +220,12 @@ impl Databases {
 /// Makes an empty database, in place of what an earlier try has left. A client that was killed does not end what it had
 /// asked for: its `CREATE DATABASE` may come to its end right now, and would be in the way.
 async fn make_anew(admin: &Session, name: &str, facts: &DatabaseFacts) -> Result<()> {
-    for _ in 0..20 {
+    for _ in 0..100 {
         drop_database(admin, name).await.map_err(failed("an old staging database cannot be dropped"))?;
         match admin.run(&create::statement(name, facts)).await {
             Ok(()) => return Ok(()),
             Err(e) if e.is(UNIQUE_VIOLATION) || e.is(DUPLICATE_DATABASE) => {
-                tokio::time::sleep(Duration::from_millis(500)).await;
+                tokio::time::sleep(Duration::from_millis(100)).await;
             }
             Err(e) => return Err(failed("the staging database cannot be made")(e)),
         }

@@ -4,7 +4,7 @@
 //! lost by loading; whoever refers to one needs a registry, or a name instead. An image that a swarm's node pulled by
 //! digest had no name at all, and gets the one that its service asked for.
 
-use super::resource::{Class, Compared, Findings, Note, Previous, Resource};
+use super::resource::{Class, Compared, Findings, Note, Previous, Resource, parse};
 use super::select;
 use crate::error::{Error, Kind, Result};
 use crate::host::docker::Docker;
@@ -33,11 +33,6 @@ struct Staging {
     missing: Vec<String>,
     /// Names that mean nothing here, and what they are to mean.
     names: BTreeMap<String, String>,
-}
-
-fn parse(note: &Note) -> Result<Staging> {
-    serde_json::from_value(note.clone())
-        .map_err(|e| Error::new(Kind::Internal, "a note of the restore cannot be read").because(e))
 }
 
 /// The images of a source, by id.
@@ -117,7 +112,7 @@ impl Resource for Images {
 
     async fn stage(&self, staging: &Note) -> Result<Note> {
         let (reader, record) = self.record()?;
-        let (docker, plan) = (self.docker().await?, parse(staging)?);
+        let (docker, plan) = (self.docker().await?, parse::<Staging>(staging)?);
         for id in &plan.missing {
             let artifact = select::artifact(record, Some(&artifact_name(id)))?;
             let pieces = reader.stream(artifact, |_| true);
@@ -133,7 +128,7 @@ impl Resource for Images {
     async fn verify(&self, staged: &Note) -> Result<Vec<Compared>> {
         let docker = self.docker().await?;
         let mut compared = Vec::new();
-        for id in parse(staged)?.ids {
+        for id in parse::<Staging>(staged)?.ids {
             let found = docker.image(&id).await?.map_or_else(|| "nothing".to_owned(), |image| image.id);
             compared.push(Compared { what: "image".to_owned(), good: found == id, expected: id, found });
         }
@@ -141,7 +136,7 @@ impl Resource for Images {
     }
 
     async fn unstage(&self, staging: &Note) -> Result<()> {
-        let (docker, plan) = (self.docker().await?, parse(staging)?);
+        let (docker, plan) = (self.docker().await?, parse::<Staging>(staging)?);
         for (name, id) in &plan.names {
             if docker.image(name).await?.is_some_and(|now| now.id == *id) {
                 docker.remove_image(name).await?;

@@ -4,8 +4,8 @@
 //! loads it. A waiver instead of it means that there is no way back. While the load takes, the application has no
 //! database; it never sees half of one, since the load goes into another name and takes the live one when it is whole.
 
-use super::database::{Databases, Staged, drop_database, failed, parse};
-use super::resource::{Class, Compared, Findings, Note, Previous, Resource};
+use super::database::{Databases, Staged, drop_database, failed};
+use super::resource::{Class, Compared, Findings, Note, Previous, Resource, parse};
 use crate::error::{Error, Kind, Result};
 use crate::sources::postgres::attributes::Attributes;
 use crate::sources::postgres::connect::ident;

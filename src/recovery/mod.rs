@@ -6,7 +6,8 @@
 //! [`resource`] is what the restore flow knows of each kind of thing: [`trees`] are files ([`tree`] writes them), [`volume`]
 //! Docker volumes, [`images`] images, [`redis`] servers, [`database`] databases, [`tables`] some tables of one, [`rows`] the
 //! rows alone, [`inplace`] databases where there is no room for two, [`command`] what programs take back; [`host`] says what of a machine may be put into another one's place. Paths change places
-//! by [`swapping`]: by an [`exchange`], or what is [`inner`] to them, with what is left out moving [`along`].
+//! by [`swapping`]: by an [`exchange`], or what is [`inner`] to them, with what is left out moving [`along`]. What was staged is counted by
+//! `count`.
 //!
 //! [`flow`] is what is done around the exchange: [`maintenance`] shows nginx's clients a page, [`application`] is held, stopped
 //! and started, [`reload`] has restored files take effect, [`checks`] tell whether the application is well, [`hooks`] do what
@@ -21,6 +22,7 @@ pub mod asked;
 pub mod by_hand;
 pub mod checks;
 pub mod command;
+mod count;
 pub mod database;
 pub mod engine;
 pub mod exchange;

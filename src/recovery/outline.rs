@@ -12,7 +12,9 @@ use std::path::PathBuf;
 pub struct Told {
     /// What is stopped, in order.
     pub stops: Vec<String>,
-    /// Of those, what starts only after the checks.
+    /// What of `stop` goes on, as `container:NAME`: it shows the page, or serves data of the plan.
+    pub goes_on: Vec<String>,
+    /// Of those that stop, what starts only after the checks.
     pub after_checks: Vec<String>,
     /// Server names that answer 503 meanwhile.
     pub maintenance: Vec<String>,
@@ -20,6 +22,10 @@ pub struct Told {
     pub checks: Vec<String>,
     /// Hooks, with when they run.
     pub hooks: Vec<String>,
+    /// Caches and queues that are emptied, with what they hold now.
+    pub flushes: Vec<String>,
+    /// What the operator should know.
+    pub warnings: Vec<String>,
 }
 
 /// One thing that is replaced.
@@ -70,7 +76,11 @@ pub struct Outline {
     pub plan: Name,
     /// Backup.
     pub backup: BackupId,
-    /// When it began. What was written between then and the stop will not be live.
+    /// The restore that is taken back, when it is a rollback.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollback_of: Option<BackupId>,
+    /// When the backup began, or the restore that is taken back ended. What was written between then and the stop will not be
+    /// live.
     pub begun: Timestamp,
     /// How long ago that is. Seconds.
     pub age: i64,
@@ -97,7 +107,9 @@ pub struct Looked<'a> {
     pub plan: &'a Name,
     /// Backup.
     pub backup: &'a BackupId,
-    /// When it began.
+    /// The restore that is taken back.
+    pub rollback_of: Option<&'a BackupId>,
+    /// When the backup began, or that restore ended.
     pub begun: Timestamp,
     /// Each resource with what was found.
     pub found: &'a [(String, Findings)],
@@ -133,6 +145,7 @@ pub fn outline(looked: Looked<'_>) -> Outline {
     Outline {
         plan: looked.plan.clone(),
         backup: looked.backup.clone(),
+        rollback_of: looked.rollback_of.cloned(),
         begun: looked.begun,
         age: looked.now.duration_since(looked.begun).as_secs(),
         targets: looked.found.iter().map(target).collect(),

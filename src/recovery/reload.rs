@@ -4,9 +4,10 @@
 //! step, before the swaps, reloads in its undo.
 
 use super::engine::{Notes, Step};
+use super::maintenance::Maintenance;
 use super::resource::Note;
 use crate::error::{Error, Kind, Result};
-use crate::host::exec::Program;
+use crate::host::systemd;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -39,39 +40,48 @@ pub fn of_paths(paths: &[PathBuf]) -> Vec<Reload> {
 }
 
 impl Reload {
-    fn commands(self) -> &'static [&'static [&'static str]] {
+    fn by_hand(self) -> &'static str {
         match self {
-            Reload::Systemd => &[&["systemctl", "daemon-reload"]],
-            Reload::Nginx => &[&["nginx", "-t", "-q"], &["systemctl", "reload-or-restart", "nginx.service"]],
+            Reload::Systemd => "systemctl daemon-reload",
+            Reload::Nginx => "nginx -t && systemctl reload nginx.service",
         }
     }
-
-    async fn run(self) -> Result<()> {
-        // Without the unit it is not run by systemd, or not installed; its own reload is up to whoever runs it.
-        if self == Reload::Nginx && !is_active("nginx.service").await? {
-            return Ok(());
-        }
-        for command in self.commands() {
-            Program::new(command[0], command[1..].iter().copied()).output().await.map_err(|e| {
-                Error::new(Kind::Restore, format!("`{}` failed after files were restored", command.join(" ")))
-                    .because(e.one_line())
-            })?;
-        }
-        Ok(())
-    }
-}
-
-async fn is_active(unit: &str) -> Result<bool> {
-    let out = Program::new("systemctl", ["show", "--property=ActiveState", "--value", unit]).output().await?;
-    Ok(out.starts_with(b"active"))
 }
 
 /// Reloads behind the swaps, or in the undo before them.
 pub struct Reloading {
     /// What.
     pub what: Vec<Reload>,
+    /// nginx on the host, with what every call of it needs.
+    pub nginx: Maintenance,
     /// True for the step that acts in its undo.
     pub on_the_way_back: bool,
+}
+
+impl Reloading {
+    async fn run(&self) -> Result<()> {
+        for what in &self.what {
+            let done = match what {
+                Reload::Systemd => systemd::reload().await,
+                Reload::Nginx => self.nginx().await,
+            };
+            done.map_err(|e| {
+                let what = format!("files were restored that do not take effect: {}", e.what);
+                Error { what, ..e }.kind(Kind::Restore)
+            })?;
+        }
+        Ok(())
+    }
+}
+
+impl Reloading {
+    /// Without the unit it is not run by systemd, or not installed; its own reload is up to whoever runs it.
+    async fn nginx(&self) -> Result<()> {
+        match systemd::look("nginx.service").await?.is_up() {
+            true => self.nginx.apply().await,
+            false => Ok(()),
+        }
+    }
 }
 
 #[async_trait]
@@ -86,24 +96,17 @@ impl Step for Reloading {
 
     async fn act(&self, note: &Note) -> Result<Note> {
         if !self.on_the_way_back {
-            for what in &self.what {
-                what.run().await?;
-            }
+            self.run().await?;
         }
         Ok(note.clone())
     }
 
     async fn undo(&self, _: &Note) -> Result<()> {
-        if self.on_the_way_back {
-            for what in &self.what {
-                what.run().await?;
-            }
-        }
-        Ok(())
+        if self.on_the_way_back { self.run().await } else { Ok(()) }
     }
 
     fn by_hand(&self, _: &Note) -> Vec<String> {
-        let commands = self.what.iter().flat_map(|what| what.commands()).map(|c| c.join(" "));
+        let commands = self.what.iter().map(|what| what.by_hand().to_owned());
         if self.on_the_way_back { commands.collect() } else { Vec::new() }
     }
 }

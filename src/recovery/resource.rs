@@ -11,8 +11,9 @@
 //! repository.
 
 use super::checks::context::Renamed;
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use async_trait::async_trait;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -20,6 +21,14 @@ use std::path::PathBuf;
 /// names things by what survives a reboot: names, paths, inodes and OIDs, never container ids or process ids, and
 /// holds no secret.
 pub type Note = serde_json::Value;
+
+/// What a note says.
+///
+/// # Errors
+/// [`Kind::Internal`] when it does not say that.
+pub fn parse<T: DeserializeOwned>(note: &Note) -> Result<T> {
+    T::deserialize(note).map_err(|e| Error::new(Kind::Internal, "a note of the restore cannot be read").because(e))
+}
 
 /// When a resource is swapped: trees first, then Redis, then databases, and at the very end what is live is loaded into.
 /// Undone in reverse.
@@ -115,6 +124,12 @@ pub trait Resource: Send + Sync {
     /// # Errors
     /// [`crate::error::Kind::Refused`] for whatever would make a later step fail, with what to do about it.
     async fn preflight(&self) -> Result<Findings>;
+
+    /// Who uses the live one now: [`Findings::users`] and [`Findings::lingering`], and nothing else. For an exchange that
+    /// needs nothing of a backup.
+    async fn used(&self) -> Result<Findings> {
+        Ok(Findings::default())
+    }
 
     /// Decides names and places of the staged copy. No effect.
     async fn plan_staging(&self) -> Result<Note>;

@@ -7,6 +7,7 @@ use super::hooks::once;
 use super::journal::{Begin, Journal, Record, State};
 use super::resource::{Compared, Previous, Resource};
 use super::steps;
+use crate::config::checks::When;
 use crate::error::{Error, Kind, Result};
 use crate::model::{BackupId, Name};
 use crate::telemetry::monitor::{Event, Monitor};
@@ -15,6 +16,9 @@ use serde_json::json;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+/// A pause between two looks whether something answers.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// The journal of the restore that is open on this host, if one is.
 pub fn journal_file(state_dir: &Path) -> PathBuf {
@@ -122,12 +126,17 @@ impl Restore {
         Ok(ended)
     }
 
-    /// Holds what is staged and not yet live against the facts once more: it may have lain there through a power cut.
+    /// Holds what is staged and not yet live against the facts once more: it may have lain there through a power cut. What hooks have
+    /// changed need not be like the facts any more, and is left at that.
     ///
     /// # Errors
     /// [`Kind::Mismatch`] with what differs; nothing was changed.
     pub async fn verify_again(&self) -> Result<()> {
         let journal = self.engine.journal();
+        let is_hook = |step: &str| step.starts_with(When::AfterStage.key());
+        if journal.about().steps.iter().any(|step| is_hook(step) && journal.began(step).is_some()) {
+            return Ok(());
+        }
         for resource in &self.resources {
             let done = |step: String| journal.position(&step).and_then(|n| journal.done(n));
             let begun = journal.position(&steps::swap_name(&**resource)).and_then(|n| journal.begun(n));
@@ -266,7 +275,7 @@ pub async fn wait_until_all_answer(
                 monitor.event(Event::Warning(format!("waiting for {}: {}", resource.label(), e.one_line())));
                 told = true;
             }
-            tokio::time::sleep(Duration::from_secs(1)).await;
+            tokio::time::sleep(LOOK).await;
         }
     }
     Ok(())
@@ -285,4 +294,72 @@ pub fn why_failed(journal: &Journal) -> Option<String> {
         Record::Failed(_, why) => Some(why.clone()),
         _ => None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recovery::asked::Safety;
+    use crate::recovery::flow::Flow;
+    use crate::sources::postgres::load::What;
+
+    fn asked(in_place: Option<Safety>) -> Asked {
+        Asked {
+            by: String::new(),
+            parts: Vec::new(),
+            no_owner: false,
+            no_privileges: false,
+            assume_space: None,
+            what: What::All,
+            in_place,
+            taken: None,
+            flow: Flow::default(),
+            rollback_of: None,
+        }
+    }
+
+    #[test]
+    fn a_boot_goes_on_when_all_is_staged_and_back_when_not_and_leaves_what_it_cannot_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let steps = ["stage a", "stage b", "swap a", "swap b"];
+        let at = |records: &[Record]| {
+            let begin = Begin {
+                id: BackupId::new(Timestamp::UNIX_EPOCH),
+                plan: "erp".parse().unwrap(),
+                backup: BackupId::new(Timestamp::UNIX_EPOCH),
+                asked: json!(asked(None)),
+                steps: steps.map(str::to_owned).to_vec(),
+            };
+            let path = dir.path().join("j");
+            let _ = std::fs::remove_file(&path);
+            let mut journal = Journal::begin(&path, begin).unwrap();
+            records.iter().for_each(|r| journal.write(r.clone()).unwrap());
+            journal
+        };
+        let note = || serde_json::Value::Null;
+        let done = |n: usize| [Record::Doing(n, note()), Record::Done(n, note())];
+        let in_place = || asked(Some(Safety::Waived));
+        let staging = at(&[&done(0)[..], &[Record::Doing(1, note())]].concat());
+        let staged = at(&[done(0), done(1)].concat());
+        let swapping = at(&[&[done(0), done(1)].concat()[..], &[Record::Doing(2, note())]].concat());
+        let failed = [Record::Doing(0, note()), Record::Failed(0, "x".into())];
+        let back = at(&failed);
+        let stuck = at(&[&failed[..], &[Record::Stuck(0, "y".into())]].concat());
+        // With or without an identity at hand.
+        for reads in [false, true] {
+            let way = |journal: &Journal| way_at_boot(journal, &asked(None), reads);
+            assert_eq!(way(&staging), Way::Back);
+            assert_eq!((way(&staged), way(&swapping)), (Way::Forward, Way::Forward));
+            assert_eq!((way(&back), way(&stuck)), (Way::Back, Way::Leave));
+        }
+        // What was dropped can only be loaded again with one.
+        for journal in [&staging, &swapping] {
+            assert_eq!(way_at_boot(journal, &in_place(), true), Way::Forward);
+            assert_eq!(way_at_boot(journal, &in_place(), false), Way::Leave);
+        }
+        assert_eq!(
+            (way_at_boot(&back, &in_place(), true), way_at_boot(&back, &in_place(), false)),
+            (Way::Back, Way::Leave)
+        );
+    }
 }

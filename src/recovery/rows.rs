@@ -1,8 +1,8 @@
 //! The rows of a database into one that has its tables already, all of them empty: as it was migrated by its
 //! application, say. The empty tables are the staged copy, so there is nothing to swap; undone, they are empty again.
 
-use super::database::{Stored, failed, parse};
-use super::resource::{Class, Compared, Findings, Note, Previous, Resource};
+use super::database::{Stored, failed};
+use super::resource::{Class, Compared, Findings, Note, Previous, Resource, parse};
 use crate::error::{Error, Kind, Result};
 use crate::repository::manifest::SourceRecord;
 use crate::repository::reader::Reader;

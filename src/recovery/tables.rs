@@ -4,8 +4,8 @@
 //! They are staged in a database of their own, like a whole one, and verified there. The swap is one transaction of
 //! the live database, and drops the staged one.
 
-use super::database::{self, Stored, drop_database, failed, parse};
-use super::resource::{Class, Compared, Findings, Note, Previous, Resource, Space};
+use super::database::{self, Stored, drop_database, failed};
+use super::resource::{Class, Compared, Findings, Note, Previous, Resource, Space, parse};
 use crate::error::{Error, Kind, Result};
 use crate::model::BackupId;
 use crate::repository::manifest::SourceRecord;

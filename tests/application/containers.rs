@@ -47,6 +47,11 @@ impl Project {
         told.split_whitespace().collect::<Vec<_>>().join(" ")
     }
 
+    /// A script that ends when this was told.
+    fn until_said(&self, what: &str) -> String {
+        format!("until grep -q -- {what} {}/order; do sleep 0.05; done", self.folder.path().display())
+    }
+
     fn show(&self, format: &str, container: &str) -> String {
         self.stage.docker(&["inspect", "-f", format, container])
     }
@@ -99,7 +104,9 @@ fn a_project_stops_but_for_its_database_and_comes_back_as_it_was() {
     let spare = format!("container:{db}");
     let drive = || p.drive(&[&compose], &[&late]).spare(&[&spare]);
 
-    let mut driven = Drive { swap: waits(), ..drive() }.beside(&p.host);
+    // A container runs a moment before it says so; the late one waits for the others.
+    let said = Gate { act: p.until_said("+web"), ..Gate::default() };
+    let mut driven = Drive { swap: waits(), check: said, ..drive() }.beside(&p.host);
     driven.until("WAITING at swap");
     let middle = p.states(&all);
     assert_eq!(middle[0], "running always:0");

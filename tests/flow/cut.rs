@@ -1,26 +1,24 @@
 //! A restore that is ended at every write of its journal: killed before a record is written, killed before it is synced,
 //! stopped by a signal, cut off with the whole machine. Afterwards the host is as before or restored, and never between.
 
-use crate::host::{Host, NOW, THEN, ok};
-use std::path::Path;
-
-const JOURNAL: &str = "/var/lib/backstay/restore.journal";
-
-/// The program that ends another one at a system call; the machine is of the same release as this one.
-fn with_strace(host: &Host) {
-    let libraries = ["libunwind-ptrace.so.0", "libunwind-x86_64.so.8", "libunwind.so.8"];
-    let from = Path::new("/lib/x86_64-linux-gnu");
-    std::fs::copy("/usr/bin/strace", host.machine.path("/usr/bin/strace")).expect("strace: run tests/setup.sh test");
-    for library in libraries {
-        let to = host.machine.path(&format!("/usr/lib/x86_64-linux-gnu/{library}"));
-        std::fs::copy(from.join(library), to).unwrap();
-    }
-}
+use crate::host::{Host, JOURNAL, NOW, THEN, ok};
 
 /// Runs a restore that gets a signal at the n-th call of this kind on its journal. False when it ended before.
 fn restore_until(host: &Host, call: &str, signal: &str, n: usize) -> bool {
     let inject = format!("inject={call}:signal={signal}:when={n}");
-    let argv = ["strace", "-f", "-qq", "-o", "/dev/null", "-P", JOURNAL, "-e", &format!("trace={call}"), "-e", &inject];
+    let argv = [
+        "strace",
+        "-f",
+        "-qq",
+        "-o",
+        "/dev/null",
+        "-P",
+        JOURNAL,
+        "-e",
+        &format!("trace={call}"),
+        "-e",
+        &inject,
+    ];
     let argv: Vec<&str> = argv.into_iter().chain(["backstay", "restore", "--yes"]).collect();
     let ended = host.machine.try_run(&argv);
     match signal {
@@ -59,7 +57,7 @@ fn is_open(host: &Host) -> bool {
 /// Every second record, from this one on; two tests side by side see all of them.
 fn killed_before(what: &str, first: usize) {
     let host = Host::new(what);
-    with_strace(&host);
+    host.with_strace();
     let before = host.state();
     let writes = at_every(&host, "write", "KILL", first, 2, |host, n| {
         if is_open(host) {
@@ -85,7 +83,7 @@ fn killed_before_each_even_record_it_is_taken_back() {
 /// The same between a record and its sync; the first sync of a journal with its name is that of the second record.
 fn killed_after(what: &str, first: usize) {
     let host = Host::new(what);
-    with_strace(&host);
+    host.with_strace();
     let before = host.state();
     let writes = at_every(&host, "fdatasync", "KILL", first, 2, |host, n| {
         let resumed = host.backstay(&["restore", "--resume"]);
@@ -110,9 +108,30 @@ fn killed_after_each_even_record_it_is_finished() {
 }
 
 #[test]
+fn what_was_staged_and_is_not_whole_any_more_is_not_put_in_place() {
+    // Without a hook: what one has changed is not compared any more.
+    let hook = "after_stage = [{ source = \"db\", sql = \"UPDATE entry SET note = 'staged'\" }]";
+    let host = Host::with("staged", |_| (), |config| config.replace(hook, ""));
+    host.with_strace();
+    let before = host.state();
+    ok(&host.backstay(&["restore", "--yes"]));
+    let stopped = host.records().iter().position(|r| r == "done stop the application").unwrap();
+    ok(&host.backstay(&["rollback", "--yes"]));
+    host.clean();
+    assert!(restore_until(&host, "write", "KILL", stopped));
+    // As a power cut leaves what was never written to the disk.
+    host.machine.sh("for file in /srv/app/.data.backstay-*/data/value; do : > $file; done");
+    let resumed = host.backstay(&["restore", "--resume"]);
+    assert_eq!(resumed.code, 13, "{}\n{}", resumed.out, resumed.err);
+    assert!(resumed.err.contains("differs from the facts"), "{}", resumed.err);
+    host.clean();
+    assert_eq!((host.shows(), host.state()), (NOW.to_owned(), before));
+}
+
+#[test]
 fn stopped_at_each_record_it_goes_back_by_itself() {
     let host = Host::new("term");
-    with_strace(&host);
+    host.with_strace();
     let before = host.state();
     let writes = at_every(&host, "write", "TERM", 2, 3, |host, n| {
         assert!(!is_open(host), "stopped at record {n}");

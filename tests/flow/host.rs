@@ -2,10 +2,16 @@
 
 use crate::app::PORT;
 use crate::machine::{Ended, Machine};
+use std::path::{Path, PathBuf};
 
 /// What the application shows as it was backed up, and as it is now.
 pub const THEN: &str = "first 2";
 pub const NOW: &str = "second 3";
+
+/// The journal of the restore that is open.
+pub const JOURNAL: &str = "/var/lib/backstay/restore.journal";
+/// Where journals of ended restores are.
+const RESTORES: &str = "/var/lib/backstay/restores";
 
 const CONFIG: &str = r#"
 host = "flow"
@@ -59,8 +65,14 @@ pub struct Host {
 impl Host {
     /// A machine with the application running on [`NOW`], and a backup of [`THEN`].
     pub fn new(what: &str) -> Self {
+        Self::with(what, |_| (), str::to_owned)
+    }
+
+    /// The same with more on the machine before its first boot, and another configuration.
+    pub fn with(what: &str, more: impl FnOnce(&Machine), config: impl FnOnce(&str) -> String) -> Self {
         let machine = Machine::off(what);
-        machine.write("/etc/backstay/backstay.toml", CONFIG);
+        machine.write("/etc/backstay/backstay.toml", &config(CONFIG));
+        more(&machine);
         machine.write("/etc/nginx/conf.d/app.conf", SITE);
         std::fs::remove_file(machine.path("/etc/nginx/sites-enabled/default")).unwrap();
         let unit = |command: &str, more: &str| {
@@ -107,14 +119,14 @@ impl Host {
 
     /// What a client sees, through nginx.
     pub fn shows(&self) -> String {
-        self.machine.try_run(&["curl", "-s", "-m", "5", "http://127.0.0.1/"]).out
+        self.machine.try_run(&["curl", "-s", "-m", "20", "http://127.0.0.1/"]).out
     }
 
     /// Everything that a restore could change, in words that can be compared: content, databases, units, holds, nginx,
     /// what lies beside. Names of kept copies are left out.
     pub fn state(&self) -> String {
         let m = &self.machine;
-        let files = m.sh("find /srv/app -path '*_before_*' -prune -o -type f -print | sort | xargs sha256sum; ls -A /srv/app | grep -v _before_");
+        let files = m.sh("find /srv/app /etc/nginx /etc/systemd/system -path '*_before_*' -prune -o -type f -print | sort | xargs sha256sum; ls -A /srv/app | grep -v _before_");
         let databases = self.psql(
             "postgres",
             "SELECT datname || ' ' || datallowconn FROM pg_database WHERE datname NOT LIKE '%\\_before\\_%' ORDER BY 1",
@@ -126,16 +138,61 @@ impl Host {
         format!("{files}\n{databases}\n{rows}\n{units}\n{page}")
     }
 
-    /// Drops what is kept of earlier tries.
-    pub fn clean(&self) {
-        let listed: serde_json::Value = serde_json::from_str(&self.backstay(&["--json", "restores"]).out).unwrap();
-        for restore in listed.as_array().unwrap() {
-            self.backstay(&["cleanup", restore["id"].as_str().unwrap()]);
+    /// The program that ends another one, or has it wait, at a system call; the machine is of the same release as this one.
+    pub fn with_strace(&self) {
+        let libraries = ["libunwind-ptrace.so.0", "libunwind-x86_64.so.8", "libunwind.so.8"];
+        let from = Path::new("/lib/x86_64-linux-gnu");
+        std::fs::copy("/usr/bin/strace", self.machine.path("/usr/bin/strace"))
+            .expect("strace: run tests/setup.sh test");
+        for library in libraries {
+            let to = self.machine.path(&format!("/usr/lib/x86_64-linux-gnu/{library}"));
+            std::fs::copy(from.join(library), to).unwrap();
         }
     }
+
+    /// [`records`] of this host.
+    pub fn records(&self) -> Vec<String> {
+        records(&self.machine.path(RESTORES))
+    }
+
+    /// Drops what is kept of earlier tries, and forgets them: else each try would look at all before it.
+    pub fn clean(&self) {
+        for file in files(&self.machine.path(RESTORES)) {
+            if file.extension().is_some_and(|e| e == "journal") {
+                self.backstay(&["cleanup", file.file_stem().unwrap().to_str().unwrap()]);
+            }
+        }
+        files(&self.machine.path(RESTORES)).iter().for_each(|file| std::fs::remove_file(file).unwrap());
+    }
+}
+
+/// The files of a directory by their names; none when it is not there.
+pub fn files(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten();
+    let mut files: Vec<PathBuf> = entries.map(|e| e.unwrap().path()).collect();
+    files.sort();
+    files
 }
 
 #[track_caller]
 pub fn ok(ended: &Ended) {
     assert_eq!(ended.code, 0, "{}\n{}", ended.out, ended.err);
+}
+
+/// The records of the last restore that has ended, each with the name of its step: `done swap database app`. The number of one
+/// is that of the write and of the sync with which it came to the journal.
+pub fn records(restores: &Path) -> Vec<String> {
+    let journal = files(restores).into_iter().rev().find(|p| p.extension().is_some_and(|e| e == "journal"));
+    let text = std::fs::read_to_string(journal.expect("no restore has ended")).unwrap();
+    let entries: Vec<serde_json::Value> =
+        text.lines().map(|l| serde_json::from_str(l.split_once(' ').unwrap().1).unwrap()).collect();
+    let steps = entries[0]["begin"]["steps"].clone();
+    let name = |entry: &serde_json::Value| {
+        let (word, what) = entry.as_object().unwrap().iter().find(|(key, _)| *key != "at").unwrap();
+        let number = what.as_u64().or_else(|| what[0].as_u64());
+        let step = number.and_then(|n| steps[usize::try_from(n).unwrap()].as_str()).unwrap_or_default();
+        format!("{word} {step}").trim_end().to_owned()
+    };
+    // One that speaks of nothing has no value: `"committed": null`.
+    entries.iter().map(name).collect()
 }

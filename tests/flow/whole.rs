@@ -15,13 +15,14 @@ fn clients_see_the_old_data_a_page_and_the_restored_data_and_nothing_else() {
         assert!(plan.out.contains(word), "{word} is not in\n{}", plan.out);
     }
     assert_eq!(host.shows(), NOW);
-    // Before each answer a line with the time; a client that gives up after a second.
-    let script = "for i in $(seq 2000); do curl -s -m 3 -w ' %{http_code} %header{x-backstay-maintenance}\\n' -o /tmp/answer http://127.0.0.1/ | tr -d '\\n'; echo \" $(head -c 20 /tmp/answer | tr '\\n' ' ')\"; [ -e /tmp/enough ] && exit; sleep 0.02; done";
+    // A line for each answer.
+    let script = "for i in $(seq 5000); do curl -s -m 20 -w ' %{http_code} %header{x-backstay-maintenance}\\n' -o /tmp/answer http://127.0.0.1/ | tr -d '\\n'; echo \" $(head -c 20 /tmp/answer | tr '\\n' ' ')\"; [ -e /tmp/enough ] && exit; sleep 0.02; done";
     let client = m.command(&["sh", "-c", script]).stdout(Stdio::piped()).spawn().unwrap();
     let restored = host.backstay(&["restore", "--yes"]);
-    m.sh("sleep 0.3; touch /tmp/enough");
-    let seen = String::from_utf8(client.wait_with_output().unwrap().stdout).unwrap();
     ok(&restored);
+    m.until("grep -q '^first' /tmp/answer");
+    m.sh("touch /tmp/enough");
+    let seen = String::from_utf8(client.wait_with_output().unwrap().stdout).unwrap();
     let mut kinds: Vec<String> = Vec::new();
     for line in seen.lines() {
         let words: Vec<&str> = line.split_whitespace().collect();
@@ -57,7 +58,7 @@ fn clients_see_the_old_data_a_page_and_the_restored_data_and_nothing_else() {
     }
 
     // Back again, by the same flow.
-    m.sh("curl -sf http://127.0.0.1/write");
+    m.sh("curl -sf http://127.0.0.1/write/since");
     ok(&host.backstay(&["rollback", "--yes"]));
     assert_eq!(host.shows(), NOW);
     assert_eq!(m.sh("systemctl is-active app worker"), "active\nactive");

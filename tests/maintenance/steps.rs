@@ -221,8 +221,8 @@ async fn workers_that_do_not_end_in_time_are_told_and_fail_nothing() {
     let [_, drain, _] = steps::of(&maintenance, "r1", &monitor);
     let address = super::web::at(web.http);
     let slow =
-        std::thread::spawn(move || super::requests::Request::get("/slow/20").host("shop.example.com").send(address));
-    super::web::until("the slow request has begun", || web.app.running().contains(&"/slow/20".into()));
+        std::thread::spawn(move || super::requests::Request::get("/slow/50").host("shop.example.com").send(address));
+    super::web::until("the slow request has begun", || web.app.running().contains(&"/slow/50".into()));
     maintenance.on("r1").await.unwrap();
     assert_eq!(drain.act(&Note::Null).await.unwrap()["left"], 1);
     assert!(listener.0.lock().unwrap()[0].contains("1 of nginx's old workers"), "{:?}", listener.0);

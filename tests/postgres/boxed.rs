@@ -8,16 +8,26 @@ use std::time::{Duration, Instant};
 pub struct Boxed {
     pub name: String,
     pub major: u32,
+    daemon: Daemon,
 }
+
+/// Where the daemon listens, when it is not the usual one.
+type Daemon = Option<String>;
 
 const IMAGE: &str = "backstay-tests-postgres";
 
-fn docker(args: &[&str]) -> Output {
-    Command::new("docker").args(args).stdin(Stdio::null()).output().expect("docker is not installed")
+fn command(daemon: &Daemon) -> Command {
+    let mut command = Command::new("docker");
+    command.envs(daemon.iter().map(|host| ("DOCKER_HOST", host)));
+    command
+}
+
+fn docker(daemon: &Daemon, args: &[&str]) -> Output {
+    command(daemon).args(args).stdin(Stdio::null()).output().expect("docker is not installed")
 }
 
 /// An image of nothing but links into what is mounted, and a user.
-fn image() {
+fn image(daemon: &Daemon) {
     let root = tempfile::tempdir().unwrap();
     for (name, to) in [("bin", "usr/bin"), ("sbin", "usr/sbin"), ("lib", "usr/lib"), ("lib64", "usr/lib64")] {
         std::os::unix::fs::symlink(to, root.path().join(name)).unwrap();
@@ -32,7 +42,7 @@ fn image() {
     std::fs::write(root.path().join("etc/group"), "root:x:0:\npostgres:x:5432:\n").unwrap();
     let tar = Command::new("tar").arg("-C").arg(root.path()).args(["-c", "."]).output().unwrap();
     let import = ["import", "-", IMAGE];
-    let mut import = Command::new("docker").args(import).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut import = command(daemon).args(import).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     std::io::Write::write_all(&mut import.stdin.take().unwrap(), &tar.stdout).unwrap();
     assert!(import.wait().unwrap().success(), "these tests need a Docker daemon (as root: tests/setup.sh test)");
 }
@@ -51,7 +61,12 @@ fn usr(major: u32) -> PathBuf {
 impl Boxed {
     /// Starts a server that asks for no password on its socket, except with `auth`.
     pub fn start(major: u32, auth: &str) -> Self {
-        image();
+        Self::start_with(major, auth, &[], None)
+    }
+
+    /// The same with more options of `docker run`, on another daemon.
+    pub fn start_with(major: u32, auth: &str, options: &[&str], daemon: Daemon) -> Self {
+        image(&daemon);
         let name = format!("bs-pg{major}-{:08x}", rand::random::<u32>());
         let bin = format!("/usr/lib/postgresql/{major}/bin");
         // The tools are in the search path as in the usual images.
@@ -60,15 +75,12 @@ impl Boxed {
              setpriv --reuid=5432 --regid=5432 --clear-groups {bin}/initdb -D /data/d -U postgres -A {auth} -E UTF8 --locale=C.UTF-8 --no-sync && \
              exec setpriv --reuid=5432 --regid=5432 --clear-groups {bin}/postgres -D /data/d -c listen_addresses= -c fsync=off -c unix_socket_directories=/run/postgresql"
         );
-        let started = docker(&[
-            "run",
-            "-d",
-            "--network",
-            "none",
-            "--name",
-            &name,
+        let programs = format!("{}:/usr:ro", usr(major).display());
+        let path = format!("PATH={bin}:/usr/bin:/bin");
+        let first = ["run", "-d", "--network", "none", "--name", &name];
+        let last = [
             "-v",
-            &format!("{}:/usr:ro", usr(major).display()),
+            &programs,
             "--tmpfs",
             "/tmp:mode=1777",
             "--tmpfs",
@@ -76,17 +88,18 @@ impl Boxed {
             "--tmpfs",
             "/data",
             "-e",
-            &format!("PATH={bin}:/usr/bin:/bin"),
+            &path,
             IMAGE,
             "sh",
             "-c",
             &script,
-        ]);
+        ];
+        let started = docker(&daemon, &[&first[..], options, &last[..]].concat());
         assert!(started.status.success(), "{}", String::from_utf8_lossy(&started.stderr));
-        let boxed = Boxed { name, major };
+        let boxed = Boxed { name, major, daemon };
         let deadline = Instant::now() + Duration::from_secs(60);
         while !boxed.sql_output("postgres", "SELECT 1").status.success() {
-            let logs = docker(&["logs", &boxed.name]);
+            let logs = docker(&boxed.daemon, &["logs", &boxed.name]);
             assert!(Instant::now() < deadline, "{}", String::from_utf8_lossy(&logs.stderr));
             std::thread::sleep(Duration::from_millis(100));
         }
@@ -94,22 +107,8 @@ impl Boxed {
     }
 
     fn sql_output(&self, database: &str, sql: &str) -> Output {
-        docker(&[
-            "exec",
-            "-u",
-            "postgres",
-            &self.name,
-            "psql",
-            "-XAtq",
-            "-v",
-            "ON_ERROR_STOP=1",
-            "-U",
-            "postgres",
-            "-d",
-            database,
-            "-c",
-            sql,
-        ])
+        let psql = ["psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", database, "-c", sql];
+        docker(&self.daemon, &[&["exec", "-u", "postgres", &self.name][..], &psql].concat())
     }
 
     #[track_caller]
@@ -143,6 +142,6 @@ impl Boxed {
 
 impl Drop for Boxed {
     fn drop(&mut self) {
-        docker(&["rm", "-fv", &self.name]);
+        docker(&self.daemon, &["rm", "-fv", &self.name]);
     }
 }

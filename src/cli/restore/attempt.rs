@@ -84,7 +84,7 @@ pub async fn attempt(
             rollback: false,
         };
         asked.flow = decide::flow(config, plan, &restored).await?;
-        told = asked.flow.preflight(config, &plan.restore, &paths, &mut found).await?;
+        told = asked.flow.preflight(config, plan, &restored, &mut found).await?;
     }
     let made = |resources, monitor| With {
         plan: section,
@@ -96,12 +96,12 @@ pub async fn attempt(
     };
     if args.dry_run || (!args.yes && args.to.is_none()) {
         let steps = steps_of(&asked, &made(&looked_at, Arc::new(Silent)))?;
-        plan::print(context, config, m, &steps, &found, told)?;
+        plan::print(context, config, plan::Of::Backup(m), &steps, &found, told.clone())?;
     }
     if args.dry_run {
         return Ok(Tried::Ended(ExitCode::SUCCESS));
     }
-    decide::refuse_users(&found)?;
+    decide::refuse_users(&found, &told)?;
     if args.to.is_none() && !args.yes {
         confirm(&m.plan)?;
     }
@@ -117,6 +117,7 @@ pub async fn attempt(
     let reader = Reader::new(catalog.clone(), monitor.clone())?;
     let from = Backups { manifest: Some(m), reader: Some(&reader), safety: safety.as_ref() };
     let resources = resources(&asked, config, &own, &id, from).await?;
+    told.warnings.into_iter().for_each(|w| monitor.event(Event::Warning(w)));
     warn(&monitor, &found);
     if args.path.is_empty() && args.database.is_none() && !args.picks_tables() {
         monitor.event(Event::Expect(chosen.iter().map(|s| s.bytes()).sum()));
@@ -156,9 +157,11 @@ async fn whole(catalog: &Catalog, chosen: &[&SourceRecord], args: &Args) -> Resu
 fn warn(monitor: &Arc<dyn Monitor>, found: &[(String, Findings)]) {
     for (label, findings) in found {
         findings.warnings.iter().for_each(|w| monitor.event(Event::Warning(format!("{label}: {w}"))));
-        for user in &findings.lingering {
-            let text = format!("{label}: {user} goes on with the previous copy until it is started again");
-            monitor.event(Event::Warning(text));
-        }
+        findings.lingering.iter().for_each(|user| monitor.event(Event::Warning(lingers(label, user))));
     }
+}
+
+/// The warning about a process that nobody stops.
+pub(in crate::cli) fn lingers(label: &str, user: &str) -> String {
+    format!("{label}: {user} goes on with the previous copy until it is started again")
 }

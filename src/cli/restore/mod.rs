@@ -2,13 +2,13 @@
 
 mod aside;
 mod asked;
-mod attempt;
+pub(super) mod attempt;
 mod command;
 mod foreign;
 mod host;
 mod in_place;
 pub(super) mod open;
-mod plan;
+pub(super) mod plan;
 mod rdb;
 pub(super) mod report;
 

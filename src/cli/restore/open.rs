@@ -9,6 +9,7 @@ use crate::model::BackupId;
 use crate::recovery::asked::{Asked, Safety, asked_of};
 use crate::recovery::flow::With;
 use crate::recovery::journal::Journal;
+use crate::recovery::maintenance::Maintenance;
 use crate::recovery::resource::Resource;
 use crate::recovery::resources::{Backups, resources};
 use crate::recovery::restore::{Restore, Way, is_staged, journal_file, wait_until_all_answer, way_at_boot};
@@ -21,6 +22,10 @@ use std::time::{Duration, Instant};
 
 /// How long what is worked with may take to answer: this may be right after a boot.
 const TO_ANSWER: Duration = Duration::from_secs(180);
+/// How long nginx may take to run.
+const TO_SHOW: Duration = Duration::from_secs(20);
+/// A pause between two looks.
+const LOOK: Duration = Duration::from_millis(250);
 
 /// Finishes the open restore, or takes it back.
 pub async fn go_on(context: &Context, forward: bool) -> Result<ExitCode> {
@@ -97,19 +102,28 @@ async fn made(
     monitor: &dyn Monitor,
 ) -> Result<Vec<Arc<dyn Resource>>> {
     let started = Instant::now();
+    let mut told = false;
     let made = loop {
         match resources(asked, Some(config), own, id, from).await {
             Err(e)
                 if started.elapsed() < TO_ANSWER
                     && !matches!(e.kind, Kind::Config | Kind::NotFound | Kind::Damaged) =>
             {
-                monitor.event(Event::Warning(format!("waiting: {}", e.one_line())));
-                tokio::time::sleep(Duration::from_secs(3)).await;
+                if !std::mem::replace(&mut told, true) {
+                    monitor.event(Event::Warning(format!("waiting: {}", e.one_line())));
+                }
+                tokio::time::sleep(LOOK).await;
             }
             made => break made?,
         }
     };
     wait_until_all_answer(&made, TO_ANSWER.saturating_sub(started.elapsed()), monitor).await?;
+    // One that does not come has no clients, and its page is switched in the file alone.
+    if let Some(settings) = &asked.flow.maintenance
+        && !Maintenance::new(settings.clone(), &config.state_dir).is_up_within(TO_SHOW).await
+    {
+        monitor.event(Event::Warning("nginx, which shows the maintenance page, does not run".to_owned()));
+    }
     Ok(made)
 }
 

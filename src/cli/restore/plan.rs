@@ -4,35 +4,58 @@ use crate::cli::context::Context;
 use crate::cli::output::{Align, Table, bad, dim, json, notice, say};
 use crate::config::Config;
 use crate::error::Result;
-use crate::model::{size, time};
+use crate::model::{Name, size, time};
 use crate::recovery::engine::Step;
 use crate::recovery::journal::State;
 use crate::recovery::outline::{Looked, Outline, Told, outline};
 use crate::recovery::report::{self, Report};
 use crate::recovery::resource::Findings;
-use crate::recovery::rollback;
+use crate::recovery::rollback::{self, Past};
 use crate::repository::manifest::Manifest;
 use jiff::{SignedDuration, Timestamp};
+
+/// What is put in place.
+#[derive(Clone, Copy)]
+pub enum Of<'a> {
+    /// A backup.
+    Backup(&'a Manifest),
+    /// What was there before a restore.
+    Rollback(&'a Past),
+}
+
+impl<'a> Of<'a> {
+    fn plan(self) -> &'a Name {
+        match self {
+            Of::Backup(m) => &m.plan,
+            Of::Rollback(past) => &past.journal().about().plan,
+        }
+    }
+}
 
 /// Prints the plan.
 pub fn print(
     context: &Context,
     config: Option<&Config>,
-    m: &Manifest,
+    of: Of<'_>,
     steps: &[Box<dyn Step>],
     found: &[(String, Findings)],
     told: Told,
 ) -> Result<()> {
-    let last = config.and_then(|c| last_of(c, m));
+    let last = config.and_then(|c| last_of(c, of));
+    let (backup, rollback_of, begun) = match of {
+        Of::Backup(m) => (&m.id, None, m.started),
+        Of::Rollback(past) => (&past.journal().about().backup, Some(past.id()), past.ended()),
+    };
     let outline = outline(Looked {
-        plan: &m.plan,
-        backup: &m.id,
-        begun: m.started,
+        plan: of.plan(),
+        backup,
+        rollback_of,
+        begun,
         found,
         steps: steps.iter().map(|s| s.name()).collect(),
         told,
         last: last.as_ref(),
-        keep_previous: config.and_then(|c| c.plans.get(&m.plan)).map(|p| p.restore.keep_previous),
+        keep_previous: config.and_then(|c| c.plans.get(of.plan())).map(|p| p.restore.keep_previous),
         now: Timestamp::now(),
     });
     if context.global.json {
@@ -41,13 +64,15 @@ pub fn print(
     tell(&outline)
 }
 
-/// The last restore of the plan that was completed on this host: its durations are the forecast.
-fn last_of(config: &Config, m: &Manifest) -> Option<Report> {
+/// The last restore of the plan, or rollback, that was completed on this host: its durations are the forecast.
+fn last_of(config: &Config, of: Of<'_>) -> Option<Report> {
     let pasts = rollback::pasts(&config.state_dir).ok()?;
-    let mut of_plan = pasts.iter().rev().filter(|p| {
-        p.journal().about().plan == m.plan && *p.journal().state() == State::Committed && p.rollback_of().is_none()
+    let last = pasts.iter().rev().find(|p| {
+        p.journal().about().plan == *of.plan()
+            && *p.journal().state() == State::Committed
+            && p.rollback_of().is_some() == matches!(of, Of::Rollback(_))
     });
-    report::of(of_plan.next()?.journal()).ok()
+    report::of(last?.journal()).ok()
 }
 
 fn words(seconds: f64) -> String {
@@ -55,15 +80,21 @@ fn words(seconds: f64) -> String {
 }
 
 fn tell(o: &Outline) -> Result<()> {
+    let what = match &o.rollback_of {
+        Some(id) => format!("restore {id} of plan {}, ended", o.plan),
+        None => format!("backup {} of plan {}, begun", o.backup, o.plan),
+    };
     say(&format!(
-        "backup {} of plan {}, begun {} ({}), {} ago",
-        o.backup,
-        o.plan,
+        "{what} {} ({}), {} ago",
         time::utc(o.begun),
         time::local(o.begun),
         time::words(SignedDuration::from_secs(o.age))
     ))?;
-    let kept = o.keep_previous.map_or(String::new(), |s| format!(" for {}", time::words(SignedDuration::from_secs(s))));
+    let kept = match (&o.rollback_of, o.keep_previous) {
+        (Some(_), _) => " until `backstay cleanup`".to_owned(),
+        (None, Some(s)) => format!(" for {}", time::words(SignedDuration::from_secs(s))),
+        (None, None) => String::new(),
+    };
     say(&format!("What was written since then will not be live any more. What is live now is kept beside it{kept}."))?;
     let mut table = Table::new(&[("target", Align::Left), ("needs", Align::Right), ("free", Align::Right)]);
     for target in &o.targets {
@@ -74,10 +105,12 @@ fn tell(o: &Outline) -> Result<()> {
     table.print()?;
     let listed = [
         ("stops", &o.application.stops),
+        ("goes on all the same", &o.application.goes_on),
         ("starts only after the checks", &o.application.after_checks),
         ("answers 503 meanwhile", &o.application.maintenance),
         ("checks", &o.application.checks),
         ("hooks", &o.application.hooks),
+        ("empties", &o.application.flushes),
     ];
     for (what, names) in listed.into_iter().filter(|(_, names)| !names.is_empty()) {
         say(&format!("{what}: {}", names.join(", ")))?;
@@ -92,6 +125,7 @@ fn tell(o: &Outline) -> Result<()> {
     if let Some(seconds) = o.expected_outage {
         say(&format!("The application was away for {} of that.", words(seconds)))?;
     }
+    o.application.warnings.iter().try_for_each(|warning| say(&notice(warning)))?;
     for target in &o.targets {
         if target.slow_swap {
             say(&notice(&format!("{}: its swap takes a time that grows with the data", target.target)))?;

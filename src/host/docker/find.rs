@@ -3,7 +3,7 @@
 use super::{Docker, checked, failed, is_status};
 use crate::error::{Error, Kind, Result};
 use bollard::models::{ContainerInspectResponse, MountPoint};
-use bollard::query_parameters::{InspectContainerOptions, ListContainersOptionsBuilder, ListTasksOptionsBuilder};
+use bollard::query_parameters::{InspectContainerOptions, ListContainersOptionsBuilder};
 use std::collections::{BTreeMap, HashMap};
 
 /// Label of the compose project of a container or volume.
@@ -51,6 +51,8 @@ pub struct Container {
     pub restart: String,
     /// What its health check says: `starting`, `healthy`, `unhealthy`; `None` when it has none, or does not run.
     pub health: Option<String>,
+    /// The last words of its health check.
+    pub said: String,
     /// The status with which it ended.
     pub exit_code: i64,
     /// How often Docker has started it again by itself.
@@ -59,12 +61,19 @@ pub struct Container {
     pub auto_remove: bool,
     /// When it was made, in nanoseconds.
     pub created: i128,
+    /// When it was started.
+    pub started: String,
 }
 
 impl Container {
     /// Whether it runs (a paused one does, and answers nothing).
     pub fn is_up(&self) -> bool {
         matches!(self.state.as_str(), "running" | "paused" | "restarting")
+    }
+
+    /// Whether it is one that ends well and is not started again then.
+    pub fn is_job(&self) -> bool {
+        self.restart.is_empty() || self.restart == "no" || self.restart.starts_with("on-failure")
     }
 
     /// The swarm service that it is a task of.
@@ -106,7 +115,9 @@ fn container(c: ContainerInspectResponse) -> Container {
         Some(tries.map_or(name.clone(), |n| format!("{name}:{n}")))
     });
     let state = c.state.unwrap_or_default();
-    let health = state.health.and_then(|h| h.status).map(|s| s.to_string());
+    let check = state.health.unwrap_or_default();
+    let health = check.status.map(|s| s.to_string());
+    let said = check.log.unwrap_or_default().pop().and_then(|last| last.output).unwrap_or_default();
     let mut networks: Vec<String> =
         c.network_settings.and_then(|n| n.networks).unwrap_or_default().into_keys().collect();
     networks.sort();
@@ -120,6 +131,8 @@ fn container(c: ContainerInspectResponse) -> Container {
         name: c.name.unwrap_or_default().trim_start_matches('/').to_owned(),
         state: state.status.map(|s| s.to_string()).unwrap_or_default(),
         health: health.filter(|h| !matches!(h.as_str(), "" | "none")),
+        said: said.trim().to_owned(),
+        started: state.started_at.unwrap_or_default(),
         exit_code: state.exit_code.unwrap_or_default(),
         restarts: c.restart_count.unwrap_or_default(),
         image: config.image.unwrap_or_default(),
@@ -149,9 +162,12 @@ impl Docker {
 
     /// All containers, stopped ones too, by name.
     pub async fn all_containers(&self) -> Result<Vec<Container>> {
-        let mut found = self.listed(&HashMap::new()).await?;
-        found.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(found)
+        self.listed(&HashMap::new()).await
+    }
+
+    /// Those that bear all of these labels, `KEY=VALUE`, stopped ones too, by name.
+    pub(super) async fn labelled(&self, labels: &[String]) -> Result<Vec<Container>> {
+        self.listed(&HashMap::from([("label", labels.iter().map(String::as_str).collect())])).await
     }
 
     /// Containers, stopped ones too, that a filter of the API lets through: `label`, `volume`, `name`.
@@ -209,7 +225,8 @@ impl Docker {
     }
 
     async fn why_none(&self, reference: &str, down: &[Container]) -> Error {
-        if let Some(node) = self.other_node(reference).await {
+        let elsewhere = self.elsewhere(reference).await.unwrap_or_default();
+        if let Some(node) = elsewhere.first() {
             return Error::new(Kind::Source, format!("service {reference} runs on another node"))
                 .at(node.clone())
                 .hint(format!(
@@ -223,16 +240,5 @@ impl Docker {
                 "Give the name of a container (`docker ps -a`), `PROJECT/SERVICE` of compose, or a swarm service.",
             ),
         }
-    }
-
-    /// The node on which the task of a service runs, when that is not this one.
-    async fn other_node(&self, service: &str) -> Option<String> {
-        let filters = HashMap::from([("service", vec![service]), ("desired-state", vec!["running"])]);
-        let options = ListTasksOptionsBuilder::new().filters(&filters).build();
-        let tasks = self.api.list_tasks(Some(options)).await.ok()?;
-        let here = self.api.info().await.ok()?.swarm?.node_id?;
-        let node = tasks.into_iter().filter_map(|t| t.node_id).find(|node| *node != here)?;
-        let description = self.api.inspect_node(&node).await.ok().and_then(|n| n.description);
-        Some(description.and_then(|d| d.hostname).unwrap_or(node))
     }
 }

@@ -1,6 +1,6 @@
 //! Containers that need not run, and where their data and their process are on this machine.
 
-use super::find::{COMPOSE_PROJECT, COMPOSE_SERVICE, Container, Mount, SWARM_SERVICE};
+use super::find::{COMPOSE_PROJECT, COMPOSE_SERVICE, Container, Mount};
 use super::{Docker, checked, failed};
 use crate::error::{Error, Kind, Result};
 use bollard::query_parameters::InspectContainerOptions;
@@ -42,12 +42,6 @@ impl Docker {
             }
             None => self.find(reference).await.map(|c| Meant::Container(Box::new(c))),
         }
-    }
-
-    /// Whether a service has a container on this node that runs.
-    pub async fn has_task_here(&self, service: &str) -> Result<bool> {
-        let tasks = self.containers("label", &format!("{SWARM_SERVICE}={}", checked(service)?)).await?;
-        Ok(tasks.iter().any(Container::is_up))
     }
 
     /// The process of a running container on this machine.

@@ -1,12 +1,11 @@
 //! Swarm services: which there are, how many tasks each has, and having none for a while.
 
-use super::find::Container;
+use super::find::{Container, SWARM_SERVICE};
 use super::{Docker, checked, failed, is_status};
 use crate::error::{Error, Kind, Result};
 use bollard::models::{ServiceSpec, TaskState};
 use bollard::query_parameters::{
-    InspectServiceOptions, ListContainersOptionsBuilder, ListServicesOptions, ListTasksOptionsBuilder,
-    UpdateServiceOptionsBuilder,
+    InspectServiceOptions, ListServicesOptions, ListTasksOptionsBuilder, UpdateServiceOptionsBuilder,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
@@ -117,7 +116,7 @@ impl Docker {
     }
 
     /// The specification of a service and its version.
-    async fn service_spec(&self, service: &str) -> Result<Option<(ServiceSpec, i32)>> {
+    pub(super) async fn service_spec(&self, service: &str) -> Result<Option<(ServiceSpec, i32)>> {
         let what = || format!("service {service} cannot be looked at");
         match self.api.inspect_service(checked(service)?, None::<InspectServiceOptions>).await {
             Ok(found) => {
@@ -129,7 +128,7 @@ impl Docker {
             }
             Err(e) if is_status(&e, 404) => Ok(None),
             Err(e) if is_status(&e, 503) => Err(failed(what())(e)
-                .hint("Only a manager of the swarm can scale services. Run the agent there, or use `while_reading = \"pause\"`.")),
+                .hint("Only a manager of the swarm knows its services and scales them. Run the agent there; for a backup, `while_reading = \"pause\"` needs none.")),
             Err(e) => Err(failed(what())(e)),
         }
     }
@@ -233,14 +232,8 @@ impl Docker {
 
     /// Containers of a service that run on this node.
     pub async fn tasks_here(&self, service: &str) -> Result<Vec<Container>> {
-        let label = format!("{}={service}", super::find::SWARM_SERVICE);
-        let filters = HashMap::from([("label", vec![label.as_str()])]);
-        let options = ListContainersOptionsBuilder::new().filters(&filters).build();
-        let listed = self.api.list_containers(Some(options)).await.map_err(failed("containers cannot be listed"))?;
-        let mut found = Vec::new();
-        for id in listed.into_iter().filter_map(|c| c.id) {
-            found.extend(self.container(&id).await?);
-        }
+        let mut found = self.containers("label", &format!("{SWARM_SERVICE}={}", checked(service)?)).await?;
+        found.retain(Container::is_up);
         Ok(found)
     }
 }

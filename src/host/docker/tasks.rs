@@ -1,10 +1,9 @@
 //! Where the tasks of a swarm service run, and which of its files are config objects of the swarm.
 
 use super::find::{Container, SWARM_SERVICE};
-use super::{Docker, checked, failed, is_status};
+use super::{Docker, checked, failed};
 use crate::error::{Error, Kind, Result};
-use bollard::query_parameters::{InspectServiceOptions, ListTasksOptionsBuilder};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 /// The tasks of a service.
 #[derive(Clone, Debug, Default)]
@@ -23,22 +22,22 @@ impl Docker {
     pub async fn placed(&self, service: &str) -> Result<Tasks> {
         let here = self.containers("label", &format!("{SWARM_SERVICE}={}", checked(service)?)).await?;
         self.configs(service).await?;
-        let filters = HashMap::from([("service", vec![service]), ("desired-state", vec!["running"])]);
-        let options = ListTasksOptionsBuilder::new().filters(&filters).build();
-        let listed = self
-            .api
-            .list_tasks(Some(options))
-            .await
-            .map_err(failed(format!("the tasks of service {service} cannot be listed")))?;
+        Ok(Tasks { here, elsewhere: self.elsewhere(service).await? })
+    }
+
+    /// Other nodes on which tasks of a service run or are to run, by their names.
+    pub(super) async fn elsewhere(&self, service: &str) -> Result<Vec<String>> {
+        let tasks = self.tasks(service).await?;
         let own = self.api.info().await.map_err(failed("the daemon does not say which node it is"))?;
         let own = own.swarm.and_then(|s| s.node_id).unwrap_or_default();
-        let nodes: BTreeSet<String> = listed.into_iter().filter_map(|t| t.node_id).filter(|n| *n != own).collect();
+        let wanted = tasks.into_iter().filter(|t| t.desired == "running").map(|t| t.node);
+        let nodes: BTreeSet<String> = wanted.filter(|node| !node.is_empty() && *node != own).collect();
         let mut elsewhere = Vec::new();
         for node in nodes {
             let description = self.api.inspect_node(&node).await.ok().and_then(|n| n.description);
             elsewhere.push(description.and_then(|d| d.hostname).unwrap_or(node));
         }
-        Ok(Tasks { here, elsewhere })
+        Ok(elsewhere)
     }
 
     /// Files of a service that are config objects: the path in its containers, and the object's name.
@@ -46,22 +45,11 @@ impl Docker {
     /// # Errors
     /// [`Kind::Source`] when there is no such service, or this node is no manager.
     pub async fn configs(&self, service: &str) -> Result<Vec<(String, String)>> {
-        let found = match self.api.inspect_service(checked(service)?, None::<InspectServiceOptions>).await {
-            Ok(found) => found,
-            Err(e) if is_status(&e, 404) => {
-                return Err(Error::new(Kind::Source, format!("there is no service {service}"))
-                    .hint("`docker service ls` shows what there is."));
-            }
-            Err(e) => {
-                let what = format!("service {service} cannot be looked at");
-                return Err(if is_status(&e, 503) {
-                    failed(what)(e).hint("Only a manager of the swarm knows its services. Run the agent there.")
-                } else {
-                    failed(what)(e)
-                });
-            }
+        let Some((spec, _)) = self.service_spec(service).await? else {
+            return Err(Error::new(Kind::Source, format!("there is no service {service}"))
+                .hint("`docker service ls` shows what there is."));
         };
-        let spec = found.spec.and_then(|s| s.task_template).and_then(|t| t.container_spec).unwrap_or_default();
+        let spec = spec.task_template.and_then(|t| t.container_spec).unwrap_or_default();
         let files = spec.configs.unwrap_or_default().into_iter().filter_map(|c| {
             let target = c.file?.name?;
             // One without a slash is at the root.

@@ -1,63 +1,22 @@
 //! How containers and services are doing, and what they wrote.
 
-use super::find::{COMPOSE_PROJECT, COMPOSE_SERVICE, SWARM_SERVICE};
+use super::find::{COMPOSE_PROJECT, COMPOSE_SERVICE, Container};
 use super::{Docker, checked, failed, is_status};
 use crate::error::{Error, Kind, Result};
 use bollard::container::LogOutput;
 use bollard::errors::Error as ApiError;
-use bollard::models::ContainerInspectResponse;
-use bollard::query_parameters::{
-    InspectContainerOptions, ListContainersOptionsBuilder, ListServicesOptionsBuilder, LogsOptions, LogsOptionsBuilder,
-};
+use bollard::query_parameters::{ListServicesOptionsBuilder, LogsOptions, LogsOptionsBuilder};
 use futures::{Stream, StreamExt};
 use jiff::Timestamp;
 use std::collections::HashMap;
-
-/// A container at one moment.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Seen {
-    /// Its name.
-    pub name: String,
-    /// `running`, `restarting`, `exited`, …
-    pub state: String,
-    /// `starting`, `healthy` or `unhealthy`; `None` without a health check.
-    pub health: Option<String>,
-    /// What the last health check said.
-    pub said: String,
-    /// The exit status, when it has ended.
-    pub exit: i64,
-    /// When it was started.
-    pub started: String,
-    /// How often the daemon has started it again by itself.
-    pub restarts: i64,
-    /// Whether it is one that ends and is not started again.
-    pub ends: bool,
-}
 
 /// What a reference stands for, at one moment.
 #[derive(Clone, Debug)]
 pub enum Watched {
     /// Containers; at least one.
-    Containers(Vec<Seen>),
+    Containers(Vec<Container>),
     /// The tasks of a swarm service: those that run, on all nodes, and how many should.
     Service(u64, u64),
-}
-
-fn seen(c: ContainerInspectResponse) -> Seen {
-    let state = c.state.unwrap_or_default();
-    let health = state.health.unwrap_or_default();
-    let restart = c.host_config.and_then(|h| h.restart_policy).and_then(|p| p.name).map(|n| n.to_string());
-    let said = health.log.unwrap_or_default().pop().and_then(|last| last.output).unwrap_or_default();
-    Seen {
-        name: c.name.unwrap_or_default().trim_start_matches('/').to_owned(),
-        state: state.status.map(|s| s.to_string()).unwrap_or_default(),
-        health: health.status.map(|s| s.to_string()).filter(|s| !s.is_empty() && s != "none"),
-        said: said.trim().to_owned(),
-        exit: state.exit_code.unwrap_or(0),
-        started: state.started_at.unwrap_or_default(),
-        restarts: c.restart_count.unwrap_or(0),
-        ends: restart.is_none_or(|policy| policy.is_empty() || policy == "no" || policy == "on-failure"),
-    }
 }
 
 fn none(reference: &str) -> Error {
@@ -72,40 +31,29 @@ impl Docker {
     /// # Errors
     /// [`Kind::NotFound`] when there is none.
     pub async fn watch(&self, reference: &str) -> Result<Watched> {
-        if !reference.contains('/')
-            && let Some(one) = self.inspected(reference).await?
-        {
-            let task = one.config.as_ref().and_then(|c| c.labels.as_ref()?.get(SWARM_SERVICE).cloned());
-            return match task {
-                // A task is replaced by another of another name; the service is what stays.
-                Some(service) => self.watch_service(&service).await,
-                None => Ok(Watched::Containers(vec![seen(one)])),
+        if reference.contains('/') {
+            return match self.of_compose(reference).await? {
+                none_of_it if none_of_it.is_empty() => Err(none(reference)),
+                containers => Ok(Watched::Containers(containers)),
             };
         }
-        if !reference.contains('/') {
-            return self.watch_service(reference).await;
-        }
-        let containers = self.of_compose(reference).await?;
-        match containers.is_empty() {
-            true => Err(none(reference)),
-            false => Ok(Watched::Containers(containers.into_iter().map(seen).collect())),
+        match self.named(reference).await? {
+            // A task is replaced by another of another name; the service is what stays.
+            Some(task) if task.swarm_service().is_some() => {
+                self.watch_service(task.swarm_service().unwrap_or_default()).await
+            }
+            Some(one) => Ok(Watched::Containers(vec![one])),
+            None => self.watch_service(reference).await,
         }
     }
 
-    async fn inspected(&self, name: &str) -> Result<Option<ContainerInspectResponse>> {
-        match self.api.inspect_container(checked(name)?, None::<InspectContainerOptions>).await {
-            // The API also takes the beginning of an id; a configuration means names.
-            Ok(found) => {
-                let own = found.name.as_deref().unwrap_or_default().trim_start_matches('/');
-                Ok((own == name || found.id.as_deref() == Some(name)).then_some(found))
-            }
-            Err(e) if is_status(&e, 404) => Ok(None),
-            Err(e) => Err(failed(format!("container {name} cannot be looked at"))(e)),
-        }
+    /// A container of this name. The API also takes the beginning of an id; a configuration means names.
+    async fn named(&self, name: &str) -> Result<Option<Container>> {
+        Ok(self.container(name).await?.filter(|c| c.name == name || c.id == name))
     }
 
     /// The containers of `PROJECT/SERVICE`, or of all services for `*`.
-    async fn of_compose(&self, reference: &str) -> Result<Vec<ContainerInspectResponse>> {
+    async fn of_compose(&self, reference: &str) -> Result<Vec<Container>> {
         let (project, service) = reference.split_once('/').ok_or_else(|| none(reference))?;
         let mut labels = vec![format!("{COMPOSE_PROJECT}={}", checked(project)?)];
         if service != "*" {
@@ -120,18 +68,6 @@ impl Docker {
         // Who labels containers by hand seldom writes that one.
         labels.pop();
         self.labelled(&labels).await
-    }
-
-    async fn labelled(&self, labels: &[String]) -> Result<Vec<ContainerInspectResponse>> {
-        let filters = HashMap::from([("label", labels.iter().map(String::as_str).collect())]);
-        let options = ListContainersOptionsBuilder::new().all(true).filters(&filters).build();
-        let listed = self.api.list_containers(Some(options)).await.map_err(failed("containers cannot be listed"))?;
-        let mut found = Vec::new();
-        for id in listed.into_iter().filter_map(|c| c.id) {
-            found.extend(self.inspected(&id).await?);
-        }
-        found.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(found)
     }
 
     async fn watch_service(&self, service: &str) -> Result<Watched> {
@@ -161,13 +97,13 @@ impl Docker {
     ) -> Result<()> {
         let containers = match reference.contains('/') {
             true => self.of_compose(reference).await?,
-            false => self.inspected(reference).await?.into_iter().collect(),
+            false => self.named(reference).await?.into_iter().collect(),
         };
         if containers.is_empty() {
             return Err(none(reference));
         }
-        for id in containers.into_iter().filter_map(|c| c.id) {
-            pass_on(self.api.logs(&id, Some(options(since))), reference, since, each).await?;
+        for container in containers {
+            pass_on(self.api.logs(&container.id, Some(options(since))), reference, since, each).await?;
         }
         Ok(())
     }

@@ -70,6 +70,11 @@ impl Told {
     pub fn is_running(&self) -> bool {
         self.masters.iter().all(Option::is_some)
     }
+
+    /// The processes that lead the others, by their numbers on this machine.
+    pub fn processes(&self) -> impl Iterator<Item = u32> {
+        self.masters.iter().flatten().map(|master| master.number())
+    }
 }
 
 /// How draining ended.

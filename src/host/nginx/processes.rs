@@ -48,6 +48,11 @@ impl Master {
             .map(Master)
     }
 
+    /// Its number on this machine.
+    pub fn number(self) -> u32 {
+        self.0
+    }
+
     /// Its workers.
     pub fn workers(self) -> Vec<Worker> {
         let of_it = numbers().filter_map(|pid| {

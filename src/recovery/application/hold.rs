@@ -6,6 +6,7 @@ use super::{PATIENCE, start};
 use crate::error::{Error, Kind, Result};
 use crate::host::docker::Docker;
 use crate::host::systemd::{self, hold};
+use crate::recovery::by_hand;
 use crate::telemetry::monitor::{Event, Monitor};
 
 /// What Docker does by itself with a container that is held.
@@ -102,9 +103,7 @@ pub(super) fn by_hand(snapshot: &Snapshot) -> Vec<String> {
     let mut lines = Vec::new();
     for item in &snapshot.items {
         match &item.who {
-            Who::Unit(u) if u.held => {
-                lines.push(format!("rm -f {}", quoted(&hold::file(&u.name).display().to_string())))
-            }
+            Who::Unit(u) if u.held => lines.push(format!("rm -f {}", by_hand::quoted(&hold::file(&u.name)))),
             _ => {}
         }
     }
@@ -120,10 +119,4 @@ pub(super) fn by_hand(snapshot: &Snapshot) -> Vec<String> {
         }
     }
     lines
-}
-
-/// A word for a shell.
-pub(super) fn quoted(word: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"_-./:@%+=,".contains(&b);
-    if word.bytes().all(plain) { word.to_owned() } else { format!("'{}'", word.replace('\'', r"'\''")) }
 }

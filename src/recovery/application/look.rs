@@ -70,7 +70,7 @@ pub(super) async fn look(application: &Application, patience: Duration) -> Resul
     }
     let mut spared = families.spared;
     spared.extend(contained.into_iter().flat_map(|c| c.spared));
-    Ok(Snapshot { items: arrange(application, &meant), spared })
+    Ok(Snapshot { items: arrange(application, &meant), spared, started: None })
 }
 
 /// What is never stopped. Units go by their own names here, whatever alias they were given.

@@ -36,7 +36,7 @@ pub struct Application {
     /// What is stopped too, and starts only when the checks have passed: workers, schedulers.
     #[serde(default)]
     pub start_after_checks: Vec<Target>,
-    /// What serves the plan's own data and is never stopped, even when one of the others comprises it:
+    /// What serves the plan's own data, or shows the page, and is never stopped, even when one of the others comprises it:
     /// `unit:postgresql@15-main.service`, `container:edms_db`, `service:hosting_db`.
     #[serde(default)]
     pub spare: Vec<String>,
@@ -66,13 +66,13 @@ impl Application {
         Box::new(steps::Stop { monitor })
     }
 
-    /// The step that starts what ran, but for what starts late.
+    /// The step that starts what ran, but for what starts late. With something that does, the other step must come too.
     pub fn start(&self, monitor: Arc<dyn Monitor>) -> Box<dyn Step> {
-        Box::new(steps::Start { late: false, monitor })
+        Box::new(steps::Start { late: false, in_two: !self.start_after_checks.is_empty(), monitor })
     }
 
     /// The step that starts what ran and starts late. After it nothing is held any more.
     pub fn start_after_checks(&self, monitor: Arc<dyn Monitor>) -> Box<dyn Step> {
-        Box::new(steps::Start { late: true, monitor })
+        Box::new(steps::Start { late: true, in_two: !self.start_after_checks.is_empty(), monitor })
     }
 }

@@ -1,9 +1,10 @@
 //! How everything was before it was stopped. It is in the journal, so it names what survives a reboot.
 
 use crate::config::target;
-use crate::error::{Error, Kind, Result};
+use crate::error::Result;
 use crate::host::systemd;
-use crate::recovery::resource::Note;
+use crate::recovery::resource::{Note, parse};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
@@ -12,9 +13,13 @@ use std::collections::BTreeSet;
 pub struct Snapshot {
     /// Each once.
     pub items: Vec<Item>,
-    /// What was named and serves the plan's own data, and therefore is left running, as `unit:NAME`, `container:NAME`.
+    /// What was named and serves the plan's own data, or shows the page, and therefore is left running, as `unit:NAME`,
+    /// `container:NAME`.
     #[serde(default)]
     pub spared: BTreeSet<String>,
+    /// When the first of them were started with the restored data; for the start of the rest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<Timestamp>,
 }
 
 /// One thing that is stopped.
@@ -171,10 +176,9 @@ impl Snapshot {
     /// From the journal.
     ///
     /// # Errors
-    /// [`Kind::Internal`] when it is none.
+    /// [`crate::error::Kind::Internal`] when it is none.
     pub fn from_note(note: &Note) -> Result<Self> {
-        serde_json::from_value(note.clone())
-            .map_err(|e| Error::new(Kind::Internal, "a note about the application cannot be read").because(e))
+        parse(note)
     }
 
     /// For the journal.
@@ -272,7 +276,7 @@ mod tests {
             item(Who::Container(container)),
             item(Who::Service(service)),
         ];
-        Snapshot { items, spared: BTreeSet::new() }
+        Snapshot { items, ..Snapshot::default() }
     }
 
     #[test]

@@ -1,13 +1,14 @@
 //! Starting what ran, each until it runs; and seeing that it goes on running.
 
 use super::await_up::{self, Trouble};
-use super::hold::{self, docker, quoted};
+use super::hold::{self, docker};
 use super::snapshot::{ContainerBefore, Item, ServiceBefore, Snapshot, UnitBefore, Was, Who};
 use super::stop::waves;
 use crate::error::{Error, Kind, Result};
 use crate::host::docker::Docker;
 use crate::host::docker::services::Mode;
 use crate::host::systemd;
+use crate::recovery::by_hand::word;
 use crate::telemetry::monitor::{Event, Monitor};
 use jiff::Timestamp;
 
@@ -31,6 +32,17 @@ enum How {
     Try,
     /// Nobody waits for it.
     Begin,
+}
+
+/// Who is looked at once more after a moment: whether it goes on running.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Steady<'a> {
+    /// Whoever was started now.
+    Started,
+    /// Nobody yet: the start of what starts late looks at all.
+    Later,
+    /// Whoever was started now, and these, which were at that time.
+    With(&'a [&'a Item], Timestamp),
 }
 
 /// How an item is started; not at all when it did not run.
@@ -67,8 +79,12 @@ fn how(item: &Item, why: Why) -> Option<How> {
 /// # Errors
 /// With the restored data, at the first that does not start. When it is taken back, with all of them, after the others were
 /// started.
-pub(super) async fn start(items: &[&Item], why: Why, monitor: &dyn Monitor) -> Result<()> {
-    let docker = docker(items).await?;
+pub(super) async fn start(items: &[&Item], why: Why, steady: Steady<'_>, monitor: &dyn Monitor) -> Result<()> {
+    let (earlier, before) = match steady {
+        Steady::With(earlier, before) => (earlier, before),
+        _ => (&[][..], Timestamp::now()),
+    };
+    let docker = docker(&[items, earlier].concat()).await?;
     let since = Timestamp::now();
     let started: Vec<&Item> = items.iter().copied().filter(|item| how(item, why).is_some()).collect();
     hold::take_units(&started).await?;
@@ -88,7 +104,12 @@ pub(super) async fn start(items: &[&Item], why: Why, monitor: &dyn Monitor) -> R
             return all(wrong);
         }
     }
-    for (item, result) in up.iter().zip(await_up::steady(&up, docker.as_ref(), since).await) {
+    // What had failed before was told about when it was tried.
+    up.extend(earlier.iter().filter(|item| how(item, why) == Some(How::Must)));
+    if matches!(steady, Steady::Later) {
+        up.clear();
+    }
+    for (item, result) in up.iter().zip(await_up::steady(&up, docker.as_ref(), before.min(since)).await) {
         match (how(item, why), result) {
             (_, Ok(())) => {}
             (Some(How::Must), Err(e)) => wrong.push(e),
@@ -209,9 +230,9 @@ pub(super) fn by_hand(snapshot: &Snapshot) -> Vec<String> {
     for item in waves(&items, |item| item.start).iter().flatten() {
         match &item.who {
             Who::Unit(u) if u.name.ends_with(".target") => {
-                lines.push(format!("systemctl start --job-mode=ignore-dependencies {}", quoted(&u.name)));
+                lines.push(format!("systemctl start --job-mode=ignore-dependencies {}", word(&u.name)));
             }
-            Who::Unit(u) => lines.push(format!("systemctl start {}", quoted(&u.name))),
+            Who::Unit(u) => lines.push(format!("systemctl start {}", word(&u.name))),
             Who::Container(c) => {
                 lines.push(format!("docker start {}", c.name));
                 if c.state == "paused" {

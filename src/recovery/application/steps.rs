@@ -1,10 +1,10 @@
 //! The steps of a restore that deal with the application. Their note is the snapshot.
 
-use super::snapshot::Snapshot;
-use super::start::Why;
+use super::snapshot::{Item, Snapshot};
+use super::start::{Steady, Why};
 use super::{Application, PATIENCE, hold, look, start, stop};
 use crate::error::Result;
-use crate::recovery::engine::{Notes, Step};
+use crate::recovery::engine::{Notes, START, Step};
 use crate::recovery::resource::Note;
 use crate::telemetry::monitor::Monitor;
 use async_trait::async_trait;
@@ -38,7 +38,7 @@ impl Step for Hold {
     async fn undo(&self, note: &Note) -> Result<()> {
         let snapshot = Snapshot::from_note(note)?;
         // When the power failed before the stop, the hold alone kept everything down.
-        start::start(&snapshot.items.iter().collect::<Vec<_>>(), Why::Over, &*self.monitor).await
+        start::start(&snapshot.items.iter().collect::<Vec<_>>(), Why::Over, Steady::Started, &*self.monitor).await
     }
 
     fn by_hand(&self, note: &Note) -> Vec<String> {
@@ -69,7 +69,7 @@ impl Step for Stop {
 
     async fn undo(&self, note: &Note) -> Result<()> {
         let snapshot = Snapshot::from_note(note)?;
-        start::start(&snapshot.items.iter().collect::<Vec<_>>(), Why::AsItWas, &*self.monitor).await
+        start::start(&snapshot.items.iter().collect::<Vec<_>>(), Why::AsItWas, Steady::Started, &*self.monitor).await
     }
 
     fn by_hand(&self, _: &Note) -> Vec<String> {
@@ -81,11 +81,14 @@ impl Step for Stop {
 /// Starts what ran.
 pub(super) struct Start {
     pub late: bool,
+    /// Whether there is something that starts late. Then that start looks whether all of it goes on running: the checks
+    /// take their time, and what they have seen need not be waited for once more.
+    pub in_two: bool,
     pub monitor: Arc<dyn Monitor>,
 }
 
 impl Start {
-    fn mine<'a>(&self, snapshot: &'a Snapshot) -> Vec<&'a super::snapshot::Item> {
+    fn mine<'a>(&self, snapshot: &'a Snapshot) -> Vec<&'a Item> {
         snapshot.items.iter().filter(|item| item.late == self.late).collect()
     }
 }
@@ -93,16 +96,24 @@ impl Start {
 #[async_trait]
 impl Step for Start {
     fn name(&self) -> String {
-        if self.late { "start the rest of the application" } else { "start the application" }.to_owned()
+        if self.late { "start the rest of the application" } else { START }.to_owned()
     }
 
     async fn prepare(&self, notes: &Notes<'_>) -> Result<Note> {
-        notes.of(HOLD).cloned()
+        let mut snapshot = Snapshot::from_note(notes.of(HOLD)?)?;
+        snapshot.started = notes.began(START).filter(|_| self.late);
+        Ok(snapshot.to_note())
     }
 
     async fn act(&self, note: &Note) -> Result<Note> {
         let snapshot = Snapshot::from_note(note)?;
-        start::start(&self.mine(&snapshot), Why::Restored, &*self.monitor).await?;
+        let earlier: Vec<&Item> = snapshot.items.iter().filter(|item| !item.late).collect();
+        let steady = match (self.late, snapshot.started) {
+            (false, _) if self.in_two => Steady::Later,
+            (true, Some(started)) if self.in_two => Steady::With(&earlier, started),
+            _ => Steady::Started,
+        };
+        start::start(&self.mine(&snapshot), Why::Restored, steady, &*self.monitor).await?;
         Ok(note.clone())
     }
 

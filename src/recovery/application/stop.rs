@@ -1,10 +1,11 @@
 //! Stopping everything, one after the other, each until it has stopped.
 
-use super::hold::{docker, gone, quoted};
+use super::hold::{docker, gone};
 use super::snapshot::{Item, Who};
 use crate::error::{Error, Kind, Result};
 use crate::host::docker::Docker;
 use crate::host::systemd;
+use crate::recovery::by_hand::word;
 use crate::telemetry::monitor::{Event, Monitor};
 use std::time::{Duration, Instant};
 
@@ -127,7 +128,7 @@ async fn still_runs(item: &Item, docker: Option<&Docker>) -> Result<Option<Strin
 pub(super) fn by_hand(items: &[&Item]) -> Vec<String> {
     let ordered = waves(items, |item| item.stop);
     let lines = ordered.iter().flatten().map(|item| match &item.who {
-        Who::Unit(u) => format!("systemctl stop {}", quoted(&u.name)),
+        Who::Unit(u) => format!("systemctl stop {}", word(&u.name)),
         Who::Container(c) => format!("docker stop {}", c.name),
         Who::Service(s) if s.replicas.is_some() => format!("docker service scale {}=0", s.name),
         Who::Service(s) => Docker::banish_by_hand(&s.name),

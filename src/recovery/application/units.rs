@@ -94,7 +94,7 @@ impl Families<'_> {
         let refuse = |what: String, hint: String| Err(refused(what, why.map(str::to_owned)).hint(hint));
         if self.spare.contains(&format!("unit:{name}")) {
             return refuse(
-                format!("stopping {asked} would stop {name}, which serves the plan's own data"),
+                format!("stopping {asked} would stop {name}, which serves the plan's own data or shows the page"),
                 format!("Take {asked} out of `stop`, or name what of it is to be stopped."),
             );
         }

@@ -5,7 +5,8 @@ use super::words::{excerpt, listed};
 use crate::config::checks::Stays;
 use crate::error::{Error, Kind, Result};
 use crate::host::docker::Docker;
-use crate::host::docker::watch::{Seen, Watched};
+use crate::host::docker::find::Container;
+use crate::host::docker::watch::Watched;
 use std::time::Duration;
 
 /// Characters of what a health check said that are told.
@@ -50,7 +51,7 @@ pub(super) async fn look(stays: &Stays, limit: Duration) -> Verdict {
     }
 }
 
-fn starts(seen: &[Seen]) -> Vec<(&str, &str, i64)> {
+fn starts(seen: &[Container]) -> Vec<(&str, &str, i64)> {
     seen.iter().map(|c| (c.name.as_str(), c.started.as_str(), c.restarts)).collect()
 }
 
@@ -63,7 +64,7 @@ fn judge(watched: &Watched) -> std::result::Result<String, String> {
         Watched::Containers(containers) => containers,
     };
     // One that has done its work, as those that migrate at the start of a project.
-    let done = |c: &Seen| c.ends && c.state == "exited" && c.exit == 0 && containers.len() > 1;
+    let done = |c: &Container| c.is_job() && c.state == "exited" && c.exit_code == 0 && containers.len() > 1;
     let wrong: Vec<String> = containers.iter().filter(|c| !done(c)).filter_map(wrong).collect();
     if !wrong.is_empty() {
         return Err(wrong.join("; "));
@@ -74,7 +75,7 @@ fn judge(watched: &Watched) -> std::result::Result<String, String> {
     }
 }
 
-fn wrong(c: &Seen) -> Option<String> {
+fn wrong(c: &Container) -> Option<String> {
     match (c.state.as_str(), c.health.as_deref()) {
         ("running", None | Some("healthy")) => None,
         ("running", Some(health)) => {
@@ -82,7 +83,7 @@ fn wrong(c: &Seen) -> Option<String> {
             let said = if said.is_empty() { String::new() } else { format!(": {said}") };
             Some(format!("{} {health}{said}", c.name))
         }
-        ("exited", _) => Some(format!("{} exited with status {}", c.name, c.exit)),
+        ("exited", _) => Some(format!("{} exited with status {}", c.name, c.exit_code)),
         (state, _) => Some(format!("{} {state}", c.name)),
     }
 }
@@ -91,14 +92,14 @@ fn wrong(c: &Seen) -> Option<String> {
 mod tests {
     use super::*;
 
-    fn c(name: &str, state: &str, health: Option<&str>, exit: i64, ends: bool) -> Seen {
-        let health = health.map(str::to_owned);
-        Seen { name: name.into(), state: state.into(), health, exit, ends, ..Seen::default() }
+    fn c(name: &str, state: &str, health: Option<&str>, exit_code: i64, ends: bool) -> Container {
+        let (health, restart) = (health.map(str::to_owned), if ends { "no" } else { "always" }.to_owned());
+        Container { name: name.into(), state: state.into(), health, exit_code, restart, ..Container::default() }
     }
 
     #[test]
     fn running_and_healthy_is_well_and_nothing_else_is() {
-        let of = |list: &[Seen]| judge(&Watched::Containers(list.to_vec()));
+        let of = |list: &[Container]| judge(&Watched::Containers(list.to_vec()));
         let (web, db) = (c("web", "running", None, 0, false), c("db", "running", Some("healthy"), 0, false));
         let migrated = c("migrate", "exited", None, 0, true);
         assert_eq!(of(&[web.clone(), db.clone(), migrated.clone()]).unwrap(), "web running, db healthy");

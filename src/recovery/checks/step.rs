@@ -4,7 +4,7 @@ use super::context::{Context, Renamed};
 use crate::config::checks::Check;
 use crate::error::{Error, Kind, Result};
 use crate::recovery::engine::{Notes, Step};
-use crate::recovery::resource::Note;
+use crate::recovery::resource::{Note, parse};
 use async_trait::async_trait;
 use std::sync::Arc;
 
@@ -56,8 +56,7 @@ impl Step for CheckStep {
     }
 
     async fn act(&self, note: &Note) -> Result<Note> {
-        let context: Context = serde_json::from_value(note.clone())
-            .map_err(|e| Error::new(Kind::Internal, "a note of the restore cannot be read").because(e))?;
+        let context: Context = parse(note)?;
         let outcome = self.check.run(&context).await;
         if !outcome.good {
             return Err(outcome.error());

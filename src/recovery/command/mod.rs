@@ -8,7 +8,7 @@ pub mod database;
 pub mod file;
 pub mod in_place;
 
-use super::resource::{Compared, Findings, Note, Resource, Space};
+use super::resource::{Compared, Findings, Resource, Space, parse};
 use super::select;
 use crate::error::{Error, Kind, Result};
 use crate::model::{BackupId, Name, size};
@@ -63,11 +63,6 @@ pub fn facts_of(record: &SourceRecord) -> Result<CommandFacts> {
     serde_json::from_value(record.facts.get("command").cloned().unwrap_or_default()).map_err(|e| {
         Error::new(Kind::Damaged, format!("the facts of source {} cannot be read", record.name)).because(e)
     })
-}
-
-fn parse<T: serde::de::DeserializeOwned>(note: &Note) -> Result<T> {
-    serde_json::from_value(note.clone())
-        .map_err(|e| Error::new(Kind::Internal, "a note of the restore cannot be read").because(e))
 }
 
 impl Taking {

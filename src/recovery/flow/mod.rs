@@ -3,9 +3,10 @@
 //!
 //! [`Flow`] is what was decided when the restore began; it is in the journal. The definitions of checks and hooks are not,
 //! since they may hold secrets: they are taken from the configuration by their names. [`decide`] makes a flow out of a
-//! plan, [`small`] are steps that are nobody else's.
+//! plan, [`flush`] empties caches, [`small`] are steps that are nobody else's.
 
 pub mod decide;
+mod flush;
 mod small;
 mod spare;
 
@@ -17,14 +18,15 @@ use super::hooks::step::{MakeHookContext, of_hooks};
 use super::hooks::{HookContext, Placed};
 use super::maintenance::{Maintenance, steps as maintenance_steps};
 use super::reload::{Reload, Reloading};
-use super::resource::{Resource, StagedAs};
+use super::resource::{Resource, StagedAs, parse};
 use super::steps::{Around, stage_name};
 use crate::config::RestorePlan;
 use crate::config::checks::{Check, Hook};
 use crate::error::Result;
-use crate::host::nginx::config::Settings;
+use crate::host::nginx::config::{Settings, Where};
 use crate::model::BackupId;
 use crate::telemetry::monitor::Monitor;
+use flush::Flushing;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use small::{Gone, IncludeStaged, KeepGoing, MARKS, MarkLogs};
@@ -52,6 +54,9 @@ pub struct Flow {
     /// The same on what is in place.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub after_swap: Vec<String>,
+    /// Names of the steps that empty caches.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub flush: Vec<String>,
     /// Checks that fail are told, and undo nothing.
     #[serde(default)]
     pub keep_on_failed_check: bool,
@@ -101,9 +106,10 @@ impl Flow {
             around.away.push(application.hold(with.monitor.clone()));
             around.away.push(application.stop(with.monitor.clone()));
         }
-        around.away.extend(self.reloading(true));
-        around.swapped.extend(self.reloading(false));
+        around.away.extend(self.reloading(with, true));
+        around.swapped.extend(self.reloading(with, false));
         around.swapped.extend(self.hooks(with, &self.after_swap, with.plan.map(|p| &p.after_swap[..]), &staged));
+        around.swapped.extend(self.flushing(with));
         if !checks.is_empty() {
             around.back.push(Box::new(MarkLogs { checks: checks.clone() }));
         }
@@ -111,7 +117,7 @@ impl Flow {
             around.back.push(application.start(with.monitor.clone()));
         }
         let live = Arc::new(|notes: &Notes<'_>| {
-            let marks: Marks = small::parse(notes.of(MARKS)?)?;
+            let marks: Marks = parse(notes.of(MARKS)?)?;
             Ok(Context::live(notes.began(START).unwrap_or_else(Timestamp::now), marks))
         });
         let steps = check_steps::after_start(&checks, &(live as _));
@@ -127,9 +133,19 @@ impl Flow {
         around
     }
 
-    fn reloading(&self, on_the_way_back: bool) -> Option<Box<dyn Step>> {
-        let step = Reloading { what: self.reload.clone(), on_the_way_back };
+    fn reloading(&self, with: &With<'_>, on_the_way_back: bool) -> Option<Box<dyn Step>> {
+        let on_host = self.maintenance.clone().filter(|s| s.r#where == Where::Host).unwrap_or_default();
+        let nginx = Maintenance::new(on_host, &with.state_dir);
+        let step = Reloading { what: self.reload.clone(), nginx, on_the_way_back };
         (!self.reload.is_empty()).then(|| Box::new(step) as Box<dyn Step>)
+    }
+
+    fn flushing(&self, with: &With<'_>) -> Vec<Box<dyn Step>> {
+        let step = |name: &String| match with.plan.and_then(|p| p.flush.iter().find(|f| f.step() == *name)) {
+            Some(flush) => Box::new(Flushing { flush: flush.clone(), monitor: with.monitor.clone() }) as Box<dyn Step>,
+            None => Box::new(Gone(name.clone())) as Box<dyn Step>,
+        };
+        self.flush.iter().map(step).collect()
     }
 
     fn checks(&self, with: &With<'_>) -> (Vec<Check>, Vec<Box<dyn Step>>) {

@@ -6,7 +6,7 @@ use crate::error::{Error, Kind, Result};
 use crate::recovery::checks::context::Marks;
 use crate::recovery::engine::{Notes, Step};
 use crate::recovery::maintenance::Maintenance;
-use crate::recovery::resource::Note;
+use crate::recovery::resource::{Note, parse};
 use crate::telemetry::monitor::{Event, Monitor};
 use async_trait::async_trait;
 use serde_json::json;
@@ -15,11 +15,6 @@ use std::sync::Arc;
 
 /// The step that looks where log files end.
 pub const MARKS: &str = "mark the logs";
-
-pub fn parse<T: serde::de::DeserializeOwned>(note: &Note) -> Result<T> {
-    serde_json::from_value(note.clone())
-        .map_err(|e| Error::new(Kind::Internal, "a note of the restore cannot be read").because(e))
-}
 
 /// Looks where log files end before the start: what they hold by then is not the start's.
 pub struct MarkLogs {

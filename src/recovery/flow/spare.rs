@@ -1,11 +1,14 @@
 //! What serves the data of a plan itself: it is needed during the restore, or stopped in a step of its own.
 
 use crate::config::{Config, SourceConfig};
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::host::docker::Docker;
 use crate::host::docker::lifecycle::Meant;
+use crate::host::nginx::config::{Settings, Where};
 use crate::host::systemd;
 use crate::model::Name;
+use crate::recovery::maintenance::Maintenance;
+use std::path::Path;
 
 /// Units of the distributions' packages, without instance and suffix.
 const POSTGRES: &str = "postgresql";
@@ -35,6 +38,20 @@ pub async fn of(config: &Config, sources: &[Name]) -> Result<Vec<String>> {
     spare.sort();
     spare.dedup();
     Ok(spare)
+}
+
+/// Who runs the nginx that shows the page: it must go on. On the host nobody where it does not run, which is refused later, with the
+/// reason.
+pub async fn of_nginx(settings: &Settings, state_dir: &Path) -> Result<Vec<String>> {
+    Ok(match &settings.r#where {
+        Where::Host => {
+            let groups = Maintenance::new(settings.clone(), state_dir).groups().await;
+            let units = groups.iter().filter_map(|g| systemd::unit::of_groups(g)).filter(|u| u.ends_with(".service"));
+            units.map(|unit| format!("unit:{unit}")).collect()
+        }
+        Where::Container(reference) => vec![contained(reference).await.map_err(|e| e.kind(Kind::Refused))?],
+        Where::Service(name) => vec![format!("service:{name}")],
+    })
 }
 
 async fn contained(reference: &str) -> Result<String> {

@@ -4,7 +4,7 @@ use super::HookContext;
 use crate::config::checks::{Hook, Task};
 use crate::error::{Error, Kind, Result};
 use crate::recovery::engine::{Notes, Step};
-use crate::recovery::resource::Note;
+use crate::recovery::resource::{Note, parse};
 use async_trait::async_trait;
 use std::sync::Arc;
 
@@ -20,11 +20,6 @@ pub fn of_hooks(hooks: &[Hook], context: &MakeHookContext) -> Vec<Box<dyn Step>>
 struct HookStep {
     hook: Hook,
     context: MakeHookContext,
-}
-
-fn parse(note: &Note) -> Result<HookContext> {
-    serde_json::from_value(note.clone())
-        .map_err(|e| Error::new(Kind::Internal, "a note of the restore cannot be read").because(e))
 }
 
 #[async_trait]

@@ -22,11 +22,13 @@ use serde::Serialize;
 use site::{Looked, Site};
 use snippet::State;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long it may take until everybody answers as is wanted after a reload. Connections that waited in a queue of an
 /// old worker are answered by it.
 const SETTLE: Duration = Duration::from_secs(15);
+/// A pause between two looks whether it runs.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// Maintenance of one nginx.
 #[derive(Clone, Debug)]
@@ -77,6 +79,32 @@ impl Maintenance {
         match Site::look(&self.settings, &self.state_dir).await? {
             Looked::Up(site) => Ok(*site),
             Looked::Down(e) => Err(e),
+        }
+    }
+
+    /// Control groups of the processes of nginx that lead the others, as `/proc` has them. None when it does not run.
+    pub async fn groups(&self) -> Vec<String> {
+        match self.site().await {
+            Ok(site) => site
+                .told
+                .processes()
+                .filter_map(|pid| std::fs::read_to_string(format!("/proc/{pid}/cgroup")).ok())
+                .collect(),
+            Err(_) => Vec::new(),
+        }
+    }
+
+    /// Waits until nginx runs: after a boot it may still be starting. `false` when it does not in this time.
+    pub async fn is_up_within(&self, limit: Duration) -> bool {
+        let started = Instant::now();
+        loop {
+            if self.site().await.is_ok_and(|site| site.told.is_running()) {
+                return true;
+            }
+            if started.elapsed() > limit {
+                return false;
+            }
+            tokio::time::sleep(LOOK).await;
         }
     }
 

@@ -4,8 +4,9 @@ use super::snippet::State;
 use super::{Maintenance, Switched};
 use crate::error::{Error, Kind, Result};
 use crate::host::nginx::config::Where;
+use crate::recovery::by_hand::{quoted, word};
 use crate::recovery::engine::{Notes, Step};
-use crate::recovery::resource::Note;
+use crate::recovery::resource::{Note, parse};
 use crate::telemetry::monitor::{Event, Monitor};
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -39,9 +40,7 @@ pub struct Prior {
 
 impl Prior {
     fn of(note: &Note) -> Result<Self> {
-        serde_json::from_value(note.clone()).map_err(|e| {
-            Error::new(Kind::Internal, "the journal's note about maintenance does not make sense").because(e)
-        })
+        parse(note)
     }
 
     fn was_on(&self) -> bool {
@@ -187,7 +186,7 @@ impl Maintenance {
         let settings = self.settings();
         let find = |labels: &[(&str, &str)]| {
             let filters: Vec<String> =
-                labels.iter().map(|(label, value)| format!("--filter label={label}={}", quoted(value))).collect();
+                labels.iter().map(|(label, value)| format!("--filter label={label}={}", word(value))).collect();
             format!("$(docker ps -q {})", filters.join(" "))
         };
         let container = match &settings.r#where {
@@ -196,33 +195,23 @@ impl Maintenance {
                 Some((project, service)) => {
                     find(&[("com.docker.compose.project", project), ("com.docker.compose.service", service)])
                 }
-                None => quoted(name),
+                None => word(name),
             }),
             Where::Service(name) => Some(find(&[("com.docker.swarm.service.name", name)])),
         };
-        let nginx: Vec<String> = settings.command.iter().map(|word| quoted(word)).collect();
+        let nginx: Vec<String> = settings.command.iter().map(|w| word(w)).collect();
         let nginx = match (&settings.r#where, container) {
             (Where::Service(_), Some(ids)) => {
                 let nginx = nginx.join(" ");
                 return vec![
-                    format!("rm -f {}", quoted(&file.to_string_lossy())),
+                    format!("rm -f {}", quoted(file)),
                     format!("for c in {ids}; do docker exec $c {nginx} -t && docker exec $c {nginx} -s reload; done"),
                 ];
             }
             (_, Some(id)) => format!("docker exec {id} {}", nginx.join(" ")),
             (_, None) => nginx.join(" "),
         };
-        vec![format!("rm -f {}", quoted(&file.to_string_lossy())), format!("{nginx} -t && {nginx} -s reload")]
-    }
-}
-
-/// A word for a shell.
-fn quoted(word: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/._-:=@,+".contains(&b);
-    if !word.is_empty() && word.bytes().all(plain) {
-        word.to_owned()
-    } else {
-        format!("'{}'", word.replace('\'', "'\\''"))
+        vec![format!("rm -f {}", quoted(file)), format!("{nginx} -t && {nginx} -s reload")]
     }
 }
 

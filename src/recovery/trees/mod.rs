@@ -5,9 +5,10 @@
 mod preflight;
 
 use super::by_hand;
+use super::count;
 use super::exchange;
 use super::inner;
-use super::resource::{Class, Compared, Findings, Note, Previous, Resource, StagedAs};
+use super::resource::{Class, Compared, Findings, Note, Previous, Resource, StagedAs, parse};
 use super::select;
 use super::swapping::Swapping;
 use super::tree;
@@ -68,6 +69,8 @@ struct Staged {
     #[serde(default)]
     links: u64,
     #[serde(default)]
+    other: u64,
+    #[serde(default)]
     bytes: u64,
     #[serde(default)]
     left_out: Vec<(String, u64)>,
@@ -83,14 +86,9 @@ impl Staged {
 
     fn remember(&mut self, restored: &Restored) {
         (self.files, self.dirs) = (restored.files, restored.dirs);
-        (self.links, self.bytes) = (restored.links, restored.bytes);
+        (self.links, self.other, self.bytes) = (restored.links, restored.other, restored.bytes);
         self.left_out = restored.left_out.iter().map(|(what, n)| (what.to_string(), *n)).collect();
     }
-}
-
-fn parse<T: serde::de::DeserializeOwned>(note: &Note) -> Result<T> {
-    serde_json::from_value(note.clone())
-        .map_err(|e| Error::new(Kind::Internal, "a note of the restore cannot be read").because(e))
 }
 
 fn remove(directory: &Path) -> Result<()> {
@@ -100,6 +98,22 @@ fn remove(directory: &Path) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// What the disk holds, held against what was written to it, which is what the index of the backup says. A hard link whose first
+/// name was not asked for became a file.
+fn compared(staged: &Staged) -> Result<Compared> {
+    let words = |entries: u64, bytes: u64| format!("{}, {}", size::plural(entries, "entry"), size::human(bytes));
+    let written = staged.files + staged.dirs + staged.links + staged.other;
+    let (found, good) = match exchange::identity(&staged.content())? {
+        Some(_) => {
+            let counted = count::count(&staged.content())?;
+            let good = counted.entries() == written && counted.bytes >= staged.bytes;
+            (words(counted.entries(), counted.bytes), good)
+        }
+        None => ("nothing".to_owned(), false),
+    };
+    Ok(Compared { what: staged.path.display().to_string(), expected: words(written, staged.bytes), found, good })
 }
 
 impl Trees {
@@ -122,6 +136,7 @@ impl Trees {
             files: 0,
             dirs: 0,
             links: 0,
+            other: 0,
             bytes: 0,
             left_out: Vec::new(),
         })
@@ -178,6 +193,14 @@ impl Resource for Trees {
         self.look().await
     }
 
+    async fn used(&self) -> Result<Findings> {
+        let mut findings = Findings::default();
+        for path in &self.paths {
+            preflight::users_of(path, &mut findings).await?;
+        }
+        Ok(findings)
+    }
+
     async fn plan_staging(&self) -> Result<Note> {
         let paths: Vec<Staged> = self.paths.iter().map(|p| self.plan_path(p)).collect::<Result<_>>()?;
         Ok(json!(Staging { paths }))
@@ -194,13 +217,8 @@ impl Resource for Trees {
     /// Files were compared with the index while they were written; this says with what result.
     async fn verify(&self, staged: &Note) -> Result<Vec<Compared>> {
         let staging: Staging = parse(staged)?;
-        let compared = |s: &Staged| {
-            let found = format!("{}, {}", size::plural(s.files, "file"), size::human(s.bytes));
-            let there = exchange::identity(&s.content()).is_ok_and(|i| i.is_some());
-            let what = s.path.display().to_string();
-            Compared { what, expected: found.clone(), found: if there { found } else { "nothing".into() }, good: there }
-        };
-        Ok(staging.paths.iter().map(compared).collect())
+        let counting = tokio::task::spawn_blocking(move || staging.paths.iter().map(compared).collect());
+        counting.await.map_err(|_| Error::new(Kind::Internal, "the counting thread ended by a panic"))?
     }
 
     async fn unstage(&self, staging: &Note) -> Result<()> {

@@ -7,13 +7,13 @@
 //! reached is refused: the daemon can put files into it, and neither move nor remove any, so there would be no way back.
 
 pub mod chosen;
-mod count;
 mod upload;
 
 use super::by_hand;
+use super::count;
 use super::exchange;
 use super::inner;
-use super::resource::{Class, Compared, Findings, Note, Previous, Resource, Space, StagedAs};
+use super::resource::{Class, Compared, Findings, Note, Previous, Resource, Space, StagedAs, parse};
 use super::swapping::Swapping as Placing;
 use super::tree;
 use crate::error::{Error, Kind, Result};
@@ -89,11 +89,6 @@ struct Swapping {
     /// Nothing when it is made and filled: its users see it as it is filled, and nothing was there before.
     #[serde(flatten)]
     place: Option<Placing>,
-}
-
-fn parse<T: serde::de::DeserializeOwned>(note: &Note) -> Result<T> {
-    serde_json::from_value(note.clone())
-        .map_err(|e| Error::new(Kind::Internal, "a note of the restore cannot be read").because(e))
 }
 
 impl DockerVolume {
@@ -273,6 +268,18 @@ impl Resource for DockerVolume {
             .at(place.display()));
         }
         findings.space.push(Space { place, needed, free });
+        Ok(findings)
+    }
+
+    async fn used(&self) -> Result<Findings> {
+        let docker = self.docker().await?;
+        let mut findings = Findings::default();
+        if let Some(volume) = docker.volume(&self.name).await?
+            && docker.is_here().await?
+            && is_reachable(&volume)
+        {
+            findings.users = self.users(&docker, &volume).await?;
+        }
         Ok(findings)
     }
 

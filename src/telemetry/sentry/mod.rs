@@ -169,7 +169,7 @@ impl Sentry {
             tags.extend(more.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))));
             tags
         };
-        let level = if failure.kind == Kind::Interrupted { Level::Warning } else { Level::Error };
+        let level = level(failure.kind);
         for (source, why) in &seen.failed_sources {
             let failed = Failure { kind: failure.kind, text: why.clone(), hint: None };
             let event = events::error(run, &failed, level, tags(Some(source)), &seen.crumbs);
@@ -179,6 +179,15 @@ impl Sentry {
         if seen.failed_sources.is_empty() || !matches!(failure.kind, Kind::Partial | Kind::Source) {
             self.client.capture_event(events::error(run, failure, level, tags(None), &seen.crumbs), None);
         }
+    }
+}
+
+/// What somebody asked for is no error; a restore that could not be taken back is the worst that there is.
+fn level(kind: Kind) -> Level {
+    match kind {
+        Kind::Interrupted => Level::Warning,
+        Kind::Stuck => Level::Fatal,
+        _ => Level::Error,
     }
 }
 
@@ -236,5 +245,16 @@ impl Monitor for Sentry {
             }
             Event::Expect(_) | Event::Read(_) | Event::Shipped(_) | Event::Restored(_) => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_restore_that_could_not_be_taken_back_is_worse_than_one_that_failed() {
+        assert_eq!((level(Kind::Stuck), level(Kind::Restore)), (Level::Fatal, Level::Error));
+        assert_eq!(level(Kind::Interrupted), Level::Warning);
     }
 }

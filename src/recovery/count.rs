@@ -17,7 +17,17 @@ pub(super) struct Counted {
     pub bytes: u64,
 }
 
+impl Counted {
+    /// Everything that has a name.
+    pub fn entries(&self) -> u64 {
+        self.files + self.dirs + self.links + self.other
+    }
+}
+
 /// Counts, as the index of a backup does: an inode with several names is one file and links.
+///
+/// # Errors
+/// [`Kind::Restore`] when something cannot be read.
 pub(super) fn count(directory: &Path) -> Result<Counted> {
     let mut counted = Counted::default();
     let mut seen = HashSet::new();
