@@ -1,9 +1,9 @@
 //! What was asked for, in a form that a journal keeps: after a crash the resources and steps are made from it anew.
 
-use super::database::Target as DatabaseTarget;
+use super::chosen::Target as DatabaseTarget;
 use super::flow::Flow;
 use super::journal::Journal;
-use super::tables::WantedTables;
+use super::wanted::WantedTables;
 use crate::error::{Error, Kind, Result};
 use crate::model::{BackupId, Name};
 use crate::sources::postgres::load::What;

@@ -4,8 +4,8 @@
 //! What is asked for is in [`asked`]; [`select`] finds the backup that is meant, and [`resources`] what is to be replaced.
 //!
 //! [`resource`] is what the restore flow knows of each kind of thing: [`trees`] are files ([`tree`] writes them), [`volume`]
-//! Docker volumes, [`images`] images, [`redis`] servers, [`database`] databases, [`tables`] some tables of one, [`rows`] the
-//! rows alone, [`inplace`] databases where there is no room for two, [`command`] what programs take back; [`host`] says what of a machine may be put into another one's place. Paths change places
+//! Docker volumes, [`images`] images, [`redis`] servers, [`database`] databases ([`chosen`] says which), [`tables`] some tables of one
+//! ([`wanted`] finds them), [`rows`] the rows alone, [`inplace`] databases where there is no room for two, [`command`] what programs take back; [`host`] says what of a machine may be put into another one's place. Paths change places
 //! by [`swapping`]: by an [`exchange`], or what is [`inner`] to them, with what is left out moving [`along`].
 //!
 //! [`flow`] is what is done around the exchange: [`maintenance`] shows nginx's clients a page, [`application`] is held, stopped
@@ -20,6 +20,7 @@ pub mod application;
 pub mod asked;
 pub mod by_hand;
 pub mod checks;
+pub mod chosen;
 pub mod command;
 pub mod database;
 pub mod engine;
@@ -48,3 +49,4 @@ pub mod tables;
 pub mod tree;
 pub mod trees;
 pub mod volume;
+pub mod wanted;

@@ -2,15 +2,17 @@
 
 use super::asked::{Asked, Part};
 use super::command::{self, Taking};
-use super::database::{self, Databases};
+use super::chosen;
+use super::database::Databases;
 use super::images::Images;
 use super::inplace::InPlace;
 use super::redis::{self, RedisResource, Wanted};
 use super::resource::{Findings, Resource};
 use super::rows::Rows;
-use super::tables::{self, Tables};
+use super::tables::Tables;
 use super::trees::Trees;
 use super::volume::DockerVolume;
+use super::wanted;
 use crate::config::{Config, SourceConfig};
 use crate::error::{Error, Kind, Result};
 use crate::model::{BackupId, Name};
@@ -126,7 +128,7 @@ pub async fn resources(
                         source: source.to_string(),
                         address: configured.address.clone(),
                         targets: targets.clone(),
-                        facts: record.map(database::facts_of).transpose()?.unwrap_or_default(),
+                        facts: record.map(chosen::facts_of).transpose()?.unwrap_or_default(),
                         id: id.clone(),
                         from: reader.cloned().zip(record.cloned()),
                         options: options(asked, configured),
@@ -149,7 +151,7 @@ pub async fn resources(
                 out.push(Arc::new(Rows {
                     address: configured.address.clone(),
                     into: into.clone(),
-                    facts: record(source)?.map(|r| tables::facts_of(r, database)).transpose()?,
+                    facts: record(source)?.map(|r| wanted::facts_of(r, database)).transpose()?,
                     from: of(source)?,
                     options: options(asked, configured),
                     count_rows_up_to: configured.count_rows_up_to,
@@ -159,7 +161,7 @@ pub async fn resources(
                 let configured = postgres(config, source)?;
                 out.push(Arc::new(Tables {
                     address: configured.address.clone(),
-                    facts: record(source)?.map(|r| tables::facts_of(r, &wanted.database)).transpose()?,
+                    facts: record(source)?.map(|r| wanted::facts_of(r, &wanted.database)).transpose()?,
                     wanted: wanted.clone(),
                     id: id.clone(),
                     from: of(source)?,

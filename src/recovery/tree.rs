@@ -2,7 +2,8 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::repository::manifest::Artifact;
-use crate::repository::reader::{BlockingStream, Pieces, Reader};
+use crate::io::BlockingStream;
+use crate::repository::reader::{Pieces, Reader};
 use crate::repository::segment::{Bytes, FileType};
 use crate::repository::selection::Selection;
 use crate::sources::files::untar::{Ids, Options, Restored, untar};

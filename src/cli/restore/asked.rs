@@ -4,10 +4,10 @@ use super::{Args, host};
 use crate::error::{Error, Kind, Result};
 use crate::model::size;
 use crate::recovery::asked::{Asked, Part};
-use crate::recovery::database::{self, Target};
+use crate::recovery::chosen::{self, Target};
 use crate::recovery::flow::Flow;
-use crate::recovery::tables::{self, Named, To};
 use crate::recovery::volume;
+use crate::recovery::wanted::{self, Named, To};
 use crate::repository::manifest::{Manifest, SourceRecord};
 use crate::repository::reader::Reader;
 use crate::sources::postgres::load::What;
@@ -77,10 +77,10 @@ pub async fn asked_of(
                     Some(schema) => To::Schema(schema.clone()),
                     None => To::Place { replica_mode: args.replica_mode, keep: !args.no_keep },
                 };
-                Part::Tables { source, wanted: tables::find(reader, record, named, to).await? }
+                Part::Tables { source, wanted: wanted::find(reader, record, named, to).await? }
             }
             "postgres" if args.data_only => {
-                let targets = database::targets(record, args.database.as_deref(), args.to.as_deref())?;
+                let targets = chosen::targets(record, args.database.as_deref(), args.to.as_deref())?;
                 let [Target { database, live, .. }] = &targets[..] else {
                     return Err(Error::new(Kind::Internal, "one database was to be chosen, and there are several"));
                 };
@@ -94,7 +94,7 @@ pub async fn asked_of(
             "command" => Part::Command { source },
             "redis" => Part::Redis { source },
             "postgres" => {
-                let targets = database::targets(record, args.database.as_deref(), args.to.as_deref())?;
+                let targets = chosen::targets(record, args.database.as_deref(), args.to.as_deref())?;
                 Part::Databases { source, targets }
             }
             "image" if args.to.is_some() => {

@@ -3,7 +3,7 @@
 use crate::error::{Error, Kind, Result};
 use crate::recovery::redis::{Wanted, stage};
 use crate::recovery::resource::Compared;
-use crate::repository::reader::BlockingStream;
+use crate::io::BlockingStream;
 use std::path::{Path, PathBuf};
 
 /// Writes `dump.rdb` and compares it with the facts.

@@ -6,7 +6,7 @@ use super::target::Target;
 use super::{Error, Kind, Result, Wanted};
 use crate::model::BackupId;
 use crate::recovery::resource::Compared;
-use crate::repository::reader::BlockingStream;
+use crate::io::BlockingStream;
 use crate::sources::redis::aof::{manifest_name, manifest_of};
 use crate::sources::redis::facts::RedisFacts;
 use crate::sources::redis::rdb::{self, Counts, Fault, Summary};

@@ -11,6 +11,7 @@
 //! (9.0) to 1.16 (17 and 18). A newer version is not taken apart; such an archive passes through as it is.
 
 pub mod blocks;
+pub mod entry;
 pub mod head;
 
 /// Why an archive cannot be taken apart.
