@@ -172,6 +172,11 @@ impl Server {
         }
     }
 
+    /// Whether its name is one of this host's own. A forwarded port has such a name too.
+    pub fn is_local(&self) -> bool {
+        self.host.starts_with('/') || ["localhost", "127.0.0.1", "::1"].contains(&self.host.as_str())
+    }
+
     /// True when we connect ourselves; else `psql` does it for us.
     pub fn is_direct(&self) -> bool {
         matches!(self.place, Place::Host)

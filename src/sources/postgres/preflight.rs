@@ -308,8 +308,6 @@ impl Look<'_> {
 
     /// Free bytes where the server keeps its data, when that is here or in a container.
     async fn free(&self, directory: &Path) -> Option<u64> {
-        let local =
-            self.server.host.starts_with('/') || ["localhost", "127.0.0.1", "::1"].contains(&self.server.host.as_str());
         match &self.server.place {
             Place::Container(_) => {
                 let df = self.server.program(Path::new("df"), ["-Pk", &directory.display().to_string()]);
@@ -317,7 +315,7 @@ impl Look<'_> {
                 out.lines().nth(1)?.split_whitespace().nth(3)?.parse::<u64>().ok().map(|k| k * 1024)
             }
             // A server behind a forwarded port says a path that is not of this machine.
-            _ if local && directory.join("PG_VERSION").exists() => {
+            _ if self.server.is_local() && directory.join("PG_VERSION").exists() => {
                 let stat = rustix::fs::statvfs(directory).ok()?;
                 Some(stat.f_bavail * stat.f_frsize)
             }
