@@ -5,7 +5,8 @@
 //!
 //! [`resource`] is what the restore flow knows of each kind of thing: [`trees`] are files ([`tree`] writes them), [`volume`]
 //! Docker volumes, [`images`] images, [`redis`] servers, [`database`] databases ([`chosen`] says which), [`tables`] some tables of one
-//! ([`wanted`] finds them), [`rows`] the rows alone, [`inplace`] databases where there is no room for two, [`command`] what programs take back; [`host`] says what of a machine may be put into another one's place. Paths change places
+//! ([`wanted`] finds them), [`rows`] the rows alone, [`inplace`] databases where there is no room for two,
+//! [`cluster`] whole servers, [`command`] what programs take back; [`host`] says what of a machine may be put into another one's place. Paths change places
 //! by [`swapping`]: by an [`exchange`], or what is [`inner`] to them, with what is left out moving [`along`].
 //!
 //! [`flow`] is what is done around the exchange: [`maintenance`] shows nginx's clients a page, [`application`] is held, stopped
@@ -21,6 +22,7 @@ pub mod asked;
 pub mod by_hand;
 pub mod checks;
 pub mod chosen;
+pub mod cluster;
 pub mod command;
 pub mod database;
 pub mod engine;

@@ -1,8 +1,10 @@
 //! The resources of a restore, made from what was asked for.
 
-use super::asked::{Asked, Part};
+use super::asked::{Asked, Part, Safety};
 use super::command::{self, Taking};
 use super::chosen;
+use super::cluster::cold::ColdCopy;
+use super::cluster::fresh::FreshCluster;
 use super::database::Databases;
 use super::images::Images;
 use super::inplace::InPlace;
@@ -138,13 +140,23 @@ pub async fn resources(
                     })
                 };
                 let new = databases(record(source)?)?;
-                if asked.in_place.is_none() {
-                    out.push(Arc::new(new));
+                if asked.fresh_cluster {
+                    out.push(Arc::new(FreshCluster { server: configured.clone(), new }));
                     continue;
                 }
+                let Some(stands) = &asked.in_place else {
+                    out.push(Arc::new(new));
+                    continue;
+                };
+                let cold = match stands {
+                    Safety::ColdCopy { to } => {
+                        Some(ColdCopy { source: configured.clone(), to: to.clone(), id: id.clone() })
+                    }
+                    _ => None,
+                };
                 let safety = safety.map(|m| super::select::source(m, source)).transpose()?;
                 let safety = safety.map(|record| databases(Some(record))).transpose()?;
-                out.push(Arc::new(InPlace { new, safety }));
+                out.push(Arc::new(InPlace { new, safety, cold }));
             }
             Part::Rows { source, database, into } => {
                 let configured = postgres(config, source)?;

@@ -127,6 +127,7 @@ pub async fn asked_of(
         no_privileges: args.no_privileges,
         assume_space: args.assume_space.as_deref().map(size::parse).transpose()?,
         in_place: None,
+        fresh_cluster: args.fresh_cluster,
         flow: Flow::default(),
         taken: Some(m.started),
         rollback_of: None,

@@ -106,80 +106,95 @@ impl PostgresSource {
     /// # Errors
     /// [`Kind::Refused`] when it is not, or when nothing tells where its files are.
     pub async fn cluster(&self, otherwise: Option<u32>) -> Result<Cluster> {
-        match self.address.container() {
-            Some(reference) => self.contained(reference).await,
-            None => self.of_this_host(otherwise).await,
-        }
+        let (data, major) = match self.address.container() {
+            Some(reference) => (self.in_container(reference).await?, None),
+            None => self.on_this_host().await?,
+        };
+        self.cluster_at(&real(&data), major.or(otherwise)).await
     }
 
-    async fn contained(&self, reference: &str) -> Result<Cluster> {
+    /// The cluster whose data directory is known, running or not.
+    ///
+    /// # Errors
+    /// [`Kind::Refused`] when it is not known who stops and starts it.
+    pub async fn cluster_at(&self, data: &Path, major: Option<u32>) -> Result<Cluster> {
+        let (owner, major) = (owner_of(data).await?, version(data).or(major));
+        let made = |service, settings_inside| Cluster { data: data.to_owned(), major, owner, service, settings_inside };
+        if let Some(reference) = self.address.container() {
+            let service = Contained { docker: Docker::connect().await?, reference: reference.to_owned() };
+            return Ok(made(Arc::new(service), true));
+        }
+        let debian = debian::clusters().await?.into_iter().find(|d| real(&d.data) == data);
+        let inside = debian.is_none();
+        let service: Arc<dyn Service> = match (&self.unit, debian) {
+            (Some(unit), _) => Arc::new(Unit(unit.clone())),
+            (None, Some(debian)) => Arc::new(debian),
+            (None, None) => {
+                let none = || Error::new(Kind::Refused, "the directory holds no cluster of PostgreSQL").at(data.display());
+                let log = data.with_file_name(format!("{}.log", name_of(data)));
+                let bin = programs(major.ok_or_else(none)?)?;
+                Arc::new(PgCtl { bin, dir: data.to_owned(), place: owner.place(), log })
+            }
+        };
+        Ok(made(service, inside))
+    }
+
+    /// Whether the server runs, as far as it is known who looks after it.
+    pub async fn runs(&self) -> bool {
+        let running = async {
+            match (self.address.container(), &self.unit) {
+                (Some(reference), _) => {
+                    Contained { docker: Docker::connect().await?, reference: reference.to_owned() }.is_running().await
+                }
+                (None, Some(unit)) => Unit(unit.clone()).is_running().await,
+                (None, None) => self.cluster(None).await?.service.is_running().await,
+            }
+        };
+        running.await.unwrap_or(false)
+    }
+
+    async fn in_container(&self, reference: &str) -> Result<PathBuf> {
+        if let Some(data) = &self.data_dir {
+            return Ok(data.clone());
+        }
         let docker = Docker::connect().await?;
         let container = match docker.meant(reference).await? {
             Meant::Container(container) => *container,
             Meant::Service(service) => docker.find(&service).await?,
         };
-        let data = match &self.data_dir {
-            Some(data) => data.clone(),
-            None => {
-                let inside = self.told_directory().await?;
-                container.on_host(&inside).ok_or_else(|| {
-                    Error::new(Kind::Refused, format!("the data directory {inside} of {} is on no volume", container.label()))
-                        .hint("What is in the container itself is lost when it is made anew. Mount a volume there.")
-                })?
-            }
-        };
-        let service = Arc::new(Contained { docker, reference: reference.to_owned() });
-        self.made(data, service, true, None).await
+        let inside = self.told_directory().await?;
+        container.on_host(&inside).ok_or_else(|| {
+            Error::new(Kind::Refused, format!("the data directory {inside} of {} is on no volume", container.label()))
+                .hint("What is in the container itself is lost when it is made anew. Mount a volume there.")
+        })
     }
 
-    async fn of_this_host(&self, otherwise: Option<u32>) -> Result<Cluster> {
+    /// The data directory, and the major version when Debian's packages know it.
+    async fn on_this_host(&self) -> Result<(PathBuf, Option<u32>)> {
         if !self.address.is_local() {
             return Err(Error::new(Kind::Refused, "the server is not on this host, and its files are needed for this")
                 .at(self.address.host())
                 .hint("Run the agent on the server's own host, and name its socket or localhost in `url`."));
         }
-        let known = debian::clusters().await?;
-        let debian = known.into_iter().find(|d| match &self.data_dir {
-            Some(data) => d.data == *data,
+        let debian = debian::clusters().await?.into_iter().find(|d| match &self.data_dir {
+            Some(data) => real(&d.data) == real(data),
             None => d.port == self.address.port(),
         });
-        let data = match (&self.data_dir, &debian) {
+        let major = debian.as_ref().map(|d| d.major);
+        let data = match (&self.data_dir, debian) {
             (Some(data), _) => data.clone(),
-            (None, Some(debian)) => debian.data.clone(),
+            (None, Some(debian)) => debian.data,
             (None, None) => PathBuf::from(self.told_directory().await.map_err(|e| {
                 Error::new(Kind::Refused, "nothing tells where the files of the server are")
                     .at(self.address.host())
                     .because(e.one_line())
-                    .hint("Set `data_dir` of the source, and `unit` when systemd runs the server. A cluster of Debian's packages is found by its port.")
+                    .hint(
+                        "Set `data_dir` of the source, and `unit` when systemd runs the server. A cluster of Debian's \
+                         packages is found by its port.",
+                    )
             })?),
         };
-        let major = debian.as_ref().map(|d| d.major).or(otherwise);
-        let inside = debian.is_none();
-        match (&self.unit, debian) {
-            (Some(unit), _) => self.made(data, Arc::new(Unit(unit.clone())), inside, major).await,
-            (None, Some(debian)) => self.made(data, Arc::new(debian), inside, major).await,
-            (None, None) => {
-                let major = version(&data).or(major).ok_or_else(|| {
-                    Error::new(Kind::Refused, "the directory holds no cluster of PostgreSQL").at(data.display())
-                })?;
-                let owner = owner_of(&data).await?;
-                let bin = programs(major)?;
-                let log = data.with_file_name(format!("{}.log", name_of(&data)));
-                let service = PgCtl { bin, dir: data.clone(), place: owner.place(), log };
-                Ok(Cluster { data, major: Some(major), owner, service: Arc::new(service), settings_inside: true })
-            }
-        }
-    }
-
-    async fn made(
-        &self,
-        data: PathBuf,
-        service: Arc<dyn Service>,
-        settings_inside: bool,
-        major: Option<u32>,
-    ) -> Result<Cluster> {
-        let owner = owner_of(&data).await?;
-        Ok(Cluster { major: version(&data).or(major), data, owner, service, settings_inside })
+        Ok((data, major))
     }
 
     /// What a running server says.
@@ -236,6 +251,15 @@ async fn owner_of(data: &Path) -> Result<Owner> {
 pub fn version(data: &Path) -> Option<u32> {
     let text = std::fs::read_to_string(data.join("PG_VERSION")).ok()?;
     text.trim().split('.').next()?.parse().ok()
+}
+
+/// A path without links on the way, also when what it names is not there.
+fn real(path: &Path) -> PathBuf {
+    match (path.canonicalize(), path.parent(), path.file_name()) {
+        (Ok(real), ..) => real,
+        (Err(_), Some(parent), Some(name)) => real(parent).join(name),
+        _ => path.to_owned(),
+    }
 }
 
 fn name_of(path: &Path) -> String {
