@@ -74,6 +74,16 @@ impl Staged {
     pub(super) fn new(live: &str, staged: String) -> Self {
         Staged { live: live.to_owned(), staged, loaded: Vec::new(), warnings: Vec::new(), left_out: Vec::new() }
     }
+
+    /// Its present name.
+    pub(super) fn name(&self) -> &str {
+        &self.staged
+    }
+
+    /// The same under its own name.
+    pub(super) fn in_place(self) -> Self {
+        Staged { staged: self.live.clone(), ..self }
+    }
 }
 
 /// An archive in the repository.
@@ -103,6 +113,22 @@ pub(super) fn parse<T: serde::de::DeserializeOwned>(note: &Note) -> Result<T> {
 }
 
 impl Databases {
+    /// The same on another server.
+    pub(super) fn on(&self, address: Address) -> Self {
+        Databases {
+            source: self.source.clone(),
+            address,
+            targets: self.targets.clone(),
+            facts: self.facts.clone(),
+            id: self.id.clone(),
+            from: self.from.clone(),
+            options: self.options.clone(),
+            count_rows_up_to: self.count_rows_up_to,
+            assume_space: self.assume_space,
+            dropped_first: self.dropped_first,
+        }
+    }
+
     pub(super) async fn globals(&self) -> Result<Vec<u8>> {
         let Some((reader, record)) = &self.from else { return Ok(Vec::new()) };
         match record.artifacts.iter().find(|a| a.name == GLOBALS) {

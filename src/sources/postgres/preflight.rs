@@ -58,6 +58,20 @@ pub struct Look<'a> {
     pub dropped_first: bool,
 }
 
+/// Refuses extensions that want steps of their own.
+///
+/// # Errors
+/// [`Kind::Refused`] by name.
+pub fn refused_extensions(facts: &DatabaseFacts) -> Result<()> {
+    let Some((name, why)) = REFUSED.iter().find(|(name, _)| facts.extensions.iter().any(|e| e.0 == *name)) else {
+        return Ok(());
+    };
+    let what = format!("database {} uses the extension {name}, and cannot be staged beside the live one", facts.database);
+    Err(Error::new(Kind::Refused, what)
+        .because(*why)
+        .hint("Write the archive out with `backstay cat`, and load it as the extension's manual says."))
+}
+
 fn failed(e: SqlError) -> Error {
     e.says("the server cannot be examined")
 }
@@ -185,17 +199,7 @@ impl Look<'_> {
     }
 
     async fn extensions(&self, admin: &Session, facts: &DatabaseFacts) -> Result<()> {
-        if let Some((name, why)) = REFUSED.iter().find(|(name, _)| facts.extensions.iter().any(|e| e.0 == *name)) {
-            return Err(Error::new(
-                Kind::Refused,
-                format!(
-                    "database {} uses the extension {name}, and cannot be staged beside the live one",
-                    facts.database
-                ),
-            )
-            .because(*why)
-            .hint("Write the archive out with `backstay cat`, and load it as the extension's manual says."));
-        }
+        refused_extensions(facts)?;
         let available = admin.rows("name", "FROM pg_available_extensions").await.map_err(failed)?;
         let available: BTreeSet<String> = available.iter().map(|r| r.text(0)).collect();
         let missing: Vec<&str> =
