@@ -130,7 +130,9 @@ impl Databases {
     }
 
     pub(super) async fn globals(&self) -> Result<Vec<u8>> {
-        let Some((reader, record)) = &self.from else { return Ok(Vec::new()) };
+        // With neither owners nor grants nothing speaks of a role.
+        let nobody = self.options.no_owner && self.options.no_privileges;
+        let Some((reader, record)) = self.from.as_ref().filter(|_| !nobody) else { return Ok(Vec::new()) };
         match record.artifacts.iter().find(|a| a.name == GLOBALS) {
             Some(artifact) => reader.small(artifact).await,
             None => Ok(Vec::new()),

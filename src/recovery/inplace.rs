@@ -49,10 +49,18 @@ struct One {
     live: String,
     /// OID of the database that has the name now, if one has.
     live_oid: Option<u32>,
+    /// Whether that may be connected to.
+    #[serde(default = "yes")]
+    open: bool,
     /// What goes with the name.
     attributes: Attributes,
     /// The name under which it is loaded.
     loading: String,
+}
+
+/// What journals of before meant that do not say it.
+fn yes() -> bool {
+    true
 }
 
 impl InPlace {
@@ -154,8 +162,10 @@ impl Resource for InPlace {
                 Some(_) => Attributes::read(&admin, &target.live).await.map_err(&looked)?,
                 None => self.new.facts(&target.live)?.attributes.clone(),
             };
+            let closed = format!("FROM pg_database WHERE datname = {} AND NOT datallowconn", literal(&target.live));
+            let open = !admin.any(&closed).await.map_err(&looked)?;
             let loading = swap::beside(&target.live, "staged", self.new.id.as_str());
-            databases.push(One { live: target.live.clone(), live_oid, attributes, loading });
+            databases.push(One { live: target.live.clone(), live_oid, open, attributes, loading });
         }
         let roles = globals::missing(&admin, &self.new.globals().await?).await?;
         let cold = match &self.cold {
@@ -221,7 +231,10 @@ impl Resource for InPlace {
             let admin = server.admin_beside(&one.live).await?;
             let found = swap::oid(&admin, &one.live).await.map_err(failed("the databases cannot be looked at"))?;
             if found.is_some() && found == one.live_oid {
-                // Not dropped yet, but perhaps closed.
+                // Not dropped yet, but perhaps closed by us.
+                if !one.open {
+                    continue;
+                }
                 let open = format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", ident(&one.live));
                 admin.run(&open).await.map_err(failed("the live database cannot be opened again"))?;
                 continue;

@@ -51,37 +51,27 @@ fn usr(major: u32) -> PathBuf {
 impl Boxed {
     /// Starts a server that asks for no password on its socket, except with `auth`.
     pub fn start(major: u32, auth: &str) -> Self {
+        Self::on(major, auth, &["--tmpfs", "/data"])
+    }
+
+    /// The same with its data in a volume, which outlives a stop.
+    pub fn on_volume(major: u32) -> Self {
+        Self::on(major, "trust", &["-v", "/data"])
+    }
+
+    fn on(major: u32, auth: &str, data: &[&str]) -> Self {
         image();
         let name = format!("bs-pg{major}-{:08x}", rand::random::<u32>());
         let bin = format!("/usr/lib/postgresql/{major}/bin");
         // The tools are in the search path as in the usual images.
         let script = format!(
             "mkdir -p /run/postgresql && chown 5432:5432 /run/postgresql /data && cd /tmp && \
-             setpriv --reuid=5432 --regid=5432 --clear-groups {bin}/initdb -D /data/d -U postgres -A {auth} -E UTF8 --locale=C.UTF-8 --no-sync && \
+             {{ [ -e /data/d/PG_VERSION ] || setpriv --reuid=5432 --regid=5432 --clear-groups {bin}/initdb -D /data/d -U postgres -A {auth} -E UTF8 --locale=C.UTF-8 --no-sync; }} && \
              exec setpriv --reuid=5432 --regid=5432 --clear-groups {bin}/postgres -D /data/d -c listen_addresses= -c fsync=off -c unix_socket_directories=/run/postgresql"
         );
-        let started = docker(&[
-            "run",
-            "-d",
-            "--network",
-            "none",
-            "--name",
-            &name,
-            "-v",
-            &format!("{}:/usr:ro", usr(major).display()),
-            "--tmpfs",
-            "/tmp:mode=1777",
-            "--tmpfs",
-            "/run",
-            "--tmpfs",
-            "/data",
-            "-e",
-            &format!("PATH={bin}:/usr/bin:/bin"),
-            IMAGE,
-            "sh",
-            "-c",
-            &script,
-        ]);
+        let (usr, path) = (format!("{}:/usr:ro", usr(major).display()), format!("PATH={bin}:/usr/bin:/bin"));
+        let run = ["run", "-d", "--network", "none", "--name", &name, "-v", &usr, "--tmpfs", "/tmp:mode=1777", "--tmpfs", "/run"];
+        let started = docker(&[&run[..], data, &["-e", &path, IMAGE, "sh", "-c", &script]].concat());
         assert!(started.status.success(), "{}", String::from_utf8_lossy(&started.stderr));
         let boxed = Boxed { name, major };
         let deadline = Instant::now() + Duration::from_secs(60);

@@ -175,6 +175,31 @@ impl Cluster {
         self.mounts.lock().unwrap().push(at.to_owned());
     }
 
+    /// An empty directory of the server's.
+    pub fn own_directory(&self, at: &str) {
+        self.shell(&format!("mkdir {at} && chown postgres {at}"));
+    }
+
+    /// Stops the server.
+    pub fn stop(&self) {
+        self.as_postgres(&format!("{}/pg_ctl -D {} -w -m fast stop", self.bin.display(), self.path("data")));
+    }
+
+    /// Whether it answers.
+    pub fn is_up(&self) -> bool {
+        self.psql_output("postgres", "SELECT 1").status.success()
+    }
+
+    /// The same as `psql_output` over TCP, as a role with its password.
+    pub fn psql_as(&self, role: &str, database: &str, password: &str, sql: &str) -> Output {
+        let port = self.port.to_string();
+        Command::new(self.bin.join("psql"))
+            .args(["-XAtq", "-h", "127.0.0.1", "-p", &port, "-U", role, "-d", database, "-c", sql])
+            .env("PGPASSWORD", password)
+            .output()
+            .unwrap()
+    }
+
     pub fn path(&self, file: &str) -> String {
         self.dir.path().join(file).display().to_string()
     }

@@ -80,7 +80,10 @@ pub async fn safety(context: &Context, plan: &Name, chosen: &[&SourceRecord]) ->
     let refused = |e: Error| {
         Error::new(Kind::Refused, "the safety backup of what is live failed, so nothing was dropped")
             .because(e.to_string())
-            .hint(format!("Mend that; or, when the live data is past saving, --without-safety {plan}."))
+            .hint(format!(
+                "Mend that. When the live data cannot be dumped, --cold-copy copies the server's files instead; when it is past \
+                 saving, --without-safety {plan}."
+            ))
     };
     // A safety backup may itself be what is restored.
     let configured = plan.as_str().strip_suffix(SAFETY).unwrap_or(plan.as_str());

@@ -205,7 +205,7 @@ impl Resource for FreshCluster {
         let cluster = self.server.cluster_at(&staging.place, Some(staging.made.major)).await?;
         let (made, owner) = (&staging.made, &cluster.owner);
         let shape = Shape::of(made.major, &staging.place, owner, self.model()?).await?;
-        made.make(owner, &shape).await?;
+        made.make(owner, &shape, &self.server.address).await?;
         if cluster.settings_inside {
             made.adopt_settings(&staging.place, &self.server.address, owner)?;
         }

@@ -121,13 +121,15 @@ impl Made {
     ///
     /// # Errors
     /// [`Kind::Restore`] with the words of `initdb`.
-    pub async fn make(&self, owner: &Owner, shape: &Shape) -> Result<()> {
+    pub async fn make(&self, owner: &Owner, shape: &Shape, listens: &Address) -> Result<()> {
         self.remove(owner).await?;
         private(&self.data, owner)?;
         let data = self.data.display().to_string();
         // Synced as a whole when it is filled.
         let mut args = vec!["-D".to_owned(), data, "--no-sync".to_owned(), format!("--username={}", self.user)];
-        args.extend(["--auth-local=peer".to_owned(), "--auth-host=scram-sha-256".to_owned()]);
+        // These count where the old settings are gone.
+        let local = if listens.password().is_some() { "scram-sha-256" } else { "peer" };
+        args.extend([format!("--auth-local={local}"), "--auth-host=scram-sha-256".to_owned()]);
         args.extend(shape.args.iter().cloned());
         let initdb = Program::new(programs(self.major)?.join("initdb"), args).at(owner.place());
         initdb.output().await.map(drop).map_err(|e| {

@@ -35,6 +35,8 @@ pub async fn make(admin: &Session, globals: &[u8], names: &[String]) -> Result<(
     let all = statements(&String::from_utf8_lossy(globals));
     let there = roles(admin).await?;
     let wanted: BTreeSet<&String> = names.iter().filter(|n| !there.contains(*n)).collect();
+    let superuser = admin.row("rolsuper", "FROM pg_roles WHERE rolname = current_user").await;
+    let superuser = superuser.map_err(|e| e.says("the roles cannot be read"))?.truth(0);
     let failed = |name: &str| {
         let what = format!("role {name} of the backup cannot be made");
         move |e: SqlError| e.says(what.clone())
@@ -42,7 +44,8 @@ pub async fn make(admin: &Session, globals: &[u8], names: &[String]) -> Result<(
     for verb in ["CREATE ROLE ", "ALTER ROLE "] {
         for statement in &all {
             if let Some(name) = role_name(statement, verb).filter(|n| wanted.contains(n)) {
-                admin.run(statement).await.map_err(failed(&name))?;
+                let modest = modest(statement, &name);
+                admin.run(if superuser { statement } else { &modest }).await.map_err(failed(&name))?;
             }
         }
     }
@@ -56,6 +59,19 @@ pub async fn make(admin: &Session, globals: &[u8], names: &[String]) -> Result<(
         }
     }
     Ok(())
+}
+
+/// A statement about a new role without what only a superuser may say, and what every new role is.
+fn modest(statement: &str, name: &str) -> String {
+    let begins = statement.find(name).map_or(0, |at| at + name.len());
+    let (head, rest) = statement.split_at(begins);
+    let (words, password) = rest.split_once(" PASSWORD ").map_or((rest, None), |(words, p)| (words, Some(p)));
+    let mut words = words.to_owned();
+    for word in [" NOSUPERUSER", " NOREPLICATION", " NOBYPASSRLS"] {
+        words = words.replacen(word, "", 1);
+    }
+    let password = password.map(|p| format!(" PASSWORD {p}")).unwrap_or_default();
+    format!("{head}{words}{password}")
 }
 
 /// Who granted it may be nobody here; that it is granted is what counts.
@@ -205,6 +221,17 @@ fn role_name(statement: &str, verb: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_only_a_superuser_may_say_is_left_out_and_nothing_else() {
+        let name = "a NOSUPERUSER b";
+        let all = format!(
+            "ALTER ROLE \"{name}\" WITH NOSUPERUSER INHERIT LOGIN NOREPLICATION NOBYPASSRLS PASSWORD ' NOBYPASSRLS'"
+        );
+        assert_eq!(modest(&all, name), format!("ALTER ROLE \"{name}\" WITH INHERIT LOGIN PASSWORD ' NOBYPASSRLS'"));
+        assert_eq!(modest("CREATE ROLE x", "x"), "CREATE ROLE x");
+        assert_eq!(modest("ALTER ROLE x WITH SUPERUSER", "x"), "ALTER ROLE x WITH SUPERUSER");
+    }
 
     #[test]
     fn a_new_cluster_begins_with_a_superuser_that_the_old_one_had() {

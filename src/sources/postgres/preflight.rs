@@ -95,6 +95,7 @@ impl Look<'_> {
         self.privileges(&admin, targets, &mut told).await?;
         let missing = globals::missing(&admin, roles).await?;
         if !missing.is_empty() {
+            self.may_make_roles(&admin, &missing).await?;
             told.warnings.push(format!("roles that the server lacks will be made: {}", missing.join(", ")));
         }
         let tablespaces = self.tablespaces(&admin).await?;
@@ -263,6 +264,23 @@ impl Look<'_> {
             ));
         }
         Ok(())
+    }
+
+    async fn may_make_roles(&self, admin: &Session, missing: &[String]) -> Result<()> {
+        let may = admin.row("rolsuper OR rolcreaterole", "FROM pg_roles WHERE rolname = current_user").await;
+        if may.map_err(failed)?.truth(0) {
+            return Ok(());
+        }
+        Err(Error::new(
+            Kind::Refused,
+            format!("the server lacks roles of the backup, and role {} may not make them", self.server.user),
+        )
+        .at(self.server.place())
+        .because(missing.join(", "))
+        .hint(
+            "Make them first, or ALTER ROLE … CREATEROLE. With --no-owner and --no-privileges together no role is needed, and \
+             everything belongs to the connecting one.",
+        ))
     }
 
     async fn tablespaces(&self, admin: &Session) -> Result<BTreeSet<String>> {

@@ -59,7 +59,7 @@ impl Owner {
     /// Who owns a path.
     ///
     /// # Errors
-    /// [`Kind::Source`] when nobody here has the number.
+    /// [`Kind::Refused`] when it cannot be looked at.
     pub async fn of(path: &Path) -> Result<Self> {
         let meta = std::fs::metadata(path)
             .map_err(|e| Error::io("a directory of the server cannot be looked at", path, e).kind(Kind::Refused))?;
@@ -67,9 +67,10 @@ impl Owner {
         if uid == rustix::process::geteuid().as_raw() {
             return Ok(Owner { uid, gid, name: None });
         }
-        let line = Program::new("getent", ["passwd".to_owned(), uid.to_string()]).output().await?;
+        // In a container's volume it may be a number that nobody has here; then nothing can run as that user.
+        let line = Program::new("getent", ["passwd".to_owned(), uid.to_string()]).output().await.unwrap_or_default();
         let line = String::from_utf8_lossy(&line);
-        let name = line.split(':').next().unwrap_or_default().to_owned();
+        let name = line.split(':').next().filter(|name| !name.is_empty()).map_or_else(|| uid.to_string(), str::to_owned);
         Ok(Owner { uid, gid, name: Some(name) })
     }
 

@@ -78,6 +78,8 @@ impl Service for PgCtl {
         match ended.code {
             Some(0) => Ok(true),
             Some(DOWN | NONE) => Ok(false),
+            // One that is damaged says this and that.
+            _ if !self.dir.join("postmaster.pid").exists() => Ok(false),
             _ => Err(Error::new(Kind::Restore, "it cannot be told whether the server runs")
                 .at(self.dir.display())
                 .because(format!("{}: {}", ended.how, ended.stderr.join("\n")))),
