@@ -105,6 +105,9 @@ pub enum Part {
         source: Name,
         /// Databases.
         targets: Vec<DatabaseTarget>,
+        /// The URL of another server than the source's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        server: Option<String>,
     },
     /// The rows of a database of a `postgres` source, into one that has its tables.
     Rows {

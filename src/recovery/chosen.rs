@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::repository::manifest::SourceRecord;
+use crate::sources::postgres::address::Address;
 use crate::sources::postgres::facts::DatabaseFacts;
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +23,24 @@ pub struct Target {
     pub live: String,
     /// True when nothing may have that name: it is a copy beside the live one.
     pub copy: bool,
+}
+
+/// Whether `--to` names a server, and not just a database.
+pub fn is_server(to: &str) -> bool {
+    to.starts_with("postgresql://") || to.starts_with("postgres://")
+}
+
+/// The database that a server's URL names.
+///
+/// # Errors
+/// [`Kind::Config`] for one that cannot be read, [`Kind::Usage`] for one with a password.
+pub fn database_of(url: &str) -> Result<String> {
+    let address = Address::parse(url)?;
+    match address.password() {
+        None => Ok(address.database().to_owned()),
+        Some(_) => Err(Error::new(Kind::Usage, "a password among the arguments is seen by everybody on this host")
+            .hint("Put it in a password file, and name that in the URL: ?passfile=/path.")),
+    }
 }
 
 /// Chooses databases of a source: all, or one, each under its own name or one under another.

@@ -1,6 +1,7 @@
 //! Databases of one server, as a restore replaces them: loaded under names of their own, held against the facts, and
 //! exchanged with the live ones in one transaction.
 
+use super::bare::{drop_database, make_anew};
 use super::checks::context::Renamed;
 use super::chosen::Target;
 use super::resource::{Class, Compared, Findings, Note, Previous, Resource, StagedAs};
@@ -9,18 +10,18 @@ use crate::model::BackupId;
 use crate::repository::manifest::{Artifact, SourceRecord};
 use crate::repository::reader::Reader;
 use crate::sources::postgres::address::Address;
-use crate::sources::postgres::connect::{Server, ident, literal};
+use crate::sources::postgres::connect::{Server, ident};
 use crate::sources::postgres::facts::{self, DatabaseFacts};
-use crate::sources::postgres::load::{self, Archive, Loaded, Options, What};
-use crate::sources::postgres::session::{DUPLICATE_DATABASE, Session, SqlError, SqlResult, UNIQUE_VIOLATION};
+use crate::sources::postgres::archive::stored::Archive;
+use crate::sources::postgres::load::{self, Loaded, Options, What};
+use crate::sources::postgres::session::{Session, SqlError};
 use crate::sources::postgres::swap::{self, Exchange};
-use crate::sources::postgres::{GLOBALS, artifact_name, create, globals, preflight, sql};
+use crate::sources::postgres::{GLOBALS, artifact_name, globals, preflight, sql};
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::time::Duration;
 use tokio::sync::mpsc;
 
 /// Databases of one source.
@@ -203,35 +204,6 @@ impl Databases {
         }
         Ok(parse::<Swap>(note)?.exchanges)
     }
-}
-
-/// Makes an empty database, in place of what an earlier try has left. A client that was killed does not end what it had
-/// asked for: its `CREATE DATABASE` may come to its end right now, and would be in the way.
-async fn make_anew(admin: &Session, name: &str, facts: &DatabaseFacts) -> Result<()> {
-    for _ in 0..20 {
-        drop_database(admin, name).await.map_err(failed("an old staging database cannot be dropped"))?;
-        match admin.run(&create::statement(name, facts)).await {
-            Ok(()) => return Ok(()),
-            Err(e) if e.is(UNIQUE_VIOLATION) || e.is(DUPLICATE_DATABASE) => {
-                tokio::time::sleep(Duration::from_millis(500)).await;
-            }
-            Err(e) => return Err(failed("the staging database cannot be made")(e)),
-        }
-    }
-    Err(Error::new(Kind::Restore, "the staging database cannot be made: somebody else makes one of that name").at(name))
-}
-
-/// Drops a database of ours, whoever is connected to it.
-pub(super) async fn drop_database(admin: &Session, name: &str) -> SqlResult<()> {
-    if swap::oid(admin, name).await?.is_none() {
-        return Ok(());
-    }
-    // With FORCE only from 13 on; this does the same everywhere.
-    let _ = admin.run(&format!("ALTER DATABASE {} ALLOW_CONNECTIONS false", ident(name))).await;
-    admin
-        .rows("pg_terminate_backend(pid)", &format!("FROM pg_stat_activity WHERE datname = {}", literal(name)))
-        .await?;
-    admin.run(&format!("DROP DATABASE IF EXISTS {}", ident(name))).await
 }
 
 #[async_trait]

@@ -5,8 +5,9 @@
 //! application is stopped, and undoing puts it back. A waiver instead of both means that there is no way back. While the load takes, the application has no
 //! database; it never sees half of one, since the load goes into another name and takes the live one when it is whole.
 
+use super::bare::drop_database;
 use super::cluster::cold::{Cold, ColdCopy};
-use super::database::{Databases, Staged, drop_database, failed, parse};
+use super::database::{Databases, Staged, failed, parse};
 use super::resource::{Class, Compared, Findings, Note, Previous, Resource};
 use crate::error::{Error, Kind, Result};
 use crate::sources::postgres::attributes::Attributes;

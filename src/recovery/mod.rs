@@ -4,7 +4,7 @@
 //! What is asked for is in [`asked`]; [`select`] finds the backup that is meant, and [`resources`] what is to be replaced.
 //!
 //! [`resource`] is what the restore flow knows of each kind of thing: [`trees`] are files ([`tree`] writes them), [`volume`]
-//! Docker volumes, [`images`] images, [`redis`] servers, [`database`] databases ([`chosen`] says which), [`tables`] some tables of one
+//! Docker volumes, [`images`] images, [`redis`] servers, [`database`] databases ([`chosen`] says which, [`bare`] makes and drops them), [`tables`] some tables of one
 //! ([`wanted`] finds them), [`rows`] the rows alone, [`inplace`] databases where there is no room for two,
 //! [`cluster`] whole servers, [`command`] what programs take back; [`host`] says what of a machine may be put into another one's place. Paths change places
 //! by [`swapping`]: by an [`exchange`], or what is [`inner`] to them, with what is left out moving [`along`].
@@ -19,6 +19,7 @@
 pub mod along;
 pub mod application;
 pub mod asked;
+pub mod bare;
 pub mod by_hand;
 pub mod checks;
 pub mod chosen;

@@ -24,6 +24,7 @@ use crate::sources::command::{Bound, Target};
 use crate::sources::files::exclude::Excludes;
 use crate::sources::files::untar::Ids;
 use crate::sources::postgres::PostgresSource;
+use crate::sources::postgres::address::Address;
 use crate::sources::postgres::load::Options;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -123,12 +124,16 @@ pub async fn resources(
                 }
                 out.push(command::resource(taking, own, &config.state_dir)?);
             }
-            Part::Databases { source, targets } => {
+            Part::Databases { source, targets, server } => {
                 let configured = postgres(config, source)?;
+                let address = match server {
+                    Some(url) => Address::parse(url)?,
+                    None => configured.address.clone(),
+                };
                 let databases = |record: Option<&SourceRecord>| {
                     Ok::<_, Error>(Databases {
                         source: source.to_string(),
-                        address: configured.address.clone(),
+                        address: address.clone(),
                         targets: targets.clone(),
                         facts: record.map(chosen::facts_of).transpose()?.unwrap_or_default(),
                         id: id.clone(),
@@ -195,6 +200,7 @@ fn options(asked: &Asked, configured: &PostgresSource) -> Options {
         what: asked.what,
         replica: false,
         only: None,
+        no_tablespaces: false,
     }
 }
 
@@ -209,7 +215,7 @@ fn postgres<'a>(config: Option<&'a Config>, source: &Name) -> Result<&'a Postgre
 /// Refuses to exchange one database twice: what the first one restored would be the previous one of the second.
 fn dumped_besides(asked: &Asked, config: &Config, source: &Name, bound: &Bound) -> Result<()> {
     for part in &asked.parts {
-        let Part::Databases { source: other, targets } = part else { continue };
+        let Part::Databases { source: other, targets, server: None } = part else { continue };
         let Some(SourceConfig::Postgres(server)) = config.sources.get(other) else { continue };
         if server.address.is_same_server(&bound.server.address) && targets.iter().any(|t| t.live == bound.name) {
             return Err(Error::new(

@@ -4,7 +4,8 @@
 //! They are staged in a database of their own, like a whole one, and verified there. The swap is one transaction of
 //! the live database, and drops the staged one.
 
-use super::database::{Stored, drop_database, failed, parse};
+use super::bare::drop_database;
+use super::database::{Stored, failed, parse};
 use super::resource::{Class, Compared, Findings, Note, Previous, Resource, Space};
 use super::wanted::{To, WantedTables};
 use crate::error::{Error, Kind, Result};
@@ -191,10 +192,7 @@ impl Resource for Tables {
         globals::make(&admin, &self.globals().await?, &staging.roles).await?;
         let artifact = super::select::artifact(record, Some(&artifact_name(&facts.database)))?;
         drop_database(&admin, &staging.staged).await.map_err(failed("an old staging database cannot be dropped"))?;
-        admin
-            .run(&create::statement(&staging.staged, facts))
-            .await
-            .map_err(failed("the staging database cannot be made"))?;
+        create::database(&admin, &staging.staged, facts).await.map_err(failed("the staging database cannot be made"))?;
         let loaded = load::load(&server, &staging.staged, facts, &Stored { reader, artifact }, &self.options).await?;
         staging.loaded = loaded.rows.into_iter().map(|((schema, name), rows)| (schema, name, rows)).collect();
         (staging.warnings, staging.left_out) = (loaded.warnings, loaded.left_out);

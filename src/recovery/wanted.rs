@@ -6,8 +6,9 @@ use crate::error::{Error, Kind, Result};
 use crate::repository::manifest::SourceRecord;
 use crate::repository::reader::Reader;
 use crate::sources::postgres::archive::head::Head;
+use crate::sources::postgres::archive::stored;
 use crate::sources::postgres::facts::DatabaseFacts;
-use crate::sources::postgres::load::{self, Options};
+use crate::sources::postgres::load::Options;
 use crate::sources::postgres::pick::{self, Only, TableName};
 use crate::sources::postgres::{artifact_name, sql};
 use serde::{Deserialize, Serialize};
@@ -109,5 +110,5 @@ async fn head(reader: &Reader, record: &SourceRecord, database: &str) -> Result<
     if artifact.media == sql::MEDIA {
         return Err(sql::load::parts());
     }
-    Ok(load::head(&Stored { reader, artifact }).await?.ok_or_else(load::newer)?.0)
+    Ok(stored::head(&Stored { reader, artifact }).await?.ok_or_else(stored::newer)?.0)
 }

@@ -51,7 +51,7 @@ pub fn narrow<'a>(chosen: Vec<&'a SourceRecord>, args: &Args, m: &Manifest) -> R
 pub async fn asked_of(
     reader: &Reader,
     m: &Manifest,
-    chosen: &[&SourceRecord],
+    chosen_sources: &[&SourceRecord],
     args: &Args,
     state_dir: &Path,
     told: &mut Vec<(String, Vec<String>)>,
@@ -60,8 +60,13 @@ pub async fn asked_of(
         return Err(Error::new(Kind::Usage, "--replica-mode and --no-keep speak of tables")
             .hint("Name them with --table or --schema."));
     }
+    let server = args.to.as_ref().filter(|to| chosen::is_server(to));
+    if server.is_some() && (args.picks_tables() || args.data_only) {
+        return Err(Error::new(Kind::Usage, "a URL after --to speaks of whole databases, not of --table, --schema or --data-only")
+            .hint("Restore the whole database there, and copy from it."));
+    }
     let mut parts = Vec::new();
-    for record in chosen {
+    for record in chosen_sources {
         let source = record.name.clone();
         parts.push(match record.kind.as_str() {
             "files" => {
@@ -94,8 +99,12 @@ pub async fn asked_of(
             "command" => Part::Command { source },
             "redis" => Part::Redis { source },
             "postgres" => {
-                let targets = chosen::targets(record, args.database.as_deref(), args.to.as_deref())?;
-                Part::Databases { source, targets }
+                let to = match server {
+                    Some(url) => Some(chosen::database_of(url)?),
+                    None => args.to.clone(),
+                };
+                let targets = chosen::targets(record, args.database.as_deref(), to.as_deref())?;
+                Part::Databases { source, targets, server: server.cloned() }
             }
             "image" if args.to.is_some() => {
                 return Err(Error::new(Kind::Usage, "images are loaded as what they are; --to means nothing for them"));

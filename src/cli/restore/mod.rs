@@ -45,9 +45,9 @@ pub struct Args {
     /// The newest backup begun by this time (`2026-01-03 22:00` in local time, or with a zone)
     #[arg(long, value_name = "TIME")]
     at: Option<String>,
-    /// Restore to another directory, database or volume, tables to a new schema, or the output of a command to a file; without
+    /// Restore to another directory, database, server (`postgresql://…`) or volume, tables to a new schema, or the output of a command to a file; without
     /// it, to where it was
-    #[arg(long, value_name = "DIRECTORY|DATABASE|SCHEMA|VOLUME|FILE")]
+    #[arg(long, value_name = "DIRECTORY|DATABASE|URL|SCHEMA|VOLUME|FILE")]
     to: Option<String>,
     /// Of a `files` or `host` source, restore only this file or directory (repeatable)
     #[arg(long, value_name = "PATH")]

@@ -1,6 +1,7 @@
 //! A server as the configuration names it. What is in a container is looked up each time: it may be another one by now.
 
-use super::connect::{Server, SslMode};
+use super::connect::Server;
+use super::sslmode::SslMode;
 use crate::config::secret::Secret;
 use crate::error::{Error, Kind, Result};
 use crate::host::docker::Docker;

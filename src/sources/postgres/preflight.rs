@@ -6,12 +6,12 @@ use super::facts::{self, DatabaseFacts};
 use super::globals;
 use super::load::Options;
 use super::pooler;
+use super::room;
 use super::session::{Session, SqlError};
 use super::swap;
 use crate::error::{Error, Kind, Result};
-use crate::host::exec::Place;
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Extensions whose databases cannot be renamed into place, or want steps of their own around a load.
 const REFUSED: &[(&str, &str)] = &[
@@ -21,8 +21,6 @@ const REFUSED: &[(&str, &str)] = &[
     ),
     ("timescaledb", "its tables want steps of its own before and after a load"),
 ];
-/// What a slow disk of WAL may take on top of the data, when the server does not tell. Bytes.
-const WAL: u64 = 1 << 30;
 
 /// What was found.
 #[derive(Clone, Debug, Default)]
@@ -36,7 +34,7 @@ pub struct Told {
 /// Room on one disk of the server.
 #[derive(Clone, Debug)]
 pub struct Room {
-    /// The data directory.
+    /// The data directory, or that of a tablespace.
     pub place: PathBuf,
     /// Bytes that staging takes.
     pub needed: u64,
@@ -105,14 +103,17 @@ impl Look<'_> {
                     "database {live} was in tablespace {t}, which is not here: it goes into the default one"
                 ));
             }
+            for t in facts.tablespaces.keys().filter(|t| !tablespaces.contains(*t)) {
+                told.warnings.push(format!(
+                    "tables of database {live} were in tablespace {t}, which is not here: all of them go into its own one"
+                ));
+            }
         }
         let standbys = admin.row("count(*)", "FROM pg_stat_replication").await.map_err(failed)?.number(0);
         if standbys > 0 {
             told.warnings.push(format!("{standbys} standby servers will get all of the load, and keep their readers on the old database until it comes"));
         }
-        if let Some(room) = self.room(&admin, targets).await? {
-            told.space.push(room);
-        }
+        told.space = room::look(self, &admin, targets).await?;
         self.probe(&admin, targets).await?;
         Ok(told)
     }
@@ -288,63 +289,6 @@ impl Look<'_> {
         Ok(rows.iter().map(|r| r.text(0)).collect())
     }
 
-    /// Room in the data directory: what the databases took when they were backed up, and the log of loading them.
-    async fn room(&self, admin: &Session, targets: &[(&str, &DatabaseFacts)]) -> Result<Option<Room>> {
-        let wal = admin
-            .rows("setting::bigint * 1048576", "FROM pg_settings WHERE name = 'max_wal_size'")
-            .await
-            .map_err(failed)?
-            .first()
-            .map_or(WAL, |r| r.number(0));
-        let mut needed = self.part.unwrap_or_else(|| targets.iter().map(|(_, f)| f.size).sum()) + wal;
-        if self.dropped_first {
-            let names: Vec<String> = targets.iter().map(|(live, _)| literal(live)).collect();
-            let from = format!("FROM pg_database WHERE datname IN ({})", names.join(", "));
-            let live = admin.row("coalesce(sum(pg_database_size(oid)), 0)::bigint", &from).await.map_err(failed)?;
-            needed = needed.saturating_sub(live.number(0));
-        }
-        let directory =
-            admin.rows("setting", "FROM pg_settings WHERE name = 'data_directory'").await.map_err(failed)?;
-        let place = directory.first().map(|r| r.text(0)).filter(|d| !d.is_empty());
-        let free = match (&place, self.assume_space) {
-            (_, Some(assumed)) => Some(assumed),
-            (Some(directory), None) => self.free(Path::new(directory)).await,
-            (None, None) => None,
-        };
-        let room = Room { place: place.map_or_else(|| self.server.place().into(), PathBuf::from), needed, free };
-        if room.free.is_some_and(|free| free < needed) {
-            use crate::model::size::human;
-            return Err(Error::new(
-                Kind::Refused,
-                format!(
-                    "there is no room for a second copy: {} are needed, {} are free",
-                    human(needed),
-                    human(room.free.unwrap_or(0))
-                ),
-            )
-            .at(room.place.display().to_string())
-            .hint("Make room, for example with `backstay cleanup`; restore with --in-place, which drops the live database first; or tell --assume-space when this is wrong."));
-        }
-        Ok(Some(room))
-    }
-
-    /// Free bytes where the server keeps its data, when that is here or in a container.
-    async fn free(&self, directory: &Path) -> Option<u64> {
-        match &self.server.place {
-            Place::Container(_) => {
-                let df = self.server.program(Path::new("df"), ["-Pk", &directory.display().to_string()]);
-                let out = String::from_utf8(df.output().await.ok()?).ok()?;
-                out.lines().nth(1)?.split_whitespace().nth(3)?.parse::<u64>().ok().map(|k| k * 1024)
-            }
-            // A server behind a forwarded port says a path that is not of this machine.
-            _ if self.server.is_local() && directory.join("PG_VERSION").exists() => {
-                let stat = rustix::fs::statvfs(directory).ok()?;
-                Some(stat.f_bavail * stat.f_frsize)
-            }
-            _ => None,
-        }
-    }
-
     /// Makes, renames and drops an empty database like each target's: locale, privileges and pg_hba.conf are what the
     /// server says they are, not what its catalogs let one think.
     async fn probe(&self, admin: &Session, targets: &[(&str, &DatabaseFacts)]) -> Result<()> {
@@ -366,7 +310,7 @@ impl Look<'_> {
                     .at(self.server.place());
                 error.hint(hint)
             };
-            admin.run(&create::statement(&first, facts)).await.map_err(|e| {
+            create::database(admin, &first, facts).await.map_err(|e| {
                 refused(
                     e,
                     "an empty one like it cannot be made",
