@@ -135,11 +135,14 @@ impl Resource for InPlace {
 
     async fn answers(&self) -> Result<()> {
         let answered = async { self.new.address.reach().await?.admin().await.map(drop) }.await;
-        match (&answered, &self.cold) {
-            // Interrupted, it may be stopped because of us; the step that stopped it starts it.
-            (Err(_), Some(cold)) if !cold.source.runs().await => Ok(()),
-            _ => answered,
+        // Interrupted, it may be stopped because of us; the step that stopped it starts it.
+        if answered.is_err()
+            && let Some(cold) = &self.cold
+            && !cold.source.runs().await
+        {
+            return Ok(());
         }
+        answered
     }
 
     async fn preflight(&self) -> Result<Findings> {

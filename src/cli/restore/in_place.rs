@@ -46,9 +46,9 @@ pub fn only_databases(chosen: &[&SourceRecord], option: &str) -> Result<()> {
 pub fn copied(args: &Args) -> Result<Option<Safety>> {
     match &args.cold_copy {
         None => Ok(None),
-        Some(to) if to.as_os_str().is_empty() => Ok(Some(Safety::ColdCopy { to: None })),
-        Some(to) if to.is_absolute() => Ok(Some(Safety::ColdCopy { to: Some(to.clone()) })),
-        Some(to) => Err(Error::new(Kind::Usage, "--cold-copy takes an absolute path").at(to.display())),
+        Some(to) if to.is_empty() => Ok(Some(Safety::ColdCopy { to: None })),
+        Some(to) if to.starts_with('/') => Ok(Some(Safety::ColdCopy { to: Some(to.into()) })),
+        Some(to) => Err(Error::new(Kind::Usage, "--cold-copy takes an absolute path").at(to)),
     }
 }
 

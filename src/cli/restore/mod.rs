@@ -100,7 +100,7 @@ pub struct Args {
     /// Instead of a safety backup, stop the server and copy its files, for data that cannot be dumped: beside them, or
     /// into a directory of another disk. Going back takes back every database of the server
     #[arg(long, value_name = "DIRECTORY", num_args = 0..=1, default_missing_value = "", requires = "in_place", conflicts_with = "without_safety")]
-    cold_copy: Option<PathBuf>,
+    cold_copy: Option<String>,
     /// For a server that does not start: make a new cluster with all that the backup has, and put it in the place of the old
     /// one, which is kept
     #[arg(long, conflicts_with_all = ["to", "table", "schema", "database", "in_place", "foreign"])]

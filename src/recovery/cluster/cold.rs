@@ -14,7 +14,7 @@ use crate::recovery::exchange::identity;
 use crate::recovery::inner::{rename, sync};
 use crate::recovery::resource::{Findings, Previous, Space};
 use crate::sources::postgres::PostgresSource;
-use crate::sources::postgres::cluster::Cluster;
+use crate::sources::postgres::cluster::{Cluster, real};
 use serde::{Deserialize, Serialize};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -95,6 +95,17 @@ impl ColdCopy {
         if !data.join("PG_VERSION").is_file() {
             return Err(refused("the data directory of the server is not on this host", data)
                 .hint("Run the agent on the server's own host; for a safety that needs no files leave out --cold-copy."));
+        }
+        if cluster.holders().is_empty() {
+            return Err(refused("no running server works in this directory, as far as we may look", data)
+                .hint("Correct `data_dir` or the port in `url`: both must mean one server. Run this as root."));
+        }
+        if let (None, Ok(told)) = (self.source.address.container(), self.source.told_directory().await)
+            && real(Path::new(&told)) != *data
+        {
+            return Err(refused("the server works in another directory than the one that is known of it", data)
+                .because(told)
+                .hint("Correct `data_dir` or the port in `url`: both must mean one server."));
         }
         let linked = linked(data, cluster.major)?;
         if let (Some(outside), true) = (linked.first(), self.source.address.container().is_some()) {

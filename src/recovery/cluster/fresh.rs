@@ -9,7 +9,6 @@ use super::pair::{Pair, Which, arrange};
 use super::copy;
 use crate::error::{Error, Kind, Result};
 use crate::host::holders::is_mount_point;
-use crate::host::service::Service;
 use crate::model::size::human;
 use crate::recovery::bare::drop_database;
 use crate::recovery::database::{Databases, Staged, failed, parse};
@@ -232,7 +231,7 @@ impl Resource for FreshCluster {
             for database in &staging.databases {
                 all.extend(on.verify_one(&server, database).await?);
             }
-            Ok(all)
+            Ok::<_, Error>(all)
         };
         let compared = compared.await;
         staging.made.finish(&owner).await?;

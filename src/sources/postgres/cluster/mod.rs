@@ -86,15 +86,9 @@ impl Owner {
 /// [`Kind::Refused`] with the package to install.
 pub fn programs(major: u32) -> Result<PathBuf> {
     let bin = Path::new(BY_VERSION).join(major.to_string()).join("bin");
-    let in_path = || {
-        let path = std::env::var_os("PATH")?;
-        let found = std::env::split_paths(&path).find(|dir| dir.join("initdb").exists() && dir.join("postgres").exists());
-        found
-    };
-    if bin.join("initdb").exists() {
-        return Ok(bin);
-    }
-    in_path().ok_or_else(|| {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let has_them = |dir: &PathBuf| dir.join("initdb").exists() && dir.join("postgres").exists();
+    std::iter::once(bin.clone()).chain(std::env::split_paths(&path)).find(has_them).ok_or_else(|| {
         Error::new(Kind::Refused, format!("the server programs of PostgreSQL {major} are not installed"))
             .at(bin.display())
             .hint(format!("Install the package postgresql-{major}."))
@@ -120,24 +114,25 @@ impl PostgresSource {
     /// [`Kind::Refused`] when it is not known who stops and starts it.
     pub async fn cluster_at(&self, data: &Path, major: Option<u32>) -> Result<Cluster> {
         let (owner, major) = (owner_of(data).await?, version(data).or(major));
-        let made = |service, settings_inside| Cluster { data: data.to_owned(), major, owner, service, settings_inside };
-        if let Some(reference) = self.address.container() {
-            let service = Contained { docker: Docker::connect().await?, reference: reference.to_owned() };
-            return Ok(made(Arc::new(service), true));
-        }
-        let debian = debian::clusters().await?.into_iter().find(|d| real(&d.data) == data);
-        let inside = debian.is_none();
-        let service: Arc<dyn Service> = match (&self.unit, debian) {
-            (Some(unit), _) => Arc::new(Unit(unit.clone())),
-            (None, Some(debian)) => Arc::new(debian),
-            (None, None) => {
+        let debian = match self.address.container() {
+            Some(_) => None,
+            None => debian::clusters().await?.into_iter().find(|d| real(&d.data) == data),
+        };
+        let settings_inside = debian.is_none();
+        let service: Arc<dyn Service> = match (self.address.container(), &self.unit, debian) {
+            (Some(reference), ..) => {
+                Arc::new(Contained { docker: Docker::connect().await?, reference: reference.to_owned() })
+            }
+            (None, Some(unit), _) => Arc::new(Unit(unit.clone())),
+            (None, None, Some(debian)) => Arc::new(debian),
+            (None, None, None) => {
                 let none = || Error::new(Kind::Refused, "the directory holds no cluster of PostgreSQL").at(data.display());
                 let log = data.with_file_name(format!("{}.log", name_of(data)));
                 let bin = programs(major.ok_or_else(none)?)?;
                 Arc::new(PgCtl { bin, dir: data.to_owned(), place: owner.place(), log })
             }
         };
-        Ok(made(service, inside))
+        Ok(Cluster { data: data.to_owned(), major, owner, service, settings_inside })
     }
 
     /// Whether the server runs, as far as it is known who looks after it.
@@ -199,7 +194,10 @@ impl PostgresSource {
     }
 
     /// What a running server says.
-    async fn told_directory(&self) -> Result<String> {
+    ///
+    /// # Errors
+    /// When it cannot be asked, or does not tell it to this role.
+    pub async fn told_directory(&self) -> Result<String> {
         let admin = self.address.reach().await?.admin().await?;
         let told = admin.rows("setting", "FROM pg_settings WHERE name = 'data_directory'").await;
         let told = told.map_err(|e| e.says("the server does not tell its data directory"))?;
@@ -221,11 +219,14 @@ impl PostgresSource {
                 Err(e) => Err(e),
             };
             let Err(e) = tried else { return Ok(()) };
+            // It answers, and time will not change what.
+            let said = e.one_line();
+            let refuses = ["authentication failed", "pg_hba.conf", "does not exist"].iter().any(|w| said.contains(w));
             let ended = started.elapsed() > LINGER && !service.is_running().await?;
-            if ended || started.elapsed() > TO_ANSWER {
-                return Err(Error::new(Kind::Restore, "the server was started and does not answer")
+            if refuses || ended || started.elapsed() > TO_ANSWER {
+                return Err(Error::new(Kind::Restore, "the server was started and does not let us in")
                     .at(service.label())
-                    .because(e.one_line())
+                    .because(said)
                     .hint("Its log says why."));
             }
             tokio::time::sleep(PAUSE).await;
@@ -255,7 +256,7 @@ pub fn version(data: &Path) -> Option<u32> {
 }
 
 /// A path without links on the way, also when what it names is not there.
-fn real(path: &Path) -> PathBuf {
+pub fn real(path: &Path) -> PathBuf {
     match (path.canonicalize(), path.parent(), path.file_name()) {
         (Ok(real), ..) => real,
         (Err(_), Some(parent), Some(name)) => real(parent).join(name),
