@@ -28,6 +28,8 @@ mod pooled;
 mod reach;
 #[path = "postgres/round_trip.rs"]
 mod round_trip;
+#[path = "postgres/standby.rs"]
+mod standby;
 #[path = "postgres/swap.rs"]
 mod swap;
 #[path = "postgres/tables.rs"]

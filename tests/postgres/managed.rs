@@ -169,3 +169,21 @@ fn a_database_comes_back_into_its_own_tablespace() {
     w.run(&["restore", "--yes"]).code(0).says(&["tablespace own, which is not here"]);
     assert_eq!(of("erp"), "pg_default");
 }
+
+#[test]
+fn on_a_server_elsewhere_free_space_is_unknown_unless_it_is_told() {
+    let c = Cluster::start();
+    c.psql("postgres", "CREATE DATABASE erp");
+    c.psql("postgres", "ALTER SYSTEM SET listen_addresses = '127.0.0.1,127.0.0.2'");
+    fs::write(c.path("data/pg_hba.conf"), "local all all scram-sha-256\nhost all all 127.0.0.0/8 scram-sha-256\n").unwrap();
+    c.restart();
+    c.psql("erp", "CREATE TABLE t AS SELECT generate_series(1, 500) AS x");
+    let w = with_database(&c, "postgresql://postgres@127.0.0.2:PORT/erp?sslmode=disable");
+    w.backup();
+    w.run(&["restore", "--dry-run"]).code(0).says(&["unknown"]);
+    w.run(&["restore", "--yes", "--assume-space", "1MiB"]).code(10).says(&["no room for a second copy"]);
+    // What needs its files is refused.
+    w.run(&["restore", "--yes", "--in-place", "--cold-copy"]).code(10).says(&["the server is not on this host"]);
+    w.run(&["restore", "--yes", "--fresh-cluster"]).code(10).says(&["the server is not on this host"]);
+    w.run(&["restore", "--yes", "--assume-space", "100GiB"]).code(0).says(&["500 rows"]);
+}
