@@ -19,6 +19,17 @@ pub fn working_in(dir: &Path, programs: &[&str]) -> Vec<u32> {
     found.into_iter().filter(|(_, parent)| !pids.contains(parent)).map(|(pid, _)| pid).collect()
 }
 
+/// The same for a program that sets the name of all its processes itself (`postgres`).
+pub fn named_in(dir: &Path, name: &str) -> Vec<u32> {
+    let Ok(wanted) = std::fs::metadata(dir).map(|m| (m.dev(), m.ino())) else { return Vec::new() };
+    let works_there = |process: &Path| {
+        std::fs::metadata(process.join("cwd")).is_ok_and(|m| (m.dev(), m.ino()) == wanted)
+            && std::fs::read_to_string(process.join("comm")).is_ok_and(|n| n.trim() == name)
+    };
+    let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    all.filter(|e| works_there(&e.path())).filter_map(|e| e.file_name().to_str()?.parse().ok()).collect()
+}
+
 /// The process that it was forked from.
 fn parent(process: &Path) -> u32 {
     let status = std::fs::read_to_string(process.join("status")).unwrap_or_default();
@@ -59,6 +70,8 @@ mod tests {
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
         let other = working_in(dir.path(), &["another-server"]);
+        assert_eq!(named_in(dir.path(), "my-server"), vec![child.id()]);
+        assert!(named_in(dir.path(), "another").is_empty());
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!((found, other), (vec![child.id()], vec![]));

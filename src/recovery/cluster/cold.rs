@@ -96,7 +96,7 @@ impl ColdCopy {
             return Err(refused("the data directory of the server is not on this host", data)
                 .hint("Run the agent on the server's own host; for a safety that needs no files leave out --cold-copy."));
         }
-        if cluster.holders().is_empty() {
+        if cluster.processes().is_empty() {
             return Err(refused("no running server works in this directory, as far as we may look", data)
                 .hint("Correct `data_dir` or the port in `url`: both must mean one server. Run this as root."));
         }

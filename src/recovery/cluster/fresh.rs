@@ -80,8 +80,7 @@ impl FreshCluster {
             Ok(server) => server.admin().await.is_ok(),
             Err(_) => false,
         };
-        let holders = cluster.holders();
-        let Some(found) = holders.first().map(|h| format!("process {} {}", h.pid, h.name)) else {
+        let Some(found) = cluster.processes().first().map(|pid| format!("process {pid}")) else {
             return match answers {
                 true => Err(refused("a server answers, and it is not the one of this directory", &cluster.data)
                     .hint("Correct `url` or `data_dir` of the source: both must mean one server.")),

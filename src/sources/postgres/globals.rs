@@ -63,7 +63,8 @@ pub async fn make(admin: &Session, globals: &[u8], names: &[String]) -> Result<(
 
 /// A statement about a new role without what only a superuser may say, and what every new role is.
 fn modest(statement: &str, name: &str) -> String {
-    let begins = statement.find(name).map_or(0, |at| at + name.len());
+    let names = [ident(name), name.to_owned()];
+    let begins = names.iter().find_map(|n| statement.find(n.as_str()).map(|at| at + n.len())).unwrap_or(0);
     let (head, rest) = statement.split_at(begins);
     let (words, password) = rest.split_once(" PASSWORD ").map_or((rest, None), |(words, p)| (words, Some(p)));
     let mut words = words.to_owned();

@@ -12,7 +12,7 @@ use crate::host::docker::Docker;
 use crate::host::docker::lifecycle::Meant;
 use crate::host::exec::{Place, Program};
 use crate::host::service::{Contained, Service, Unit};
-use crate::host::{holders, holders::Holder};
+use crate::host::processes;
 use debian::Debian;
 use pgctl::PgCtl;
 use std::os::unix::fs::MetadataExt;
@@ -269,9 +269,9 @@ fn name_of(path: &Path) -> String {
 }
 
 impl Cluster {
-    /// Servers that work in its directory.
-    pub fn holders(&self) -> Vec<Holder> {
-        holders::of(&self.data).into_iter().filter(|h| h.name.starts_with("postgres")).collect()
+    /// Processes of a server that works in its directory, in a container too. Only root sees those of others.
+    pub fn processes(&self) -> Vec<u32> {
+        processes::named_in(&self.data, "postgres")
     }
 
     /// Stops the server and waits until its last process is gone.
@@ -282,12 +282,12 @@ impl Cluster {
         self.service.stop().await?;
         let started = Instant::now();
         loop {
-            let holders = self.holders();
-            let Some(first) = holders.first() else { return Ok(()) };
+            let left = self.processes();
+            let Some(first) = left.first() else { return Ok(()) };
             if started.elapsed() > LINGER {
                 return Err(Error::new(Kind::Restore, "the server was stopped and still runs")
                     .at(self.data.display())
-                    .because(format!("process {} {}", first.pid, first.name))
+                    .because(format!("process {first}"))
                     .hint("Something else starts it; find out what, and correct `unit` or `container`."));
             }
             tokio::time::sleep(PAUSE).await;
