@@ -114,6 +114,23 @@ fn a_load_that_fails_puts_the_copy_back_from_beside_and_from_another_disk() {
 }
 
 #[test]
+fn a_copy_on_another_disk_is_kept_named_and_cleaned_up() {
+    let c = Cluster::start();
+    let (w, good, _) = undumpable(&c);
+    let disk = w.at("disk");
+    std::fs::create_dir(&disk).unwrap();
+    w.run(&["restore", "--in-place", "--yes", "--cold-copy", &disk]).code(0).says(&["cold copy", &disk]);
+    assert_eq!(c.dump("erp"), good);
+    assert!(beside(&c).is_empty());
+    let copy = std::fs::read_dir(&disk).unwrap().next().unwrap().unwrap().path();
+    assert!(copy.join("global/pg_control").is_file());
+    w.run(&["rollback", "--yes"]).code(10).says(&["A cold copy of the whole server is in", &disk]);
+    w.run(&["cleanup", &w.last_restore()]).code(0).says(&["dropped", &disk]);
+    assert!(!copy.exists());
+    assert_eq!(c.dump("erp"), good);
+}
+
+#[test]
 fn killed_at_any_moment_it_is_taken_back_or_finished() {
     let c = Cluster::start();
     let (w, good, live) = undumpable(&c);
