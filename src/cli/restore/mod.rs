@@ -103,7 +103,7 @@ pub struct Args {
     cold_copy: Option<String>,
     /// For a server that does not start: make a new cluster with all that the backup has, and put it in the place of the old
     /// one, which is kept
-    #[arg(long, conflicts_with_all = ["to", "table", "schema", "database", "in_place", "foreign"])]
+    #[arg(long, conflicts_with_all = ["to", "table", "schema", "database", "in_place", "foreign", "no_owner", "no_privileges"])]
     fresh_cluster: bool,
     /// When a backup does not verify in staging, take the one before it, so many times; never silently
     #[arg(long, value_name = "N", default_value_t = 0)]

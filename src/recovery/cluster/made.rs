@@ -49,10 +49,10 @@ impl Shape {
             .output()
             .await
             .unwrap_or_default();
-        Ok(Self::from(major, &String::from_utf8_lossy(&control), facts))
+        Ok(Self::read(major, &String::from_utf8_lossy(&control), facts))
     }
 
-    fn from(major: u32, control: &str, facts: &DatabaseFacts) -> Self {
+    fn read(major: u32, control: &str, facts: &DatabaseFacts) -> Self {
         let value = |key: &str| {
             let line = control.lines().find_map(|l| l.strip_prefix(key)?.strip_prefix(':'));
             line.map(str::trim)
@@ -267,10 +267,10 @@ mod tests {
     #[test]
     fn the_shape_is_that_of_the_old_cluster_as_far_as_it_can_be_read() {
         let control = "Bytes per WAL segment:                67108864\nData page checksum version:           0\n";
-        let shape = Shape::from(15, control, &facts(None, "libc"));
+        let shape = Shape::read(15, control, &facts(None, "libc"));
         assert_eq!(shape.args, ["--encoding=UTF8", "--lc-collate=C.UTF-8", "--lc-ctype=C.UTF-8", "--wal-segsize=64"]);
-        assert!(Shape::from(18, control, &facts(None, "libc")).args.contains(&"--no-data-checksums".to_owned()));
-        let unknown = Shape::from(17, "", &facts(Some("de"), "icu")).args;
+        assert!(Shape::read(18, control, &facts(None, "libc")).args.contains(&"--no-data-checksums".to_owned()));
+        let unknown = Shape::read(17, "", &facts(Some("de"), "icu")).args;
         for arg in ["--locale-provider=icu", "--icu-locale=de", "--data-checksums"] {
             assert!(unknown.contains(&arg.to_owned()), "{unknown:?}");
         }
