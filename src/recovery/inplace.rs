@@ -270,7 +270,9 @@ impl Resource for InPlace {
         let Ok(plan) = parse::<Plan>(swap) else { return vec![swap.to_string()] };
         match (&plan.cold, &self.safety) {
             (Some(cold), _) => cold.by_hand(),
-            (None, Some(_)) => vec!["restore the safety backup, whose id is in the journal, with --in-place".to_owned()],
+            (None, Some(_)) => {
+                vec!["restore the safety backup, whose id is in the journal, with --in-place".to_owned()]
+            }
             (None, None) => vec![format!("restore {} from a backup", self.label())],
         }
     }

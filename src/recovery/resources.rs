@@ -1,10 +1,10 @@
 //! The resources of a restore, made from what was asked for.
 
 use super::asked::{Asked, Part, Safety};
-use super::command::{self, Taking};
 use super::chosen;
 use super::cluster::cold::ColdCopy;
 use super::cluster::fresh::FreshCluster;
+use super::command::{self, Taking};
 use super::database::Databases;
 use super::images::Images;
 use super::inplace::InPlace;

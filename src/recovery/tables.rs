@@ -192,7 +192,9 @@ impl Resource for Tables {
         globals::make(&admin, &self.globals().await?, &staging.roles).await?;
         let artifact = super::select::artifact(record, Some(&artifact_name(&facts.database)))?;
         drop_database(&admin, &staging.staged).await.map_err(failed("an old staging database cannot be dropped"))?;
-        create::database(&admin, &staging.staged, facts).await.map_err(failed("the staging database cannot be made"))?;
+        create::database(&admin, &staging.staged, facts)
+            .await
+            .map_err(failed("the staging database cannot be made"))?;
         let loaded = load::load(&server, &staging.staged, facts, &Stored { reader, artifact }, &self.options).await?;
         staging.loaded = loaded.rows.into_iter().map(|((schema, name), rows)| (schema, name, rows)).collect();
         (staging.warnings, staging.left_out) = (loaded.warnings, loaded.left_out);

@@ -70,7 +70,20 @@ impl Boxed {
              exec setpriv --reuid=5432 --regid=5432 --clear-groups {bin}/postgres -D /data/d -c listen_addresses= -c fsync=off -c unix_socket_directories=/run/postgresql"
         );
         let (usr, path) = (format!("{}:/usr:ro", usr(major).display()), format!("PATH={bin}:/usr/bin:/bin"));
-        let run = ["run", "-d", "--network", "none", "--name", &name, "-v", &usr, "--tmpfs", "/tmp:mode=1777", "--tmpfs", "/run"];
+        let run = [
+            "run",
+            "-d",
+            "--network",
+            "none",
+            "--name",
+            &name,
+            "-v",
+            &usr,
+            "--tmpfs",
+            "/tmp:mode=1777",
+            "--tmpfs",
+            "/run",
+        ];
         let started = docker(&[&run[..], data, &["-e", &path, IMAGE, "sh", "-c", &script]].concat());
         assert!(started.status.success(), "{}", String::from_utf8_lossy(&started.stderr));
         let boxed = Boxed { name, major };

@@ -94,7 +94,10 @@ fn a_load_that_fails_puts_the_copy_back_from_beside_and_from_another_disk() {
     let space = c.path("space");
     c.own_directory(&space);
     c.psql("postgres", &format!("CREATE TABLESPACE elsewhere LOCATION '{space}'"));
-    c.psql("postgres", "CREATE TABLE kept (x int) TABLESPACE elsewhere; INSERT INTO kept SELECT generate_series(1, 1000)");
+    c.psql(
+        "postgres",
+        "CREATE TABLE kept (x int) TABLESPACE elsewhere; INSERT INTO kept SELECT generate_series(1, 1000)",
+    );
     let before = databases(&c);
     damage(&w);
     let disk = w.at("disk");
@@ -138,11 +141,10 @@ fn killed_at_any_moment_it_is_taken_back_or_finished() {
     let dropped = || c.psql_output("postgres", "SELECT 1 FROM pg_database WHERE datname = 'erp'").stdout.is_empty();
     let args = ["restore", "--in-place", "--cold-copy", "--yes"];
     // In the middle of the copy; when it is whole and nothing is dropped yet; in the middle of the load.
-    let moments: [&dyn Fn() -> bool; 3] = [
-        &|| names().contains(".part"),
-        &|| names().contains("_before_") && !names().contains(".part"),
-        &|| names().contains("_before_") && !names().contains(".part") && c.is_up() && dropped(),
-    ];
+    let moments: [&dyn Fn() -> bool; 3] =
+        [&|| names().contains(".part"), &|| names().contains("_before_") && !names().contains(".part"), &|| {
+            names().contains("_before_") && !names().contains(".part") && c.is_up() && dropped()
+        }];
     for (n, moment) in moments.iter().enumerate() {
         for forward in [false, true] {
             killed_when(&w, &args, moment);
@@ -199,6 +201,8 @@ fn a_server_in_a_container_is_copied_where_its_volume_is() {
     assert_eq!(server.content("erp"), good);
     w.run(&["rollback", "--yes"]).code(0);
     assert_eq!(server.content("erp"), live);
-    w.run(&["restore", "--fresh-cluster", "--yes"]).code(10).says(&["in a container is made by its image", "volume aside"]);
+    w.run(&["restore", "--fresh-cluster", "--yes"])
+        .code(10)
+        .says(&["in a container is made by its image", "volume aside"]);
     assert!(Path::new(&w.at("state")).exists());
 }

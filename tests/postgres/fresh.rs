@@ -59,9 +59,17 @@ fn a_cluster_is_made_proven_and_put_in_place_and_the_old_one_comes_back_by_a_rol
     let old = std::fs::read(c.path("data/global/pg_control")).unwrap();
     w.run(&["restore", "--yes"]).code(11);
     let plan = w.run(&["restore", "--fresh-cluster", "--dry-run"]).code(0);
-    plan.says(&["swap cluster of source db", "holds what the backup has: erp, postgres", "settings and access rules are taken over"]);
+    plan.says(&[
+        "swap cluster of source db",
+        "holds what the backup has: erp, postgres",
+        "settings and access rules are taken over",
+    ]);
     assert!(beside(&c).is_empty());
-    w.run(&["restore", "--fresh-cluster", "--yes"]).code(0).says(&["20,000 rows", "equal to the facts", "data_before_"]);
+    w.run(&["restore", "--fresh-cluster", "--yes"]).code(0).says(&[
+        "20,000 rows",
+        "equal to the facts",
+        "data_before_",
+    ]);
     is_whole(&c, &before);
     assert_eq!(beside(&c).len(), 1);
     assert_eq!(std::fs::read(c.path(&format!("{}/global/pg_control", beside(&c)[0]))).unwrap(), old);
@@ -107,13 +115,17 @@ fn what_fails_leaves_the_old_directory_where_it_was_and_no_server_running() {
         assert_eq!(beside(&c), Vec::<String>::new());
         assert!(!Path::new(&w.at("state/restore.journal")).exists());
     };
-    w.run(&["restore", "--fresh-cluster", "--yes", "--assume-space", "1MiB"]).code(10).says(&["no room for a second cluster"]);
+    w.run(&["restore", "--fresh-cluster", "--yes", "--assume-space", "1MiB"])
+        .code(10)
+        .says(&["no room for a second cluster"]);
     untouched();
     w.run(&["restore", "--fresh-cluster", "--database", "erp", "--yes"]).code(2);
     // The new server cannot start with the old settings: what was put in place goes back.
     let conf = std::fs::read_to_string(c.path("data/postgresql.conf")).unwrap();
     std::fs::write(c.path("data/postgresql.conf"), format!("{conf}\nno_such_setting = 1\n")).unwrap();
-    w.run(&["restore", "--fresh-cluster", "--yes"]).code(12).says(&["undo: swap cluster of source db", "no_such_setting"]);
+    w.run(&["restore", "--fresh-cluster", "--yes"])
+        .code(12)
+        .says(&["undo: swap cluster of source db", "no_such_setting"]);
     std::fs::write(c.path("data/postgresql.conf"), conf).unwrap();
     untouched();
     // A damaged pack.
@@ -126,8 +138,10 @@ fn what_fails_leaves_the_old_directory_where_it_was_and_no_server_running() {
     w.run(&["restore", "--fresh-cluster", "--yes"]).code(7).says(&["undo: stage cluster of source db"]);
     untouched();
     let left: Vec<PathBuf> = runs().into_iter().filter(|r| !ran.contains(r)).collect();
-    let ours: Vec<&PathBuf> =
-        left.iter().filter(|r| std::fs::read_to_string(r.join("postgresql.conf")).is_ok_and(|t| t.contains(&c.path("")))).collect();
+    let ours: Vec<&PathBuf> = left
+        .iter()
+        .filter(|r| std::fs::read_to_string(r.join("postgresql.conf")).is_ok_and(|t| t.contains(&c.path(""))))
+        .collect();
     assert!(ours.is_empty(), "{ours:?}");
 }
 
@@ -144,7 +158,9 @@ fn killed_at_any_moment_it_is_taken_back_or_finished() {
             let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().unwrap()));
             assert!(lines.any(|l| l.unwrap().contains(say)));
             // Staging is killed when its server fills a database.
-            while say.starts_with("stage") && !beside(&c).iter().any(|d| Path::new(&c.path(&format!("{d}/postmaster.pid"))).exists()) {
+            while say.starts_with("stage")
+                && !beside(&c).iter().any(|d| Path::new(&c.path(&format!("{d}/postmaster.pid"))).exists())
+            {
                 std::thread::sleep(std::time::Duration::from_millis(5));
             }
             child.kill().unwrap();
@@ -182,10 +198,24 @@ impl Debian {
         std::fs::create_dir(&socket).unwrap();
         let chowned = Command::new("chown").arg("postgres").arg(&socket).arg(d.dir.path()).status().unwrap();
         assert!(chowned.success());
-        d.run("pg_createcluster", &[
-            "-d", &d.data().display().to_string(), "-l", &d.dir.path().join("log").display().to_string(),
-            "-s", &socket.display().to_string(), "-p", &port.to_string(), "--start-conf=manual", "-e", "UTF8", "--locale=C.UTF-8",
-        ], &["--", "--no-sync"]);
+        d.run(
+            "pg_createcluster",
+            &[
+                "-d",
+                &d.data().display().to_string(),
+                "-l",
+                &d.dir.path().join("log").display().to_string(),
+                "-s",
+                &socket.display().to_string(),
+                "-p",
+                &port.to_string(),
+                "--start-conf=manual",
+                "-e",
+                "UTF8",
+                "--locale=C.UTF-8",
+            ],
+            &["--", "--no-sync"],
+        );
         std::fs::write(format!("/etc/postgresql/{major}/{}/pg_hba.conf", d.name), "local all all trust\n").unwrap();
         d.run("pg_ctlcluster", &[], &["start"]);
         d
@@ -260,7 +290,10 @@ fn a_cluster_of_debians_packages_is_found_by_its_port_and_keeps_its_settings() {
     let ran = w.run(&["restore", "--fresh-cluster", "--yes"]).code(0);
     ran.says(&["in /etc stay as they are", "main_before_"]);
     assert_eq!(d.sql("erp", "SELECT count(*) FROM t"), "1000");
-    assert_eq!(d.sql("postgres", "SHOW config_file"), format!("/etc/postgresql/{}/{}/postgresql.conf", d.major, d.name));
+    assert_eq!(
+        d.sql("postgres", "SHOW config_file"),
+        format!("/etc/postgresql/{}/{}/postgresql.conf", d.major, d.name)
+    );
     w.run(&["rollback", "--yes"]).code(0);
     assert!(!d.data().join("PG_VERSION").exists());
 }

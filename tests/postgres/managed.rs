@@ -32,7 +32,12 @@ fn a_role_without_privileges_is_told_what_it_lacks_and_restores_without_owners_a
     let to = managed("");
     configure(&w, &to, MANAGED);
     let before = databases(&to);
-    w.run(&["restore", "--yes"]).code(10).says(&["lacks roles", "app, reader", "role manager may not make them", "--no-privileges"]);
+    w.run(&["restore", "--yes"]).code(10).says(&[
+        "lacks roles",
+        "app, reader",
+        "role manager may not make them",
+        "--no-privileges",
+    ]);
     // One of both is not enough: grants speak of roles too.
     w.run(&["restore", "--yes", "--no-owner"]).code(10).says(&["reader"]);
     assert_eq!(databases(&to), before);
@@ -83,7 +88,8 @@ fn a_backup_goes_to_another_server_by_its_url() {
     assert!(!ran.err.contains("secret"), "{}", ran.err);
     w.run(&["restore", "--to", &url("x"), "--table", "t"]).code(2).says(&["--table"]);
     // Killed there, it is taken back there.
-    let mut child = w.command(&["restore", "--to", &url("again")]).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let mut child =
+        w.command(&["restore", "--to", &url("again")]).stderr(std::process::Stdio::piped()).spawn().unwrap();
     let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().unwrap()));
     assert!(lines.any(|l| l.unwrap().contains("verify")));
     child.kill().unwrap();
@@ -147,7 +153,13 @@ fn room_is_looked_for_in_every_tablespace() {
     w.run(&["restore", "--yes"]).code(10).says(&["no room for a second copy", &format!("{small}/ts")]);
     c.psql("erp", "TRUNCATE t");
     w.run(&["restore", "--yes"]).code(0).says(&["5,000 rows"]);
-    assert_eq!(c.psql("erp", "SELECT spcname FROM pg_class c JOIN pg_tablespace s ON s.oid = reltablespace WHERE relname = 't'"), "small");
+    assert_eq!(
+        c.psql(
+            "erp",
+            "SELECT spcname FROM pg_class c JOIN pg_tablespace s ON s.oid = reltablespace WHERE relname = 't'"
+        ),
+        "small"
+    );
 }
 
 #[test]
@@ -160,7 +172,9 @@ fn a_database_comes_back_into_its_own_tablespace() {
     c.psql("erp", "CREATE TABLE t AS SELECT generate_series(1, 500) AS x");
     let w = with_database(&c, SOCKET);
     w.backup();
-    let of = |name: &str| c.psql("postgres", &format!("SELECT spcname FROM pg_database d JOIN pg_tablespace s ON s.oid = dattablespace WHERE datname = '{name}'"));
+    let of = |name: &str| {
+        c.psql("postgres", &format!("SELECT spcname FROM pg_database d JOIN pg_tablespace s ON s.oid = dattablespace WHERE datname = '{name}'"))
+    };
     w.run(&["restore", "--to", "copy"]).code(0);
     assert_eq!(of("copy"), "own");
     c.psql("postgres", "DROP DATABASE copy");
@@ -175,7 +189,8 @@ fn on_a_server_elsewhere_free_space_is_unknown_unless_it_is_told() {
     let c = Cluster::start();
     c.psql("postgres", "CREATE DATABASE erp");
     c.psql("postgres", "ALTER SYSTEM SET listen_addresses = '127.0.0.1,127.0.0.2'");
-    fs::write(c.path("data/pg_hba.conf"), "local all all scram-sha-256\nhost all all 127.0.0.0/8 scram-sha-256\n").unwrap();
+    fs::write(c.path("data/pg_hba.conf"), "local all all scram-sha-256\nhost all all 127.0.0.0/8 scram-sha-256\n")
+        .unwrap();
     c.restart();
     c.psql("erp", "CREATE TABLE t AS SELECT generate_series(1, 500) AS x");
     let w = with_database(&c, "postgresql://postgres@127.0.0.2:PORT/erp?sslmode=disable");

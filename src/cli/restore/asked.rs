@@ -62,8 +62,11 @@ pub async fn asked_of(
     }
     let server = args.to.as_ref().filter(|to| chosen::is_server(to));
     if server.is_some() && (args.picks_tables() || args.data_only) {
-        return Err(Error::new(Kind::Usage, "a URL after --to speaks of whole databases, not of --table, --schema or --data-only")
-            .hint("Restore the whole database there, and copy from it."));
+        return Err(Error::new(
+            Kind::Usage,
+            "a URL after --to speaks of whole databases, not of --table, --schema or --data-only",
+        )
+        .hint("Restore the whole database there, and copy from it."));
     }
     let mut parts = Vec::new();
     for record in chosen_sources {

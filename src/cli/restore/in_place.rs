@@ -58,9 +58,11 @@ pub fn copied(args: &Args) -> Result<Option<Safety>> {
 /// [`Kind::Refused`] by name.
 pub fn refuse_hooks(asked: &Asked) -> Result<()> {
     match asked.flow.after_stage.first().filter(|_| asked.fresh_cluster) {
-        Some(hook) => Err(Error::new(Kind::Refused, "hooks on what is staged cannot run in a cluster that is not in place yet")
-            .at(hook)
-            .hint("Make it a hook `after_swap` of the plan for this restore.")),
+        Some(hook) => {
+            Err(Error::new(Kind::Refused, "hooks on what is staged cannot run in a cluster that is not in place yet")
+                .at(hook)
+                .hint("Make it a hook `after_swap` of the plan for this restore."))
+        }
         None => Ok(()),
     }
 }

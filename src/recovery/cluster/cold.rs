@@ -93,8 +93,9 @@ impl ColdCopy {
         let cluster = self.source.cluster(None).await?;
         let data = &cluster.data;
         if !data.join("PG_VERSION").is_file() {
-            return Err(refused("the data directory of the server is not on this host", data)
-                .hint("Run the agent on the server's own host; for a safety that needs no files leave out --cold-copy."));
+            return Err(refused("the data directory of the server is not on this host", data).hint(
+                "Run the agent on the server's own host; for a safety that needs no files leave out --cold-copy.",
+            ));
         }
         if cluster.processes().is_empty() {
             return Err(refused("no running server works in this directory, as far as we may look", data)
@@ -162,7 +163,10 @@ impl ColdCopy {
         }
         let admin = self.source.address.reach().await?.admin().await?;
         let others = admin
-            .rows("datname", "FROM pg_database WHERE datallowconn AND NOT datistemplate AND datname <> 'postgres' ORDER BY datname")
+            .rows(
+                "datname",
+                "FROM pg_database WHERE datallowconn AND NOT datistemplate AND datname <> 'postgres' ORDER BY datname",
+            )
             .await
             .map_err(|e| e.says("the server does not tell its databases"))?;
         let names: Vec<String> = others.iter().map(|r| r.text(0)).collect();

@@ -4,9 +4,9 @@
 //! and held against the facts, before the old one is touched. Then the two directories take turns: the old one stays
 //! beside, whatever is wrong with it, and a rollback puts it back.
 
+use super::copy;
 use super::made::{Made, Shape};
 use super::pair::{Pair, Which, arrange};
-use super::copy;
 use crate::error::{Error, Kind, Result};
 use crate::host::holders::is_mount_point;
 use crate::model::size::human;
@@ -89,7 +89,9 @@ impl FreshCluster {
         };
         Err(refused("the server runs, and only one that does not start is made anew", &cluster.data)
             .because(found)
-            .hint("Leave out --fresh-cluster. If its data is past saving: --in-place with --cold-copy. Or stop it first."))
+            .hint(
+                "Leave out --fresh-cluster. If its data is past saving: --in-place with --cold-copy. Or stop it first.",
+            ))
     }
 
     /// Roles, and every database with what belongs to its name.
@@ -138,18 +140,25 @@ impl Resource for FreshCluster {
         self.is_down(&cluster).await?;
         let major = cluster.major.unwrap_or_else(|| self.newest());
         if self.newest() > major {
-            return Err(refused(format!("the backup is of PostgreSQL {}, the cluster is {major}", self.newest()), data)
-                .hint("A dump does not go back to an older version. Make a cluster of the newer one, and restore into that."));
+            return Err(refused(
+                format!("the backup is of PostgreSQL {}, the cluster is {major}", self.newest()),
+                data,
+            )
+            .hint(
+                "A dump does not go back to an older version. Make a cluster of the newer one, and restore into that.",
+            ));
         }
         programs(major)?;
         if is_mount_point(data) {
-            return Err(refused("the data directory is a mount point and cannot change its place", data)
-                .hint("Mount its disk one directory higher. Or make a new cluster there by hand, and restore into that."));
+            return Err(refused("the data directory is a mount point and cannot change its place", data).hint(
+                "Mount its disk one directory higher. Or make a new cluster there by hand, and restore into that.",
+            ));
         }
         let parent = data.parent().filter(|p| p.is_dir());
         let parent = parent.ok_or_else(|| refused("the directory above the data directory is not there", data))?;
-        rustix::fs::access(parent, rustix::fs::Access::WRITE_OK)
-            .map_err(|e| Error::io("the data directory cannot change its place", parent, e.into()).kind(Kind::Refused))?;
+        rustix::fs::access(parent, rustix::fs::Access::WRITE_OK).map_err(|e| {
+            Error::io("the data directory cannot change its place", parent, e.into()).kind(Kind::Refused)
+        })?;
         let globals = self.new.globals().await?;
         let spaces = globals::tablespaces(&globals);
         if !spaces.is_empty() {
@@ -162,7 +171,11 @@ impl Resource for FreshCluster {
         let free = self.new.assume_space.or_else(|| copy::free(parent));
         if let Some(free) = free.filter(|free| *free < needed) {
             return Err(refused(
-                format!("there is no room for a second cluster: {} are needed, {} are free", human(needed), human(free)),
+                format!(
+                    "there is no room for a second cluster: {} are needed, {} are free",
+                    human(needed),
+                    human(free)
+                ),
                 parent,
             )
             .hint("Make room; what is in the old directory must stay until the new one is proven."));
@@ -174,7 +187,8 @@ impl Resource for FreshCluster {
                 names.join(", ")
             ),
             match cluster.settings_inside {
-                true => "settings and access rules are taken over from the old directory, as far as they are there".to_owned(),
+                true => "settings and access rules are taken over from the old directory, as far as they are there"
+                    .to_owned(),
                 false => "settings and access rules in /etc stay as they are".to_owned(),
             },
             "standbys and replication slots of the old cluster do not know the new one".to_owned(),

@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 /// The port in the name of the socket; nobody listens on it.
 const PORT: u16 = 5432;
 /// Files of a data directory that belong to what is in it. The others are settings, certificates, and what was put there.
-const CONTENT: &[&str] = &["PG_VERSION", "base", "global", "log", "postmaster.pid", "postmaster.opts", "current_logfiles"];
+const CONTENT: &[&str] =
+    &["PG_VERSION", "base", "global", "log", "postmaster.pid", "postmaster.opts", "current_logfiles"];
 /// The same, by how their names begin.
 const CONTENT_BEGINS: &[&str] = &["pg_", "backup_label", "tablespace_map", "standby.signal", "recovery.", "core"];
 /// A file of settings is no larger. Bytes.
@@ -44,11 +45,12 @@ pub struct Shape {
 impl Shape {
     /// As the old cluster was, as far as its control file can still be read, with the encoding and locale of a database.
     pub async fn of(major: u32, old: &Path, owner: &Owner, facts: &DatabaseFacts) -> Result<Self> {
-        let control = Program::new(programs(major)?.join("pg_controldata"), ["-D".to_owned(), old.display().to_string()])
-            .at(owner.place())
-            .output()
-            .await
-            .unwrap_or_default();
+        let control =
+            Program::new(programs(major)?.join("pg_controldata"), ["-D".to_owned(), old.display().to_string()])
+                .at(owner.place())
+                .output()
+                .await
+                .unwrap_or_default();
         Ok(Self::read(major, &String::from_utf8_lossy(&control), facts))
     }
 
@@ -133,7 +135,8 @@ impl Made {
         args.extend(shape.args.iter().cloned());
         let initdb = Program::new(programs(self.major)?.join("initdb"), args).at(owner.place());
         initdb.output().await.map(drop).map_err(|e| {
-            e.kind(Kind::Restore).hint("A locale that this machine lacks is made by `locale-gen` or `dpkg-reconfigure locales`.")
+            e.kind(Kind::Restore)
+                .hint("A locale that this machine lacks is made by `locale-gen` or `dpkg-reconfigure locales`.")
         })
     }
 
@@ -152,7 +155,8 @@ impl Made {
             "unix_socket_permissions = 0700\nlisten_addresses = ''".to_owned(),
             format!("port = {PORT}"),
             // A crash makes it anew; what is filled is synced before it counts.
-            "fsync = off\nfull_page_writes = off\nwal_level = minimal\nmax_wal_senders = 0\nautovacuum = off".to_owned(),
+            "fsync = off\nfull_page_writes = off\nwal_level = minimal\nmax_wal_senders = 0\nautovacuum = off"
+                .to_owned(),
         ]
         .join("\n");
         for (name, text) in [
@@ -162,7 +166,9 @@ impl Made {
         ] {
             let path = self.run.join(name);
             let failed = cannot("settings of the new cluster cannot be written", &path);
-            std::fs::write(&path, text).and_then(|()| chown(&path, Some(owner.uid), Some(owner.gid))).map_err(failed)?;
+            std::fs::write(&path, text)
+                .and_then(|()| chown(&path, Some(owner.uid), Some(owner.gid)))
+                .map_err(failed)?;
         }
         self.server(owner)?.start().await
     }
@@ -229,9 +235,7 @@ impl Made {
             } else if meta.is_file() && meta.len() <= LARGEST {
                 has_settings |= name == "postgresql.conf" && meta.len() > 0;
                 let failed = cannot("a file of settings cannot be taken over", &from);
-                std::fs::copy(&from, &to)
-                    .and_then(|_| chown(&to, Some(owner.uid), Some(owner.gid)))
-                    .map_err(failed)?;
+                std::fs::copy(&from, &to).and_then(|_| chown(&to, Some(owner.uid), Some(owner.gid))).map_err(failed)?;
             }
         }
         if has_settings {
@@ -295,7 +299,11 @@ mod tests {
         for name in ["postgresql.conf", "pg_hba.conf", "server.key", "conf.d/x.conf"] {
             assert_eq!(std::fs::read_to_string(data.join(name)).unwrap(), name);
         }
-        assert!(!data.join("PG_VERSION").exists() && !data.join("postmaster.pid").exists() && !data.join("pg_xact").exists());
+        assert!(
+            !data.join("PG_VERSION").exists()
+                && !data.join("postmaster.pid").exists()
+                && !data.join("pg_xact").exists()
+        );
         // Of one of which nothing is left.
         std::fs::write(data.join("postgresql.conf"), "# as initdb wrote it\n").unwrap();
         made.adopt_settings(&dir.path().join("gone"), &listens, &owner).unwrap();

@@ -148,7 +148,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let pairs = [pair(dir.path(), "data", false), pair(dir.path(), "space", false)];
         let look = |text: &str| assert!(pairs.iter().all(|p| content(p).as_deref() == Some(text)), "{text}");
-        for (way, text) in [(Second, "second"), (Second, "second"), (First, "first"), (First, "first"), (Second, "second")] {
+        for (way, text) in
+            [(Second, "second"), (Second, "second"), (First, "first"), (First, "first"), (Second, "second")]
+        {
             arrange(&pairs, way).unwrap();
             look(text);
         }

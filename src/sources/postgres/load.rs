@@ -93,7 +93,8 @@ pub async fn load(
     let admin = server.admin().await?;
     let major = facts::server_version(&admin).await? / 10_000;
     let superuser = globals::is_superuser(&admin, &server.user).await?;
-    let spaces = admin.rows("spcname", "FROM pg_tablespace").await.map_err(|e| e.says("the tablespaces cannot be read"))?;
+    let spaces =
+        admin.rows("spcname", "FROM pg_tablespace").await.map_err(|e| e.says("the tablespaces cannot be read"))?;
     drop(admin);
     let lacks = expected.tablespaces.keys().any(|wanted| spaces.iter().all(|r| r.text(0) != *wanted));
     let options = &Options { no_tablespaces: options.no_tablespaces || lacks, ..options.clone() };

@@ -64,7 +64,8 @@ pub fn refused_extensions(facts: &DatabaseFacts) -> Result<()> {
     let Some((name, why)) = REFUSED.iter().find(|(name, _)| facts.extensions.iter().any(|e| e.0 == *name)) else {
         return Ok(());
     };
-    let what = format!("database {} uses the extension {name}, and cannot be staged beside the live one", facts.database);
+    let what =
+        format!("database {} uses the extension {name}, and cannot be staged beside the live one", facts.database);
     Err(Error::new(Kind::Refused, what)
         .because(*why)
         .hint("Write the archive out with `backstay cat`, and load it as the extension's manual says."))

@@ -57,7 +57,8 @@ pub(super) async fn look(look: &Look<'_>, admin: &Session, targets: &[(&str, &Da
         let place = place.unwrap_or_else(|| look.server.place().into());
         let (name, free) = disk.map_or((None, look.assume_space), |(name, free)| (Some(name), Some(free)));
         // What is said to be free is so once.
-        let same = disks.iter_mut().find(|(other, _)| *other == name && (name.is_some() || look.assume_space.is_some()));
+        let same =
+            disks.iter_mut().find(|(other, _)| *other == name && (name.is_some() || look.assume_space.is_some()));
         match same {
             Some((_, room)) => room.needed += needed,
             None => disks.push((name, Room { place, needed, free })),

@@ -55,9 +55,9 @@ impl Debian {
     async fn run(&self, action: &[&str]) -> Result<()> {
         let done = async { self.program(action).alone().await?.finish(Kind::Restore).await };
         match tokio::time::timeout(LIMIT, done).await {
-            Ok(done) => done.map(drop).map_err(|e| {
-                e.kind(Kind::Restore).at(self.label()).hint("Its log, in /var/log/postgresql, says why.")
-            }),
+            Ok(done) => done
+                .map(drop)
+                .map_err(|e| e.kind(Kind::Restore).at(self.label()).hint("Its log, in /var/log/postgresql, says why.")),
             Err(_) => Err(Error::new(Kind::Restore, format!("pg_ctlcluster {} does not end", action[0]))
                 .at(self.label())
                 .because(format!("it was waited for {} seconds", LIMIT.as_secs()))),

@@ -11,9 +11,8 @@ use crate::error::{Error, Kind, Result};
 use crate::host::docker::Docker;
 use crate::host::docker::lifecycle::Meant;
 use crate::host::exec::{Place, Program};
-use crate::host::service::{Contained, Service, Unit};
 use crate::host::processes;
-use debian::Debian;
+use crate::host::service::{Contained, Service, Unit};
 use pgctl::PgCtl;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -70,7 +69,8 @@ impl Owner {
         // In a container's volume it may be a number that nobody has here; then nothing can run as that user.
         let line = Program::new("getent", ["passwd".to_owned(), uid.to_string()]).output().await.unwrap_or_default();
         let line = String::from_utf8_lossy(&line);
-        let name = line.split(':').next().filter(|name| !name.is_empty()).map_or_else(|| uid.to_string(), str::to_owned);
+        let name =
+            line.split(':').next().filter(|name| !name.is_empty()).map_or_else(|| uid.to_string(), str::to_owned);
         Ok(Owner { uid, gid, name: Some(name) })
     }
 
@@ -126,7 +126,8 @@ impl PostgresSource {
             (None, Some(unit), _) => Arc::new(Unit(unit.clone())),
             (None, None, Some(debian)) => Arc::new(debian),
             (None, None, None) => {
-                let none = || Error::new(Kind::Refused, "the directory holds no cluster of PostgreSQL").at(data.display());
+                let none =
+                    || Error::new(Kind::Refused, "the directory holds no cluster of PostgreSQL").at(data.display());
                 let log = data.with_file_name(format!("{}.log", name_of(data)));
                 let bin = programs(major.ok_or_else(none)?)?;
                 Arc::new(PgCtl { bin, dir: data.to_owned(), place: owner.place(), log })

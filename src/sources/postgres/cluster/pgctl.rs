@@ -40,7 +40,8 @@ impl PgCtl {
         let done = async { self.program(&all).alone().await?.finish(Kind::Restore).await };
         let patience = Duration::from_secs(SECONDS + 60);
         let ended = tokio::time::timeout(patience, done).await.unwrap_or_else(|_| {
-            Err(Error::new(Kind::Restore, "pg_ctl does not end").because(format!("it was waited for {SECONDS} seconds")))
+            Err(Error::new(Kind::Restore, "pg_ctl does not end")
+                .because(format!("it was waited for {SECONDS} seconds")))
         });
         ended.map(drop).map_err(|e| {
             let last = std::fs::read_to_string(&self.log).unwrap_or_default();
