@@ -11,6 +11,7 @@ use crate::repository::manifest::{Artifact, SourceRecord};
 use crate::repository::reader::Reader;
 use crate::sources::postgres::address::Address;
 use crate::sources::postgres::archive::stored::Archive;
+use crate::sources::postgres::attributes::Attributes;
 use crate::sources::postgres::connect::{Server, ident};
 use crate::sources::postgres::facts::{self, DatabaseFacts};
 use crate::sources::postgres::load::{self, Loaded, Options, What};
@@ -146,6 +147,18 @@ impl Databases {
         target
             .and_then(|t| self.facts.iter().find(|f| f.database == t.database))
             .ok_or_else(|| Error::new(Kind::Internal, format!("database {live} is not one of this restore")))
+    }
+
+    /// What goes with the name of a database that is not there yet.
+    pub(super) fn attributes(&self, live: &str) -> Result<Attributes> {
+        let mut attributes = self.facts(live)?.attributes.clone();
+        if self.options.no_owner {
+            attributes.owner.clear();
+        }
+        if self.options.no_privileges {
+            attributes.grants = None;
+        }
+        Ok(attributes)
     }
 
     pub(super) async fn stage_one(&self, server: &Server, admin: &Session, staged: &mut Staged) -> Result<()> {
@@ -305,8 +318,8 @@ impl Resource for Databases {
         let admin = self.address.reach().await?.admin().await?;
         let mut exchanges = Vec::new();
         for staged in &staging.databases {
-            let attributes = &self.facts(&staged.live)?.attributes;
-            exchanges.push(swap::plan(&admin, &staged.live, &staged.staged, self.id.as_str(), attributes).await?);
+            let attributes = self.attributes(&staged.live)?;
+            exchanges.push(swap::plan(&admin, &staged.live, &staged.staged, self.id.as_str(), &attributes).await?);
         }
         Ok(json!({ "exchanges": exchanges }))
     }

@@ -164,7 +164,7 @@ impl Resource for InPlace {
             let live_oid = swap::oid(&admin, &target.live).await.map_err(&looked)?;
             let attributes = match live_oid {
                 Some(_) => Attributes::read(&admin, &target.live).await.map_err(&looked)?,
-                None => self.new.facts(&target.live)?.attributes.clone(),
+                None => self.new.attributes(&target.live)?.within_reach(&admin).await.map_err(&looked)?.0,
             };
             let closed = format!("FROM pg_database WHERE datname = {} AND NOT datallowconn", literal(&target.live));
             let open = !admin.any(&closed).await.map_err(&looked)?;

@@ -133,34 +133,43 @@ fn a_copy_on_another_disk_is_kept_named_and_cleaned_up() {
     assert_eq!(c.dump("erp"), good);
 }
 
-#[test]
-fn killed_at_any_moment_it_is_taken_back_or_finished() {
+/// Killed at this moment, for each way on. It looks at the names beside the data, and at the server.
+fn killed(moment: impl Fn(&str, &Cluster) -> bool) {
     let c = Cluster::start();
     let (w, good, live) = undumpable(&c);
-    let names = || beside(&c).join(" ");
-    let dropped = || c.psql_output("postgres", "SELECT 1 FROM pg_database WHERE datname = 'erp'").stdout.is_empty();
-    let args = ["restore", "--in-place", "--cold-copy", "--yes"];
-    // In the middle of the copy; when it is whole and nothing is dropped yet; in the middle of the load.
-    let moments: [&dyn Fn() -> bool; 3] =
-        [&|| names().contains(".part"), &|| names().contains("_before_") && !names().contains(".part"), &|| {
-            names().contains("_before_") && !names().contains(".part") && c.is_up() && dropped()
-        }];
-    for (n, moment) in moments.iter().enumerate() {
-        for forward in [false, true] {
-            killed_when(&w, &args, moment);
-            w.run(&["restore", if forward { "--resume" } else { "--unwind" }]).code(0);
-            if forward {
-                assert_eq!(c.dump("erp"), good, "moment {n}");
-                // Back to the data that cannot be dumped.
-                w.run(&["rollback", "--yes"]).code(0);
-            }
-            assert_eq!(closed(&c), live, "moment {n}, {forward}");
-            for id in w.run(&["--json", "restores"]).code(0).json().as_array().unwrap() {
-                w.run(&["cleanup", id["id"].as_str().unwrap()]);
-            }
-            assert_eq!(beside(&c), Vec::<String>::new(), "moment {n}, {forward}");
+    for forward in [false, true] {
+        let args = ["restore", "--in-place", "--cold-copy", "--yes"];
+        killed_when(&w, &args, || moment(&beside(&c).join(" "), &c));
+        w.run(&["restore", if forward { "--resume" } else { "--unwind" }]).code(0);
+        if forward {
+            assert_eq!(c.dump("erp"), good);
+            // Back to the data that cannot be dumped.
+            w.run(&["rollback", "--yes"]).code(0);
         }
+        assert_eq!(closed(&c), live, "{forward}");
+        for id in w.run(&["--json", "restores"]).code(0).json().as_array().unwrap() {
+            w.run(&["cleanup", id["id"].as_str().unwrap()]);
+        }
+        assert_eq!(beside(&c), Vec::<String>::new(), "{forward}");
     }
+}
+
+#[test]
+fn killed_in_the_middle_of_the_copy_it_is_taken_back_or_finished() {
+    killed(|names, _| names.contains(".part"));
+}
+
+#[test]
+fn killed_when_the_copy_is_whole_it_is_taken_back_or_finished() {
+    killed(|names, _| names.contains("_before_") && !names.contains(".part"));
+}
+
+#[test]
+fn killed_in_the_middle_of_the_load_it_is_taken_back_or_finished() {
+    killed(|names, c| {
+        let there = || !c.psql_output("postgres", "SELECT 1 FROM pg_database WHERE datname = 'erp'").stdout.is_empty();
+        names.contains("_before_") && !names.contains(".part") && c.is_up() && !there()
+    });
 }
 
 #[test]

@@ -145,39 +145,52 @@ fn what_fails_leaves_the_old_directory_where_it_was_and_no_server_running() {
     assert!(ours.is_empty(), "{ours:?}");
 }
 
-#[test]
-fn killed_at_any_moment_it_is_taken_back_or_finished() {
+/// Killed when this is said, for each way on.
+fn killed(say: &str) {
     let c = Cluster::start();
     let (w, before) = broken(&c);
     broke(&c);
     let old = std::fs::read(c.path("data/global/pg_control")).unwrap();
-    let args = ["restore", "--fresh-cluster", "--yes"];
-    for say in ["stage cluster", "verify cluster", "swap cluster"] {
-        for forward in [false, true] {
-            let mut child = w.command(&args).stderr(Stdio::piped()).spawn().unwrap();
-            let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().unwrap()));
-            assert!(lines.any(|l| l.unwrap().contains(say)));
-            // Staging is killed when its server fills a database.
-            while say.starts_with("stage")
-                && !beside(&c).iter().any(|d| Path::new(&c.path(&format!("{d}/postmaster.pid"))).exists())
-            {
-                std::thread::sleep(std::time::Duration::from_millis(5));
-            }
-            child.kill().unwrap();
-            child.wait().unwrap();
-            w.run(&["restore", if forward { "--resume" } else { "--unwind" }]).code(0);
-            if forward {
-                is_whole(&c, &before);
-                w.run(&["rollback", "--yes"]).code(0);
-                for id in w.run(&["--json", "restores"]).code(0).json().as_array().unwrap() {
-                    w.run(&["cleanup", id["id"].as_str().unwrap()]);
-                }
-            }
-            assert_eq!(std::fs::read(c.path("data/global/pg_control")).unwrap(), old, "{say} {forward}");
-            assert_eq!(beside(&c), Vec::<String>::new(), "{say} {forward}");
-            assert!(!c.is_up());
+    for forward in [false, true] {
+        let args = ["restore", "--fresh-cluster", "--yes"];
+        let mut child = w.command(&args).stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().unwrap()));
+        assert!(lines.any(|l| l.unwrap().starts_with(say)));
+        // Staging is killed when its server fills a database.
+        let runs = || beside(&c).iter().any(|d| Path::new(&c.path(&format!("{d}/postmaster.pid"))).exists());
+        while say.starts_with("stage") && !runs() {
+            assert!(child.try_wait().unwrap().is_none(), "it ended before it could be killed");
+            std::thread::sleep(std::time::Duration::from_millis(5));
         }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        w.run(&["restore", if forward { "--resume" } else { "--unwind" }]).code(0);
+        if forward {
+            is_whole(&c, &before);
+            w.run(&["rollback", "--yes"]).code(0);
+            for id in w.run(&["--json", "restores"]).code(0).json().as_array().unwrap() {
+                w.run(&["cleanup", id["id"].as_str().unwrap()]);
+            }
+        }
+        assert_eq!(std::fs::read(c.path("data/global/pg_control")).unwrap(), old, "{say} {forward}");
+        assert_eq!(beside(&c), Vec::<String>::new(), "{say} {forward}");
+        assert!(!c.is_up());
     }
+}
+
+#[test]
+fn killed_while_it_is_filled_it_is_taken_back_or_finished() {
+    killed("stage cluster");
+}
+
+#[test]
+fn killed_while_it_is_compared_it_is_taken_back_or_finished() {
+    killed("verify cluster");
+}
+
+#[test]
+fn killed_while_it_takes_the_place_it_is_taken_back_or_finished() {
+    killed("swap cluster");
 }
 
 /// A cluster of Debian's packages, of a name that nobody else has.

@@ -107,8 +107,8 @@ impl FreshCluster {
             drop_database(&admin, live).await.map_err(failed("an empty database cannot be dropped"))?;
             let mut staged = Staged::new(live, swap::beside(live, "staged", on.id.as_str()));
             on.stage_one(&server, &admin, &mut staged).await?;
-            let attributes = &on.facts(live)?.attributes;
-            let exchange = swap::plan(&admin, live, staged.name(), on.id.as_str(), attributes).await?;
+            let attributes = on.attributes(live)?;
+            let exchange = swap::plan(&admin, live, staged.name(), on.id.as_str(), &attributes).await?;
             swap::swap(&server, &[exchange]).await?;
             filled.push(staged.in_place());
         }
@@ -218,7 +218,7 @@ impl Resource for FreshCluster {
         let cluster = self.server.cluster_at(&staging.place, Some(staging.made.major)).await?;
         let (made, owner) = (&staging.made, &cluster.owner);
         let shape = Shape::of(made.major, &staging.place, owner, self.model()?).await?;
-        made.make(owner, &shape, &self.server.address).await?;
+        made.make(owner, &shape).await?;
         if cluster.settings_inside {
             made.adopt_settings(&staging.place, &self.server.address, owner)?;
         }

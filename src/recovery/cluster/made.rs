@@ -20,6 +20,9 @@ const CONTENT: &[&str] =
     &["PG_VERSION", "base", "global", "log", "postmaster.pid", "postmaster.opts", "current_logfiles"];
 /// The same, by how their names begin.
 const CONTENT_BEGINS: &[&str] = &["pg_", "backup_label", "tablespace_map", "standby.signal", "recovery.", "core"];
+/// Access rules where none are left: everybody with a password, from this machine.
+const PASSWORDS: &str =
+    "local all all scram-sha-256\nhost all all 127.0.0.1/32 scram-sha-256\nhost all all ::1/128 scram-sha-256\n";
 /// A file of settings is no larger. Bytes.
 const LARGEST: u64 = 1 << 20;
 
@@ -123,20 +126,18 @@ impl Made {
     ///
     /// # Errors
     /// [`Kind::Restore`] with the words of `initdb`.
-    pub async fn make(&self, owner: &Owner, shape: &Shape, listens: &Address) -> Result<()> {
+    pub async fn make(&self, owner: &Owner, shape: &Shape) -> Result<()> {
         self.remove(owner).await?;
         private(&self.data, owner)?;
         let data = self.data.display().to_string();
         // Synced as a whole when it is filled.
         let mut args = vec!["-D".to_owned(), data, "--no-sync".to_owned(), format!("--username={}", self.user)];
-        // These count where the old settings are gone.
-        let local = if listens.password().is_some() { "scram-sha-256" } else { "peer" };
-        args.extend([format!("--auth-local={local}"), "--auth-host=scram-sha-256".to_owned()]);
+        args.extend(["--auth-local=peer".to_owned(), "--auth-host=scram-sha-256".to_owned()]);
         args.extend(shape.args.iter().cloned());
         let initdb = Program::new(programs(self.major)?.join("initdb"), args).at(owner.place());
-        initdb.output().await.map(drop).map_err(|e| {
-            e.kind(Kind::Restore)
-                .hint("A locale that this machine lacks is made by `locale-gen` or `dpkg-reconfigure locales`.")
+        initdb.output().await.map(drop).map_err(|e| match e.to_string().contains("locale") {
+            true => e.kind(Kind::Restore).hint("`dpkg-reconfigure locales` makes one that this machine lacks."),
+            false => e.kind(Kind::Restore),
         })
     }
 
@@ -247,11 +248,14 @@ impl Made {
             lines.push_str(&format!("unix_socket_directories = {}\n", quoted(listens.host())));
         }
         let failed = cannot("settings of the new cluster cannot be written", &path);
-        std::fs::OpenOptions::new()
-            .append(true)
-            .open(&path)
-            .and_then(|mut file| std::io::Write::write_all(&mut file, lines.as_bytes()))
-            .map_err(failed)
+        let written = std::fs::OpenOptions::new().append(true).open(&path);
+        written.and_then(|mut file| std::io::Write::write_all(&mut file, lines.as_bytes())).map_err(&failed)?;
+        // Who comes with a password is not one whom the operating system vouches for.
+        let rules = self.data.join("pg_hba.conf");
+        if listens.password().is_some() && !old.join("pg_hba.conf").exists() {
+            std::fs::write(&rules, PASSWORDS).map_err(failed)?;
+        }
+        Ok(())
     }
 }
 
