@@ -1,5 +1,7 @@
 //! Processes of this machine, also those in containers.
 
+use rustix::process::{Pid, Signal, kill_process};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -30,6 +32,25 @@ pub fn named_in(dir: &Path, name: &str) -> Vec<u32> {
     all.filter(|e| works_there(&e.path())).filter_map(|e| e.file_name().to_str()?.parse().ok()).collect()
 }
 
+/// Processes that were started with just this argument, a path of our own that nobody else names.
+pub fn with_argument(argument: &Path) -> Vec<u32> {
+    let wanted = argument.as_os_str().as_bytes();
+    let names_it = |process: &Path| {
+        std::fs::read(process.join("cmdline")).is_ok_and(|line| line.split(|b| *b == 0).any(|word| word == wanted))
+    };
+    let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let own = std::process::id();
+    let found = all.filter(|e| names_it(&e.path())).filter_map(|e| e.file_name().to_str()?.parse().ok());
+    found.filter(|pid| *pid != own).collect()
+}
+
+/// Ends a process at once. One that is gone is fine.
+pub fn end(pid: u32) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        let _ = kill_process(pid, Signal::KILL);
+    }
+}
+
 /// The process that it was forked from.
 fn parent(process: &Path) -> u32 {
     let status = std::fs::read_to_string(process.join("status")).unwrap_or_default();
@@ -53,6 +74,18 @@ fn program(process: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_is_found_by_an_argument_and_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut child = std::process::Command::new("tail").arg("-f").arg("/dev/null").arg(dir.path()).spawn().unwrap();
+        while with_argument(dir.path()) != [child.id()] {
+            assert!(child.try_wait().unwrap().is_none());
+        }
+        end(child.id());
+        assert!(!child.wait().unwrap().success());
+        assert!(with_argument(&dir.path().join("x")).is_empty());
+    }
 
     #[test]
     fn a_process_is_found_by_its_directory_and_program() {

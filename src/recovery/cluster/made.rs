@@ -4,6 +4,7 @@
 use super::copy;
 use crate::error::{Error, Kind, Result};
 use crate::host::exec::Program;
+use crate::host::processes;
 use crate::host::service::Service;
 use crate::sources::postgres::address::Address;
 use crate::sources::postgres::cluster::pgctl::PgCtl;
@@ -12,6 +13,7 @@ use crate::sources::postgres::facts::DatabaseFacts;
 use serde::{Deserialize, Serialize};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, chown};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 /// The port in the name of the socket; nobody listens on it.
 const PORT: u16 = 5432;
@@ -20,6 +22,10 @@ const CONTENT: &[&str] =
     &["PG_VERSION", "base", "global", "log", "postmaster.pid", "postmaster.opts", "current_logfiles"];
 /// The same, by how their names begin.
 const CONTENT_BEGINS: &[&str] = &["pg_", "backup_label", "tablespace_map", "standby.signal", "recovery.", "core"];
+/// How long processes may take to end when what started them is gone.
+const TO_END: Duration = Duration::from_secs(60);
+/// How often one looks.
+const PAUSE: Duration = Duration::from_millis(50);
 /// Access rules where none are left: everybody with a password, from this machine.
 const PASSWORDS: &str =
     "local all all scram-sha-256\nhost all all 127.0.0.1/32 scram-sha-256\nhost all all ::1/128 scram-sha-256\n";
@@ -191,10 +197,22 @@ impl Made {
     /// [`Kind::Restore`].
     pub async fn abandon(&self, owner: &Owner) -> Result<()> {
         // Without one of both the program could not even say that there is none.
-        if !self.data.join("postmaster.pid").exists() || !self.run.join("postgresql.conf").exists() {
-            return Ok(());
+        if self.data.join("postmaster.pid").exists() && self.run.join("postgresql.conf").exists() {
+            self.server(owner)?.abandon().await?;
         }
-        self.server(owner)?.abandon().await
+        // Killed, we may have left programs that go on making it. What they started themselves ends with them.
+        let left = [&self.data, &self.run].into_iter().flat_map(|path| processes::with_argument(path));
+        left.for_each(processes::end);
+        let deadline = Instant::now() + TO_END;
+        while let Some(pid) = processes::named_in(&self.data, "postgres").first() {
+            if Instant::now() > deadline {
+                return Err(Error::new(Kind::Restore, "a server that was to end still runs")
+                    .at(self.data.display())
+                    .because(format!("process {pid}")));
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(())
     }
 
     /// Removes all of it.
