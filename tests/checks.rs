@@ -119,6 +119,8 @@ fn source(cluster: &Cluster, database: &str) -> Sources {
 fn postgres(address: Address, database: &str) -> PostgresSource {
     PostgresSource {
         address,
+        unit: None,
+        data_dir: None,
         databases: Databases::Named(vec![database.to_owned()]),
         exclude: Vec::new(),
         count_rows_up_to: 1 << 30,

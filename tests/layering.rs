@@ -5,13 +5,14 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What everybody may use: plain data, errors, and the trait by which work tells what it does.
-const FLOOR: &[&str] = &["model", "error", "telemetry"];
+/// What everybody may use: plain data, errors, streams for code that blocks, and the trait by which work tells what it does.
+const FLOOR: &[&str] = &["model", "error", "io", "telemetry"];
 
 /// A folder, what it may import besides the floor and itself, and why just that.
 const MAY: &[(&str, &[&str], &str)] = &[
     ("model", &[], "plain data"),
     ("error", &["storage"], "exception, see ONLY"),
+    ("io", &[], "bytes between tasks and threads, whoever sends them"),
     ("telemetry", &[], "a trait and its events, and those who listen and need nothing else"),
     ("storage", &[], "knows bytes and keys, not backups"),
     ("host", &[], "knows the machine, not the repository"),

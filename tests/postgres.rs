@@ -4,14 +4,20 @@
 mod boxed;
 #[path = "postgres/cluster.rs"]
 mod cluster;
+#[path = "postgres/cold.rs"]
+mod cold;
 #[path = "postgres/containers.rs"]
 mod containers;
 #[path = "postgres/errors.rs"]
 mod errors;
 #[path = "postgres/extensions.rs"]
 mod extensions;
+#[path = "postgres/fresh.rs"]
+mod fresh;
 #[path = "postgres/inplace.rs"]
 mod inplace;
+#[path = "postgres/managed.rs"]
+mod managed;
 #[path = "postgres/odd.rs"]
 mod odd;
 #[path = "postgres/parts.rs"]
@@ -22,6 +28,8 @@ mod pooled;
 mod reach;
 #[path = "postgres/round_trip.rs"]
 mod round_trip;
+#[path = "postgres/standby.rs"]
+mod standby;
 #[path = "postgres/swap.rs"]
 mod swap;
 #[path = "postgres/tables.rs"]

@@ -264,7 +264,7 @@ pub async fn cat(context: &Context, args: CatArgs) -> Result<ExitCode> {
     }
     let pieces = reader.members(artifact, &Selection::of(name.clone()), move |e| e.path().is_some_and(|p| p.0 == name));
     let work = tokio::task::spawn_blocking(move || {
-        let mut stream = crate::repository::reader::BlockingStream::new(pieces);
+        let mut stream = crate::io::BlockingStream::new(pieces);
         let result = write_first(&mut stream);
         result.map_err(|e| stream.take_error().unwrap_or(e))
     });

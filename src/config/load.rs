@@ -311,6 +311,8 @@ fn source_of(source: RawSource, key: &str, dir: &Path, never: &[PathBuf]) -> Res
             os_user,
             password,
             password_file,
+            unit,
+            data_dir,
             databases,
             exclude_databases,
             count_rows_up_to,
@@ -335,8 +337,18 @@ fn source_of(source: RawSource, key: &str, dir: &Path, never: &[PathBuf]) -> Res
             };
             let bytes = |text: Option<String>, default| text.map_or(Ok(default), |t| size::parse(&t));
             let cores = std::thread::available_parallelism().map_or(2, usize::from);
+            if unit.is_some() && address.container().is_some() {
+                return Err(Error::new(Kind::Config, "a server is looked after by a unit or is in a container")
+                    .at(key)
+                    .hint("Leave out `unit` or `container`."));
+            }
+            if let Some(relative) = data_dir.as_ref().filter(|d| !d.is_absolute()) {
+                return Err(Error::new(Kind::Config, "`data_dir` is not an absolute path").at(relative.display()));
+            }
             SourceConfig::Postgres(Box::new(PostgresSource {
                 address,
+                unit,
+                data_dir,
                 databases,
                 exclude: exclude_databases,
                 count_rows_up_to: bytes(count_rows_up_to, DEFAULT_COUNT)?,

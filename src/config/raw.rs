@@ -258,6 +258,10 @@ pub enum RawSource {
         password: Option<Secret>,
         /// File of the password.
         password_file: Option<PathBuf>,
+        /// systemd unit of the server.
+        unit: Option<String>,
+        /// The server's data directory on this host.
+        data_dir: Option<PathBuf>,
         /// Names, or `"all"`; default: the database of the URL.
         databases: Option<RawDatabases>,
         /// Databases to leave out.

@@ -1,5 +1,7 @@
 //! Processes of this machine, also those in containers.
 
+use rustix::process::{Pid, Signal, kill_process};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -17,6 +19,36 @@ pub fn working_in(dir: &Path, programs: &[&str]) -> Vec<u32> {
     }
     let pids: Vec<u32> = found.iter().map(|(pid, _)| *pid).collect();
     found.into_iter().filter(|(_, parent)| !pids.contains(parent)).map(|(pid, _)| pid).collect()
+}
+
+/// The same for a program that sets the name of all its processes itself (`postgres`).
+pub fn named_in(dir: &Path, name: &str) -> Vec<u32> {
+    let Ok(wanted) = std::fs::metadata(dir).map(|m| (m.dev(), m.ino())) else { return Vec::new() };
+    let works_there = |process: &Path| {
+        std::fs::metadata(process.join("cwd")).is_ok_and(|m| (m.dev(), m.ino()) == wanted)
+            && std::fs::read_to_string(process.join("comm")).is_ok_and(|n| n.trim() == name)
+    };
+    let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    all.filter(|e| works_there(&e.path())).filter_map(|e| e.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Processes that were started with just this argument, a path of our own that nobody else names.
+pub fn with_argument(argument: &Path) -> Vec<u32> {
+    let wanted = argument.as_os_str().as_bytes();
+    let names_it = |process: &Path| {
+        std::fs::read(process.join("cmdline")).is_ok_and(|line| line.split(|b| *b == 0).any(|word| word == wanted))
+    };
+    let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    let own = std::process::id();
+    let found = all.filter(|e| names_it(&e.path())).filter_map(|e| e.file_name().to_str()?.parse().ok());
+    found.filter(|pid| *pid != own).collect()
+}
+
+/// Ends a process at once. One that is gone is fine.
+pub fn end(pid: u32) {
+    if let Some(pid) = i32::try_from(pid).ok().and_then(Pid::from_raw) {
+        let _ = kill_process(pid, Signal::KILL);
+    }
 }
 
 /// The process that it was forked from.
@@ -44,6 +76,18 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_process_is_found_by_an_argument_and_ended() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut child = std::process::Command::new("tail").arg("-f").arg("/dev/null").arg(dir.path()).spawn().unwrap();
+        while with_argument(dir.path()) != [child.id()] {
+            assert!(child.try_wait().unwrap().is_none());
+        }
+        end(child.id());
+        assert!(!child.wait().unwrap().success());
+        assert!(with_argument(&dir.path().join("x")).is_empty());
+    }
+
+    #[test]
     fn a_process_is_found_by_its_directory_and_program() {
         let dir = tempfile::tempdir().unwrap();
         let program = dir.path().join("my-server");
@@ -59,6 +103,8 @@ mod tests {
             std::thread::sleep(std::time::Duration::from_millis(20));
         }
         let other = working_in(dir.path(), &["another-server"]);
+        assert_eq!(named_in(dir.path(), "my-server"), vec![child.id()]);
+        assert!(named_in(dir.path(), "another").is_empty());
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!((found, other), (vec![child.id()], vec![]));

@@ -1,9 +1,9 @@
 //! What was asked for, in a form that a journal keeps: after a crash the resources and steps are made from it anew.
 
-use super::database::Target as DatabaseTarget;
+use super::chosen::Target as DatabaseTarget;
 use super::flow::Flow;
 use super::journal::Journal;
-use super::tables::WantedTables;
+use super::wanted::WantedTables;
 use crate::error::{Error, Kind, Result};
 use crate::model::{BackupId, Name};
 use crate::sources::postgres::load::What;
@@ -30,6 +30,9 @@ pub struct Asked {
     /// Databases are dropped before they are loaded, and this stands for the live ones meanwhile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub in_place: Option<Safety>,
+    /// The server does not start, and a new cluster takes its place.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub fresh_cluster: bool,
     /// When the backup began: what was written since is not in it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub taken: Option<Timestamp>,
@@ -47,8 +50,20 @@ pub struct Asked {
 pub enum Safety {
     /// A backup of it, taken right before.
     Backup(BackupId),
+    /// The server's files, copied while it is stopped.
+    ColdCopy {
+        /// A directory of another disk; else the copy is beside them.
+        to: Option<PathBuf>,
+    },
     /// Nothing: there is no way back.
     Waived,
+}
+
+impl Safety {
+    /// Whether going back takes a backup that is read.
+    pub fn is_read(&self) -> bool {
+        !matches!(self, Safety::ColdCopy { .. })
+    }
 }
 
 /// What of one source.
@@ -90,6 +105,9 @@ pub enum Part {
         source: Name,
         /// Databases.
         targets: Vec<DatabaseTarget>,
+        /// The URL of another server than the source's.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        server: Option<String>,
     },
     /// The rows of a database of a `postgres` source, into one that has its tables.
     Rows {
@@ -110,6 +128,11 @@ pub enum Part {
 }
 
 impl Asked {
+    /// Whether going back takes a backup that is read.
+    pub fn goes_back_by_reading(&self) -> bool {
+        self.in_place.as_ref().is_some_and(Safety::is_read)
+    }
+
     /// Paths that are replaced.
     pub fn paths(&self) -> Vec<PathBuf> {
         let of = |part: &Part| match part {

@@ -1,45 +1,29 @@
 //! Databases of one server, as a restore replaces them: loaded under names of their own, held against the facts, and
 //! exchanged with the live ones in one transaction.
 
+use super::bare::{drop_database, make_anew};
 use super::checks::context::Renamed;
+use super::chosen::Target;
 use super::resource::{Class, Compared, Findings, Note, Previous, Resource, StagedAs, parse};
 use crate::error::{Error, Kind, Result};
 use crate::model::BackupId;
 use crate::repository::manifest::{Artifact, SourceRecord};
 use crate::repository::reader::Reader;
 use crate::sources::postgres::address::Address;
-use crate::sources::postgres::connect::{Server, ident, literal};
+use crate::sources::postgres::archive::stored::Archive;
+use crate::sources::postgres::attributes::Attributes;
+use crate::sources::postgres::connect::{Server, ident};
 use crate::sources::postgres::facts::{self, DatabaseFacts};
-use crate::sources::postgres::load::{self, Archive, Loaded, Options, What};
-use crate::sources::postgres::session::{DUPLICATE_DATABASE, Session, SqlError, SqlResult, UNIQUE_VIOLATION};
+use crate::sources::postgres::load::{self, Loaded, Options, What};
+use crate::sources::postgres::session::{Session, SqlError};
 use crate::sources::postgres::swap::{self, Exchange};
-use crate::sources::postgres::{GLOBALS, artifact_name, create, globals, preflight, sql};
+use crate::sources::postgres::{GLOBALS, artifact_name, globals, preflight, sql};
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeMap;
-use std::time::Duration;
 use tokio::sync::mpsc;
-
-/// The facts of the databases in a source's record.
-pub fn facts_of(record: &SourceRecord) -> Result<Vec<DatabaseFacts>> {
-    let databases = record.facts.get("databases").cloned().unwrap_or_default();
-    serde_json::from_value(databases).map_err(|e| {
-        Error::new(Kind::Damaged, format!("the facts of source {} cannot be read", record.name)).because(e)
-    })
-}
-
-/// One database to restore.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Target {
-    /// Its name in the backup.
-    pub database: String,
-    /// The name that it will have.
-    pub live: String,
-    /// True when nothing may have that name: it is a copy beside the live one.
-    pub copy: bool,
-}
 
 /// Databases of one source.
 pub struct Databases {
@@ -92,33 +76,16 @@ impl Staged {
     pub(super) fn new(live: &str, staged: String) -> Self {
         Staged { live: live.to_owned(), staged, loaded: Vec::new(), warnings: Vec::new(), left_out: Vec::new() }
     }
-}
 
-/// Chooses databases of a source: all, or one, each under its own name or one under another.
-///
-/// # Errors
-/// [`Kind::NotFound`] for one that is not in the backup, [`Kind::Usage`] for several under one name.
-pub fn targets(record: &SourceRecord, only: Option<&str>, to: Option<&str>) -> Result<Vec<Target>> {
-    let all = facts_of(record)?;
-    let names: Vec<String> = all.iter().map(|f| f.database.clone()).collect();
-    let chosen: Vec<DatabaseFacts> = all.into_iter().filter(|f| only.is_none_or(|o| o == f.database)).collect();
-    if chosen.is_empty() {
-        return Err(Error::new(
-            Kind::NotFound,
-            format!("source {} holds no database {}", record.name, only.unwrap_or_default()),
-        )
-        .hint(format!("It holds: {}.", names.join(", "))));
+    /// Its present name.
+    pub(super) fn name(&self) -> &str {
+        &self.staged
     }
-    if to.is_some() && chosen.len() > 1 {
-        return Err(Error::new(Kind::Usage, "--to names one database, and the backup holds several")
-            .hint("Pick one with --database."));
+
+    /// The same under its own name.
+    pub(super) fn in_place(self) -> Self {
+        Staged { staged: self.live.clone(), ..self }
     }
-    let target = |f: DatabaseFacts| Target {
-        live: to.unwrap_or(&f.database).to_owned(),
-        database: f.database,
-        copy: to.is_some(),
-    };
-    Ok(chosen.into_iter().map(target).collect())
 }
 
 /// An archive in the repository.
@@ -143,8 +110,26 @@ pub(super) fn failed(what: &str) -> impl Fn(SqlError) -> Error {
 }
 
 impl Databases {
+    /// The same on another server.
+    pub(super) fn on(&self, address: Address) -> Self {
+        Databases {
+            source: self.source.clone(),
+            address,
+            targets: self.targets.clone(),
+            facts: self.facts.clone(),
+            id: self.id.clone(),
+            from: self.from.clone(),
+            options: self.options.clone(),
+            count_rows_up_to: self.count_rows_up_to,
+            assume_space: self.assume_space,
+            dropped_first: self.dropped_first,
+        }
+    }
+
     pub(super) async fn globals(&self) -> Result<Vec<u8>> {
-        let Some((reader, record)) = &self.from else { return Ok(Vec::new()) };
+        // With neither owners nor grants nothing speaks of a role.
+        let nobody = self.options.no_owner && self.options.no_privileges;
+        let Some((reader, record)) = self.from.as_ref().filter(|_| !nobody) else { return Ok(Vec::new()) };
         match record.artifacts.iter().find(|a| a.name == GLOBALS) {
             Some(artifact) => reader.small(artifact).await,
             None => Ok(Vec::new()),
@@ -157,6 +142,18 @@ impl Databases {
         target
             .and_then(|t| self.facts.iter().find(|f| f.database == t.database))
             .ok_or_else(|| Error::new(Kind::Internal, format!("database {live} is not one of this restore")))
+    }
+
+    /// What goes with the name of a database that is not there yet.
+    pub(super) fn attributes(&self, live: &str) -> Result<Attributes> {
+        let mut attributes = self.facts(live)?.attributes.clone();
+        if self.options.no_owner {
+            attributes.owner.clear();
+        }
+        if self.options.no_privileges {
+            attributes.grants = None;
+        }
+        Ok(attributes)
     }
 
     pub(super) async fn stage_one(&self, server: &Server, admin: &Session, staged: &mut Staged) -> Result<()> {
@@ -215,35 +212,6 @@ impl Databases {
         }
         Ok(parse::<Swap>(note)?.exchanges)
     }
-}
-
-/// Makes an empty database, in place of what an earlier try has left. A client that was killed does not end what it had
-/// asked for: its `CREATE DATABASE` may come to its end right now, and would be in the way.
-async fn make_anew(admin: &Session, name: &str, facts: &DatabaseFacts) -> Result<()> {
-    for _ in 0..100 {
-        drop_database(admin, name).await.map_err(failed("an old staging database cannot be dropped"))?;
-        match admin.run(&create::statement(name, facts)).await {
-            Ok(()) => return Ok(()),
-            Err(e) if e.is(UNIQUE_VIOLATION) || e.is(DUPLICATE_DATABASE) => {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-            Err(e) => return Err(failed("the staging database cannot be made")(e)),
-        }
-    }
-    Err(Error::new(Kind::Restore, "the staging database cannot be made: somebody else makes one of that name").at(name))
-}
-
-/// Drops a database of ours, whoever is connected to it.
-pub(super) async fn drop_database(admin: &Session, name: &str) -> SqlResult<()> {
-    if swap::oid(admin, name).await?.is_none() {
-        return Ok(());
-    }
-    // With FORCE only from 13 on; this does the same everywhere.
-    let _ = admin.run(&format!("ALTER DATABASE {} ALLOW_CONNECTIONS false", ident(name))).await;
-    admin
-        .rows("pg_terminate_backend(pid)", &format!("FROM pg_stat_activity WHERE datname = {}", literal(name)))
-        .await?;
-    admin.run(&format!("DROP DATABASE IF EXISTS {}", ident(name))).await
 }
 
 #[async_trait]
@@ -345,8 +313,8 @@ impl Resource for Databases {
         let admin = self.address.reach().await?.admin().await?;
         let mut exchanges = Vec::new();
         for staged in &staging.databases {
-            let attributes = &self.facts(&staged.live)?.attributes;
-            exchanges.push(swap::plan(&admin, &staged.live, &staged.staged, self.id.as_str(), attributes).await?);
+            let attributes = self.attributes(&staged.live)?;
+            exchanges.push(swap::plan(&admin, &staged.live, &staged.staged, self.id.as_str(), &attributes).await?);
         }
         Ok(json!({ "exchanges": exchanges }))
     }

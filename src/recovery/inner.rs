@@ -157,7 +157,8 @@ fn entries(dir: &Path) -> Result<Vec<PathBuf>> {
     read.map_err(|e| failed("a directory cannot be read", dir, e))
 }
 
-fn rename(from: &Path, to: &Path) -> Result<()> {
+/// Moves a path to a name that is free.
+pub(super) fn rename(from: &Path, to: &Path) -> Result<()> {
     let plain = || std::fs::rename(from, to);
     let moved = match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
         // NFS and others know no flags; there nobody else has a name like ours either.
@@ -167,12 +168,13 @@ fn rename(from: &Path, to: &Path) -> Result<()> {
     moved.map_err(|e| failed("a path cannot be moved", from, e))
 }
 
-fn sync(dir: &Path) -> Result<()> {
+/// Syncs a directory.
+pub(super) fn sync(dir: &Path) -> Result<()> {
     File::open(dir).and_then(|d| d.sync_all()).map_err(|e| failed("a directory cannot be synced", dir, e))
 }
 
 /// Owner, mode, time and attributes of a directory to another.
-fn copy_meta(from: &Path, to: &Path) -> Result<()> {
+pub(super) fn copy_meta(from: &Path, to: &Path) -> Result<()> {
     let bad = |e: std::io::Error| failed("the owner and mode of a directory cannot be set", to, e);
     let meta = std::fs::metadata(from).map_err(bad)?;
     let as_io = std::io::Error::from;

@@ -1,14 +1,17 @@
 //! Databases where there is no room for two copies: the live one is dropped, and the backup loaded in its place.
 //!
 //! What makes this bearable is a *safety backup* of what is live, taken right before, whose id is in the journal: undoing
-//! loads it. A waiver instead of it means that there is no way back. While the load takes, the application has no
+//! loads it. Where the live data cannot be dumped, a *cold copy* of the server's files stands for it: it is made when the
+//! application is stopped, and undoing puts it back. A waiver instead of both means that there is no way back. While the load takes, the application has no
 //! database; it never sees half of one, since the load goes into another name and takes the live one when it is whole.
 
-use super::database::{Databases, Staged, drop_database, failed};
+use super::bare::drop_database;
+use super::cluster::cold::{Cold, ColdCopy};
+use super::database::{Databases, Staged, failed};
 use super::resource::{Class, Compared, Findings, Note, Previous, Resource, parse};
 use crate::error::{Error, Kind, Result};
 use crate::sources::postgres::attributes::Attributes;
-use crate::sources::postgres::connect::ident;
+use crate::sources::postgres::connect::{ident, literal};
 use crate::sources::postgres::globals;
 use crate::sources::postgres::swap::{self, Exchange};
 use async_trait::async_trait;
@@ -21,6 +24,8 @@ pub struct InPlace {
     pub new: Databases,
     /// What is live, as the safety backup has it; nothing when that was waived.
     pub safety: Option<Databases>,
+    /// How the server's files are copied, when that stands for it.
+    pub cold: Option<ColdCopy>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -28,6 +33,16 @@ struct Plan {
     databases: Vec<One>,
     /// Roles that the server lacks and that the backup has.
     roles: Vec<String>,
+    /// What the cold copy consists of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    cold: Option<Cold>,
+}
+
+impl Plan {
+    /// The cold copy, with how it is made.
+    fn cold<'a>(&'a self, of: &'a InPlace) -> Option<(&'a ColdCopy, &'a Cold)> {
+        of.cold.as_ref().zip(self.cold.as_ref())
+    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -35,10 +50,18 @@ struct One {
     live: String,
     /// OID of the database that has the name now, if one has.
     live_oid: Option<u32>,
+    /// Whether that may be connected to.
+    #[serde(default = "yes")]
+    open: bool,
     /// What goes with the name.
     attributes: Attributes,
     /// The name under which it is loaded.
     loading: String,
+}
+
+/// What journals of before meant that do not say it.
+fn yes() -> bool {
+    true
 }
 
 impl InPlace {
@@ -78,6 +101,15 @@ impl InPlace {
         swap::swap(&server, &[exchange]).await
     }
 
+    /// What the live databases take. Bytes.
+    async fn live_bytes(&self) -> Result<u64> {
+        let admin = self.new.address.reach().await?.admin().await?;
+        let names: Vec<String> = self.new.targets.iter().map(|t| literal(&t.live)).collect();
+        let from = format!("FROM pg_database WHERE datname IN ({})", names.join(", "));
+        let size = admin.row("coalesce(sum(pg_database_size(oid)), 0)::bigint", &from).await;
+        Ok(size.map_err(failed("the live databases cannot be measured"))?.number(0))
+    }
+
     /// Whether the live name is already what a backup says: a crash may have come right after the end.
     async fn is_put(&self, of: &Databases, one: &One) -> Result<bool> {
         let server = of.address.reach().await?;
@@ -102,12 +134,23 @@ impl Resource for InPlace {
     }
 
     async fn answers(&self) -> Result<()> {
-        self.new.address.reach().await?.admin().await.map(drop)
+        let answered = async { self.new.address.reach().await?.admin().await.map(drop) }.await;
+        // Interrupted, it may be stopped because of us; the step that stopped it starts it.
+        if answered.is_err()
+            && let Some(cold) = &self.cold
+            && !cold.source.runs().await
+        {
+            return Ok(());
+        }
+        answered
     }
 
     async fn preflight(&self) -> Result<Findings> {
         let mut found = self.new.preflight().await?;
         found.slow_swap = true;
+        if let Some(cold) = &self.cold {
+            cold.preflight(&mut found, self.live_bytes().await?).await?;
+        }
         found.warnings.push("the live database is dropped before the load; until that ends there is none".to_owned());
         Ok(found)
     }
@@ -121,13 +164,19 @@ impl Resource for InPlace {
             let live_oid = swap::oid(&admin, &target.live).await.map_err(&looked)?;
             let attributes = match live_oid {
                 Some(_) => Attributes::read(&admin, &target.live).await.map_err(&looked)?,
-                None => self.new.facts(&target.live)?.attributes.clone(),
+                None => self.new.attributes(&target.live)?.within_reach(&admin).await.map_err(&looked)?.0,
             };
+            let closed = format!("FROM pg_database WHERE datname = {} AND NOT datallowconn", literal(&target.live));
+            let open = !admin.any(&closed).await.map_err(&looked)?;
             let loading = swap::beside(&target.live, "staged", self.new.id.as_str());
-            databases.push(One { live: target.live.clone(), live_oid, attributes, loading });
+            databases.push(One { live: target.live.clone(), live_oid, open, attributes, loading });
         }
         let roles = globals::missing(&admin, &self.new.globals().await?).await?;
-        Ok(json!(Plan { databases, roles }))
+        let cold = match &self.cold {
+            Some(cold) => Some(cold.plan().await?),
+            None => None,
+        };
+        Ok(json!(Plan { databases, roles, cold }))
     }
 
     async fn stage(&self, staging: &Note) -> Result<Note> {
@@ -150,7 +199,8 @@ impl Resource for InPlace {
         }
         globals::drop(&admin, &plan.roles)
             .await
-            .map_err(failed("the roles that were made for the restore cannot be dropped"))
+            .map_err(failed("the roles that were made for the restore cannot be dropped"))?;
+        plan.cold.as_ref().map_or(Ok(()), Cold::remove)
     }
 
     async fn plan_swap(&self, staged: &Note) -> Result<Note> {
@@ -158,7 +208,14 @@ impl Resource for InPlace {
     }
 
     async fn swap(&self, swap: &Note) -> Result<()> {
-        for one in &parse::<Plan>(swap)?.databases {
+        let plan: Plan = parse(swap)?;
+        if let Some((copy, cold)) = plan.cold(self) {
+            if copy.put_restored(cold).await? {
+                return Ok(());
+            }
+            copy.take(cold).await?;
+        }
+        for one in &plan.databases {
             if !self.is_put(&self.new, one).await? {
                 self.put(&self.new, one).await?;
             }
@@ -167,12 +224,21 @@ impl Resource for InPlace {
     }
 
     async fn unswap(&self, swap: &Note) -> Result<()> {
-        for one in &parse::<Plan>(swap)?.databases {
+        let plan: Plan = parse(swap)?;
+        if let Some((copy, cold)) = plan.cold(self)
+            && copy.put_back(cold).await?
+        {
+            return Ok(());
+        }
+        for one in &plan.databases {
             let server = self.new.address.reach().await?;
             let admin = server.admin_beside(&one.live).await?;
             let found = swap::oid(&admin, &one.live).await.map_err(failed("the databases cannot be looked at"))?;
             if found.is_some() && found == one.live_oid {
-                // Not dropped yet, but perhaps closed.
+                // Not dropped yet, but perhaps closed by us.
+                if !one.open {
+                    continue;
+                }
                 let open = format!("ALTER DATABASE {} ALLOW_CONNECTIONS true", ident(&one.live));
                 admin.run(&open).await.map_err(failed("the live database cannot be opened again"))?;
                 continue;
@@ -195,11 +261,23 @@ impl Resource for InPlace {
         Ok(())
     }
 
-    async fn previous(&self, _: &Note) -> Result<Vec<Previous>> {
-        Ok(Vec::new())
+    async fn previous(&self, swap: &Note) -> Result<Vec<Previous>> {
+        let cold = parse::<Plan>(swap)?.cold;
+        Ok(cold.map(|c| c.previous()).transpose()?.flatten().into_iter().collect())
     }
 
-    async fn drop_previous(&self, _: &Note) -> Result<()> {
-        Ok(())
+    fn unswap_by_hand(&self, swap: &Note) -> Vec<String> {
+        let Ok(plan) = parse::<Plan>(swap) else { return vec![swap.to_string()] };
+        match (&plan.cold, &self.safety) {
+            (Some(cold), _) => cold.by_hand(),
+            (None, Some(_)) => {
+                vec!["restore the safety backup, whose id is in the journal, with --in-place".to_owned()]
+            }
+            (None, None) => vec![format!("restore {} from a backup", self.label())],
+        }
+    }
+
+    async fn drop_previous(&self, swap: &Note) -> Result<()> {
+        parse::<Plan>(swap)?.cold.map_or(Ok(()), |c| c.drop_previous())
     }
 }

@@ -4,10 +4,11 @@
 //! What is asked for is in [`asked`]; [`select`] finds the backup that is meant, and [`resources`] what is to be replaced.
 //!
 //! [`resource`] is what the restore flow knows of each kind of thing: [`trees`] are files ([`tree`] writes them), [`volume`]
-//! Docker volumes, [`images`] images, [`redis`] servers, [`database`] databases, [`tables`] some tables of one, [`rows`] the
-//! rows alone, [`inplace`] databases where there is no room for two, [`command`] what programs take back; [`host`] says what of a machine may be put into another one's place. Paths change places
-//! by [`swapping`]: by an [`exchange`], or what is [`inner`] to them, with what is left out moving [`along`]. What was staged is counted by
-//! `count`.
+//! Docker volumes, [`images`] images, [`redis`] servers, [`database`] databases ([`chosen`] says which, [`bare`] makes and
+//! drops them), [`tables`] some tables of one ([`wanted`] finds them), [`rows`] the rows alone, [`inplace`] databases where
+//! there is no room for two, [`cluster`] whole servers, [`command`] what programs take back; [`host`] says what of a machine
+//! may be put into another one's place. Paths change places by [`swapping`]: by an [`exchange`], or what is [`inner`] to
+//! them, with what is left out moving [`along`]. What was staged is counted by `count`.
 //!
 //! [`flow`] is what is done around the exchange: [`maintenance`] shows nginx's clients a page, [`application`] is held, stopped
 //! and started, [`reload`] has restored files take effect, [`checks`] tell whether the application is well, [`hooks`] do what
@@ -19,8 +20,11 @@
 pub mod along;
 pub mod application;
 pub mod asked;
+pub mod bare;
 pub mod by_hand;
 pub mod checks;
+pub mod chosen;
+pub mod cluster;
 pub mod command;
 mod count;
 pub mod database;
@@ -50,3 +54,4 @@ pub mod tables;
 pub mod tree;
 pub mod trees;
 pub mod volume;
+pub mod wanted;

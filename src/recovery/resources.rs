@@ -1,16 +1,20 @@
 //! The resources of a restore, made from what was asked for.
 
-use super::asked::{Asked, Part};
+use super::asked::{Asked, Part, Safety};
+use super::chosen;
+use super::cluster::cold::ColdCopy;
+use super::cluster::fresh::FreshCluster;
 use super::command::{self, Taking};
-use super::database::{self, Databases};
+use super::database::Databases;
 use super::images::Images;
 use super::inplace::InPlace;
 use super::redis::{self, RedisResource, Wanted};
 use super::resource::{Findings, Resource};
 use super::rows::Rows;
-use super::tables::{self, Tables};
+use super::tables::Tables;
 use super::trees::Trees;
 use super::volume::DockerVolume;
+use super::wanted;
 use crate::config::{Config, SourceConfig};
 use crate::error::{Error, Kind, Result};
 use crate::model::{BackupId, Name};
@@ -20,6 +24,7 @@ use crate::sources::command::{Bound, Target};
 use crate::sources::files::exclude::Excludes;
 use crate::sources::files::untar::Ids;
 use crate::sources::postgres::PostgresSource;
+use crate::sources::postgres::address::Address;
 use crate::sources::postgres::load::Options;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -119,14 +124,18 @@ pub async fn resources(
                 }
                 out.push(command::resource(taking, own, &config.state_dir)?);
             }
-            Part::Databases { source, targets } => {
+            Part::Databases { source, targets, server } => {
                 let configured = postgres(config, source)?;
+                let address = match server {
+                    Some(url) => Address::parse(url)?,
+                    None => configured.address.clone(),
+                };
                 let databases = |record: Option<&SourceRecord>| {
                     Ok::<_, Error>(Databases {
                         source: source.to_string(),
-                        address: configured.address.clone(),
+                        address: address.clone(),
                         targets: targets.clone(),
-                        facts: record.map(database::facts_of).transpose()?.unwrap_or_default(),
+                        facts: record.map(chosen::facts_of).transpose()?.unwrap_or_default(),
                         id: id.clone(),
                         from: reader.cloned().zip(record.cloned()),
                         options: options(asked, configured),
@@ -136,20 +145,30 @@ pub async fn resources(
                     })
                 };
                 let new = databases(record(source)?)?;
-                if asked.in_place.is_none() {
-                    out.push(Arc::new(new));
+                if asked.fresh_cluster {
+                    out.push(Arc::new(FreshCluster { server: configured.clone(), new }));
                     continue;
                 }
+                let Some(stands) = &asked.in_place else {
+                    out.push(Arc::new(new));
+                    continue;
+                };
+                let cold = match stands {
+                    Safety::ColdCopy { to } => {
+                        Some(ColdCopy { source: configured.clone(), to: to.clone(), id: id.clone() })
+                    }
+                    _ => None,
+                };
                 let safety = safety.map(|m| super::select::source(m, source)).transpose()?;
                 let safety = safety.map(|record| databases(Some(record))).transpose()?;
-                out.push(Arc::new(InPlace { new, safety }));
+                out.push(Arc::new(InPlace { new, safety, cold }));
             }
             Part::Rows { source, database, into } => {
                 let configured = postgres(config, source)?;
                 out.push(Arc::new(Rows {
                     address: configured.address.clone(),
                     into: into.clone(),
-                    facts: record(source)?.map(|r| tables::facts_of(r, database)).transpose()?,
+                    facts: record(source)?.map(|r| wanted::facts_of(r, database)).transpose()?,
                     from: of(source)?,
                     options: options(asked, configured),
                     count_rows_up_to: configured.count_rows_up_to,
@@ -159,7 +178,7 @@ pub async fn resources(
                 let configured = postgres(config, source)?;
                 out.push(Arc::new(Tables {
                     address: configured.address.clone(),
-                    facts: record(source)?.map(|r| tables::facts_of(r, &wanted.database)).transpose()?,
+                    facts: record(source)?.map(|r| wanted::facts_of(r, &wanted.database)).transpose()?,
                     wanted: wanted.clone(),
                     id: id.clone(),
                     from: of(source)?,
@@ -181,6 +200,7 @@ fn options(asked: &Asked, configured: &PostgresSource) -> Options {
         what: asked.what,
         replica: false,
         only: None,
+        no_tablespaces: false,
     }
 }
 
@@ -195,7 +215,7 @@ fn postgres<'a>(config: Option<&'a Config>, source: &Name) -> Result<&'a Postgre
 /// Refuses to exchange one database twice: what the first one restored would be the previous one of the second.
 fn dumped_besides(asked: &Asked, config: &Config, source: &Name, bound: &Bound) -> Result<()> {
     for part in &asked.parts {
-        let Part::Databases { source: other, targets } = part else { continue };
+        let Part::Databases { source: other, targets, server: None } = part else { continue };
         let Some(SourceConfig::Postgres(server)) = config.sources.get(other) else { continue };
         if server.address.is_same_server(&bound.server.address) && targets.iter().any(|t| t.live == bound.name) {
             return Err(Error::new(

@@ -241,15 +241,13 @@ pub fn way_at_boot(journal: &Journal, asked: &Asked, reads: bool) -> Way {
     match journal.state() {
         State::Stuck(_) => Way::Leave,
         // Going back loads the safety backup.
-        State::Unwinding(_) if asked.in_place.is_some() && !reads => Way::Leave,
+        State::Unwinding(_) if asked.goes_back_by_reading() && !reads => Way::Leave,
         State::Unwinding(_) => Way::Back,
-        _ if asked.in_place.is_some() => {
-            if reads {
-                Way::Forward
-            } else {
-                Way::Leave
-            }
-        }
+        _ if asked.in_place.is_some() => match (reads, asked.goes_back_by_reading()) {
+            (true, _) => Way::Forward,
+            (false, true) => Way::Leave,
+            (false, false) => Way::Back,
+        },
         _ if is_staged(journal) => Way::Forward,
         _ => Way::Back,
     }

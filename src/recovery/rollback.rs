@@ -152,7 +152,8 @@ pub fn to_roll_back(state_dir: &Path, id: Option<&str>) -> Result<Past> {
             .at(pasts[chosen].id())
             .hint("Restore an older backup instead."));
     }
-    if let Some(safety) = asked_of(&pasts[chosen].journal)?.in_place {
+    let asked = asked_of(&pasts[chosen].journal)?;
+    if let Some(safety) = asked.in_place.filter(|s| *s != Safety::ColdCopy { to: None }) {
         let plan = &pasts[chosen].journal.about().plan;
         let hint = match safety {
             Safety::Backup(id) => {
@@ -160,6 +161,10 @@ pub fn to_roll_back(state_dir: &Path, id: Option<&str>) -> Result<Past> {
                     "Restore the safety backup that was taken before: `backstay restore {id} --plan {plan}-safety --in-place`."
                 )
             }
+            Safety::ColdCopy { to } => format!(
+                "A cold copy of the whole server is in {}. Stop the server, bring the copy back in the place of its data directory, start it.",
+                to.unwrap_or_default().display()
+            ),
             Safety::Waived => "What was live before was dropped, and its safety backup was waived.".to_owned(),
         };
         return Err(Error::new(Kind::Refused, "that restore was done in place and kept no copy")

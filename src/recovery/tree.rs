@@ -1,8 +1,9 @@
 //! Files and directories out of a tree artifact: written below a directory, and compared with the index.
 
 use crate::error::{Error, Kind, Result};
+use crate::io::BlockingStream;
 use crate::repository::manifest::Artifact;
-use crate::repository::reader::{BlockingStream, Pieces, Reader};
+use crate::repository::reader::{Pieces, Reader};
 use crate::repository::segment::{Bytes, FileType};
 use crate::repository::selection::Selection;
 use crate::sources::files::untar::{Ids, Options, Restored, untar};

@@ -66,13 +66,22 @@ impl Boxed {
 
     /// The same with more options of `docker run`, on another daemon.
     pub fn start_with(major: u32, auth: &str, options: &[&str], daemon: Daemon) -> Self {
+        Self::on(major, auth, &[options, &["--tmpfs", "/data"]].concat(), daemon)
+    }
+
+    /// The same with its data in a volume, which outlives a stop.
+    pub fn on_volume(major: u32) -> Self {
+        Self::on(major, "trust", &["-v", "/data"], None)
+    }
+
+    fn on(major: u32, auth: &str, options: &[&str], daemon: Daemon) -> Self {
         image(&daemon);
         let name = format!("bs-pg{major}-{:08x}", rand::random::<u32>());
         let bin = format!("/usr/lib/postgresql/{major}/bin");
         // The tools are in the search path as in the usual images.
         let script = format!(
             "mkdir -p /run/postgresql && chown 5432:5432 /run/postgresql /data && cd /tmp && \
-             setpriv --reuid=5432 --regid=5432 --clear-groups {bin}/initdb -D /data/d -U postgres -A {auth} -E UTF8 --locale=C.UTF-8 --no-sync && \
+             {{ [ -e /data/d/PG_VERSION ] || setpriv --reuid=5432 --regid=5432 --clear-groups {bin}/initdb -D /data/d -U postgres -A {auth} -E UTF8 --locale=C.UTF-8 --no-sync; }} && \
              exec setpriv --reuid=5432 --regid=5432 --clear-groups {bin}/postgres -D /data/d -c listen_addresses= -c fsync=off -c unix_socket_directories=/run/postgresql"
         );
         let programs = format!("{}:/usr:ro", usr(major).display());
@@ -85,8 +94,6 @@ impl Boxed {
             "/tmp:mode=1777",
             "--tmpfs",
             "/run",
-            "--tmpfs",
-            "/data",
             "-e",
             &path,
             IMAGE,

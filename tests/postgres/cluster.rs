@@ -175,21 +175,68 @@ impl Cluster {
         self.mounts.lock().unwrap().push(at.to_owned());
     }
 
+    /// A standby that streams from it, on a port of its own in the same socket directory.
+    pub fn standby(&self) -> Standby {
+        let data = self.path("standby");
+        self.tool("pg_basebackup", &["-D", &data, "-R", "-X", "stream", "-c", "fast", "--no-sync"]);
+        self.shell(&format!("chown -R postgres {data}"));
+        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let log = self.path("standby.log");
+        self.as_postgres(&format!("{}/pg_ctl -D {data} -o '-p {port}' -w -l {log} start", self.bin.display()));
+        Standby { bin: self.bin.clone(), data, port }
+    }
+
+    /// An empty directory of the server's.
+    pub fn own_directory(&self, at: &str) {
+        self.shell(&format!("mkdir {at} && chown postgres {at}"));
+    }
+
+    /// Stops the server.
+    pub fn stop(&self) {
+        self.as_postgres(&format!("{}/pg_ctl -D {} -w -m fast stop", self.bin.display(), self.path("data")));
+    }
+
+    /// Whether it answers.
+    pub fn is_up(&self) -> bool {
+        self.psql_output("postgres", "SELECT 1").status.success()
+    }
+
+    /// The same as `psql_output` over TCP, as a role with its password.
+    pub fn psql_as(&self, role: &str, database: &str, password: &str, sql: &str) -> Output {
+        let port = self.port.to_string();
+        Command::new(self.bin.join("psql"))
+            .args(["-XAtq", "-h", "127.0.0.1", "-p", &port, "-U", role, "-d", database, "-c", sql])
+            .env("PGPASSWORD", password)
+            .output()
+            .unwrap()
+    }
+
     pub fn path(&self, file: &str) -> String {
         self.dir.path().join(file).display().to_string()
     }
 }
 
+pub struct Standby {
+    bin: PathBuf,
+    data: String,
+    pub port: u16,
+}
+
+fn stop_at_once(bin: &Path, data: &Path) {
+    let mut command = Command::new("runuser");
+    command.args(["-u", "postgres", "--"]).arg(bin.join("pg_ctl")).arg("-D").arg(data);
+    let _ = command.args(["-m", "immediate", "stop"]).output();
+}
+
+impl Drop for Standby {
+    fn drop(&mut self) {
+        stop_at_once(&self.bin, Path::new(&self.data));
+    }
+}
+
 impl Drop for Cluster {
     fn drop(&mut self) {
-        let data = self.dir.path().join("data");
-        let _ = Command::new("runuser")
-            .args(["-u", "postgres", "--"])
-            .arg(self.bin.join("pg_ctl"))
-            .arg("-D")
-            .arg(data)
-            .args(["-m", "immediate", "stop"])
-            .output();
+        stop_at_once(&self.bin, &self.dir.path().join("data"));
         for mount in self.mounts.lock().unwrap().iter() {
             let _ = Command::new("umount").arg(mount).output();
         }

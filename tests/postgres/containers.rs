@@ -21,7 +21,7 @@ fn configure(w: &World, container: &str, extra: &str) {
     ));
 }
 
-fn world(container: &str, extra: &str) -> World {
+pub fn world(container: &str, extra: &str) -> World {
     let w = World::bare();
     configure(&w, container, extra);
     w.run(&["init", "--recovery-out", &w.at("recovery.key")]).code(0);

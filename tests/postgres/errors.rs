@@ -25,7 +25,7 @@ fn a_wrong_password_a_missing_database_and_a_dead_server_are_named() {
 }
 
 /// Runs the program where a fake tool hides the real ones.
-fn with_tools(w: &crate::world::World, script: &str, args: &[&str]) -> crate::world::Ran {
+pub fn with_tools(w: &crate::world::World, script: &str, args: &[&str]) -> crate::world::Ran {
     let bin = w.path().join("fake");
     let _ = fs::create_dir(&bin);
     for tool in ["pg_dump", "pg_dumpall", "pg_restore"] {

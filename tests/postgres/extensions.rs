@@ -60,6 +60,20 @@ fn rows_of_configuration_tables_come_back_and_shipped_ones_only_once() {
     }
 }
 
+/// No package of it can be installed here, so an extension of the same name stands for it: the name is what is refused.
+#[test]
+fn a_database_with_timescaledb_is_backed_up_and_its_restore_refused_by_name() {
+    let c = Cluster::start();
+    let _made = Made::new(&c, "timescaledb", "CREATE TABLE chunks (x int);");
+    c.psql("postgres", "CREATE DATABASE erp");
+    c.psql("erp", "CREATE EXTENSION timescaledb; CREATE TABLE t AS SELECT 1 AS x");
+    let w = with_database(&c, SOCKET);
+    w.backup();
+    let before = databases(&c);
+    w.run(&["restore", "--yes"]).code(10).says(&["the extension timescaledb", "steps of its own", "backstay cat"]);
+    assert_eq!(databases(&c), before);
+}
+
 #[test]
 fn a_database_with_pg_cron_is_backed_up_and_its_restore_refused_by_name() {
     let c = Cluster::start();

@@ -5,7 +5,7 @@ use crate::round_trip::{SOCKET, with_database};
 use crate::world::World;
 
 /// A database that was backed up, and has quite other content by now.
-fn changed(c: &Cluster) -> (World, String, String) {
+pub fn changed(c: &Cluster) -> (World, String, String) {
     c.psql("postgres", "CREATE DATABASE erp CONNECTION LIMIT 77");
     c.psql("erp", "CREATE TABLE t AS SELECT g AS id, md5(g::text) AS what FROM generate_series(1, 300000) g; CREATE INDEX ON t (what)");
     let good = c.dump("erp");
@@ -19,7 +19,7 @@ fn changed(c: &Cluster) -> (World, String, String) {
     (w, good, live)
 }
 
-fn databases(c: &Cluster) -> String {
+pub fn databases(c: &Cluster) -> String {
     c.psql("postgres", "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database")
 }
 

@@ -4,10 +4,10 @@ use super::{Args, host};
 use crate::error::{Error, Kind, Result};
 use crate::model::size;
 use crate::recovery::asked::{Asked, Part};
-use crate::recovery::database::{self, Target};
+use crate::recovery::chosen::{self, Target};
 use crate::recovery::flow::Flow;
-use crate::recovery::tables::{self, Named, To};
 use crate::recovery::volume;
+use crate::recovery::wanted::{self, Named, To};
 use crate::repository::manifest::{Manifest, SourceRecord};
 use crate::repository::reader::Reader;
 use crate::sources::postgres::load::What;
@@ -51,7 +51,7 @@ pub fn narrow<'a>(chosen: Vec<&'a SourceRecord>, args: &Args, m: &Manifest) -> R
 pub async fn asked_of(
     reader: &Reader,
     m: &Manifest,
-    chosen: &[&SourceRecord],
+    chosen_sources: &[&SourceRecord],
     args: &Args,
     state_dir: &Path,
     told: &mut Vec<(String, Vec<String>)>,
@@ -60,8 +60,16 @@ pub async fn asked_of(
         return Err(Error::new(Kind::Usage, "--replica-mode and --no-keep speak of tables")
             .hint("Name them with --table or --schema."));
     }
+    let server = args.to.as_ref().filter(|to| chosen::is_server(to));
+    if server.is_some() && (args.picks_tables() || args.data_only) {
+        return Err(Error::new(
+            Kind::Usage,
+            "a URL after --to speaks of whole databases, not of --table, --schema or --data-only",
+        )
+        .hint("Restore the whole database there, and copy from it."));
+    }
     let mut parts = Vec::new();
-    for record in chosen {
+    for record in chosen_sources {
         let source = record.name.clone();
         parts.push(match record.kind.as_str() {
             "files" => {
@@ -77,10 +85,10 @@ pub async fn asked_of(
                     Some(schema) => To::Schema(schema.clone()),
                     None => To::Place { replica_mode: args.replica_mode, keep: !args.no_keep },
                 };
-                Part::Tables { source, wanted: tables::find(reader, record, named, to).await? }
+                Part::Tables { source, wanted: wanted::find(reader, record, named, to).await? }
             }
             "postgres" if args.data_only => {
-                let targets = database::targets(record, args.database.as_deref(), args.to.as_deref())?;
+                let targets = chosen::targets(record, args.database.as_deref(), args.to.as_deref())?;
                 let [Target { database, live, .. }] = &targets[..] else {
                     return Err(Error::new(Kind::Internal, "one database was to be chosen, and there are several"));
                 };
@@ -94,8 +102,12 @@ pub async fn asked_of(
             "command" => Part::Command { source },
             "redis" => Part::Redis { source },
             "postgres" => {
-                let targets = database::targets(record, args.database.as_deref(), args.to.as_deref())?;
-                Part::Databases { source, targets }
+                let to = match server {
+                    Some(url) => Some(chosen::database_of(url)?),
+                    None => args.to.clone(),
+                };
+                let targets = chosen::targets(record, args.database.as_deref(), to.as_deref())?;
+                Part::Databases { source, targets, server: server.cloned() }
             }
             "image" if args.to.is_some() => {
                 return Err(Error::new(Kind::Usage, "images are loaded as what they are; --to means nothing for them"));
@@ -127,6 +139,7 @@ pub async fn asked_of(
         no_privileges: args.no_privileges,
         assume_space: args.assume_space.as_deref().map(size::parse).transpose()?,
         in_place: None,
+        fresh_cluster: args.fresh_cluster,
         flow: Flow::default(),
         taken: Some(m.started),
         rollback_of: None,

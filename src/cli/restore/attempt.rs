@@ -60,7 +60,10 @@ pub async fn attempt(
     };
     if args.in_place {
         in_place::check(&chosen, args, &m.plan)?;
-        asked.in_place = Some(Safety::Waived);
+        asked.in_place = Some(in_place::copied(args)?.unwrap_or(Safety::Waived));
+    }
+    if args.fresh_cluster {
+        in_place::only_databases(&chosen, "--fresh-cluster")?;
     }
     if let Err(e) = whole(catalog, &chosen, args).await {
         return if is_unfit(&e) { Ok(Tried::Unfit(e)) } else { Err(e) };
@@ -84,6 +87,7 @@ pub async fn attempt(
             rollback: false,
         };
         asked.flow = decide::flow(config, plan, &restored).await?;
+        in_place::refuse_hooks(&asked)?;
         told = asked.flow.preflight(config, plan, &restored, &mut found).await?;
     }
     let made = |resources, monitor| With {
@@ -106,7 +110,7 @@ pub async fn attempt(
         confirm(&m.plan)?;
     }
     let started = Instant::now();
-    let safety = match args.in_place && args.without_safety.is_none() {
+    let safety = match args.in_place && args.without_safety.is_none() && args.cold_copy.is_none() {
         true => Some(in_place::safety(context, &m.plan, &chosen).await?),
         false => None,
     };

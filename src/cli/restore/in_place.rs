@@ -1,10 +1,12 @@
-//! `backstay restore --in-place`: what must hold before a live database is dropped.
+//! `backstay restore --in-place` and `--fresh-cluster`: what must hold before a live database is dropped, or a server's files
+//! are set aside.
 
 use super::Args;
 use crate::cli::backup;
 use crate::cli::context::Context;
 use crate::error::{Error, Kind, Result};
 use crate::model::Name;
+use crate::recovery::asked::{Asked, Safety};
 use crate::repository::manifest::{Manifest, SourceRecord};
 
 /// What the name of a plan of safety backups ends with.
@@ -12,19 +14,56 @@ const SAFETY: &str = "-safety";
 
 /// Only databases are restored so, and a waiver is the plan's name, typed.
 pub fn check(chosen: &[&SourceRecord], args: &Args, plan: &Name) -> Result<()> {
-    if let Some(other) = chosen.iter().find(|s| s.kind != "postgres") {
-        return Err(Error::new(
-            Kind::Usage,
-            format!("--in-place speaks of databases, and source {} is of kind {}", other.name, other.kind),
-        )
-        .hint("Pick the postgres sources with --source."));
-    }
+    only_databases(chosen, "--in-place")?;
     match &args.without_safety {
         Some(typed) if typed != plan.as_str() => Err(Error::new(
             Kind::Usage,
             format!("--without-safety takes the name of the plan, {plan}, as a confirmation"),
         )),
         _ => Ok(()),
+    }
+}
+
+/// An option speaks of databases.
+///
+/// # Errors
+/// [`Kind::Usage`] for sources of another kind.
+pub fn only_databases(chosen: &[&SourceRecord], option: &str) -> Result<()> {
+    match chosen.iter().find(|s| s.kind != "postgres") {
+        Some(other) => Err(Error::new(
+            Kind::Usage,
+            format!("{option} speaks of databases, and source {} is of kind {}", other.name, other.kind),
+        )
+        .hint("Pick the postgres sources with --source.")),
+        None => Ok(()),
+    }
+}
+
+/// The cold copy that is asked for, if one is.
+///
+/// # Errors
+/// [`Kind::Usage`] for a directory that depends on where one is.
+pub fn copied(args: &Args) -> Result<Option<Safety>> {
+    match &args.cold_copy {
+        None => Ok(None),
+        Some(to) if to.is_empty() => Ok(Some(Safety::ColdCopy { to: None })),
+        Some(to) if to.starts_with('/') => Ok(Some(Safety::ColdCopy { to: Some(to.into()) })),
+        Some(to) => Err(Error::new(Kind::Usage, "--cold-copy takes an absolute path").at(to)),
+    }
+}
+
+/// Hooks on what is staged find nothing when a cluster is made: its server runs only while it is filled.
+///
+/// # Errors
+/// [`Kind::Refused`] by name.
+pub fn refuse_hooks(asked: &Asked) -> Result<()> {
+    match asked.flow.after_stage.first().filter(|_| asked.fresh_cluster) {
+        Some(hook) => {
+            Err(Error::new(Kind::Refused, "hooks on what is staged cannot run in a cluster that is not in place yet")
+                .at(hook)
+                .hint("Make it a hook `after_swap` of the plan for this restore."))
+        }
+        None => Ok(()),
     }
 }
 
@@ -43,7 +82,10 @@ pub async fn safety(context: &Context, plan: &Name, chosen: &[&SourceRecord]) ->
     let refused = |e: Error| {
         Error::new(Kind::Refused, "the safety backup of what is live failed, so nothing was dropped")
             .because(e.to_string())
-            .hint(format!("Mend that; or, when the live data is past saving, --without-safety {plan}."))
+            .hint(format!(
+                "Mend that. When the live data cannot be dumped, --cold-copy copies the server's files instead; when it is past \
+                 saving, --without-safety {plan}."
+            ))
     };
     // A safety backup may itself be what is restored.
     let configured = plan.as_str().strip_suffix(SAFETY).unwrap_or(plan.as_str());

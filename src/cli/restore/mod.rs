@@ -45,9 +45,9 @@ pub struct Args {
     /// The newest backup begun by this time (`2026-01-03 22:00` in local time, or with a zone)
     #[arg(long, value_name = "TIME")]
     at: Option<String>,
-    /// Restore to another directory, database or volume, tables to a new schema, or the output of a command to a file; without
+    /// Restore to another directory, database, server (`postgresql://…`) or volume, tables to a new schema, or the output of a command to a file; without
     /// it, to where it was
-    #[arg(long, value_name = "DIRECTORY|DATABASE|SCHEMA|VOLUME|FILE")]
+    #[arg(long, value_name = "DIRECTORY|DATABASE|URL|SCHEMA|VOLUME|FILE")]
     to: Option<String>,
     /// Of a `files` or `host` source, restore only this file or directory (repeatable)
     #[arg(long, value_name = "PATH")]
@@ -97,6 +97,14 @@ pub struct Args {
     /// Take no safety backup of what --in-place drops; there is then no way back. Give the plan's name
     #[arg(long, value_name = "PLAN", requires = "in_place")]
     without_safety: Option<String>,
+    /// Instead of a safety backup, stop the server and copy its files, for data that cannot be dumped: beside them, or
+    /// into a directory of another disk. Going back takes back every database of the server
+    #[arg(long, value_name = "DIRECTORY", num_args = 0..=1, default_missing_value = "", requires = "in_place", conflicts_with = "without_safety")]
+    cold_copy: Option<String>,
+    /// For a server that does not start: make a new cluster with all that the backup has, and put it in the place of the old
+    /// one, which is kept
+    #[arg(long, conflicts_with_all = ["to", "table", "schema", "database", "in_place", "foreign", "no_owner", "no_privileges"])]
+    fresh_cluster: bool,
     /// When a backup does not verify in staging, take the one before it, so many times; never silently
     #[arg(long, value_name = "N", default_value_t = 0)]
     fallback: u32,

@@ -46,7 +46,7 @@ pub async fn go_on(context: &Context, forward: bool) -> Result<ExitCode> {
     let monitor = context.monitor(&format!("restore {}", about.plan));
     // What is staged needs no backup and no identity any more; going back needs neither, unless what was dropped has
     // to be loaded again.
-    let reads = asked.in_place.is_some() || (forward && !is_staged(&journal));
+    let reads = asked.goes_back_by_reading() || (forward && (asked.in_place.is_some() || !is_staged(&journal)));
     let foreign = Scratch::left(&config.state_dir, &config.host, &about.plan, &about.backup).await?;
     let catalog = match foreign {
         Some(catalog) => catalog,
@@ -65,7 +65,7 @@ pub async fn go_on(context: &Context, forward: bool) -> Result<ExitCode> {
         _ => None,
     };
     let reader = Reader::new(catalog, monitor.clone()).ok();
-    let from = match forward || asked.in_place.is_some() {
+    let from = match forward || asked.goes_back_by_reading() {
         true => Backups { manifest: manifest.as_ref(), safety: safety.as_ref(), reader: reader.as_ref() },
         false => Backups::default(),
     };

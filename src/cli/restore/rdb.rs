@@ -1,9 +1,9 @@
 //! The RDB of a `redis` source, written to a directory of its own.
 
 use crate::error::{Error, Kind, Result};
+use crate::io::BlockingStream;
 use crate::recovery::redis::{Wanted, stage};
 use crate::recovery::resource::Compared;
-use crate::repository::reader::BlockingStream;
 use std::path::{Path, PathBuf};
 
 /// Writes `dump.rdb` and compares it with the facts.

@@ -20,6 +20,8 @@ fn list<T: DeserializeOwned>(toml: &str) -> Result<Vec<T>, String> {
 fn server(databases: &[&str]) -> SourceConfig {
     SourceConfig::Postgres(Box::new(PostgresSource {
         address: Address::parse("postgresql://postgres@localhost/erp").unwrap(),
+        unit: None,
+        data_dir: None,
         databases: Databases::Named(databases.iter().map(|d| (*d).to_owned()).collect()),
         exclude: Vec::new(),
         count_rows_up_to: 1,

@@ -4,7 +4,9 @@
 use super::Taking;
 use crate::error::{Error, Kind, Result};
 use crate::model::size::plural;
-use crate::recovery::database::{Databases, Target, drop_database};
+use crate::recovery::bare::drop_database;
+use crate::recovery::chosen::Target;
+use crate::recovery::database::Databases;
 use crate::recovery::resource::{Class, Compared, Findings, Note, Previous, Resource};
 use crate::sources::command::Bound;
 use crate::sources::command::run::Given;
@@ -55,6 +57,7 @@ impl DatabaseCommand {
                 what: What::All,
                 replica: false,
                 only: None,
+                no_tablespaces: false,
             },
             dropped_first: false,
             count_rows_up_to: bound.server.count_rows_up_to,
@@ -83,7 +86,7 @@ impl DatabaseCommand {
         let facts = self.facts()?;
         let cannot = failed("the staging database cannot be made");
         drop_database(admin, staged).await.map_err(failed("an old staging database cannot be dropped"))?;
-        admin.run(&create::statement(staged, facts)).await.map_err(&cannot)?;
+        create::database(admin, staged, facts).await.map_err(&cannot)?;
         let extensions = server.session(staged).await?;
         for (name, _) in &facts.extensions {
             // The owner may not be allowed to make it.

@@ -21,7 +21,10 @@ pub async fn of(config: &Config, sources: &[Name]) -> Result<Vec<String>> {
         match source {
             SourceConfig::Postgres(postgres) => match postgres.address.container() {
                 Some(reference) => spare.push(contained(reference).await?),
-                None => spare.extend(units(POSTGRES).await),
+                None => {
+                    spare.extend(postgres.unit.as_ref().map(|unit| format!("unit:{unit}")));
+                    spare.extend(units(POSTGRES).await);
+                }
             },
             SourceConfig::Redis(redis) => match (&redis.container, &redis.unit) {
                 (Some(reference), _) => spare.push(contained(reference).await?),

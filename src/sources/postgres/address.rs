@@ -1,11 +1,13 @@
 //! A server as the configuration names it. What is in a container is looked up each time: it may be another one by now.
 
 use super::connect::Server;
+use super::sslmode::SslMode;
 use crate::config::secret::Secret;
 use crate::error::{Error, Kind, Result};
 use crate::host::docker::Docker;
 use crate::host::docker::exec::Inside;
 use crate::host::exec::Place;
+use std::path::Path;
 
 /// Where a server is, and who we are there.
 #[derive(Clone, Debug)]
@@ -53,6 +55,43 @@ impl Address {
     /// The database of the URL.
     pub fn database(&self) -> &str {
         &self.server.database
+    }
+
+    /// A server of our own for a while: on a socket in this directory, which asks for no password.
+    pub fn own(socket: &Path, port: u16, user: &str) -> Self {
+        let server = Server {
+            host: socket.display().to_string(),
+            port,
+            user: user.to_owned(),
+            database: "postgres".to_owned(),
+            password: None,
+            sslmode: SslMode::Disable,
+            sslrootcert: None,
+            client_certificate: None,
+            passfile: None,
+            place: Place::Host,
+        };
+        Address { server, container: None, os_user: None }
+    }
+
+    /// Host name, address, or directory of the socket.
+    pub fn host(&self) -> &str {
+        &self.server.host
+    }
+
+    /// Port.
+    pub fn port(&self) -> u16 {
+        self.server.port
+    }
+
+    /// Role.
+    pub fn user(&self) -> &str {
+        &self.server.user
+    }
+
+    /// Whether it says that the server is on this host. A forwarded port says so too.
+    pub fn is_local(&self) -> bool {
+        self.server.is_local()
     }
 
     /// The container that it is in, as it is configured.

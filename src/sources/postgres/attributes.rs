@@ -151,6 +151,30 @@ impl Attributes {
         (sql, left_out)
     }
 
+    /// The same without what the connecting role may not set: an owner of which it is no member, and settings of other
+    /// roles; and what that is.
+    ///
+    /// # Errors
+    /// The server's refusal.
+    pub async fn within_reach(mut self, admin: &Session) -> Result<(Self, Vec<String>), SqlError> {
+        let mut beyond = Vec::new();
+        let may = admin.row("rolsuper, rolcreaterole, rolname", "FROM pg_roles WHERE rolname = current_user").await?;
+        if may.truth(0) {
+            return Ok((self, beyond));
+        }
+        let owner = format!("FROM pg_roles WHERE rolname = {} AND pg_has_role(oid, 'MEMBER')", literal(&self.owner));
+        if !self.owner.is_empty() && !admin.any(&owner).await? {
+            beyond.push(format!("owner: role {} is no member of {}", may.text(2), self.owner));
+            self.owner.clear();
+        }
+        self.settings.retain(|setting| {
+            let other = setting.role.as_ref().filter(|role| **role != may.text(2) && !may.truth(1));
+            beyond.extend(other.map(|role| format!("setting {}: it is of role {role}", setting.name)));
+            other.is_none()
+        });
+        Ok((self, beyond))
+    }
+
     /// What differs, for the report.
     pub fn differences(&self, other: &Attributes) -> Vec<String> {
         let mut out = Vec::new();

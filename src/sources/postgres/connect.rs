@@ -6,6 +6,7 @@
 
 use super::passfile;
 use super::session::Session;
+use super::sslmode::SslMode;
 use super::tools;
 use crate::config::secret::Secret;
 use crate::error::{Error, Kind, Result};
@@ -14,56 +15,11 @@ use crate::sources::url::decode;
 use openssl::ssl::{SslConnector, SslFiletype, SslMethod, SslVerifyMode};
 use postgres_openssl::MakeTlsConnector;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 use tokio_postgres::{Client, NoTls};
 
 /// How long a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
-
-/// libpq's `sslmode`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SslMode {
-    /// Never TLS.
-    Disable,
-    /// TLS when the server has it; checks nothing.
-    Prefer,
-    /// TLS; checks nothing unless there is a root certificate.
-    Require,
-    /// TLS with a certificate that the root signed.
-    VerifyCa,
-    /// The same, and the certificate is for this host.
-    VerifyFull,
-}
-
-impl FromStr for SslMode {
-    type Err = Error;
-    fn from_str(s: &str) -> Result<Self> {
-        Ok(match s {
-            "disable" => SslMode::Disable,
-            "allow" | "prefer" => SslMode::Prefer,
-            "require" => SslMode::Require,
-            "verify-ca" => SslMode::VerifyCa,
-            "verify-full" => SslMode::VerifyFull,
-            _ => {
-                return Err(Error::new(Kind::Config, format!("{s:?} is not an sslmode"))
-                    .hint("Use disable, prefer, require, verify-ca or verify-full."));
-            }
-        })
-    }
-}
-
-impl SslMode {
-    fn as_str(self) -> &'static str {
-        match self {
-            SslMode::Disable => "disable",
-            SslMode::Prefer => "prefer",
-            SslMode::Require => "require",
-            SslMode::VerifyCa => "verify-ca",
-            SslMode::VerifyFull => "verify-full",
-        }
-    }
-}
 
 /// A server and who we are there.
 #[derive(Clone, Debug)]
@@ -170,6 +126,11 @@ impl Server {
             Place::User(user) => format!("{there} as {user}"),
             Place::Container(inside) => format!("{} in container {}", self.user, inside.container),
         }
+    }
+
+    /// Whether its name is one of this host's own. A forwarded port has such a name too.
+    pub fn is_local(&self) -> bool {
+        self.host.starts_with('/') || ["localhost", "127.0.0.1", "::1"].contains(&self.host.as_str())
     }
 
     /// True when we connect ourselves; else `psql` does it for us.

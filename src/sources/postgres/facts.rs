@@ -35,6 +35,9 @@ pub struct DatabaseFacts {
     pub attributes: Attributes,
     /// Bytes on the server's disk, as `pg_database_size` says.
     pub size: u64,
+    /// Bytes of that in tablespaces other than the database's own, by their names.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tablespaces: BTreeMap<String, u64>,
     /// Tables that hold rows.
     pub tables: Vec<TableFacts>,
     /// Extensions with their versions.
@@ -189,6 +192,14 @@ pub async fn read(session: &Session) -> Result<DatabaseFacts> {
         whole: r.option(5).zip(r.option(6)),
     };
     let extensions = session.rows("extname, extversion", "FROM pg_extension ORDER BY extname").await.map_err(failed)?;
+    let tablespaces = session
+        .rows(
+            "t.spcname, sum(pg_relation_size(c.oid))::bigint",
+            "FROM pg_class c JOIN pg_tablespace t ON t.oid = c.reltablespace \
+             WHERE c.relkind IN ('r', 'm', 'i', 't') AND t.spcname <> 'pg_global' GROUP BY t.spcname",
+        )
+        .await
+        .map_err(failed)?;
     let sequences = session
         .rows(
             "format('%I.%I', schemaname, sequencename), last_value",
@@ -211,6 +222,7 @@ pub async fn read(session: &Session) -> Result<DatabaseFacts> {
         locale: row.option(6),
         collation_version: row.option(7),
         attributes: Attributes::read(session, &database).await.map_err(failed)?,
+        tablespaces: tablespaces.iter().map(|r| (r.text(0), r.number(1))).collect(),
         tables: tables.iter().map(table).collect(),
         extensions: extensions.iter().map(|r| (r.text(0), r.text(1))).collect(),
         large_objects: session.row("count(*)", "FROM pg_largeobject_metadata").await.map_err(failed)?.number(0),

@@ -5,7 +5,7 @@
 
 use super::connect::{ident, literal};
 use super::session::{Session, SqlError, SqlResult};
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use std::collections::BTreeSet;
 
 /// The roles of a server.
@@ -35,6 +35,8 @@ pub async fn make(admin: &Session, globals: &[u8], names: &[String]) -> Result<(
     let all = statements(&String::from_utf8_lossy(globals));
     let there = roles(admin).await?;
     let wanted: BTreeSet<&String> = names.iter().filter(|n| !there.contains(*n)).collect();
+    let superuser = admin.row("rolsuper", "FROM pg_roles WHERE rolname = current_user").await;
+    let superuser = superuser.map_err(|e| e.says("the roles cannot be read"))?.truth(0);
     let failed = |name: &str| {
         let what = format!("role {name} of the backup cannot be made");
         move |e: SqlError| e.says(what.clone())
@@ -42,7 +44,8 @@ pub async fn make(admin: &Session, globals: &[u8], names: &[String]) -> Result<(
     for verb in ["CREATE ROLE ", "ALTER ROLE "] {
         for statement in &all {
             if let Some(name) = role_name(statement, verb).filter(|n| wanted.contains(n)) {
-                admin.run(statement).await.map_err(failed(&name))?;
+                let modest = modest(statement, &name);
+                admin.run(if superuser { statement } else { &modest }).await.map_err(failed(&name))?;
             }
         }
     }
@@ -51,14 +54,76 @@ pub async fn make(admin: &Session, globals: &[u8], names: &[String]) -> Result<(
         if statement.starts_with("GRANT ")
             && let Some((_, to)) = statement.rsplit_once(" TO ")
             && let Some(name) = role_name(&format!("TO {to}"), "TO ").filter(|n| wanted.contains(n))
-            && let Err(e) = admin.run(statement).await
         {
-            // Who granted it may be nobody here; that it is granted is what counts.
-            let without = statement.rsplit_once(" GRANTED BY ").ok_or_else(|| failed(&name)(e))?.0;
-            admin.run(without).await.map_err(failed(&name))?;
+            grant(admin, statement).await.map_err(failed(&name))?;
         }
     }
     Ok(())
+}
+
+/// A statement about a new role without what only a superuser may say, and what every new role is.
+fn modest(statement: &str, name: &str) -> String {
+    let names = [ident(name), name.to_owned()];
+    let begins = names.iter().find_map(|n| statement.find(n.as_str()).map(|at| at + n.len())).unwrap_or(0);
+    let (head, rest) = statement.split_at(begins);
+    let (words, password) = rest.split_once(" PASSWORD ").map_or((rest, None), |(words, p)| (words, Some(p)));
+    let mut words = words.to_owned();
+    for word in [" NOSUPERUSER", " NOREPLICATION", " NOBYPASSRLS"] {
+        words = words.replacen(word, "", 1);
+    }
+    let password = password.map(|p| format!(" PASSWORD {p}")).unwrap_or_default();
+    format!("{head}{words}{password}")
+}
+
+/// Who granted it may be nobody here; that it is granted is what counts.
+async fn grant(admin: &Session, statement: &str) -> SqlResult<()> {
+    match (admin.run(statement).await, statement.rsplit_once(" GRANTED BY ")) {
+        (Err(_), Some((without, _))) => admin.run(without).await,
+        (done, _) => done,
+    }
+}
+
+/// Everything, on a server that is new: its roles are made as they were, the first superuser too.
+///
+/// # Errors
+/// The server's refusal, with what it refused.
+pub async fn all(admin: &Session, globals: &[u8]) -> Result<()> {
+    let there = roles(admin).await?;
+    for statement in statements(&String::from_utf8_lossy(globals)) {
+        if role_name(&statement, "CREATE ROLE ").is_some_and(|name| there.contains(&name)) {
+            continue;
+        }
+        let done = match statement.starts_with("GRANT ") {
+            true => grant(admin, &statement).await,
+            false => admin.run(&statement).await,
+        };
+        // A statement may hold a password.
+        let what: Vec<&str> = statement.split_whitespace().take(3).collect();
+        done.map_err(|e| e.says("roles of the backup cannot be made").kind(Kind::Restore).at(what.join(" ")))?;
+    }
+    Ok(())
+}
+
+/// The tablespaces that a backup speaks of.
+pub fn tablespaces(globals: &[u8]) -> Vec<String> {
+    let all = statements(&String::from_utf8_lossy(globals));
+    all.iter().filter_map(|s| role_name(s, "CREATE TABLESPACE ")).collect()
+}
+
+/// Whether a backup knows the passwords of roles.
+pub fn has_passwords(globals: &[u8]) -> bool {
+    let all = statements(&String::from_utf8_lossy(globals));
+    all.iter().any(|s| s.starts_with("ALTER ROLE ") && s.contains(" PASSWORD "))
+}
+
+/// The role with which a cluster of these roles is made: `postgres`, which most are made with; else the one that asks, if it
+/// may do anything, or the first that may.
+pub fn first_superuser(globals: &[u8], asking: &str) -> String {
+    let all = statements(&String::from_utf8_lossy(globals));
+    let may = |s: &&String| s.contains(" WITH SUPERUSER ");
+    let superusers: Vec<String> = all.iter().filter(may).filter_map(|s| role_name(s, "ALTER ROLE ")).collect();
+    let found = ["postgres", asking].into_iter().find(|name| superusers.iter().any(|s| s == name));
+    found.map(str::to_owned).or_else(|| superusers.first().cloned()).unwrap_or_else(|| "postgres".to_owned())
 }
 
 /// Drops roles that were made, those that are still there.
@@ -157,6 +222,36 @@ fn role_name(statement: &str, verb: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_only_a_superuser_may_say_is_left_out_and_nothing_else() {
+        let name = "a NOSUPERUSER b";
+        let all = format!(
+            "ALTER ROLE \"{name}\" WITH NOSUPERUSER INHERIT LOGIN NOREPLICATION NOBYPASSRLS PASSWORD ' NOBYPASSRLS'"
+        );
+        assert_eq!(modest(&all, name), format!("ALTER ROLE \"{name}\" WITH INHERIT LOGIN PASSWORD ' NOBYPASSRLS'"));
+        assert_eq!(modest("CREATE ROLE x", "x"), "CREATE ROLE x");
+        assert_eq!(modest("ALTER ROLE x WITH SUPERUSER", "x"), "ALTER ROLE x WITH SUPERUSER");
+    }
+
+    #[test]
+    fn a_new_cluster_begins_with_a_superuser_that_the_old_one_had() {
+        let of = |names: &[&str]| {
+            let one = |n: &&str| format!("CREATE ROLE {n};\nALTER ROLE {n} WITH SUPERUSER LOGIN PASSWORD 'x';\n");
+            names.iter().map(one).collect::<String>() + "CREATE ROLE app;\nALTER ROLE app WITH NOSUPERUSER;\n"
+        };
+        for (roles, asking, found) in [
+            (&["admin", "postgres"][..], "admin", "postgres"),
+            (&["admin", "boss"], "boss", "boss"),
+            (&["admin", "boss"], "app", "admin"),
+            (&[], "app", "postgres"),
+        ] {
+            assert_eq!(first_superuser(of(roles).as_bytes(), asking), found);
+        }
+        assert!(has_passwords(of(&["a"]).as_bytes()) && !has_passwords(of(&[]).as_bytes()));
+        let spaces = "CREATE TABLESPACE \"a b\" OWNER postgres LOCATION '/ts';\n";
+        assert_eq!(tablespaces(spaces.as_bytes()), ["a b"]);
+    }
 
     #[test]
     fn globals_are_split_by_statements_not_by_lines() {

@@ -8,6 +8,7 @@
 use super::archive::ArchiveError;
 use super::archive::blocks::Unframer;
 use super::archive::head::Head;
+use super::archive::stored::{Archive, head, newer};
 use super::connect::{Server, conninfo_value, ident, literal};
 use super::copy::CopyIn;
 use super::facts::{self, BigTable, DatabaseFacts};
@@ -23,21 +24,11 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
-use tokio_util::io::{StreamReader, SyncIoBridge};
 
 /// Bytes of rows that are handed to a session at once.
 const PIECE: usize = 256 << 10;
 /// Memory for building one index, for a session that builds them: the default is for a server that does much else.
 const INDEX_MEMORY: &str = "256MB";
-
-/// The bytes of an archive, in any order.
-pub trait Archive: Send + Sync {
-    /// A stream of `length` bytes from `offset` on.
-    fn range(&self, offset: u64, length: u64) -> mpsc::Receiver<Result<Bytes>>;
-
-    /// Bytes in all.
-    fn length(&self) -> u64;
-}
 
 /// What of an archive is loaded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,6 +58,8 @@ pub struct Options {
     pub replica: bool,
     /// These tables only, with the definitions of all.
     pub only: Option<Only>,
+    /// Everything goes into the default tablespace; set by a load that finds another one missing.
+    pub no_tablespaces: bool,
 }
 
 /// What a load did.
@@ -100,7 +93,11 @@ pub async fn load(
     let admin = server.admin().await?;
     let major = facts::server_version(&admin).await? / 10_000;
     let superuser = globals::is_superuser(&admin, &server.user).await?;
+    let spaces =
+        admin.rows("spcname", "FROM pg_tablespace").await.map_err(|e| e.says("the tablespaces cannot be read"))?;
     drop(admin);
+    let lacks = expected.tablespaces.keys().any(|wanted| spaces.iter().all(|r| r.text(0) != *wanted));
+    let options = &Options { no_tablespaces: options.no_tablespaces || lacks, ..options.clone() };
     let place = &server.place;
     let tools = Tools {
         pg_restore: tools::find("pg_restore", major.max(expected.server_version / 10_000), place).await?,
@@ -311,7 +308,11 @@ fn replica(options: &Options) -> Option<(&'static str, &'static str)> {
 fn restore(server: &Server, tools: &Tools, name: &str, options: &Options, args: &[&str]) -> Program {
     let mut all =
         vec!["--exit-on-error".to_owned(), "--no-password".into(), format!("--dbname=dbname={}", conninfo_value(name))];
-    for (set, flag) in [(options.no_owner, "--no-owner"), (options.no_privileges, "--no-privileges")] {
+    for (set, flag) in [
+        (options.no_owner, "--no-owner"),
+        (options.no_privileges, "--no-privileges"),
+        (options.no_tablespaces, "--no-tablespaces"),
+    ] {
         if set {
             all.push(flag.into());
         }
@@ -357,56 +358,4 @@ async fn feed(
     ended
         .or_else(|e| if e.kind() == std::io::ErrorKind::BrokenPipe { Ok(()) } else { Err(e) })
         .map_err(|e| Error::new(Kind::Restore, "the input of pg_restore cannot be ended").because(e))
-}
-
-/// Why nothing can be picked out of an archive.
-pub fn newer() -> Error {
-    Error::new(Kind::Newer, "the archive is of a pg_dump that is newer than this version, and cannot be taken apart")
-        .hint("Restore the whole database beside the live one with --to, and copy from there.")
-}
-
-/// The head of an archive and its length, or nothing when it is of a version that is not taken apart.
-///
-/// # Errors
-/// [`Kind::Damaged`], or why it could not be read.
-pub async fn head(archive: &dyn Archive) -> Result<Option<(Head, u64)>> {
-    let pieces = archive.range(0, archive.length());
-    let pieces = futures::stream::unfold(pieces, |mut p| async { Some((p.recv().await?, p)) });
-    // An error of the store must come out as it is, not as the end of an archive.
-    let (errors, mut error) = mpsc::channel(1);
-    let pieces = pieces.map(move |piece| {
-        piece.map_err(|e| {
-            let text = e.one_line();
-            let _ = errors.try_send(e);
-            std::io::Error::other(text)
-        })
-    });
-    let mut reader = SyncIoBridge::new(StreamReader::new(Box::pin(pieces)));
-    let read = tokio::task::spawn_blocking(move || {
-        let mut counting = Counting { inner: &mut reader, bytes: 0 };
-        let head = Head::read(&mut counting);
-        (head, counting.bytes)
-    });
-    let (head, bytes) = read.await.map_err(|_| Error::new(Kind::Internal, "the reading thread ended by a panic"))?;
-    match head {
-        Ok(head) => Ok(Some((head, bytes))),
-        Err(ArchiveError::Unknown(..)) => Ok(None),
-        Err(e) => Err(match error.try_recv() {
-            Ok(e) => e,
-            Err(_) => Error::new(Kind::Damaged, "the archive cannot be read").because(e),
-        }),
-    }
-}
-
-struct Counting<R> {
-    inner: R,
-    bytes: u64,
-}
-
-impl<R: std::io::Read> std::io::Read for Counting<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let n = self.inner.read(buffer)?;
-        self.bytes += n as u64;
-        Ok(n)
-    }
 }

@@ -4,7 +4,8 @@
 //! [`facts`] says what was true. The way out of one database is [`dump`], with [`big`] tables beside it over [`copy`] and all of it
 //! one [`archive`], fixed at one [`point`]; the way back in is
 //! [`load`] into a new database, and [`swap`]. Some tables are [`pick`]ed, loaded too, and then [`adopt`]ed by the live
-//! database beside its own or [`replace`] the rows there, with the [`foreign`] keys looked after.
+//! database beside its own or [`replace`] the rows there, with the [`foreign`] keys looked after. Where it is the server's own files
+//! that count, they are a [`cluster`].
 
 pub mod address;
 pub mod adopt;
@@ -12,6 +13,7 @@ pub mod archive;
 pub mod attributes;
 mod beside;
 pub mod big;
+pub mod cluster;
 pub mod connect;
 pub mod copy;
 pub mod create;
@@ -28,8 +30,10 @@ pub mod pooler;
 pub mod preflight;
 pub mod replace;
 mod reserved;
+mod room;
 pub mod session;
 pub mod sql;
+pub mod sslmode;
 pub mod suits;
 pub mod swap;
 pub mod tools;
@@ -47,6 +51,7 @@ use futures::{FutureExt, StreamExt, TryStreamExt};
 use globset::Glob;
 use point::Point;
 use session::Session;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 /// Name of the artifact with roles and tablespaces.
@@ -71,6 +76,10 @@ pub enum Databases {
 pub struct PostgresSource {
     /// How to reach it.
     pub address: Address,
+    /// The unit of systemd that runs it, where it is not one of Debian's clusters.
+    pub unit: Option<String>,
+    /// Its data directory on this host, where nothing else tells.
+    pub data_dir: Option<PathBuf>,
     /// What to dump.
     pub databases: Databases,
     /// What to leave out of that; patterns like those of names.

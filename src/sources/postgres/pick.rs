@@ -4,7 +4,8 @@
 //! speaks of the tables and of nothing else: a foreign key to a table that is not loaded is left out. Policies,
 //! triggers and rules are left out too; they are for those who use a table, and nobody uses the staged one.
 
-use super::archive::head::{Entry, Head, Section};
+use super::archive::entry::{Entry, Section};
+use super::archive::head::Head;
 use super::connect::{ident, literal};
 use super::session::{Session, SqlResult};
 use crate::error::{Error, Kind, Result};

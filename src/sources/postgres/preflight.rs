@@ -6,12 +6,12 @@ use super::facts::{self, DatabaseFacts};
 use super::globals;
 use super::load::Options;
 use super::pooler;
+use super::room;
 use super::session::{Session, SqlError};
 use super::swap;
 use crate::error::{Error, Kind, Result};
-use crate::host::exec::Place;
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// Extensions whose databases cannot be renamed into place, or want steps of their own around a load.
 const REFUSED: &[(&str, &str)] = &[
@@ -21,8 +21,6 @@ const REFUSED: &[(&str, &str)] = &[
     ),
     ("timescaledb", "its tables want steps of its own before and after a load"),
 ];
-/// What a slow disk of WAL may take on top of the data, when the server does not tell. Bytes.
-const WAL: u64 = 1 << 30;
 
 /// What was found.
 #[derive(Clone, Debug, Default)]
@@ -36,7 +34,7 @@ pub struct Told {
 /// Room on one disk of the server.
 #[derive(Clone, Debug)]
 pub struct Room {
-    /// The data directory.
+    /// The data directory, or that of a tablespace.
     pub place: PathBuf,
     /// Bytes that staging takes.
     pub needed: u64,
@@ -56,6 +54,21 @@ pub struct Look<'a> {
     pub part: Option<u64>,
     /// True when the live databases are dropped before the load, and make room.
     pub dropped_first: bool,
+}
+
+/// Refuses extensions that want steps of their own.
+///
+/// # Errors
+/// [`Kind::Refused`] by name.
+pub fn refused_extensions(facts: &DatabaseFacts) -> Result<()> {
+    let Some((name, why)) = REFUSED.iter().find(|(name, _)| facts.extensions.iter().any(|e| e.0 == *name)) else {
+        return Ok(());
+    };
+    let what =
+        format!("database {} uses the extension {name}, and cannot be staged beside the live one", facts.database);
+    Err(Error::new(Kind::Refused, what)
+        .because(*why)
+        .hint("Write the archive out with `backstay cat`, and load it as the extension's manual says."))
 }
 
 fn failed(e: SqlError) -> Error {
@@ -81,6 +94,7 @@ impl Look<'_> {
         self.privileges(&admin, targets, &mut told).await?;
         let missing = globals::missing(&admin, roles).await?;
         if !missing.is_empty() {
+            self.may_make_roles(&admin, &missing).await?;
             told.warnings.push(format!("roles that the server lacks will be made: {}", missing.join(", ")));
         }
         let tablespaces = self.tablespaces(&admin).await?;
@@ -90,14 +104,17 @@ impl Look<'_> {
                     "database {live} was in tablespace {t}, which is not here: it goes into the default one"
                 ));
             }
+            for t in facts.tablespaces.keys().filter(|t| !tablespaces.contains(*t)) {
+                told.warnings.push(format!(
+                    "tables of database {live} were in tablespace {t}, which is not here: all of them go into its own one"
+                ));
+            }
         }
         let standbys = admin.row("count(*)", "FROM pg_stat_replication").await.map_err(failed)?.number(0);
         if standbys > 0 {
             told.warnings.push(format!("{standbys} standby servers will get all of the load, and keep their readers on the old database until it comes"));
         }
-        if let Some(room) = self.room(&admin, targets).await? {
-            told.space.push(room);
-        }
+        told.space = room::look(self, &admin, targets).await?;
         self.probe(&admin, targets).await?;
         Ok(told)
     }
@@ -185,17 +202,7 @@ impl Look<'_> {
     }
 
     async fn extensions(&self, admin: &Session, facts: &DatabaseFacts) -> Result<()> {
-        if let Some((name, why)) = REFUSED.iter().find(|(name, _)| facts.extensions.iter().any(|e| e.0 == *name)) {
-            return Err(Error::new(
-                Kind::Refused,
-                format!(
-                    "database {} uses the extension {name}, and cannot be staged beside the live one",
-                    facts.database
-                ),
-            )
-            .because(*why)
-            .hint("Write the archive out with `backstay cat`, and load it as the extension's manual says."));
-        }
+        refused_extensions(facts)?;
         let available = admin.rows("name", "FROM pg_available_extensions").await.map_err(failed)?;
         let available: BTreeSet<String> = available.iter().map(|r| r.text(0)).collect();
         let missing: Vec<&str> =
@@ -261,68 +268,26 @@ impl Look<'_> {
         Ok(())
     }
 
+    async fn may_make_roles(&self, admin: &Session, missing: &[String]) -> Result<()> {
+        let may = admin.row("rolsuper OR rolcreaterole", "FROM pg_roles WHERE rolname = current_user").await;
+        if may.map_err(failed)?.truth(0) {
+            return Ok(());
+        }
+        Err(Error::new(
+            Kind::Refused,
+            format!("the server lacks roles of the backup, and role {} may not make them", self.server.user),
+        )
+        .at(self.server.place())
+        .because(missing.join(", "))
+        .hint(
+            "Make them first, or ALTER ROLE … CREATEROLE. With --no-owner and --no-privileges together no role is needed, and \
+             everything belongs to the connecting one.",
+        ))
+    }
+
     async fn tablespaces(&self, admin: &Session) -> Result<BTreeSet<String>> {
         let rows = admin.rows("spcname", "FROM pg_tablespace").await.map_err(failed)?;
         Ok(rows.iter().map(|r| r.text(0)).collect())
-    }
-
-    /// Room in the data directory: what the databases took when they were backed up, and the log of loading them.
-    async fn room(&self, admin: &Session, targets: &[(&str, &DatabaseFacts)]) -> Result<Option<Room>> {
-        let wal = admin
-            .rows("setting::bigint * 1048576", "FROM pg_settings WHERE name = 'max_wal_size'")
-            .await
-            .map_err(failed)?
-            .first()
-            .map_or(WAL, |r| r.number(0));
-        let mut needed = self.part.unwrap_or_else(|| targets.iter().map(|(_, f)| f.size).sum()) + wal;
-        if self.dropped_first {
-            let names: Vec<String> = targets.iter().map(|(live, _)| literal(live)).collect();
-            let from = format!("FROM pg_database WHERE datname IN ({})", names.join(", "));
-            let live = admin.row("coalesce(sum(pg_database_size(oid)), 0)::bigint", &from).await.map_err(failed)?;
-            needed = needed.saturating_sub(live.number(0));
-        }
-        let directory =
-            admin.rows("setting", "FROM pg_settings WHERE name = 'data_directory'").await.map_err(failed)?;
-        let place = directory.first().map(|r| r.text(0)).filter(|d| !d.is_empty());
-        let free = match (&place, self.assume_space) {
-            (_, Some(assumed)) => Some(assumed),
-            (Some(directory), None) => self.free(Path::new(directory)).await,
-            (None, None) => None,
-        };
-        let room = Room { place: place.map_or_else(|| self.server.place().into(), PathBuf::from), needed, free };
-        if room.free.is_some_and(|free| free < needed) {
-            use crate::model::size::human;
-            return Err(Error::new(
-                Kind::Refused,
-                format!(
-                    "there is no room for a second copy: {} are needed, {} are free",
-                    human(needed),
-                    human(room.free.unwrap_or(0))
-                ),
-            )
-            .at(room.place.display().to_string())
-            .hint("Make room, for example with `backstay cleanup`; restore with --in-place, which drops the live database first; or tell --assume-space when this is wrong."));
-        }
-        Ok(Some(room))
-    }
-
-    /// Free bytes where the server keeps its data, when that is here or in a container.
-    async fn free(&self, directory: &Path) -> Option<u64> {
-        let local =
-            self.server.host.starts_with('/') || ["localhost", "127.0.0.1", "::1"].contains(&self.server.host.as_str());
-        match &self.server.place {
-            Place::Container(_) => {
-                let df = self.server.program(Path::new("df"), ["-Pk", &directory.display().to_string()]);
-                let out = String::from_utf8(df.output().await.ok()?).ok()?;
-                out.lines().nth(1)?.split_whitespace().nth(3)?.parse::<u64>().ok().map(|k| k * 1024)
-            }
-            // A server behind a forwarded port says a path that is not of this machine.
-            _ if local && directory.join("PG_VERSION").exists() => {
-                let stat = rustix::fs::statvfs(directory).ok()?;
-                Some(stat.f_bavail * stat.f_frsize)
-            }
-            _ => None,
-        }
     }
 
     /// Makes, renames and drops an empty database like each target's: locale, privileges and pg_hba.conf are what the
@@ -346,7 +311,7 @@ impl Look<'_> {
                     .at(self.server.place());
                 error.hint(hint)
             };
-            admin.run(&create::statement(&first, facts)).await.map_err(|e| {
+            create::database(admin, &first, facts).await.map_err(|e| {
                 refused(
                     e,
                     "an empty one like it cannot be made",

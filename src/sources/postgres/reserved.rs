@@ -3,7 +3,8 @@
 //! Only what nothing else needs. Other things of superusers (C functions, operator classes) have what depends on
 //! them, and a database without those would not be the one that was dumped: they make the load fail.
 
-use super::archive::head::{Entry, Head, Section};
+use super::archive::entry::{Entry, Section};
+use super::archive::head::Head;
 use super::pick;
 
 /// The head without it; what it was goes to `left_out`.

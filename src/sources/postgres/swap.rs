@@ -75,9 +75,9 @@ pub async fn plan(admin: &Session, live: &str, staged: &str, id: &str, of_backup
         .map_err(failed)?
         .ok_or_else(|| Error::new(Kind::Restore, format!("there is no staged database {staged}")))?;
     let live_oid = oid(admin, live).await.map_err(failed)?;
-    let attributes = match live_oid {
-        Some(_) => Attributes::read(admin, live).await.map_err(failed)?,
-        None => of_backup.clone(),
+    let (attributes, beyond) = match live_oid {
+        Some(_) => (Attributes::read(admin, live).await.map_err(failed)?, Vec::new()),
+        None => of_backup.clone().within_reach(admin).await.map_err(failed)?,
     };
     let mut before = beside(live, "before", id);
     for n in 1.. {
@@ -86,7 +86,8 @@ pub async fn plan(admin: &Session, live: &str, staged: &str, id: &str, of_backup
         }
         before = beside(live, "before", &format!("{id}-{n}"));
     }
-    let (_, left_out) = attributes.statements(live, &globals::roles(admin).await?);
+    let (_, mut left_out) = attributes.statements(live, &globals::roles(admin).await?);
+    left_out.extend(beyond);
     Ok(Exchange {
         live: live.to_owned(),
         live_oid,

@@ -6,7 +6,7 @@
 //! line ends. So rows are counted while they pass, exactly and for nothing.
 
 use super::ArchiveError;
-use super::head::put_int;
+use super::entry::put_int;
 use serde::{Deserialize, Serialize};
 
 /// Type byte of a block of rows.

@@ -11,7 +11,9 @@
 //! (9.0) to 1.16 (17 and 18). A newer version is not taken apart; such an archive passes through as it is.
 
 pub mod blocks;
+pub mod entry;
 pub mod head;
+pub mod stored;
 
 /// Why an archive cannot be taken apart.
 #[derive(Debug, thiserror::Error)]

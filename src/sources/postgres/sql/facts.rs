@@ -171,6 +171,7 @@ impl Described {
             collation_version: None,
             attributes: self.attributes.clone(),
             size: self.rows_bytes,
+            tablespaces: std::collections::BTreeMap::new(),
             tables: tables.into_iter().map(table).collect(),
             extensions: self.extensions.iter().map(|e| (e.clone(), "any".to_owned())).collect(),
             large_objects: self.large_objects,

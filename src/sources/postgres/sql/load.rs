@@ -7,8 +7,9 @@ use super::super::{globals, tools};
 use super::cut::{Leave, Runnable, Text};
 use super::walk::walk;
 use crate::error::{Error, Kind, Result};
+use crate::io::BlockingStream;
 use bytes::Bytes;
-use std::io::{BufReader, Read};
+use std::io::BufReader;
 use tokio::io::AsyncWriteExt;
 use tokio::sync::mpsc;
 
@@ -35,14 +36,14 @@ pub async fn load(
     let leave = Leave { owners: options.no_owner, privileges: options.no_privileges, superuser_only: !superuser };
     let (sender, mut script) = mpsc::channel(4);
     let cutting = tokio::task::spawn_blocking(move || {
-        let mut stream = Incoming { pieces: dump, current: Bytes::new(), failed: None };
+        let mut stream = BlockingStream::new(dump);
         let mut out = Out { sender, piece: Vec::with_capacity(PIECE) };
         let mut runnable = Runnable::new(&mut out, leave);
         let walked = walk(BufReader::with_capacity(PIECE, &mut stream), &mut runnable);
         let left_out = std::mem::take(&mut runnable.left_out);
         let walked = walked.and_then(|()| out.end());
         // The script's error only says that reading failed; the stream knows why.
-        walked.map(|()| left_out).map_err(|e| stream.failed.take().unwrap_or(e))
+        walked.map(|()| left_out).map_err(|e| stream.take_error().unwrap_or(e))
     });
     let psql = tools::any("psql", &server.place).await?;
     let mut program = server.psql(&psql, name, [], true);
@@ -103,31 +104,5 @@ impl Text for Out {
     fn put(&mut self, text: &[u8]) -> Result<()> {
         self.piece.extend_from_slice(text);
         if self.piece.len() >= PIECE { self.end() } else { Ok(()) }
-    }
-}
-
-/// A blocking reader over pieces, which keeps the error that ended them.
-struct Incoming {
-    pieces: mpsc::Receiver<Result<Bytes>>,
-    current: Bytes,
-    failed: Option<Error>,
-}
-
-impl Read for Incoming {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        while self.current.is_empty() {
-            match self.pieces.blocking_recv() {
-                None => return Ok(0),
-                Some(Ok(piece)) => self.current = piece,
-                Some(Err(e)) => {
-                    let text = e.one_line();
-                    self.failed = Some(e);
-                    return Err(std::io::Error::other(text));
-                }
-            }
-        }
-        let n = buffer.len().min(self.current.len());
-        buffer[..n].copy_from_slice(&self.current.split_to(n));
-        Ok(n)
     }
 }

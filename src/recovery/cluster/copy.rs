@@ -1,0 +1,128 @@
+//! Copies of directory trees of a stopped server: files share their blocks where the file system can do that.
+
+use crate::error::{Error, Kind, Result};
+use crate::recovery::inner::{copy_meta, sync};
+use rustix::fs::{AtFlags, CWD, Gid, Uid};
+use std::fs::File;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+fn failed(what: &str, path: &Path, e: impl Into<std::io::Error>) -> Error {
+    Error::io(what, path, e.into()).kind(Kind::Restore)
+}
+
+/// The name of a copy that is not whole.
+pub fn part(of: &Path) -> PathBuf {
+    let mut name = of.file_name().unwrap_or_default().to_owned();
+    name.push(".part");
+    of.with_file_name(name)
+}
+
+/// Copies a tree with owners, modes and attributes, and syncs it. What is at the target is removed first.
+///
+/// # Errors
+/// [`Kind::Restore`]; what was copied until then is there.
+pub fn tree(from: &Path, to: &Path) -> Result<()> {
+    remove(to)?;
+    directory(from, to)?;
+    let synced = File::open(to).and_then(|d| rustix::fs::syncfs(&d).map_err(std::io::Error::from));
+    synced.map_err(|e| failed("the copy cannot be synced", to, e))?;
+    to.parent().map_or(Ok(()), sync)
+}
+
+fn directory(from: &Path, to: &Path) -> Result<()> {
+    let unreadable = |e| failed("a directory of the server cannot be read", from, e);
+    std::fs::create_dir(to).map_err(|e| failed("a directory of the copy cannot be made", to, e))?;
+    for entry in std::fs::read_dir(from).map_err(unreadable)? {
+        let entry = entry.map_err(unreadable)?;
+        let (path, copy) = (entry.path(), to.join(entry.file_name()));
+        let kind = entry.file_type().map_err(unreadable)?;
+        if kind.is_dir() {
+            directory(&path, &copy)?;
+        } else if kind.is_symlink() {
+            link(&path, &copy)?;
+        } else if kind.is_file() {
+            // The kernel copies, without reading where blocks can be shared.
+            std::fs::copy(&path, &copy).map_err(|e| failed("a file of the server cannot be copied", &path, e))?;
+            copy_meta(&path, &copy)?;
+        }
+    }
+    copy_meta(from, to)
+}
+
+fn link(from: &Path, to: &Path) -> Result<()> {
+    let bad = |e: std::io::Error| failed("a link of the server cannot be copied", from, e);
+    let meta = from.symlink_metadata().map_err(bad)?;
+    let target = std::fs::read_link(from).map_err(bad)?;
+    std::os::unix::fs::symlink(target, to).map_err(bad)?;
+    let (uid, gid) = (Uid::from_raw(meta.uid()), Gid::from_raw(meta.gid()));
+    rustix::fs::chownat(CWD, to, Some(uid), Some(gid), AtFlags::SYMLINK_NOFOLLOW).map_err(|e| bad(e.into()))
+}
+
+/// Removes a tree, if there is one.
+///
+/// # Errors
+/// [`Kind::Restore`].
+pub fn remove(tree: &Path) -> Result<()> {
+    match std::fs::remove_dir_all(tree) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(failed("a directory cannot be removed", tree, e)),
+        _ => Ok(()),
+    }
+}
+
+/// Bytes that a tree takes on its disk. What vanishes meanwhile is not counted.
+pub fn bytes(tree: &Path) -> u64 {
+    let Ok(meta) = tree.symlink_metadata() else { return 0 };
+    let own = meta.blocks() * 512;
+    if !meta.is_dir() {
+        return own;
+    }
+    own + std::fs::read_dir(tree).into_iter().flatten().flatten().map(|e| bytes(&e.path())).sum::<u64>()
+}
+
+/// Free bytes where a path is, or would be.
+pub fn free(path: &Path) -> Option<u64> {
+    let there = path.ancestors().find(|p| p.exists())?;
+    let stat = rustix::fs::statvfs(there).ok()?;
+    Some(stat.f_bavail.saturating_mul(stat.f_frsize))
+}
+
+/// Whether a copy of this file in that directory shares its blocks. Leaves nothing behind.
+pub fn shares(file: &Path, directory: &Path) -> bool {
+    let probe = directory.join(format!(".backstay-probe-{:08x}", rand::random::<u32>()));
+    let shared = File::open(file)
+        .and_then(|from| Ok((from, File::create_new(&probe)?)))
+        .is_ok_and(|(from, to)| rustix::fs::ioctl_ficlone(&to, &from).is_ok());
+    let _ = std::fs::remove_file(&probe);
+    shared
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_copy_has_what_the_tree_has_and_nothing_that_was_there_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let (from, to) = (dir.path().join("data"), dir.path().join("copy"));
+        fs::create_dir_all(from.join("base/1")).unwrap();
+        fs::create_dir_all(to.join("older")).unwrap();
+        fs::write(from.join("base/1/2"), vec![7; 100_000]).unwrap();
+        fs::write(from.join("empty"), "").unwrap();
+        std::os::unix::fs::symlink("/nowhere/at all", from.join("link")).unwrap();
+        let bind = std::os::unix::net::UnixListener::bind(from.join("socket")).unwrap();
+        fs::set_permissions(from.join("empty"), fs::Permissions::from_mode(0o640)).unwrap();
+        fs::set_permissions(&from, fs::Permissions::from_mode(0o700)).unwrap();
+        tree(&from, &to).unwrap();
+        drop(bind);
+        assert_eq!(fs::read(to.join("base/1/2")).unwrap(), vec![7; 100_000]);
+        assert_eq!(fs::read_link(to.join("link")).unwrap(), Path::new("/nowhere/at all"));
+        assert_eq!(fs::metadata(to.join("empty")).unwrap().mode() & 0o777, 0o640);
+        assert_eq!(fs::metadata(&to).unwrap().mode() & 0o777, 0o700);
+        assert!(!to.join("older").exists() && !to.join("socket").exists());
+        assert!(bytes(&to) >= 100_000);
+        assert_eq!(part(&to), dir.path().join("copy.part"));
+    }
+}

@@ -1,0 +1,114 @@
+//! Clusters of Debian's packages: `pg_lsclusters` lists them, `pg_ctlcluster` stops and starts them, through systemd where
+//! there is one.
+
+use crate::error::{Error, Kind, Result};
+use crate::host::exec::Program;
+use crate::host::service::Service;
+use async_trait::async_trait;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long a stop or a start may take: a start recovers what a crash left.
+const LIMIT: Duration = Duration::from_secs(900);
+/// Exit status of `pg_ctlcluster … status` for one that does not run.
+const DOWN: i64 = 3;
+
+/// One of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Debian {
+    /// Major version.
+    pub major: u32,
+    /// Name, `main` mostly.
+    pub name: String,
+    /// Port.
+    pub port: u16,
+    /// The data directory; it need not be there.
+    pub data: PathBuf,
+}
+
+/// Those that are configured on this host. None where the tool is not installed.
+///
+/// # Errors
+/// When the tool fails.
+pub async fn clusters() -> Result<Vec<Debian>> {
+    let installed = |dir: PathBuf| dir.join("pg_lsclusters").exists();
+    if !std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(installed)) {
+        return Ok(Vec::new());
+    }
+    let out = Program::new("pg_lsclusters", ["--no-header"]).output().await?;
+    Ok(String::from_utf8_lossy(&out).lines().filter_map(parse).collect())
+}
+
+/// `15  main  5432 down postgres /var/lib/postgresql/15/main /var/log/postgresql/postgresql-15-main.log`
+fn parse(line: &str) -> Option<Debian> {
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    let [major, name, port, _, _, data, ..] = fields[..] else { return None };
+    Some(Debian { major: major.parse().ok()?, name: name.to_owned(), port: port.parse().ok()?, data: data.into() })
+}
+
+impl Debian {
+    fn program(&self, action: &[&str]) -> Program {
+        let major = self.major.to_string();
+        Program::new("pg_ctlcluster", [major.as_str(), self.name.as_str()].iter().chain(action).copied())
+    }
+
+    async fn run(&self, action: &[&str]) -> Result<()> {
+        let done = async { self.program(action).alone().await?.finish(Kind::Restore).await };
+        match tokio::time::timeout(LIMIT, done).await {
+            Ok(done) => done
+                .map(drop)
+                .map_err(|e| e.kind(Kind::Restore).at(self.label()).hint("Its log, in /var/log/postgresql, says why.")),
+            Err(_) => Err(Error::new(Kind::Restore, format!("pg_ctlcluster {} does not end", action[0]))
+                .at(self.label())
+                .because(format!("it was waited for {} seconds", LIMIT.as_secs()))),
+        }
+    }
+}
+
+#[async_trait]
+impl Service for Debian {
+    fn label(&self) -> String {
+        format!("cluster {} {}", self.major, self.name)
+    }
+
+    async fn is_running(&self) -> Result<bool> {
+        let ended = self.program(&["status"]).alone().await?.ended(Kind::Restore).await?;
+        match ended.code {
+            Some(0) => Ok(true),
+            Some(DOWN) => Ok(false),
+            // A data directory that is damaged, or gone, is nobody's.
+            _ if !self.data.join("postmaster.pid").exists() => Ok(false),
+            _ => Err(Error::new(Kind::Restore, "it cannot be told whether the cluster runs")
+                .at(self.label())
+                .because(format!("{}: {}", ended.how, ended.stderr.join("\n")))),
+        }
+    }
+
+    async fn stop(&self) -> Result<()> {
+        if !self.is_running().await? {
+            return Ok(());
+        }
+        self.run(&["stop", "-m", "fast"]).await
+    }
+
+    async fn start(&self) -> Result<()> {
+        if self.is_running().await? {
+            return Ok(());
+        }
+        self.run(&["start"]).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_the_list_are_read() {
+        let line = "15  main 5433 down,binaries_missing <unknown> /var/lib/postgresql/15/main /var/log/x.log";
+        let found = parse(line).unwrap();
+        assert_eq!((found.major, found.name.as_str(), found.port), (15, "main", 5433));
+        assert_eq!(found.data, PathBuf::from("/var/lib/postgresql/15/main"));
+        assert_eq!(parse("Ver Cluster Port Status Owner Data directory Log file"), None);
+    }
+}

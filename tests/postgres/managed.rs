@@ -1,0 +1,218 @@
+//! Servers where nobody is a superuser, servers elsewhere, and what is estimated.
+
+use crate::cluster::{Cluster, PASSWORD};
+use crate::errors::with_tools;
+use crate::round_trip::{SOCKET, configure, with_database};
+use crate::tables::databases;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+/// A server on which the source's role may only make databases, and roles when `may` says so.
+fn managed(may: &str) -> Cluster {
+    let c = Cluster::start();
+    let password = PASSWORD.replace('\'', "''");
+    c.psql("postgres", &format!("CREATE ROLE manager LOGIN CREATEDB {may} PASSWORD '{password}'"));
+    c
+}
+
+const MANAGED: &str = "postgresql://manager@/erp?host=SOCKET&port=PORT";
+
+#[test]
+fn a_role_without_privileges_is_told_what_it_lacks_and_restores_without_owners_and_grants() {
+    let from = Cluster::start();
+    from.psql("postgres", "CREATE ROLE app LOGIN PASSWORD 'x'; ");
+    from.psql("postgres", "CREATE ROLE reader");
+    from.psql("postgres", "CREATE DATABASE erp OWNER app");
+    from.psql(
+        "erp",
+        "CREATE TABLE t AS SELECT generate_series(1, 500) AS x; ALTER TABLE t OWNER TO app; GRANT SELECT ON t TO reader;
+         ALTER DEFAULT PRIVILEGES FOR ROLE app GRANT SELECT ON TABLES TO reader",
+    );
+    let w = with_database(&from, SOCKET);
+    w.backup();
+    let to = managed("");
+    configure(&w, &to, MANAGED);
+    let before = databases(&to);
+    w.run(&["restore", "--yes"]).code(10).says(&[
+        "lacks roles",
+        "app, reader",
+        "role manager may not make them",
+        "--no-privileges",
+    ]);
+    // One of both is not enough: grants speak of roles too.
+    w.run(&["restore", "--yes", "--no-owner"]).code(10).says(&["reader"]);
+    assert_eq!(databases(&to), before);
+    w.run(&["restore", "--yes", "--no-owner", "--no-privileges"]).code(0).says(&["500 rows", "equal to the facts"]);
+    assert_eq!(to.psql("erp", "SELECT tableowner FROM pg_tables WHERE tablename = 't'"), "manager");
+    assert_eq!(to.psql("erp", "SELECT relacl IS NULL FROM pg_class WHERE relname = 't'"), "t");
+    assert_eq!(to.psql("postgres", "SELECT count(*) FROM pg_roles WHERE rolname IN ('app', 'reader')"), "0");
+}
+
+#[test]
+fn a_role_that_may_make_roles_makes_them_as_far_as_it_may() {
+    let from = Cluster::start();
+    from.psql("postgres", "CREATE ROLE reader");
+    from.psql("postgres", "CREATE ROLE app LOGIN IN ROLE reader");
+    from.psql("postgres", "CREATE DATABASE erp");
+    from.psql("erp", "CREATE TABLE t AS SELECT generate_series(1, 500) AS x; GRANT SELECT ON t TO reader");
+    let w = with_database(&from, SOCKET);
+    w.backup();
+    let to = managed("CREATEROLE");
+    configure(&w, &to, MANAGED);
+    w.run(&["restore", "--yes", "--no-owner"]).code(0).says(&["roles made", "500 rows"]);
+    assert_eq!(to.psql("erp", "SELECT has_table_privilege('app', 't', 'SELECT')"), "t");
+    assert_eq!(to.psql("postgres", "SELECT rolcanlogin FROM pg_roles WHERE rolname = 'app'"), "t");
+}
+
+#[test]
+fn a_backup_goes_to_another_server_by_its_url() {
+    let (from, to) = (Cluster::start(), Cluster::start());
+    from.psql("postgres", "CREATE ROLE app");
+    from.psql("postgres", "CREATE DATABASE erp");
+    from.psql("erp", "CREATE TABLE t AS SELECT generate_series(1, 500) AS x; ALTER TABLE t OWNER TO app");
+    let w = with_database(&from, SOCKET);
+    w.backup();
+    let password = PASSWORD.replace('\\', "\\\\").replace(':', "\\:");
+    let passfile = w.at("elsewhere.pass");
+    fs::write(&passfile, format!("*:*:*:postgres:{password}\n")).unwrap();
+    fs::set_permissions(&passfile, fs::Permissions::from_mode(0o600)).unwrap();
+    let url = |database: &str| {
+        format!("postgresql://postgres@/{database}?host={}&port={}&passfile={passfile}", to.path(""), to.port)
+    };
+    w.run(&["restore", "--to", &url("moved")]).code(0).says(&["500 rows", "equal to the facts"]);
+    assert_eq!(to.dump("moved"), from.dump("erp"));
+    assert_eq!(from.psql("postgres", "SELECT count(*) FROM pg_database WHERE datname = 'moved'"), "0");
+    // What is there is not exchanged, and a password would be seen by everybody on this host.
+    w.run(&["restore", "--to", &url("moved")]).code(10).says(&["database moved exists"]);
+    let open = url("x").replace("postgres@", "postgres:secret@");
+    let ran = w.run(&["restore", "--to", &open]).code(2).says(&["passfile"]);
+    assert!(!ran.err.contains("secret"), "{}", ran.err);
+    w.run(&["restore", "--to", &url("x"), "--table", "t"]).code(2).says(&["--table"]);
+    // Killed there, it is taken back there.
+    let mut child =
+        w.command(&["restore", "--to", &url("again")]).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().unwrap()));
+    assert!(lines.any(|l| l.unwrap().contains("verify")));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    w.run(&["restore", "--unwind"]).code(0);
+    assert_eq!(to.psql("postgres", "SELECT count(*) FROM pg_database WHERE datname LIKE 'again%'"), "0");
+}
+
+/// Rows are counted in the copies themselves, whatever their number. Of an archive of a `pg_dump` that nobody knows yet, which
+/// passes through as it is, they are counted by the server, or estimated.
+#[test]
+fn rows_that_are_estimated_are_said_to_be() {
+    let c = Cluster::start();
+    c.psql("postgres", "CREATE DATABASE erp");
+    c.psql(
+        "erp",
+        "CREATE TABLE large AS SELECT generate_series(1, 20000) AS x; CREATE TABLE small AS SELECT 1 AS x; ANALYZE",
+    );
+    let mut w = with_database(&c, SOCKET);
+    w.extra = "count_rows_up_to = \"16KiB\"".into();
+    configure(&w, &c, SOCKET);
+    let tables = |m: &serde_json::Value| m["sources"][0]["facts"]["databases"][0]["tables"].clone();
+    assert!(tables(&w.backup())[0]["estimated"].is_null());
+    assert!(!w.run(&["show"]).out.contains("estimated"));
+    let real = w.path().join("real");
+    fs::create_dir(&real).unwrap();
+    for tool in ["pg_dump", "pg_dumpall"] {
+        fs::copy(c.bin().join(tool), real.join(tool)).unwrap();
+    }
+    let newer = format!(
+        "real={0}/real/$(basename $0); case \"$*\" in *format=custom*) $real \"$@\" | {{ head -c 6; head -c 1 > /dev/null; \
+         printf '\\143'; cat; }};; *) exec $real \"$@\";; esac",
+        w.path().display()
+    );
+    let found = tables(&with_tools(&w, &newer, &["--json", "backup"]).code(0).json());
+    assert_eq!(found[0]["estimated"], true, "{found}");
+    assert!(found[1]["estimated"].is_null() && found[1]["rows"] == 1, "{found}");
+    w.run(&["show"]).code(0).says(&["20,001 rows (partly estimated)"]);
+}
+
+#[test]
+fn a_password_comes_from_the_home_directory_too() {
+    let c = Cluster::start();
+    c.psql("postgres", "CREATE DATABASE erp");
+    let w = with_database(&c, SOCKET);
+    let config = fs::read_to_string(w.at("backstay.toml")).unwrap();
+    w.write_config(&config.replace("password_file = \"pg.password\"\n", ""));
+    let home = w.at("home");
+    fs::create_dir(&home).unwrap();
+    let password = PASSWORD.replace('\\', "\\\\").replace(':', "\\:");
+    fs::write(format!("{home}/.pgpass"), format!("*:{}:*:postgres:{password}\n", c.port)).unwrap();
+    fs::set_permissions(format!("{home}/.pgpass"), fs::Permissions::from_mode(0o600)).unwrap();
+    let backup = |home: &str| crate::world::run(w.command(&["backup"]).env("HOME", home).env_remove("PGPASSFILE"));
+    backup(&w.at("tree")).code(11);
+    backup(&home).code(0);
+}
+
+#[test]
+fn room_is_looked_for_in_every_tablespace() {
+    let c = Cluster::start();
+    let small = c.path("small");
+    c.small_disk(&small);
+    c.psql("postgres", &format!("CREATE TABLESPACE small LOCATION '{small}/ts'"));
+    c.psql("postgres", "CREATE DATABASE erp");
+    c.psql(
+        "erp",
+        "CREATE TABLE t (x text) TABLESPACE small; INSERT INTO t SELECT repeat(md5(g::text), 50) FROM generate_series(1, 5000) g",
+    );
+    let w = with_database(&c, SOCKET);
+    let facts = w.backup()["sources"][0]["facts"]["databases"][0].clone();
+    let taken = facts["tablespaces"]["small"].as_u64().unwrap();
+    assert!((8 << 20..16 << 20).contains(&taken), "{facts}");
+    // Two of it are more than the disk has.
+    w.run(&["restore", "--yes"]).code(10).says(&["no room for a second copy", &format!("{small}/ts")]);
+    c.psql("erp", "TRUNCATE t");
+    w.run(&["restore", "--yes"]).code(0).says(&["5,000 rows"]);
+    assert_eq!(
+        c.psql(
+            "erp",
+            "SELECT spcname FROM pg_class c JOIN pg_tablespace s ON s.oid = reltablespace WHERE relname = 't'"
+        ),
+        "small"
+    );
+}
+
+#[test]
+fn a_database_comes_back_into_its_own_tablespace() {
+    let c = Cluster::start();
+    let space = c.path("space");
+    c.own_directory(&space);
+    c.psql("postgres", &format!("CREATE TABLESPACE own LOCATION '{space}'"));
+    c.psql("postgres", "CREATE DATABASE erp TABLESPACE own");
+    c.psql("erp", "CREATE TABLE t AS SELECT generate_series(1, 500) AS x");
+    let w = with_database(&c, SOCKET);
+    w.backup();
+    let of = |name: &str| {
+        c.psql("postgres", &format!("SELECT spcname FROM pg_database d JOIN pg_tablespace s ON s.oid = dattablespace WHERE datname = '{name}'"))
+    };
+    w.run(&["restore", "--to", "copy"]).code(0);
+    assert_eq!(of("copy"), "own");
+    c.psql("postgres", "DROP DATABASE copy");
+    c.psql("postgres", "DROP DATABASE erp");
+    c.psql("postgres", "DROP TABLESPACE own");
+    w.run(&["restore", "--yes"]).code(0).says(&["tablespace own, which is not here"]);
+    assert_eq!(of("erp"), "pg_default");
+}
+
+#[test]
+fn on_a_server_elsewhere_free_space_is_unknown_unless_it_is_told() {
+    let c = Cluster::start();
+    c.psql("postgres", "CREATE DATABASE erp");
+    c.psql("postgres", "ALTER SYSTEM SET listen_addresses = '127.0.0.1,127.0.0.2'");
+    fs::write(c.path("data/pg_hba.conf"), "local all all scram-sha-256\nhost all all 127.0.0.0/8 scram-sha-256\n")
+        .unwrap();
+    c.restart();
+    c.psql("erp", "CREATE TABLE t AS SELECT generate_series(1, 500) AS x");
+    let w = with_database(&c, "postgresql://postgres@127.0.0.2:PORT/erp?sslmode=disable");
+    w.backup();
+    w.run(&["restore", "--dry-run"]).code(0).says(&["unknown"]);
+    w.run(&["restore", "--yes", "--assume-space", "1MiB"]).code(10).says(&["no room for a second copy"]);
+    // What needs its files is refused.
+    w.run(&["restore", "--yes", "--in-place", "--cold-copy"]).code(10).says(&["the server is not on this host"]);
+    w.run(&["restore", "--yes", "--fresh-cluster"]).code(10).says(&["the server is not on this host"]);
+    w.run(&["restore", "--yes", "--assume-space", "100GiB"]).code(0).says(&["500 rows"]);
+}
