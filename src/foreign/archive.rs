@@ -34,8 +34,6 @@ pub struct Looked {
     pub facts: DatabaseFacts,
     /// Entries of its table of contents.
     pub entries: u64,
-    /// Roles that own something.
-    pub roles: BTreeSet<String>,
 }
 
 fn malformed(e: ArchiveError) -> Error {
@@ -104,14 +102,18 @@ fn looked(head: &Head, rows: &BTreeMap<i32, (Option<u64>, u64)>, large_objects: 
     let text = |t: &Option<Vec<u8>>| String::from_utf8_lossy(t.as_deref().unwrap_or_default()).into_owned();
     let database = text(&head.database);
     let mut scanned = Scanned::default();
-    let mut roles = BTreeSet::new();
+    let mut owners = BTreeSet::new();
     let mut owner = String::new();
     for entry in &head.entries {
-        roles.extend(Some(text(&entry.owner)).filter(|o| !o.is_empty()));
         if entry.is("DATABASE") {
             owner = text(&entry.owner);
         }
-        let of_database = entry.is("COMMENT") && text(&entry.tag).starts_with("DATABASE ");
+        let tag = text(&entry.tag);
+        // What is said of the database as a whole is not loaded: whoever restores it makes it.
+        if !entry.is("DATABASE") && !entry.is("DATABASE PROPERTIES") && !tag.starts_with("DATABASE ") {
+            owners.extend(Some(text(&entry.owner)).filter(|o| !o.is_empty()));
+        }
+        let of_database = entry.is("COMMENT") && tag.starts_with("DATABASE ");
         if of_database || TELLING.iter().any(|desc| entry.is(desc)) {
             for statement in text(&entry.defn).split_inclusive(";\n") {
                 scanned.look(&database, statement.trim());
@@ -125,10 +127,11 @@ fn looked(head: &Head, rows: &BTreeMap<i32, (Option<u64>, u64)>, large_objects: 
     let mut facts = scanned.facts(&database);
     facts.server_version = head.server().and_then(|v| number(&v)).unwrap_or(0);
     facts.large_objects = large_objects;
+    facts.owners = owners;
     if facts.attributes.owner.is_empty() {
         facts.attributes.owner = owner;
     }
-    Looked { facts, entries: head.entries.len() as u64, roles }
+    Looked { facts, entries: head.entries.len() as u64 }
 }
 
 /// The next byte, or nothing at the end.

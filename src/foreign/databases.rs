@@ -13,7 +13,7 @@ use crate::sources::postgres::sql::cut::{Databases, Split};
 use crate::sources::postgres::sql::facts::Scanned;
 use crate::sources::postgres::sql::walk::{Of, Visit, walk};
 use crate::sources::postgres::sql::{self};
-use crate::sources::postgres::{GLOBALS, artifact_name};
+use crate::sources::postgres::{GLOBALS, Picked, artifact_name};
 use std::collections::BTreeSet;
 use std::io::{BufReader, Write};
 
@@ -30,7 +30,7 @@ struct Got {
 pub(super) async fn take(
     taking: &Taking<'_>,
     name: &Name,
-    wanted: Option<&[String]>,
+    wanted: &Picked,
     default: &str,
     writer: &BackupWriter,
 ) -> Result<Taken> {
@@ -47,7 +47,7 @@ pub(super) async fn take(
         let place = file.part.object.key.clone();
         let got = match file.rule.is {
             Is::PgCustom => custom(&file, own, writer).await,
-            _ => script(&file, own, wanted.map(<[String]>::to_vec), writer.clone()).await,
+            _ => script(&file, own, wanted.clone(), writer.clone()).await,
         };
         match got {
             Ok(got) => {
@@ -93,7 +93,7 @@ async fn custom(file: &Openable, database: String, writer: &BackupWriter) -> Res
     .await
 }
 
-async fn script(file: &Openable, own: String, wanted: Option<Vec<String>>, writer: BackupWriter) -> Result<Got> {
+async fn script(file: &Openable, own: String, wanted: Picked, writer: BackupWriter) -> Result<Got> {
     let picked = file.rule.database.clone();
     let cluster = file.rule.is == Is::PgDumpall;
     file.with(move |content| {
@@ -159,7 +159,7 @@ struct Artifacts {
     /// The name of a database that the dump does not name.
     own: String,
     picked: Option<String>,
-    wanted: Option<Vec<String>>,
+    wanted: Picked,
     cluster: bool,
     open: Option<(String, Option<String>, Feed)>,
     ended: Vec<Ended>,
@@ -173,16 +173,15 @@ struct Ended {
 
 impl Databases for Artifacts {
     fn begin(&mut self, database: Option<&str>) -> Result<bool> {
-        let named = match (database, &self.picked, &self.wanted) {
+        let named = match (database, &self.picked) {
             // A plain dump is of one database, whatever it was called where it was made. Settings before its \connect
             // are said again behind it.
             _ if !self.cluster => {
                 self.ended.clear();
                 self.own.clone()
             }
-            (Some(name), Some(picked), _) if name == picked => name.to_owned(),
-            (Some(name), None, Some(wanted)) if wanted.iter().any(|w| w == name) => name.to_owned(),
-            (Some(name), None, None) if !["template0", "template1"].contains(&name) => name.to_owned(),
+            (Some(name), Some(picked)) if name == picked => name.to_owned(),
+            (Some(name), None) if self.wanted.has(name) => name.to_owned(),
             _ => return Ok(false),
         };
         let feed = Feed::new(self.writer.artifact(&artifact_name(&named), sql::MEDIA))?;

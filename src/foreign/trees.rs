@@ -96,6 +96,11 @@ impl Trees {
         self.room.join(format!("files-{source}"))
     }
 
+    /// Whether anything of a source was unpacked.
+    pub(super) fn has(&self, source: &Name) -> bool {
+        self.paths.contains_key(source) || self.volumes.contains_key(source)
+    }
+
     fn place(&mut self, rule: &MemberRule, from: &Path) -> Result<()> {
         match &rule.to {
             MemberTarget::Ignored => {}

@@ -91,7 +91,7 @@ pub async fn asked_of(
                 told.push((format!("files {source}"), warnings));
                 part
             }
-            "command" => Part::Command { source },
+            "command" => Part::Command { source, to: args.to.clone() },
             "redis" => Part::Redis { source },
             "postgres" => {
                 let targets = database::targets(record, args.database.as_deref(), args.to.as_deref())?;

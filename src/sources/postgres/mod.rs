@@ -66,6 +66,26 @@ pub enum Databases {
     All,
 }
 
+/// Which databases of a server are meant, as far as names tell.
+#[derive(Clone, Debug)]
+pub struct Picked {
+    /// What is meant.
+    pub databases: Databases,
+    /// What is not; patterns like those of names.
+    pub exclude: Vec<String>,
+}
+
+impl Picked {
+    /// Whether a database of this name is meant.
+    pub fn has(&self, name: &str) -> bool {
+        let meant = match &self.databases {
+            Databases::All => !["template0", "template1"].contains(&name),
+            Databases::Named(patterns) => patterns.iter().any(|pattern| pattern == name || matches(pattern, name)),
+        };
+        meant && !self.exclude.iter().any(|pattern| matches(pattern, name))
+    }
+}
+
 /// A server and what to dump of it.
 #[derive(Clone, Debug)]
 pub struct PostgresSource {
