@@ -205,8 +205,11 @@ fn look(
     Ok((holds, remarks))
 }
 
-/// A set whose archive has nothing of what is to come back could not be restored, however whole it is.
-fn holds_what_is_wanted(rule: &super::layout::FileRule, sorted: &members::Sorted) -> Result<()> {
+/// Refuses an archive that has nothing of what is to come back, however whole it is.
+///
+/// # Errors
+/// [`Kind::Damaged`] with the folders that are not there.
+pub fn holds_what_is_wanted(rule: &super::layout::FileRule, sorted: &members::Sorted) -> Result<()> {
     let wanted = rule.members.iter().filter(|m| m.to != MemberTarget::Ignored);
     let wanted: Vec<String> = wanted.map(|m| format!("{:?}", m.prefix)).collect();
     let found = sorted.files + sorted.dirs + sorted.others > 0;
