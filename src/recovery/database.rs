@@ -10,6 +10,7 @@ use crate::repository::reader::Reader;
 use crate::sources::postgres::address::Address;
 use crate::sources::postgres::connect::{Server, ident, literal};
 use crate::sources::postgres::facts::{self, DatabaseFacts};
+use crate::sources::postgres::hand_over::hand_over;
 use crate::sources::postgres::load::{self, Archive, Loaded, Options, What};
 use crate::sources::postgres::session::{DUPLICATE_DATABASE, Session, SqlError, SqlResult, UNIQUE_VIOLATION};
 use crate::sources::postgres::swap::{self, Exchange};
@@ -180,6 +181,9 @@ impl Databases {
         };
         staged.loaded = rows.into_iter().map(|((schema, name), rows)| (schema, name, rows)).collect();
         (staged.warnings, staged.left_out) = (warnings, left_out);
+        if self.options.no_owner && !self.targets.iter().any(|t| t.copy) {
+            staged.warnings.extend(hand_over_to_live(server, admin, staged).await?);
+        }
         Ok(())
     }
 
@@ -220,6 +224,22 @@ impl Databases {
         }
         Ok(parse::<Swap>(note)?.exchanges)
     }
+}
+
+/// Without owners everything belongs to the role that loaded it. The application works as the owner of the live database,
+/// and would be locked out; so that role gets it. Told, where that cannot be.
+async fn hand_over_to_live(server: &Server, admin: &Session, staged: &Staged) -> Result<Option<String>> {
+    let owner = format!("FROM pg_database WHERE datname = {}", literal(&staged.live));
+    let rows = admin.rows("pg_get_userbyid(datdba)", &owner).await.map_err(failed("the owner of the live database cannot be read"))?;
+    let Some(owner) = rows.first().map(|r| r.text(0)).filter(|owner| *owner != server.user) else { return Ok(None) };
+    if !globals::is_superuser(admin, &server.user).await? {
+        let told = format!("everything belongs to role {}, and {owner}, to whom the database belongs, may not use it", server.user);
+        return Ok(Some(told));
+    }
+    let session = server.session(&staged.staged).await?;
+    let cannot = format!("what was loaded cannot be given to {owner}");
+    hand_over(&session, &owner).await.map_err(failed(&cannot))?;
+    Ok(None)
 }
 
 /// Makes an empty database, in place of what an earlier try has left. A client that was killed does not end what it had

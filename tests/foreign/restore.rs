@@ -96,6 +96,10 @@ fn every_error_counts_and_nothing_live_is_touched() {
     s.script(&format!("pg_dump erp | sed 's/OWNER TO app/OWNER TO nobody_here/' > p_{T}.sql"));
     s.world.run(&["restore", "--foreign", "old", "latest", "--yes", "--no-owner"]).code(0);
     assert_eq!(s.cluster.psql("erp", "SELECT count(*) FROM orders"), "5005");
+    // The application, which owns the database, is not locked out.
+    let owners = "SELECT string_agg(DISTINCT pg_get_userbyid(o), ',') FROM (SELECT relowner FROM pg_class WHERE relnamespace = 'public'::regnamespace \
+         UNION ALL SELECT proowner FROM pg_proc WHERE pronamespace = 'public'::regnamespace UNION ALL SELECT lomowner FROM pg_largeobject_metadata) x (o)";
+    assert_eq!(s.cluster.psql("erp", owners), "app");
 }
 
 #[test]

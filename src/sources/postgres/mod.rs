@@ -3,7 +3,7 @@
 //! [`address`] names a server, [`connect`] reaches it, the same for us and for its own tools, [`session`] asks it,
 //! [`facts`] says what was true. The way out of one database is [`dump`], with [`big`] tables beside it over [`copy`] and all of it
 //! one [`archive`], fixed at one [`point`]; the way back in is
-//! [`load`] into a new database, and [`swap`]. Some tables are [`pick`]ed, loaded too, and then [`adopt`]ed by the live
+//! [`load`] into a new database, and [`swap`]; what came without owners is [`hand_over`]ed. Some tables are [`pick`]ed, loaded too, and then [`adopt`]ed by the live
 //! database beside its own or [`replace`] the rows there, with the [`foreign`] keys looked after.
 
 pub mod address;
@@ -19,6 +19,7 @@ pub mod dump;
 pub mod facts;
 pub mod foreign;
 pub mod globals;
+pub mod hand_over;
 mod headfile;
 pub mod load;
 mod passfile;

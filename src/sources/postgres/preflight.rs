@@ -278,9 +278,8 @@ impl Look<'_> {
             .at(self.server.place())
             .because("the dump brings no roles along")
             .hint(format!(
-                "Make each of them first: CREATE ROLE {} LOGIN PASSWORD '…'. Or leave everything to role {} with --no-owner.",
-                ident(first),
-                self.server.user
+                "Make each of them first: CREATE ROLE {} LOGIN PASSWORD '…'. Or give everything to the owner of the live database with --no-owner.",
+                ident(first)
             )));
         }
         Ok(())
