@@ -249,6 +249,7 @@ async fn live(bound: &Bound, models: &Models) -> Result<DatabaseFacts> {
     })?;
     let facts = facts::read(&session).await?;
     let objects = |t: &TableFacts| models.iter().find(|(model, _)| model.replace('.', "_") == t.name).map(|(_, n)| *n);
-    let tables = facts.tables.iter().filter_map(|t| Some(TableFacts { rows: objects(t)?, estimated: false, ..t.clone() }));
-    Ok(DatabaseFacts { tables: tables.collect(), sequences: Vec::new(), large_objects: 0, ..facts })
+    let counted = |t: &TableFacts| Some(TableFacts { rows: objects(t)?, estimated: false, ..t.clone() });
+    let tables = facts.tables.iter().filter_map(counted).collect();
+    Ok(DatabaseFacts { tables, sequences: Vec::new(), large_objects: 0, ..facts })
 }

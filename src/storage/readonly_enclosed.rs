@@ -34,7 +34,13 @@ impl Enclosed {
 fn below(place: impl AsFd, name: &str, flags: OFlags) -> io::Result<File> {
     let name = if name.is_empty() { "." } else { name };
     let resolve = ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
-    Ok(File::from(openat2(place, name, flags | OFlags::CLOEXEC, Mode::empty(), resolve)?))
+    match openat2(place, name, flags | OFlags::CLOEXEC, Mode::empty(), resolve) {
+        Ok(opened) => Ok(File::from(opened)),
+        Err(Errno::LOOP | Errno::XDEV) => {
+            Err(io::Error::new(io::ErrorKind::NotFound, "a link leads there, and none is followed"))
+        }
+        Err(e) => Err(e.into()),
+    }
 }
 
 #[async_trait]
@@ -78,9 +84,9 @@ impl ReadOnly for Enclosed {
     }
 }
 
-/// What has gone since it was listed, or is a link.
+/// What has gone since it was listed, is no directory, or is a link.
 fn is_none(e: &io::Error) -> bool {
-    matches!(Errno::from_io_error(e), Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP))
+    matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory)
 }
 
 /// Files below a directory, which is `at`, whose name starts with `prefix`.

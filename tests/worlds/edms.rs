@@ -138,14 +138,13 @@ impl Edms {
         let (data, storage, project) = (volume("data"), volume("static"), boxes.stage.name("edms"));
         let (port, front) = (port(), port());
         let dir = world.at("edms-staging");
-        let of = |service: &str, needs: &str, more: &[String]| {
+        let of = |service: &str, needs: &str| {
             let mut all = boxes.labels(&project, &dir, service, needs);
             all.extend(["-v".to_owned(), format!("{}:/run/postgresql", world.at("run"))]);
             all.extend(["-v".to_owned(), format!("{storage}:/app/storage")]);
             all.extend(mounts.iter().flat_map(|m| ["-v".to_owned(), m.clone()]));
             all.extend(["-e".to_owned(), format!("PATH={bin}:/usr/bin:/bin"), "-e".to_owned(), format!("PORT={port}")]);
             all.extend(["-w", "/app", "--network", "host", "--stop-signal", "SIGINT"].map(str::to_owned));
-            all.extend_from_slice(more);
             all
         };
         let start = |what: &str, options: &[String], command: &[&str]| {
@@ -156,12 +155,12 @@ impl Edms {
         of_db.extend(["-v".to_owned(), format!("{data}:/var/lib/postgresql/data")]);
         let of_db: Vec<&str> = of_db.iter().map(String::as_str).collect();
         let db = boxes.postgres("edms_prod_db", how.major, how.superuser, "edms", &of_db);
-        let backend = start("edms_prod_backend", &of("backend", "db:service_started:true", &[]), &["sh", "-c", SERVE]);
+        let backend = start("edms_prod_backend", &of("backend", "db:service_started:true"), &["sh", "-c", SERVE]);
         let idle = "trap 'exit 0' INT; while :; do sleep 0.2; done";
-        let worker = start("edms_prod_celery", &of("celery", "db:service_started:true", &[]), &["sh", "-c", idle]);
+        let worker = start("edms_prod_celery", &of("celery", "db:service_started:true"), &["sh", "-c", idle]);
         let on = front.to_string();
         let page = ["python", "-m", "http.server", &on, "--bind", "127.0.0.1", "--directory", "/site"];
-        let frontend = start("edms_prod_frontend", &of("frontend", "", &[]), &page);
+        let frontend = start("edms_prod_frontend", &of("frontend", ""), &page);
         let superuser = how.superuser;
         Edms { boxes, world, db, backend, worker, frontend, data, storage, project, port, front, superuser }
     }

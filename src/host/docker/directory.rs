@@ -68,7 +68,7 @@ fn opened(process: i64, id: &str, path: &Path) -> std::result::Result<OwnedFd, E
     let folder = PathBuf::from(format!("/proc/{process}"));
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     // Without a process of that number the daemon is elsewhere.
-    let root = open(folder.join("root"), flags, Mode::empty()).map_err(|e| match e {
+    let root = open(folder.join("root").as_path(), flags, Mode::empty()).map_err(|e| match e {
         Errno::NOENT => Errno::SRCH,
         e => e,
     })?;
