@@ -13,7 +13,7 @@ use crate::foreign::take::{Taking, Target};
 use crate::host::docker::Docker;
 use crate::model::{Name, size, time};
 use crate::sources::command::Target as Into;
-use crate::sources::postgres::{Databases, Picked};
+use crate::sources::postgres::Databases;
 use crate::storage::readonly::{self, ReadOnly};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
@@ -228,7 +228,7 @@ fn when(set: &Set) -> String {
 pub fn targets(config: &Config) -> BTreeMap<Name, Target> {
     let target = |source: &SourceConfig| match source {
         SourceConfig::Postgres(postgres) => Target::Postgres {
-            databases: Picked { databases: postgres.databases.clone(), exclude: postgres.exclude.clone() },
+            server: postgres.clone(),
             default: match &postgres.databases {
                 Databases::Named(names) if names.len() == 1 && !names[0].contains(['*', '?']) => names[0].clone(),
                 _ => postgres.address.database().to_owned(),
@@ -258,7 +258,7 @@ pub async fn scratch(context: &Context, config: &Config, named: &str, which: &st
     let Found { store, sets, .. } = found(layout).await?;
     let set = sets::choose(layout, &sets, which)?;
     let scratch = Scratch::make(&config.state_dir, &config.host).await?;
-    let taking = Taking { layout, set, store, sources: targets(config), room: scratch.room()? };
+    let taking = Taking { layout, set, store, sources: targets(config), room: scratch.room()?, shared: false };
     let monitor = context.monitor(&format!("read {}", set.name));
     scratch.fill(plan, &taking, monitor).await?;
     Ok(scratch)

@@ -13,6 +13,7 @@ use crate::sources::postgres::sql::facts as sql;
 use crate::sources::redis::rdb;
 use crate::storage::readonly::ReadOnly;
 use serde::Serialize;
+use std::collections::HashSet;
 use std::io::{BufReader, Read};
 use std::sync::Arc;
 
@@ -142,7 +143,7 @@ fn look(
     let mut remarks = Vec::new();
     let holds = match rule.is {
         Is::PgCustom => {
-            let looked = archive::rewrite(&mut content, &mut std::io::sink())?;
+            let looked = archive::rewrite(&mut content, &mut std::io::sink(), &HashSet::new())?;
             let facts = looked.facts;
             let rows: u64 = facts.tables.iter().map(|t| t.rows).sum();
             format!(

@@ -19,6 +19,7 @@ pub mod layout;
 pub mod members;
 pub mod pattern;
 pub mod read;
+mod rewritten;
 pub mod scratch;
 pub mod sets;
 pub mod sums;

@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::Name;
 use crate::repository::writer::{BackupWriter, Outcome, PendingArtifact};
 use crate::sources::command::{Bound, CommandFacts, OUTPUT};
-use crate::sources::postgres::Picked;
+use crate::sources::postgres::PostgresSource;
 use crate::sources::postgres::facts::{self, DatabaseFacts, TableFacts};
 use crate::sources::redis::facts::RedisFacts;
 use crate::sources::redis::{RDB, RDB_MEDIA, rdb};
@@ -27,8 +27,8 @@ use std::time::Instant;
 pub enum Target {
     /// Its databases, and the one of its address.
     Postgres {
-        /// Which of a dump of a cluster.
-        databases: Picked,
+        /// Which of a dump of a cluster, and how large tables are dumped.
+        server: Box<PostgresSource>,
         /// The database of a dump that does not say its name.
         default: String,
     },
@@ -74,6 +74,8 @@ pub struct Taking<'a> {
     pub sources: BTreeMap<Name, Target>,
     /// An empty directory of ours, in which archives of files are unpacked.
     pub room: PathBuf,
+    /// It is to share bytes with backups of our own, for which dumps are written again; what is restored once need not.
+    pub shared: bool,
 }
 
 impl Taking<'_> {
@@ -156,8 +158,8 @@ pub async fn take(taking: &Taking<'_>, writer: &BackupWriter, monitor: Arc<dyn M
         monitor.event(Event::SourceStarted(name.clone()));
         let started = Instant::now();
         let taken = match target {
-            Target::Postgres { databases, default } => {
-                databases::take(taking, &name, databases, default, writer).await
+            Target::Postgres { server, default } => {
+                databases::take(taking, &name, server, default, writer).await
             }
             Target::Files => trees.files(&name, writer, monitor.clone()).await,
             Target::Volume => trees.volumes(&name, writer, monitor.clone()).await,

@@ -177,6 +177,12 @@ impl Databases {
                 let dump = reader.stream(artifact, |_| true);
                 sql::load::load(server, &staged.staged, dump, &self.options).await?
             }
+            sql::archive::MEDIA if self.options.what != What::All => return Err(sql::load::parts()),
+            // What a statement of a dump needs is not known, so one comes after the other.
+            sql::archive::MEDIA => {
+                let options = Options { jobs: 1, ..self.options.clone() };
+                load::load(server, &staged.staged, facts, &Stored { reader, artifact }, &options).await?
+            }
             _ => load::load(server, &staged.staged, facts, &Stored { reader, artifact }, &self.options).await?,
         };
         staged.loaded = rows.into_iter().map(|((schema, name), rows)| (schema, name, rows)).collect();

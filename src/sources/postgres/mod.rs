@@ -70,10 +70,8 @@ pub enum Databases {
 /// Which databases of a server are meant, as far as names tell.
 #[derive(Clone, Debug)]
 pub struct Picked {
-    /// What is meant.
-    pub databases: Databases,
-    /// What is not; patterns like those of names.
-    pub exclude: Vec<String>,
+    databases: Databases,
+    exclude: Vec<String>,
 }
 
 impl Picked {
@@ -169,9 +167,14 @@ impl Source for PostgresSource {
 }
 
 impl PostgresSource {
+    /// Its databases, as far as names tell.
+    pub fn picked(&self) -> Picked {
+        Picked { databases: self.databases.clone(), exclude: self.exclude.clone() }
+    }
+
     /// The databases to dump, by what is there. Names without a pattern are taken as they are, so that one that is
     /// gone fails by its name.
-    async fn chosen(&self, server: &Server, admin: &Session) -> Result<Vec<String>> {
+    pub async fn chosen(&self, server: &Server, admin: &Session) -> Result<Vec<String>> {
         let rows = admin
             .rows("datname", "FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname")
             .await

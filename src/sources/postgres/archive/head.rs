@@ -18,7 +18,7 @@ const WITH_RELKIND: u8 = 16;
 /// No text of an entry is longer, not even the body of a function.
 const MAX_TEXT: usize = 1 << 30;
 /// State of an entry's data offset: to be searched for.
-const NOT_SET: u8 = 1;
+pub(super) const NOT_SET: u8 = 1;
 
 /// Part of a dump that an entry belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub enum Section {
     None,
 }
 
-type Text = Option<Vec<u8>>;
+pub(super) type Text = Option<Vec<u8>>;
 
 /// One entry of the table of contents.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,31 +42,31 @@ pub struct Entry {
     pub dump_id: i32,
     /// Whether a block of data belongs to it.
     pub has_data: bool,
-    table_oid: Text,
+    pub(super) table_oid: Text,
     /// OID of the object, in digits.
     pub oid: Text,
     /// Name.
     pub tag: Text,
     /// Kind: `TABLE`, `TABLE DATA`, `INDEX`.
     pub desc: Text,
-    section: i32,
+    pub(super) section: i32,
     /// SQL that makes it.
     pub defn: Text,
-    drop: Text,
+    pub(super) drop: Text,
     /// For rows: the COPY statement, up to its line end.
     pub copy: Text,
     /// Schema.
     pub namespace: Text,
-    tablespace: Text,
-    table_am: Text,
-    relkind: i32,
+    pub(super) tablespace: Text,
+    pub(super) table_am: Text,
+    pub(super) relkind: i32,
     /// Owner.
     pub owner: Text,
-    with_oids: Text,
+    pub(super) with_oids: Text,
     /// Numbers of the entries that must come before.
     pub depends: Vec<i32>,
-    data_state: u8,
-    data_offset: u64,
+    pub(super) data_state: u8,
+    pub(super) data_offset: u64,
 }
 
 impl Entry {
@@ -103,15 +103,15 @@ impl Entry {
 /// The head of an archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {
-    minor: u8,
-    revision: u8,
+    pub(super) minor: u8,
+    pub(super) revision: u8,
     /// Compression: a level, or from 1.15 on an algorithm.
-    compression: i32,
-    created: [i32; 7],
+    pub(super) compression: i32,
+    pub(super) created: [i32; 7],
     /// The database that was dumped.
     pub database: Text,
-    server_version: Text,
-    dump_version: Text,
+    pub(super) server_version: Text,
+    pub(super) dump_version: Text,
     /// The table of contents, in restore order.
     pub entries: Vec<Entry>,
 }

@@ -12,6 +12,7 @@
 
 pub mod blocks;
 pub mod head;
+pub mod made;
 
 /// Why an archive cannot be taken apart.
 #[derive(Debug, thiserror::Error)]
