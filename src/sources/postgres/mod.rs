@@ -174,6 +174,9 @@ impl PostgresSource {
 
     /// The databases to dump, by what is there. Names without a pattern are taken as they are, so that one that is
     /// gone fails by its name.
+    ///
+    /// # Errors
+    /// [`Kind::Source`] when none is left, or none fits a pattern.
     pub async fn chosen(&self, server: &Server, admin: &Session) -> Result<Vec<String>> {
         let rows = admin
             .rows("datname", "FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname")

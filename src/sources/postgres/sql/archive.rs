@@ -288,3 +288,88 @@ pub fn without_owners(head: &Head) -> Head {
     head.entries.retain(|e| !e.is(OWNER));
     head
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn contents(statements: &[&str]) -> Contents {
+        let mut contents = Contents::default();
+        for sql in statements {
+            match sql.starts_with("COPY ") {
+                true => contents.copy(sql.as_bytes()),
+                false => contents.statement(sql.as_bytes()),
+            }
+        }
+        contents
+    }
+
+    #[test]
+    fn statements_and_rows_keep_their_order_and_what_may_be_left_out_is_known() {
+        let (head, blocks) = contents(&[
+            "SET client_encoding = 'LATIN1';",
+            "SELECT pg_catalog.set_config('search_path', '', false);",
+            "SET default_tablespace = 'fast disk';",
+            "CREATE TABLE public.a (x int);",
+            "ALTER TABLE public.a OWNER TO app;",
+            "SET default_tablespace = '';",
+            "CREATE TABLE public.b (x int);",
+            "COPY public.a (x) FROM stdin;",
+            "SELECT pg_catalog.setval('public.s', 3, true);",
+            "COPY public.\"B b\" (x) FROM stdin;",
+            "ALTER TABLE ONLY public.a ADD CONSTRAINT k PRIMARY KEY (x);",
+            "COMMENT ON EXTENSION plpgsql IS 'x';",
+            "GRANT ALL ON TABLE public.a TO app;",
+        ])
+        .head("erp", "15.18")
+        .unwrap();
+        let again = Head::read(&mut &head.encode()[..]).unwrap();
+        assert_eq!(again, head);
+        let text = |t: &Option<Vec<u8>>| String::from_utf8(t.clone().unwrap_or_default()).unwrap();
+        let told: Vec<String> = head.entries.iter().map(|e| format!("{} {:?} {}", text(&e.desc), e.section(), text(&e.tag))).collect();
+        assert_eq!(
+            told,
+            [
+                "ENCODING PreData ENCODING",
+                "STDSTRINGS PreData STDSTRINGS",
+                "SEARCHPATH PreData SEARCHPATH",
+                "SQL PreData statement",
+                "OWNER PreData owner",
+                "SQL PreData statement",
+                "TABLE DATA Data a",
+                "SEQUENCE SET Data sequence",
+                "TABLE DATA Data B b",
+                "SQL PostData statement",
+                "COMMENT None EXTENSION plpgsql",
+                "ACL PostData grant",
+            ]
+        );
+        assert_eq!(blocks, [7, 9]);
+        assert!(text(&head.entries[0].defn).contains("LATIN1"));
+        let table = text(&head.entries[3].defn);
+        assert!(table.starts_with("SET default_tablespace = 'fast disk';\nCREATE TABLE public.a") && table.ends_with("RESET default_tablespace;\n"));
+        assert_eq!(text(&head.entries[5].defn), "CREATE TABLE public.b (x int);\n");
+        assert_eq!(without_owners(&head).entries.len(), head.entries.len() - 1);
+    }
+
+    #[test]
+    fn rows_as_statements_and_large_objects_stay_sql() {
+        for sql in ["INSERT INTO public.a VALUES (1);", "SELECT pg_catalog.lo_create('5');"] {
+            assert!(contents(&["CREATE TABLE public.a (x int);", sql]).head("erp", "15").is_none(), "{sql}");
+        }
+    }
+
+    #[test]
+    fn a_block_is_as_pg_dump_writes_it_however_the_rows_come() {
+        let rows = b"1\ta\n2\tb\n";
+        for cut in 0..rows.len() {
+            let mut out = Vec::new();
+            let mut block = Block::begin(7, false, &mut out).unwrap();
+            block.rows(&rows[..cut], &mut out).unwrap();
+            block.rows(&rows[cut..], &mut out).unwrap();
+            block.end(&mut out).unwrap();
+            let expected = b"\x01\0\x07\0\0\0\0\x04\0\0\x001\ta\n\0\x04\0\0\x002\tb\n\0\x05\0\0\0\\.\n\n\n\0\0\0\0\0";
+            assert_eq!(out, expected, "cut at {cut}");
+        }
+    }
+}
