@@ -71,10 +71,7 @@ pub(super) async fn take(
     default: &str,
     writer: &BackupWriter,
 ) -> Result<Taken> {
-    let mut large = Large::new();
-    if taking.shared {
-        large = large_tables(wanted, default).await;
-    }
+    let large = if taking.shared { large_tables(wanted, default).await } else { Large::new() };
     let files = taking.files_of(|r| r.source.as_ref() == Some(name));
     let (mut artifacts, mut facts, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
     let mut globals = Vec::new();
@@ -211,6 +208,7 @@ impl Visit for Both<'_> {
 
     fn server(&mut self, version: &str) {
         self.0.server(version);
+        self.1.server(version);
     }
 }
 

@@ -12,7 +12,7 @@ use crate::sources::postgres::sql::archive::{Block, Contents, MEDIA};
 use crate::sources::postgres::sql::facts::Scanned;
 use crate::sources::postgres::sql::names::Words;
 use crate::sources::postgres::sql::walk::{Of, Visit, walk};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::io::{BufReader, Write};
 
 /// Bytes that are read at once.
@@ -151,10 +151,10 @@ struct Writing {
 
 struct Open {
     in_dump: InDump,
-    name: String,
     feed: Feed,
     blocks: VecDeque<i32>,
     block: Option<Block>,
+    large: HashSet<(String, String)>,
 }
 
 fn differs() -> Error {
@@ -165,8 +165,8 @@ impl Writing {
     fn open(&mut self, in_dump: InDump, planned: Planned) -> Result<()> {
         let mut feed = Feed::new(self.writer.artifact(&artifact_name(&planned.name), MEDIA))?;
         feed.write_all(&planned.head.encode()).map_err(unreadable)?;
-        let Planned { name, blocks, .. } = planned;
-        self.open = Some(Open { in_dump, name, feed, blocks, block: None });
+        let large = self.large.remove(&planned.name).unwrap_or_default();
+        self.open = Some(Open { in_dump, feed, blocks: planned.blocks, block: None, large });
         Ok(())
     }
 
@@ -207,15 +207,14 @@ impl Visit for Writing {
 
     fn copy(&mut self, of: Of<'_>, sql: &[u8]) -> Result<()> {
         let Of::In(database) = of else { return Ok(()) };
-        let large = self.large.clone();
         let Some(open) = self.at(database)? else { return Ok(()) };
         let text = String::from_utf8_lossy(sql);
         let mut words = Words::new(&text);
         words.skip("COPY");
         let table = words.qualified().ok_or_else(differs)?;
         let entry = open.blocks.pop_front().ok_or_else(differs)?;
-        let is_large = large.get(&open.name).is_some_and(|tables| tables.contains(&table));
-        open.block = Some(Block::begin(entry, is_large, &mut open.feed).map_err(unreadable)?);
+        let large = open.large.contains(&table);
+        open.block = Some(Block::begin(entry, large, &mut open.feed).map_err(unreadable)?);
         Ok(())
     }
 

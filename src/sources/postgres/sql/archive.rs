@@ -3,7 +3,7 @@
 //! between.
 //!
 //! The table of contents comes first, so the dump is gone through twice: for its statements, then for its rows. What an
-//! archive cannot hold in such a way (rows as `INSERT`, large objects) stays SQL.
+//! archive cannot hold in such a way (rows as `INSERT`, large objects, changes of the session's role) stays SQL.
 
 use super::super::archive::blocks::Framer;
 use super::super::archive::head::{Entry, Head, Section, put_int};
@@ -100,6 +100,8 @@ impl Contents {
             "client_encoding" => self.encoding = Some(value),
             "default_tablespace" => self.tablespace = value,
             "default_table_access_method" => self.access_method = value,
+            // Whoever makes what follows.
+            "session" | "role" => self.unfit = true,
             _ => {}
         }
     }
