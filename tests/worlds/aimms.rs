@@ -98,7 +98,7 @@ impl Aimms {
     #[track_caller]
     fn state(&self) -> [String; 3] {
         let content = |database| self.boxes.content(&self.db, USER, database);
-        let roles = self.sql("postgres", "SELECT string_agg(rolname || rolcanlogin || coalesce(rolpassword, ''), ',' ORDER BY rolname) FROM pg_authid WHERE rolname !~ '^pg_'");
+        let roles = self.sql("postgres", "SELECT string_agg(concat(rolname, rolcanlogin, rolpassword), ',' ORDER BY rolname) FROM pg_authid WHERE rolname !~ '^pg_'");
         [content("aimms_web"), content("aimms_jobs"), roles]
     }
 
