@@ -194,7 +194,9 @@ pub async fn check(context: &Context, named: &str, which: &str) -> Result<ExitCo
                     "do": b.error.hint, "optional": b.optional })
             })
             .collect();
-        json(&serde_json::json!({ "set": listed(layout, set, found.note.as_deref()), "clean": clean, "good": checked.good, "bad": bad }))?;
+        json(
+            &serde_json::json!({ "set": listed(layout, set, found.note.as_deref()), "clean": clean, "good": checked.good, "bad": bad }),
+        )?;
     } else {
         let word = if clean { good("good") } else { bad("not good") };
         say(&format!("{word}: foreign backup {} of {}, {}", set.name, layout.name, when(set)))?;

@@ -62,8 +62,7 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     for set in chosen {
         let room = config.state_dir.join("import");
         let _ = std::fs::remove_dir_all(&room);
-        let taking =
-            Taking {
+        let taking = Taking {
             layout,
             set,
             store: store.clone(),

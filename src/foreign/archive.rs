@@ -180,9 +180,7 @@ fn unpack(reader: &mut impl Read, packed: Compressed, to: &mut dyn Write) -> Res
         Compressed::Not => std::io::copy(&mut chunks, to),
         // A table without rows may have a block without even the header of a stream.
         Compressed::Zlib => std::io::copy(&mut flate2::read::ZlibDecoder::new(&mut chunks), to),
-        Compressed::Zstd => {
-            zstd::stream::read::Decoder::new(&mut chunks).and_then(|mut d| std::io::copy(&mut d, to))
-        }
+        Compressed::Zstd => zstd::stream::read::Decoder::new(&mut chunks).and_then(|mut d| std::io::copy(&mut d, to)),
         Compressed::Other => {
             return Err(Error::new(Kind::Config, "the archive is compressed with lz4, which is not read")
                 .hint("Have the script write --compress=gzip or zstd, and restore this one with pg_restore."));

@@ -158,9 +158,7 @@ pub async fn take(taking: &Taking<'_>, writer: &BackupWriter, monitor: Arc<dyn M
         monitor.event(Event::SourceStarted(name.clone()));
         let started = Instant::now();
         let taken = match target {
-            Target::Postgres { server, default } => {
-                databases::take(taking, &name, server, default, writer).await
-            }
+            Target::Postgres { server, default } => databases::take(taking, &name, server, default, writer).await,
             Target::Files => trees.files(&name, writer, monitor.clone()).await,
             Target::Volume => trees.volumes(&name, writer, monitor.clone()).await,
             Target::Redis => redis(taking, &name, writer).await,

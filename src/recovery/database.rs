@@ -236,10 +236,16 @@ impl Databases {
 /// and would be locked out; so that role gets it. Told, where that cannot be.
 async fn hand_over_to_live(server: &Server, admin: &Session, staged: &Staged) -> Result<Option<String>> {
     let owner = format!("FROM pg_database WHERE datname = {}", literal(&staged.live));
-    let rows = admin.rows("pg_get_userbyid(datdba)", &owner).await.map_err(failed("the owner of the live database cannot be read"))?;
+    let rows = admin
+        .rows("pg_get_userbyid(datdba)", &owner)
+        .await
+        .map_err(failed("the owner of the live database cannot be read"))?;
     let Some(owner) = rows.first().map(|r| r.text(0)).filter(|owner| *owner != server.user) else { return Ok(None) };
     if !globals::is_superuser(admin, &server.user).await? {
-        let told = format!("everything belongs to role {}, and {owner}, to whom the database belongs, may not use it", server.user);
+        let told = format!(
+            "everything belongs to role {}, and {owner}, to whom the database belongs, may not use it",
+            server.user
+        );
         return Ok(Some(told));
     }
     let session = server.session(&staged.staged).await?;

@@ -76,10 +76,13 @@ fn whatever_the_format_the_first_backup_of_our_own_ships_what_changed() {
     );
     let before = s.erp();
     let w = &s.world;
-    for (n, (file, is)) in
-        [("c_{timestamp}.dump", "pg-custom"), ("p_{timestamp}.sql.gz", "pg-plain"), ("a_{timestamp}.sql.gz", "pg-dumpall")]
-            .into_iter()
-            .enumerate()
+    for (n, (file, is)) in [
+        ("c_{timestamp}.dump", "pg-custom"),
+        ("p_{timestamp}.sql.gz", "pg-plain"),
+        ("a_{timestamp}.sql.gz", "pg-dumpall"),
+    ]
+    .into_iter()
+    .enumerate()
     {
         s.with(&format!("files = [ {{ pattern = \"{file}\", is = \"{is}\", source = \"db\" }} ]"));
         let mut text = std::fs::read_to_string(w.at("backstay.toml")).unwrap();
@@ -97,7 +100,8 @@ fn whatever_the_format_the_first_backup_of_our_own_ships_what_changed() {
         let imported = w.run(&["--json", "import"]).code(0).json()[0].clone();
         s.cluster.psql("erp", "UPDATE lines SET n = n + 1 WHERE order_id < 20");
         let nightly = w.backup();
-        let (first, own) = (imported["stats"]["shipped"].as_u64().unwrap(), nightly["stats"]["shipped"].as_u64().unwrap());
+        let (first, own) =
+            (imported["stats"]["shipped"].as_u64().unwrap(), nightly["stats"]["shipped"].as_u64().unwrap());
         assert!(own * 4 < first, "{is}: {own} after {first}");
         // The table is large for our own: what was imported has its bytes all the same.
         assert!(!nightly["sources"][0]["facts"]["databases"][0]["archive"]["blocks"].as_array().unwrap().is_empty());
@@ -106,7 +110,11 @@ fn whatever_the_format_the_first_backup_of_our_own_ships_what_changed() {
         assert_eq!(s.erp(), before, "{is}");
         // Without owners everything is the application's.
         w.run(&["restore", id, "--yes", "--no-owner", "--no-privileges"]).code(0);
-        assert_eq!(s.cluster.psql("erp", "SELECT string_agg(DISTINCT tableowner, ',') FROM pg_tables WHERE schemaname = 'public'"), "app");
+        assert_eq!(
+            s.cluster
+                .psql("erp", "SELECT string_agg(DISTINCT tableowner, ',') FROM pg_tables WHERE schemaname = 'public'"),
+            "app"
+        );
         if is != "pg-custom" {
             let parts = w.run(&["restore", id, "--table", "orders", "--to", "beside"]).code(10);
             parts.says(&["tables or sections cannot be picked out of a dump in SQL"]);

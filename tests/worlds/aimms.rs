@@ -36,8 +36,14 @@ impl Aimms {
         aimms.up();
         aimms.sql("postgres", "CREATE DATABASE aimms_jobs");
         aimms.sql("postgres", "CREATE ROLE reporting LOGIN PASSWORD 'only to read'");
-        aimms.sql("aimms_web", "CREATE TABLE runs (id serial PRIMARY KEY, at timestamptz DEFAULT '2026-01-01Z', log text)");
-        aimms.sql("aimms_web", "INSERT INTO runs (log) SELECT md5(g::text) || md5((g + 1)::text) FROM generate_series(1, 20000) g");
+        aimms.sql(
+            "aimms_web",
+            "CREATE TABLE runs (id serial PRIMARY KEY, at timestamptz DEFAULT '2026-01-01Z', log text)",
+        );
+        aimms.sql(
+            "aimms_web",
+            "INSERT INTO runs (log) SELECT md5(g::text) || md5((g + 1)::text) FROM generate_series(1, 20000) g",
+        );
         aimms.sql("aimms_web", "GRANT SELECT ON runs TO reporting");
         aimms.sql("aimms_jobs", "CREATE TABLE job (id int PRIMARY KEY, state text); INSERT INTO job SELECT g, 'done' FROM generate_series(1, 500) g");
         aimms.configure();
@@ -85,7 +91,10 @@ impl Aimms {
     /// What the cron job does.
     fn backup(&self, time: &str) {
         let file = format!("aimms_postgres_{time}.sql.gz");
-        let line = format!("docker exec {} pg_dumpall -U {USER} | gzip > {file}; find . -name 'aimms_postgres_*' -mtime +7 -delete", self.db);
+        let line = format!(
+            "docker exec {} pg_dumpall -U {USER} | gzip > {file}; find . -name 'aimms_postgres_*' -mtime +7 -delete",
+            self.db
+        );
         script(&self.world, "postgres-backups", &line);
     }
 
@@ -104,7 +113,14 @@ impl Aimms {
 
     /// The volumes, and when they were made.
     fn volumes(&self) -> String {
-        self.boxes.stage.docker(&["volume", "inspect", "-f", "{{.Name}} {{.CreatedAt}} {{.Mountpoint}}", &self.data, &self.cache])
+        self.boxes.stage.docker(&[
+            "volume",
+            "inspect",
+            "-f",
+            "{{.Name}} {{.CreatedAt}} {{.Mountpoint}}",
+            &self.data,
+            &self.cache,
+        ])
     }
 }
 
@@ -117,9 +133,19 @@ fn the_cluster_or_one_database_of_it_comes_back_and_no_volume_is_touched() {
     a.backup("20260110_020000");
     let (good, volumes) = (a.state(), a.volumes());
     // Read to the end, not the first hundred lines: one that is cut is told.
-    w.run(&["check", "--foreign"]).code(0).says(&["20260110_020000", "database aimms_web, 1 table, 20,001 rows", "database aimms_jobs"]);
-    script(w, "postgres-backups", "head -c 200000 aimms_postgres_20260110_020000.sql.gz > aimms_postgres_20260111_020000.sql.gz");
-    w.run(&["check", "--foreign"]).code(7).says(&["aimms_postgres_20260111_020000.sql.gz", "the gzip data is cut short"]);
+    w.run(&["check", "--foreign"]).code(0).says(&[
+        "20260110_020000",
+        "database aimms_web, 1 table, 20,001 rows",
+        "database aimms_jobs",
+    ]);
+    script(
+        w,
+        "postgres-backups",
+        "head -c 200000 aimms_postgres_20260110_020000.sql.gz > aimms_postgres_20260111_020000.sql.gz",
+    );
+    w.run(&["check", "--foreign"])
+        .code(7)
+        .says(&["aimms_postgres_20260111_020000.sql.gz", "the gzip data is cut short"]);
     let cut = "zcat aimms_postgres_20260110_020000.sql.gz | head -n -3 | gzip > aimms_postgres_20260111_020000.sql.gz";
     script(w, "postgres-backups", cut);
     w.run(&["restore", "--foreign", "dumps", "--yes"]).code(7).says(&["the end marker of a cluster dump is missing"]);
@@ -132,7 +158,9 @@ fn the_cluster_or_one_database_of_it_comes_back_and_no_volume_is_touched() {
     a.sql("aimms_jobs", "UPDATE job SET state = 'failed'");
     let wrong = a.state();
     // One of them alone; the other one, and what else the dump would do to the cluster, is left alone.
-    w.run(&["restore", "--foreign", "dumps", "--database", "aimms_web", "--yes"]).code(0).says(&["roles that the server lacks will be made: reporting"]);
+    w.run(&["restore", "--foreign", "dumps", "--database", "aimms_web", "--yes"])
+        .code(0)
+        .says(&["roles that the server lacks will be made: reporting"]);
     took(w, "AIMMS, one database");
     assert_eq!(a.state(), [good[0].clone(), wrong[1].clone(), good[2].clone()]);
     assert!(a.boxes.runs(&a.web));
@@ -222,7 +250,8 @@ fn the_line_in_the_crontab_gives_way_to_a_timer() {
     assert!(told.contains("enabled backstay-backup@aimms.timer"), "{told}");
     machine.sh("crontab -l | grep -v backup-postgres.sh | crontab -");
     assert_eq!(machine.sh("crontab -l"), "15 4 * * * /bin/true");
-    let listed: serde_json::Value = serde_json::from_str(&machine.run(&["backstay", "--json", "timer", "list"])).unwrap();
+    let listed: serde_json::Value =
+        serde_json::from_str(&machine.run(&["backstay", "--json", "timer", "list"])).unwrap();
     let ours = listed.as_array().unwrap().iter().find(|t| t["unit"] == "backstay-backup@aimms.timer").unwrap();
     assert_eq!(ours["enabled"], true, "{ours}");
     assert_eq!(ours["next"].as_str().unwrap().split('T').nth(1), Some("02:00:00Z"), "{ours}");

@@ -102,7 +102,10 @@ impl Boxes {
     pub fn content(&self, container: &str, user: &str, database: &str) -> String {
         let dump = self.stage.docker(&["exec", container, "pg_dump", "-U", user, "-d", database]);
         // Recent versions write a random word into \restrict.
-        dump.lines().filter(|l| !l.starts_with("\\restrict") && !l.starts_with("\\unrestrict")).collect::<Vec<_>>().join("\n")
+        dump.lines()
+            .filter(|l| !l.starts_with("\\restrict") && !l.starts_with("\\unrestrict"))
+            .collect::<Vec<_>>()
+            .join("\n")
     }
 
     /// Labels that compose gives to the container of a service.
@@ -137,7 +140,8 @@ fn usr(major: u32) -> PathBuf {
 /// The directory of the Python that has Django, and what a container must have mounted for it.
 pub fn python() -> (String, Vec<String>) {
     let venv = format!("{}/.cache/backstay-tools/django", std::env::var("HOME").unwrap());
-    let told = std::fs::read_to_string(format!("{venv}/pyvenv.cfg")).expect("Django is not installed: tests/setup.sh test");
+    let told =
+        std::fs::read_to_string(format!("{venv}/pyvenv.cfg")).expect("Django is not installed: tests/setup.sh test");
     let home = told.lines().find_map(|l| l.strip_prefix("home = ")).unwrap();
     let base = Path::new(home).parent().unwrap().display().to_string();
     let mut mounts = vec![format!("{venv}:{venv}:ro")];

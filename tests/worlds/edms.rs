@@ -196,7 +196,10 @@ impl Edms {
 
     /// Databases of the server but its own.
     pub fn databases(&self) -> Vec<String> {
-        let all = self.sql("edms", "SELECT datname FROM pg_database WHERE NOT datistemplate AND datname <> 'postgres' ORDER BY 1");
+        let all = self.sql(
+            "edms",
+            "SELECT datname FROM pg_database WHERE NOT datistemplate AND datname <> 'postgres' ORDER BY 1",
+        );
         all.lines().map(str::to_owned).collect()
     }
 
@@ -261,7 +264,9 @@ fn project(root: &Path, bin: &str) {
         fs::create_dir_all(path.parent().unwrap()).unwrap();
         fs::write(path, text).unwrap();
     };
-    for (file, text) in [("manage.py", MANAGE), ("edms/__init__.py", ""), ("edms/settings.py", SETTINGS), ("edms/urls.py", URLS)] {
+    for (file, text) in
+        [("manage.py", MANAGE), ("edms/__init__.py", ""), ("edms/settings.py", SETTINGS), ("edms/urls.py", URLS)]
+    {
         write(&format!("app/{file}"), text);
     }
     write("site/index.html", "<!doctype html><title>EDMS</title>\n");

@@ -68,7 +68,13 @@ fn a_backup_in_a_container_is_looked_at_without_being_restored() {
     assert!(all[0]["remarks"][0].as_str().unwrap().contains("on no volume"), "{all}");
     // All models, with their numbers, and the files.
     let checked = w.run(&["check", "--foreign"]).code(0);
-    checked.says(&["users.user 7", "documents.document 40", "workflows.workflow 40", "audit.audittrail 3,000", "40 files"]);
+    checked.says(&[
+        "users.user 7",
+        "documents.document 40",
+        "workflows.workflow 40",
+        "audit.audittrail 3,000",
+        "40 files",
+    ]);
     assert_eq!((edms.state(), edms.databases()), (before, vec!["edms".to_owned()]));
     // What cannot be looked at is told by name.
     reconfigure(w, "file:///app/backups", "file:///app/backup");
@@ -143,7 +149,9 @@ fn its_known_troubles_are_told_before_anything_is_touched() {
         assert!(edms.runs(), "{time}");
     };
     let json = |body: &str| {
-        format!("python3 -c 'import json; f = \"database_backup.json\"; o = json.load(open(f)); {body}; json.dump(o, open(f, \"w\"))'")
+        format!(
+            "python3 -c 'import json; f = \"database_backup.json\"; o = json.load(open(f)); {body}; json.dump(o, open(f, \"w\"))'"
+        )
     };
     // Objects that others refer to are missing.
     change(&edms, "20260102_010000", &json("o = [x for x in o if x[\"model\"] != \"documents.document\"]"));
@@ -168,7 +176,11 @@ fn its_known_troubles_are_told_before_anything_is_touched() {
     w.run(&["check", "--foreign"]).code(7).says(&["20260102_080000", "no member lies in \"media\""]);
     refused("20260102_080000", 7, &["nothing of what is to be restored"]);
     // Unless that is what is wanted: then the database alone comes back.
-    reconfigure(w, "compression = \"zip\", source = \"media\"", "compression = \"zip\", optional = true, source = \"media\"");
+    reconfigure(
+        w,
+        "compression = \"zip\", source = \"media\"",
+        "compression = \"zip\", optional = true, source = \"media\"",
+    );
     w.run(&["check", "--foreign"]).code(0).says(&["no member lies in \"media\""]);
     let planned = w.run(&["restore", "--foreign", "application", "--dry-run"]).code(0);
     planned.says(&["stage database edms of source fixtures", "may be without it"]);

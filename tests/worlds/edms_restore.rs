@@ -65,12 +65,23 @@ fn corruption_and_deletion_are_taken_back_and_history_moves_along() {
     checked.says(&[SECOND, "database edms", "11 tables", "41 files", "2 files"]);
 
     // The application runs on, and its data is wrong.
-    edms.sql("edms", "DELETE FROM workflows_workflow; UPDATE users_user SET password = 'nobody knows' WHERE username = 'admin'");
+    edms.sql(
+        "edms",
+        "DELETE FROM workflows_workflow; UPDATE users_user SET password = 'nobody knows' WHERE username = 'admin'",
+    );
     edms.sql("edms", "DROP TABLE audit_audittrail");
-    script(w, "edms-staging", &format!("for f in {}/documents/00*; do head -c 20000 /dev/zero > $f; done; echo X=1 >> .env", edms.place()));
+    script(
+        w,
+        "edms-staging",
+        &format!("for f in {}/documents/00*; do head -c 20000 /dev/zero > $f; done; echo X=1 >> .env", edms.place()),
+    );
     let wrong = edms.state();
     // What would be done, told before anything is.
-    w.run(&["restore", "--foreign", "nightly", SECOND, "--dry-run"]).code(0).says(&["stops", "login", "stage database edms"]);
+    w.run(&["restore", "--foreign", "nightly", SECOND, "--dry-run"]).code(0).says(&[
+        "stops",
+        "login",
+        "stage database edms",
+    ]);
     assert_eq!(edms.state(), wrong);
     let told = w.run(&["--json", "restore", "--foreign", "nightly", SECOND, "--yes"]).code(0).json();
     took(w, "EDMS, data corruption");
@@ -105,7 +116,11 @@ fn corruption_and_deletion_are_taken_back_and_history_moves_along() {
 
     // History moves along, and the first nightly backup ships next to nothing.
     w.run(&["init", "--recovery-out", &w.at("recovery.key")]).code(0);
-    w.run(&["import", "nightly", "--all"]).code(8).says(&["imported 20260103_020000", "imported 20260104_020000", "missing"]);
+    w.run(&["import", "nightly", "--all"]).code(8).says(&[
+        "imported 20260103_020000",
+        "imported 20260104_020000",
+        "missing",
+    ]);
     let all = w.run(&["--json", "list"]).code(0).json();
     assert_eq!((all[0]["started"].as_str(), all.as_array().unwrap().len()), (Some("2026-01-03T02:00:00Z"), 2));
     let nightly = w.backup();
@@ -129,7 +144,10 @@ fn on_a_fresh_host_the_application_is_deployed_and_comes_back_with_one_command()
     let empty = (edms.files(), edms.databases());
     // The role that owns everything is not there. That is told before anything is loaded.
     let refused = w.run(&["restore", "--foreign", "nightly", "--yes"]).code(10);
-    refused.says(&["the server lacks roles that own objects of database edms: edms", "CREATE ROLE \"edms\" LOGIN PASSWORD"]);
+    refused.says(&[
+        "the server lacks roles that own objects of database edms: edms",
+        "CREATE ROLE \"edms\" LOGIN PASSWORD",
+    ]);
     assert_eq!((edms.files(), edms.databases()), empty);
     edms.sql("postgres", "CREATE ROLE edms LOGIN");
     edms.boxes.stage.docker(&["start", &edms.backend]);
@@ -164,10 +182,18 @@ fn the_troubles_of_the_restore_by_hand_do_not_arise() {
 
     // Foreign keys: a dump that is half there is told as such, and is not loaded over what is there.
     script(w, "backups", "mkdir ../aside; cp db_* ../aside; truncate -s -2000 db_20260104_020000.dump");
-    w.run(&["restore", "--foreign", "nightly", "--yes"]).code(7).says(&["the archive of pg_dump is cut short", "db_20260104"]);
+    w.run(&["restore", "--foreign", "nightly", "--yes"])
+        .code(7)
+        .says(&["the archive of pg_dump is cut short", "db_20260104"]);
     as_it_was("a dump that is cut");
-    script(w, "backups", "cp ../aside/* .; cp storage_* ../aside; head -c 5000 ../aside/storage_* > storage_20260104_020000.tar.gz");
-    w.run(&["restore", "--foreign", "nightly", "--yes"]).code(7).says(&["the gzip data is cut short", "storage_20260104"]);
+    script(
+        w,
+        "backups",
+        "cp ../aside/* .; cp storage_* ../aside; head -c 5000 ../aside/storage_* > storage_20260104_020000.tar.gz",
+    );
+    w.run(&["restore", "--foreign", "nightly", "--yes"])
+        .code(7)
+        .says(&["the gzip data is cut short", "storage_20260104"]);
     as_it_was("an archive that is cut");
     // An archive of something else altogether: told before anything is touched.
     script(w, "backups", "mkdir -p ../u/other; tar czf storage_20260104_020000.tar.gz -C ../u .");
@@ -184,7 +210,11 @@ fn the_troubles_of_the_restore_by_hand_do_not_arise() {
     as_it_was("files that are missing");
 
     // The application does not come up on what was restored: its own words are told, and everything goes back.
-    script(w, "backups", "cp ../aside/storage_*.gz .; rm -r ../t; mkdir ../t; tar xzf storage_*.gz -C ../t ./static; touch ../t/static/.broken; tar czf storage_20260104_020000.tar.gz -C ../t .");
+    script(
+        w,
+        "backups",
+        "cp ../aside/storage_*.gz .; rm -r ../t; mkdir ../t; tar xzf storage_*.gz -C ../t ./static; touch ../t/static/.broken; tar czf storage_20260104_020000.tar.gz -C ../t .",
+    );
     let ran = w.run(&["restore", "--foreign", "nightly", "--yes"]);
     assert_ne!(ran.code, 0);
     ran.says(&["cannot open the store"]);

@@ -24,7 +24,14 @@ impl Section {
 
 impl Entry {
     /// An entry that is made by a statement, after those that it depends on.
-    pub fn of_statement(dump_id: i32, section: Section, desc: &str, tag: &str, defn: Vec<u8>, depends: Vec<i32>) -> Self {
+    pub fn of_statement(
+        dump_id: i32,
+        section: Section,
+        desc: &str,
+        tag: &str,
+        defn: Vec<u8>,
+        depends: Vec<i32>,
+    ) -> Self {
         Entry {
             dump_id,
             has_data: false,

@@ -110,7 +110,8 @@ impl Contents {
     fn within_settings(&self, desc: &str, sql: &[u8]) -> Vec<u8> {
         let (mut before, mut after) = (String::new(), String::new());
         if desc == "SQL" && starts(sql, b"CREATE ") {
-            let settings = [("default_tablespace", &self.tablespace), ("default_table_access_method", &self.access_method)];
+            let settings =
+                [("default_tablespace", &self.tablespace), ("default_table_access_method", &self.access_method)];
             for (name, value) in settings.into_iter().filter(|(_, v)| !v.is_empty() && *v != "heap") {
                 let quoted = value.replace('\'', "''");
                 before.push_str(&format!("SET {name} = '{quoted}';\n"));
@@ -328,7 +329,8 @@ mod tests {
         let again = Head::read(&mut &head.encode()[..]).unwrap();
         assert_eq!(again, head);
         let text = |t: &Option<Vec<u8>>| String::from_utf8(t.clone().unwrap_or_default()).unwrap();
-        let told: Vec<String> = head.entries.iter().map(|e| format!("{} {:?} {}", text(&e.desc), e.section(), text(&e.tag))).collect();
+        let told: Vec<String> =
+            head.entries.iter().map(|e| format!("{} {:?} {}", text(&e.desc), e.section(), text(&e.tag))).collect();
         assert_eq!(
             told,
             [
@@ -349,7 +351,10 @@ mod tests {
         assert_eq!(blocks, [7, 9]);
         assert!(text(&head.entries[0].defn).contains("LATIN1"));
         let table = text(&head.entries[3].defn);
-        assert!(table.starts_with("SET default_tablespace = 'fast disk';\nCREATE TABLE public.a") && table.ends_with("RESET default_tablespace;\n"));
+        assert!(
+            table.starts_with("SET default_tablespace = 'fast disk';\nCREATE TABLE public.a")
+                && table.ends_with("RESET default_tablespace;\n")
+        );
         assert_eq!(text(&head.entries[5].defn), "CREATE TABLE public.b (x int);\n");
         assert_eq!(without_owners(&head).entries.len(), head.entries.len() - 1);
     }
