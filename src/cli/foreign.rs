@@ -183,7 +183,8 @@ pub async fn check(context: &Context, named: &str, which: &str) -> Result<ExitCo
     let checked = check::check(layout, set, &found.store).await;
     drop(monitor);
     let clean = set.is_complete() && checked.bad.is_empty();
-    let worst = checked.bad.iter().map(|b| b.error.kind).chain(set.fault()).next();
+    // What is wrong with the set by its names comes before what is in its files.
+    let worst = set.fault().into_iter().chain(checked.bad.iter().map(|b| b.error.kind)).next();
     if context.global.json {
         let bad: Vec<_> = checked
             .bad

@@ -5,7 +5,8 @@ use super::connect::literal;
 use super::session::{Session, SqlResult};
 
 /// Objects that the session's role owns: those that may change hands by themselves. Sequences of columns, row types and arrays
-/// go with what they belong to, members of extensions with nobody, and what the server shipped stays; so does what only a
+/// go with what they belong to, members of extensions with nobody (a partitioned table depends on its own columns, which is
+/// nothing of that kind), and what the server shipped stays; so does what only a
 /// superuser may own, such as event triggers and publications of all tables.
 const OWNED: &str = "FROM (
     SELECT 'pg_namespace'::regclass AS class, oid, nspowner AS owner FROM pg_namespace
@@ -28,7 +29,8 @@ const OWNED: &str = "FROM (
     UNION ALL SELECT 'pg_largeobject_metadata'::regclass, oid, lomowner FROM pg_largeobject_metadata
 ) o WHERE o.oid >= 16384 AND o.owner = (SELECT oid FROM pg_roles WHERE rolname = current_user)
     AND NOT EXISTS (SELECT FROM pg_depend d
-        WHERE d.classid = o.class AND d.objid = o.oid AND d.deptype IN ('e', 'i'))";
+        WHERE d.classid = o.class AND d.objid = o.oid AND d.deptype IN ('e', 'i')
+        AND (d.refclassid, d.refobjid) <> (d.classid, d.objid))";
 
 /// Gives everything that the session's role owns in its database to another role. The session is a superuser's.
 ///
