@@ -34,6 +34,7 @@ cp -r config/policies "$root/usr/share/backstay/policies"
 [ ! -d dashboards ] || cp -r dashboards "$root/usr/share/backstay/dashboards"
 put 644 usr/share/doc/backstay README.md CHANGELOG.md LICENSE-APACHE LICENSE-MIT
 put 644 usr/share/doc/backstay/docs docs/*.md
+put 644 usr/share/doc/backstay/docs/runbooks docs/runbooks/*.md
 put 644 usr/share/doc/backstay/examples config/examples/*
 put 755 usr/share/doc/backstay/examples packaging/on-failure
 

@@ -20,7 +20,7 @@ fn read(relative: &str) -> String {
 /// Every document for readers, relative to the project.
 fn documents() -> Vec<PathBuf> {
     let mut found = vec!["README.md".into(), "CONTRIBUTING.md".into(), "CHANGELOG.md".into()];
-    for folder in ["docs", "config/policies"] {
+    for folder in ["docs", "docs/runbooks", "config/policies"] {
         for entry in fs::read_dir(root().join(folder)).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_some_and(|e| e == "md") {
@@ -261,6 +261,31 @@ fn the_sample_configuration_is_read() {
     }
     fs::write(folder.path().join("failure.url"), "https://hc-ping.com/UUID/fail\n").unwrap();
     load::load_with(&file, Some(Default::default())).unwrap_or_else(|e| panic!("{e}\n{}", all.join("\n")));
+}
+
+#[test]
+fn every_example_configuration_is_read_and_tested() {
+    let mut examples = 0;
+    for entry in fs::read_dir(root().join("config/examples")).unwrap() {
+        let path = entry.unwrap().path();
+        let text = fs::read_to_string(&path).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        // Secrets in files of their own are the operator's; any will do.
+        for secret in text.split('"').filter(|word| word.ends_with(".password") || word.ends_with(".key")) {
+            let at = folder.path().join(secret);
+            if at.starts_with(folder.path()) {
+                fs::write(at, "secret\n").unwrap();
+            }
+        }
+        let file = folder.path().join("backstay.toml");
+        fs::write(&file, &text).unwrap();
+        let config = load::load_with(&file, Some(Default::default()));
+        let config = config.unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+        assert!(!config.plans.is_empty(), "{}", path.display());
+        assert!(text.contains("tests/"), "{} does not say which test runs it", path.display());
+        examples += 1;
+    }
+    assert!(examples > 2, "only {examples} examples were found");
 }
 
 /// `# key = value` and `# [section]` without their mark; prose stays a comment.

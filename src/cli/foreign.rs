@@ -10,12 +10,14 @@ use crate::foreign::layout::Layout;
 use crate::foreign::scratch::Scratch;
 use crate::foreign::sets::{self, Problem, Set};
 use crate::foreign::take::{Taking, Target};
+use crate::host::docker::Docker;
 use crate::model::{Name, size, time};
 use crate::sources::command::Target as Into;
 use crate::sources::postgres::Databases;
 use crate::storage::readonly::{self, ReadOnly};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -49,10 +51,34 @@ pub fn layout<'a>(config: &'a Config, named: &str) -> Result<&'a Layout> {
     }
 }
 
-async fn found(layout: &Layout) -> Result<(Arc<dyn ReadOnly>, Vec<Set>)> {
-    let store = readonly::open(&layout.storage).await?;
+/// What there is of a layout.
+struct Found {
+    store: Arc<dyn ReadOnly>,
+    sets: Vec<Set>,
+    /// What is to be known of the place.
+    note: Option<String>,
+}
+
+async fn found(layout: &Layout) -> Result<Found> {
+    let (store, note) = place(layout).await?;
     let sets = sets::find(layout, &*store).await?;
-    Ok((store, sets))
+    Ok(Found { store, sets, note })
+}
+
+/// Where the files of a layout are, and what is to be known of that place.
+async fn place(layout: &Layout) -> Result<(Arc<dyn ReadOnly>, Option<String>)> {
+    let Some(container) = &layout.container else { return Ok((readonly::open(&layout.storage).await?, None)) };
+    let path = layout.storage.url.strip_prefix("file://").unwrap_or_default();
+    let directory = Docker::connect().await?.directory(container, Path::new(path)).await?;
+    let name = &directory.container;
+    let lost = format!(
+        "{path} is in container {name} alone, on no volume: the backups of {} are gone when it is made anew. Import them, \
+         or mount a directory there.",
+        layout.name
+    );
+    let note = (!directory.outlives).then_some(lost);
+    let url = format!("{name}:{path}");
+    Ok((readonly::enclosed(directory.place, url, &layout.storage), note))
 }
 
 #[derive(serde::Serialize)]
@@ -63,7 +89,7 @@ struct Listed<'a> {
     bytes: u64,
     complete: bool,
     problems: &'a [Problem],
-    remarks: &'a [String],
+    remarks: Vec<&'a str>,
     parts: Vec<ListedPart<'a>>,
 }
 
@@ -75,7 +101,7 @@ struct ListedPart<'a> {
     source: Option<&'a Name>,
 }
 
-fn listed<'a>(layout: &'a Layout, set: &'a Set) -> Listed<'a> {
+fn listed<'a>(layout: &'a Layout, set: &'a Set, note: Option<&'a str>) -> Listed<'a> {
     let parts = set.parts.iter().map(|p| ListedPart {
         name: &p.object.key,
         is: layout.files[p.rule].is.name(),
@@ -89,7 +115,7 @@ fn listed<'a>(layout: &'a Layout, set: &'a Set) -> Listed<'a> {
         bytes: set.bytes(),
         complete: set.is_complete(),
         problems: &set.problems,
-        remarks: &set.remarks,
+        remarks: set.remarks.iter().map(String::as_str).chain(note).collect(),
         parts: parts.collect(),
     }
 }
@@ -99,14 +125,16 @@ pub async fn list(context: &Context, named: &str) -> Result<ExitCode> {
     let config = context.config()?;
     let (mut all, mut whole) = (Vec::new(), true);
     for layout in layouts(&config, named)? {
-        let (_, sets) = found(layout).await?;
-        whole &= sets.iter().all(Set::is_complete);
-        all.push((layout, sets));
+        let found = found(layout).await?;
+        whole &= found.sets.iter().all(Set::is_complete);
+        all.push((layout, found));
     }
     let code = ExitCode::from(if whole { 0 } else { Kind::Damaged.exit_code() });
     if context.global.json {
-        let values: Vec<Listed<'_>> =
-            all.iter().flat_map(|(layout, sets)| sets.iter().map(|set| listed(layout, set))).collect();
+        let mut values: Vec<Listed<'_>> = Vec::new();
+        for (layout, found) in &all {
+            values.extend(found.sets.iter().map(|set| listed(layout, set, found.note.as_deref())));
+        }
         json(&values)?;
         return Ok(code);
     }
@@ -120,37 +148,43 @@ pub async fn list(context: &Context, named: &str) -> Result<ExitCode> {
         ("size", Align::Right),
         ("state", Align::Left),
     ]);
-    for (layout, sets) in &all {
-        for set in sets {
+    for (layout, found) in &all {
+        for set in &found.sets {
             let (at, age) = set.time.map_or(("-".into(), "-".into()), |at| (time::local(at), time::ago(at, now)));
             let state = match &set.problems[..] {
                 [] if set.remarks.is_empty() => good("complete"),
                 [] => good(&format!("complete ({})", set.remarks.join("; "))),
                 problems => bad(&problems.iter().map(Problem::words).collect::<Vec<_>>().join("; ")),
             };
-            let (files, bytes) = (set.parts.len().to_string(), size::human(set.bytes()));
+            let (files, bytes) = (set.count().to_string(), size::human(set.bytes()));
             table.row(vec![layout.name.to_string(), set.name.clone(), at, age, files, bytes, state]);
         }
     }
-    if all.iter().all(|(_, sets)| sets.is_empty()) {
+    if all.iter().all(|(_, found)| found.sets.is_empty()) {
         say("no foreign backups were found; the patterns of `files` fit no name")?;
         return Ok(code);
     }
     table.print()?;
+    tell_notes(all.iter().map(|(_, found)| found))?;
     Ok(code)
+}
+
+fn tell_notes<'a>(found: impl Iterator<Item = &'a Found>) -> Result<()> {
+    found.filter_map(|f| f.note.as_deref()).try_for_each(|note| say(&format!("{}: {note}", notice("note"))))
 }
 
 /// `backstay check --foreign [NAME] [SET]`
 pub async fn check(context: &Context, named: &str, which: &str) -> Result<ExitCode> {
     let config = context.config()?;
     let layout = layout(&config, named)?;
-    let (store, sets) = found(layout).await?;
-    let set = sets::choose(layout, &sets, which)?;
+    let found = found(layout).await?;
+    let set = sets::choose(layout, &found.sets, which)?;
     let monitor = context.monitor(&format!("check {}", set.name));
-    let checked = check::check(layout, set, &store).await;
+    let checked = check::check(layout, set, &found.store).await;
     drop(monitor);
     let clean = set.is_complete() && checked.bad.is_empty();
-    let worst = checked.bad.iter().map(|b| b.error.kind).chain(set.fault()).next();
+    // What is wrong with the set by its names comes before what is in its files.
+    let worst = set.fault().into_iter().chain(checked.bad.iter().map(|b| b.error.kind)).next();
     if context.global.json {
         let bad: Vec<_> = checked
             .bad
@@ -161,7 +195,9 @@ pub async fn check(context: &Context, named: &str, which: &str) -> Result<ExitCo
                     "do": b.error.hint, "optional": b.optional })
             })
             .collect();
-        json(&serde_json::json!({ "set": listed(layout, set), "clean": clean, "good": checked.good, "bad": bad }))?;
+        json(
+            &serde_json::json!({ "set": listed(layout, set, found.note.as_deref()), "clean": clean, "good": checked.good, "bad": bad }),
+        )?;
     } else {
         let word = if clean { good("good") } else { bad("not good") };
         say(&format!("{word}: foreign backup {} of {}, {}", set.name, layout.name, when(set)))?;
@@ -182,6 +218,7 @@ pub async fn check(context: &Context, named: &str, which: &str) -> Result<ExitCo
         for problem in &set.problems {
             say(&format!("  {} {}", bad("bad"), problem.words()))?;
         }
+        tell_notes(std::iter::once(&found))?;
     }
     Ok(ExitCode::from(worst.map_or(0, Kind::exit_code)))
 }
@@ -194,12 +231,9 @@ fn when(set: &Set) -> String {
 pub fn targets(config: &Config) -> BTreeMap<Name, Target> {
     let target = |source: &SourceConfig| match source {
         SourceConfig::Postgres(postgres) => Target::Postgres {
-            databases: match &postgres.databases {
-                Databases::Named(names) if !names.iter().any(|n| n.contains(['*', '?'])) => Some(names.clone()),
-                _ => None,
-            },
+            server: postgres.clone(),
             default: match &postgres.databases {
-                Databases::Named(names) if names.len() == 1 => names[0].clone(),
+                Databases::Named(names) if names.len() == 1 && !names[0].contains(['*', '?']) => names[0].clone(),
                 _ => postgres.address.database().to_owned(),
             },
         },
@@ -224,10 +258,10 @@ pub fn targets(config: &Config) -> BTreeMap<Name, Target> {
 /// What is wrong with the set; nothing was touched.
 pub async fn scratch(context: &Context, config: &Config, named: &str, which: &str, plan: &Name) -> Result<Scratch> {
     let layout = layout(config, named)?;
-    let (store, sets) = found(layout).await?;
+    let Found { store, sets, .. } = found(layout).await?;
     let set = sets::choose(layout, &sets, which)?;
     let scratch = Scratch::make(&config.state_dir, &config.host).await?;
-    let taking = Taking { layout, set, store, sources: targets(config), room: scratch.room()? };
+    let taking = Taking { layout, set, store, sources: targets(config), room: scratch.room()?, shared: false };
     let monitor = context.monitor(&format!("read {}", set.name));
     scratch.fill(plan, &taking, monitor).await?;
     Ok(scratch)
@@ -238,5 +272,6 @@ pub async fn scratch(context: &Context, config: &Config, named: &str, which: &st
 /// # Errors
 /// As [`sets::find`].
 pub async fn all(layout: &Layout) -> Result<(Arc<dyn ReadOnly>, Vec<Set>)> {
-    found(layout).await
+    let Found { store, sets, .. } = found(layout).await?;
+    Ok((store, sets))
 }

@@ -62,8 +62,14 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     for set in chosen {
         let room = config.state_dir.join("import");
         let _ = std::fs::remove_dir_all(&room);
-        let taking =
-            Taking { layout, set, store: store.clone(), sources: foreign::targets(&config), room: room.clone() };
+        let taking = Taking {
+            layout,
+            set,
+            store: store.clone(),
+            sources: foreign::targets(&config),
+            room: room.clone(),
+            shared: true,
+        };
         let from = origin(&taking);
         if let Some(id) = there.get(&from) {
             tell(context, &format!("{} {} is backup {id} of plan {plan} already", notice("there"), set.name))?;

@@ -30,7 +30,12 @@ fn wrong(what: impl Into<String>) -> Error {
 /// [`Kind::Config`] for what does not fit together.
 pub(super) fn layout_of(name: &str, mut raw: RawForeign, dir: &Path, sources: &Sources) -> Result<Layout> {
     let key = format!("foreign.{name}");
+    let container = raw.container.take();
     let storage = storage_of(raw.take_store(), dir).map_err(|e| named(e, &key))?;
+    if container.is_some() && !storage.url.starts_with("file://") {
+        return Err(wrong(format!("`container` is set, and `url` is {}", storage.url))
+            .hint("Write the directory as the container sees it: url = \"file:///app/backups\"."));
+    }
     let clock = clock_of(raw.timestamp, raw.timezone)?;
     if raw.files.is_empty() {
         return Err(wrong("`files` is empty").hint(
@@ -50,7 +55,7 @@ pub(super) fn layout_of(name: &str, mut raw: RawForeign, dir: &Path, sources: &S
             .hint("Files with the same words are one backup; make layouts of their own for what is made apart."));
     }
     let checksums = raw.checksums.map(|c| checksums_of(c, &files[0].pattern)).transpose()?;
-    Ok(Layout { name: name.parse()?, storage, clock, files, checksums })
+    Ok(Layout { name: name.parse()?, storage, container, clock, files, checksums })
 }
 
 fn clock_of(format: Option<String>, zone: Option<String>) -> Result<Clock> {

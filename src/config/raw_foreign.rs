@@ -11,6 +11,8 @@ use std::path::PathBuf;
 pub struct RawForeign {
     /// `s3://bucket/prefix`, `gs://bucket/prefix` or `file:///path`.
     pub url: String,
+    /// The container that the path of the URL is in.
+    pub container: Option<String>,
     /// Endpoint of a server that is not Amazon's or Google's.
     pub endpoint: Option<String>,
     /// S3 region.

@@ -7,12 +7,12 @@
 use super::read::unreadable;
 use crate::error::{Error, Kind, Result};
 use crate::sources::postgres::archive::ArchiveError;
-use crate::sources::postgres::archive::blocks::Scanner;
-use crate::sources::postgres::archive::entry::put_int;
+use crate::sources::postgres::archive::blocks::{Framer, Scanner};
+use crate::sources::postgres::archive::entry::{Entry, put_int};
 use crate::sources::postgres::archive::head::{Compressed, Head};
 use crate::sources::postgres::facts::DatabaseFacts;
 use crate::sources::postgres::sql::facts::{Scanned, number};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::{BufReader, ErrorKind, Read, Write};
 
 /// Type byte of a block of rows, and of one of large objects.
@@ -35,8 +35,6 @@ pub struct Looked {
     pub facts: DatabaseFacts,
     /// Entries of its table of contents.
     pub entries: u64,
-    /// Roles that own something.
-    pub roles: BTreeSet<String>,
 }
 
 fn malformed(e: ArchiveError) -> Error {
@@ -60,11 +58,11 @@ fn broken(e: std::io::Error) -> Error {
     if e.kind() == ErrorKind::UnexpectedEof { cut_short(e.to_string()) } else { unreadable(e) }
 }
 
-/// Reads an archive to its end and writes it without compression.
+/// Reads an archive to its end and writes it without compression; the rows of these large tables framed as our own backups do.
 ///
 /// # Errors
 /// [`Kind::Damaged`] when it is not whole; what `out` says.
-pub fn rewrite(content: &mut dyn Read, out: &mut dyn Write) -> Result<Looked> {
+pub fn rewrite(content: &mut dyn Read, out: &mut dyn Write, large: &HashSet<(String, String)>) -> Result<Looked> {
     let mut reader = BufReader::with_capacity(PIECE, content);
     let mut head = Head::read(&mut reader).map_err(malformed)?;
     let packed = head.compressed();
@@ -77,6 +75,12 @@ pub fn rewrite(content: &mut dyn Read, out: &mut dyn Write) -> Result<Looked> {
     while let Some(kind) = byte(&mut reader)? {
         let entry = integer(&mut reader)?;
         seen.insert(entry);
+        if kind == DATA && head.entries.iter().any(|e| e.dump_id == entry && is_of(e, large)) {
+            let mut rows = LargeRows { to: &mut to, framer: Framer::new(entry), row: Vec::new(), ended: false };
+            unpack(&mut reader, packed, &mut rows)?;
+            rows.end()?;
+            continue;
+        }
         to.put(&[kind])?;
         to.int(entry)?;
         match kind {
@@ -101,18 +105,28 @@ pub fn rewrite(content: &mut dyn Read, out: &mut dyn Write) -> Result<Looked> {
     Ok(looked(&head, &rows, large_objects))
 }
 
+/// Whether an entry is the rows of one of these tables.
+fn is_of(entry: &Entry, tables: &HashSet<(String, String)>) -> bool {
+    let text = |t: &Option<Vec<u8>>| String::from_utf8_lossy(t.as_deref().unwrap_or_default()).into_owned();
+    !tables.is_empty() && entry.is("TABLE DATA") && tables.contains(&(text(&entry.namespace), text(&entry.tag)))
+}
+
 fn looked(head: &Head, rows: &BTreeMap<i32, (Option<u64>, u64)>, large_objects: u64) -> Looked {
     let text = |t: &Option<Vec<u8>>| String::from_utf8_lossy(t.as_deref().unwrap_or_default()).into_owned();
     let database = text(&head.database);
     let mut scanned = Scanned::default();
-    let mut roles = BTreeSet::new();
+    let mut owners = BTreeSet::new();
     let mut owner = String::new();
     for entry in &head.entries {
-        roles.extend(Some(text(&entry.owner)).filter(|o| !o.is_empty()));
         if entry.is("DATABASE") {
             owner = text(&entry.owner);
         }
-        let of_database = entry.is("COMMENT") && text(&entry.tag).starts_with("DATABASE ");
+        let tag = text(&entry.tag);
+        // What is said of the database as a whole is not loaded: whoever restores it makes it.
+        if !entry.is("DATABASE") && !entry.is("DATABASE PROPERTIES") && !tag.starts_with("DATABASE ") {
+            owners.extend(Some(text(&entry.owner)).filter(|o| !o.is_empty()));
+        }
+        let of_database = entry.is("COMMENT") && tag.starts_with("DATABASE ");
         if of_database || TELLING.iter().any(|desc| entry.is(desc)) {
             for statement in text(&entry.defn).split_inclusive(";\n") {
                 scanned.look(&database, statement.trim());
@@ -126,10 +140,11 @@ fn looked(head: &Head, rows: &BTreeMap<i32, (Option<u64>, u64)>, large_objects: 
     let mut facts = scanned.facts(&database);
     facts.server_version = head.server().and_then(|v| number(&v)).unwrap_or(0);
     facts.large_objects = large_objects;
+    facts.owners = owners;
     if facts.attributes.owner.is_empty() {
         facts.attributes.owner = owner;
     }
-    Looked { facts, entries: head.entries.len() as u64, roles }
+    Looked { facts, entries: head.entries.len() as u64 }
 }
 
 /// The next byte, or nothing at the end.
@@ -155,14 +170,18 @@ fn integer(reader: &mut impl Read) -> Result<i32> {
 
 /// Undoes the compression of one block's content.
 fn block(reader: &mut impl Read, packed: Compressed, mut to: Chunks<'_, '_>) -> Result<()> {
+    unpack(reader, packed, &mut to)?;
+    to.end().map_err(unreadable)
+}
+
+/// Undoes it, without an end of what is written.
+fn unpack(reader: &mut impl Read, packed: Compressed, to: &mut dyn Write) -> Result<()> {
     let mut chunks = Framed { reader, left: 0, ended: false };
     let copied = match packed {
-        Compressed::Not => std::io::copy(&mut chunks, &mut to),
+        Compressed::Not => std::io::copy(&mut chunks, to),
         // A table without rows may have a block without even the header of a stream.
-        Compressed::Zlib => std::io::copy(&mut flate2::read::ZlibDecoder::new(&mut chunks), &mut to),
-        Compressed::Zstd => {
-            zstd::stream::read::Decoder::new(&mut chunks).and_then(|mut d| std::io::copy(&mut d, &mut to))
-        }
+        Compressed::Zlib => std::io::copy(&mut flate2::read::ZlibDecoder::new(&mut chunks), to),
+        Compressed::Zstd => zstd::stream::read::Decoder::new(&mut chunks).and_then(|mut d| std::io::copy(&mut d, to)),
         Compressed::Other => {
             return Err(Error::new(Kind::Config, "the archive is compressed with lz4, which is not read")
                 .hint("Have the script write --compress=gzip or zstd, and restore this one with pg_restore."));
@@ -171,7 +190,7 @@ fn block(reader: &mut impl Read, packed: Compressed, mut to: Chunks<'_, '_>) -> 
     copied.map_err(broken)?;
     // What is behind the end of the compressed stream belongs to the block all the same.
     std::io::copy(&mut chunks, &mut std::io::sink()).map_err(broken)?;
-    to.end().map_err(unreadable)
+    Ok(())
 }
 
 /// The content of a block, without the lengths in it.
@@ -218,6 +237,46 @@ impl Written<'_> {
         let mut bytes = Vec::with_capacity(5);
         put_int(&mut bytes, value);
         self.put(&bytes)
+    }
+}
+
+/// The rows of a large table, framed as sessions of our own do it.
+struct LargeRows<'a, 'b> {
+    to: &'a mut Written<'b>,
+    framer: Framer,
+    row: Vec<u8>,
+    /// The rows have ended.
+    ended: bool,
+}
+
+impl LargeRows<'_, '_> {
+    fn end(self) -> Result<()> {
+        self.to.put(&self.framer.finish())
+    }
+}
+
+impl Write for LargeRows<'_, '_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let mut rest = bytes;
+        while let Some(n) = memchr::memchr(b'\n', rest).filter(|_| !self.ended) {
+            self.row.extend_from_slice(&rest[..=n]);
+            rest = &rest[n + 1..];
+            self.ended = self.row == b"\\.\n";
+            if !self.ended {
+                self.framer.row(&self.row);
+                let ready = self.framer.take();
+                self.to.put(&ready).map_err(|e| std::io::Error::other(e.one_line()))?;
+            }
+            self.row.clear();
+        }
+        if !self.ended {
+            self.row.extend_from_slice(rest);
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
     }
 }
 

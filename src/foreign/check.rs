@@ -2,7 +2,8 @@
 //! and decompression, and what it holds is looked at as a restore would.
 
 use super::archive;
-use super::layout::{Is, Layout};
+use super::fixture;
+use super::layout::{Is, Layout, MemberTarget};
 use super::members;
 use super::read::{Content, Openable, fault::Peeked, known};
 use super::sets::Set;
@@ -12,6 +13,7 @@ use crate::sources::postgres::sql::facts as sql;
 use crate::sources::redis::rdb;
 use crate::storage::readonly::ReadOnly;
 use serde::Serialize;
+use std::collections::HashSet;
 use std::io::{BufReader, Read};
 use std::sync::Arc;
 
@@ -141,7 +143,7 @@ fn look(
     let mut remarks = Vec::new();
     let holds = match rule.is {
         Is::PgCustom => {
-            let looked = archive::rewrite(&mut content, &mut std::io::sink())?;
+            let looked = archive::rewrite(&mut content, &mut std::io::sink(), &HashSet::new())?;
             let facts = looked.facts;
             let rows: u64 = facts.tables.iter().map(|t| t.rows).sum();
             format!(
@@ -166,6 +168,7 @@ fn look(
         Is::Tar | Is::Image => {
             let sorted = members::sort(&mut content, &rule.members, &mut std::io::sink())?;
             refuse_server(&sorted, restores_a_server && rule.is == Is::Tar && has_target(rule))?;
+            holds_what_is_wanted(rule, &sorted)?;
             remarks.extend(sorted.empty.iter().map(|prefix| format!("no member lies in {prefix:?}")));
             format!(
                 "{}, {}, {} of content",
@@ -189,8 +192,8 @@ fn look(
             }
         }
         Is::Fixture => {
-            let models = fixture(&mut content)?;
-            size::plural(models, "object")
+            let models = fixture::models(&mut content)?;
+            fixture::words(&models)
         }
         Is::Crontab => {
             let mut text = String::new();
@@ -201,6 +204,22 @@ fn look(
         Is::Aof | Is::Other => "read to its end".to_owned(),
     };
     Ok((holds, remarks))
+}
+
+/// Refuses an archive that has nothing of what is to come back, however whole it is.
+///
+/// # Errors
+/// [`Kind::Damaged`] with the folders that are not there.
+pub fn holds_what_is_wanted(rule: &super::layout::FileRule, sorted: &members::Sorted) -> Result<()> {
+    let wanted = rule.members.iter().filter(|m| m.to != MemberTarget::Ignored);
+    let wanted: Vec<String> = wanted.map(|m| format!("{:?}", m.prefix)).collect();
+    let found = sorted.files + sorted.dirs + sorted.others > 0;
+    if found || wanted.is_empty() || rule.optional {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Damaged, "the archive holds nothing of what is to be restored from it")
+        .because(format!("no member lies in {}", wanted.join(", ")))
+        .hint("Correct `prefix` of its `members`, or say `optional = true` if a backup may be without them."))
 }
 
 fn has_target(rule: &super::layout::FileRule) -> bool {
@@ -223,50 +242,5 @@ pub fn refuse_server(sorted: &members::Sorted, restores_a_server: bool) -> Resul
             dir.trim_end_matches('/')
         ))),
         _ => Ok(()),
-    }
-}
-
-/// Counts the objects of a fixture, one after the other, without keeping them.
-fn fixture(content: &mut dyn Read) -> Result<u64> {
-    struct Count(u64);
-    impl<'de> serde::de::Visitor<'de> for &mut Count {
-        type Value = ();
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("a list of objects")
-        }
-        fn visit_seq<A: serde::de::SeqAccess<'de>>(self, mut seq: A) -> std::result::Result<(), A::Error> {
-            while let Some(object) = seq.next_element::<Object>()? {
-                drop(object);
-                self.0 += 1;
-            }
-            Ok(())
-        }
-    }
-    #[derive(serde::Deserialize)]
-    struct Object {
-        #[serde(rename = "model")]
-        _model: String,
-    }
-    let mut count = Count(0);
-    let mut parser = serde_json::Deserializer::from_reader(BufReader::with_capacity(PIECE, content));
-    let parsed = serde::Deserializer::deserialize_seq(&mut parser, &mut count).and_then(|()| parser.end());
-    match parsed {
-        Ok(()) => Ok(count.0),
-        Err(e) if e.is_eof() => Err(Error::new(Kind::Damaged, "the fixture is cut short").because(e)),
-        Err(e) => Err(Error::new(Kind::Damaged, "the fixture is no list of objects of Django").because(e)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_fixture_is_counted_and_a_cut_one_is_told() {
-        let text = r#"[{"model": "a.b", "pk": 1, "fields": {"x": [1, {"y": null}]}}, {"model": "a.c", "pk": "u"}]"#;
-        assert_eq!(fixture(&mut text.as_bytes()).unwrap(), 2);
-        assert!(fixture(&mut &text.as_bytes()[..60]).unwrap_err().what.contains("cut short"));
-        assert!(fixture(&mut &b"{\"a\": 1}"[..]).is_err());
-        assert!(fixture(&mut format!("{text}x").as_bytes()).is_err());
     }
 }

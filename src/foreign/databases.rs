@@ -4,36 +4,74 @@ use super::archive;
 use super::feed::Feed;
 use super::layout::Is;
 use super::read::Openable;
+use super::rewritten;
 use super::take::{Taken, Taking};
 use crate::error::{Error, Kind, Result};
 use crate::model::Name;
 use crate::repository::writer::{BackupWriter, PendingArtifact};
-use crate::sources::postgres::facts::DatabaseFacts;
+use crate::sources::postgres::facts::{self, DatabaseFacts};
 use crate::sources::postgres::sql::cut::{Databases, Split};
 use crate::sources::postgres::sql::facts::Scanned;
 use crate::sources::postgres::sql::walk::{Of, Visit, walk};
 use crate::sources::postgres::sql::{self};
-use crate::sources::postgres::{GLOBALS, artifact_name};
-use std::collections::BTreeSet;
+use crate::sources::postgres::{GLOBALS, Picked, PostgresSource, artifact_name};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::{BufReader, Write};
+use std::time::Duration;
 
 /// Bytes that are read at once.
 const PIECE: usize = 256 << 10;
+/// How long a server may take to say how large its tables are.
+const TO_ASK: Duration = Duration::from_secs(30);
+
+/// Tables by database that our own backups dump beside the others, and frame in a way of their own.
+pub(super) type Large = BTreeMap<String, HashSet<(String, String)>>;
 
 /// What was taken of one file.
-struct Got {
-    databases: Vec<(PendingArtifact, DatabaseFacts)>,
-    globals: Vec<u8>,
+pub(super) struct Got {
+    pub(super) databases: Vec<(PendingArtifact, DatabaseFacts)>,
+    pub(super) globals: Vec<u8>,
+}
+
+/// Which databases of a dump in SQL are taken, and under which names.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Picking {
+    /// The name of a database that the dump does not name.
+    own: String,
+    /// The one that the layout says.
+    picked: Option<String>,
+    wanted: Option<Picked>,
+    pub(super) cluster: bool,
+}
+
+impl Picking {
+    /// The name under which a database is taken, if it is.
+    pub(super) fn name(&self, database: Option<&str>) -> Option<String> {
+        match (database, &self.picked) {
+            // A plain dump is of one database, whatever it was called where it was made.
+            _ if !self.cluster => Some(self.own.clone()),
+            (Some(name), Some(picked)) => (name == picked).then(|| name.to_owned()),
+            (Some(name), None) => self.wanted.as_ref().is_some_and(|w| w.has(name)).then(|| name.to_owned()),
+            (None, _) => None,
+        }
+    }
+
+    /// The error of a dump that holds none of them.
+    pub(super) fn nothing(&self, scanned: &Scanned) -> Error {
+        Error::new(Kind::NotFound, format!("the dump holds no database {}", self.own))
+            .hint(format!("It holds: {}.", scanned.names().join(", ")))
+    }
 }
 
 /// Takes the databases of a source. Of two files that hold the same one, the second stands in when the first is damaged.
 pub(super) async fn take(
     taking: &Taking<'_>,
     name: &Name,
-    wanted: Option<&[String]>,
+    wanted: &PostgresSource,
     default: &str,
     writer: &BackupWriter,
 ) -> Result<Taken> {
+    let large = if taking.shared { large_tables(wanted, default).await } else { Large::new() };
     let files = taking.files_of(|r| r.source.as_ref() == Some(name));
     let (mut artifacts, mut facts, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
     let mut globals = Vec::new();
@@ -46,8 +84,12 @@ pub(super) async fn take(
         }
         let place = file.part.object.key.clone();
         let got = match file.rule.is {
-            Is::PgCustom => custom(&file, own, writer).await,
-            _ => script(&file, own, wanted.map(<[String]>::to_vec), writer.clone()).await,
+            Is::PgCustom => custom(&file, own, &large, writer).await,
+            is => {
+                let (picked, cluster) = (file.rule.database.clone(), is == Is::PgDumpall);
+                let picking = Picking { own, picked, wanted: Some(wanted.picked()), cluster };
+                script(&file, picking, taking.shared.then_some(&large), writer.clone()).await
+            }
         };
         match got {
             Ok(got) => {
@@ -81,11 +123,32 @@ pub(super) async fn take(
     Ok(Taken { artifacts, facts: serde_json::json!({ "databases": facts }), warnings })
 }
 
-async fn custom(file: &Openable, database: String, writer: &BackupWriter) -> Result<Got> {
+/// The tables that the next backup of our own will take for large. It goes on without where nobody can tell: they are then
+/// shipped once more.
+async fn large_tables(server: &PostgresSource, default: &str) -> Large {
+    let mut large = Large::new();
+    let names = async {
+        let reached = server.address.reach().await?;
+        let admin = reached.session(default).await?;
+        server.chosen(&reached, &admin).await
+    };
+    let Ok(Ok(names)) = tokio::time::timeout(TO_ASK, names).await else { return large };
+    for name in names {
+        let look = async { facts::read(&server.address.reach().await?.session(&name).await?).await };
+        if let Ok(Ok(facts)) = tokio::time::timeout(TO_ASK, look).await {
+            let tables = facts.tables.into_iter().filter(|t| t.size > server.big_tables).map(|t| (t.schema, t.name));
+            large.insert(name, tables.collect());
+        }
+    }
+    large
+}
+
+async fn custom(file: &Openable, database: String, large: &Large, writer: &BackupWriter) -> Result<Got> {
     let artifact = writer.artifact(&artifact_name(&database), "pg-custom");
+    let large = large.get(&database).cloned().unwrap_or_default();
     file.with(move |content| {
         let mut feed = Feed::new(artifact)?;
-        let looked = archive::rewrite(content, &mut feed);
+        let looked = archive::rewrite(content, &mut feed, &large);
         let stored = feed.end();
         let facts = DatabaseFacts { database, ..looked?.facts };
         Ok(Got { databases: vec![(stored?, facts)], globals: Vec::new() })
@@ -93,19 +156,15 @@ async fn custom(file: &Openable, database: String, writer: &BackupWriter) -> Res
     .await
 }
 
-async fn script(file: &Openable, own: String, wanted: Option<Vec<String>>, writer: BackupWriter) -> Result<Got> {
-    let picked = file.rule.database.clone();
-    let cluster = file.rule.is == Is::PgDumpall;
+/// The databases of a dump in SQL; with `shared` as archives, unless they have to stay SQL.
+async fn script(file: &Openable, picking: Picking, shared: Option<&Large>, writer: BackupWriter) -> Result<Got> {
+    if let Some(large) = shared
+        && let Some(got) = rewritten::take(file, &picking, large, &writer).await?
+    {
+        return Ok(got);
+    }
     file.with(move |content| {
-        let mut to = Artifacts {
-            writer,
-            own: own.clone(),
-            picked: picked.clone(),
-            wanted,
-            cluster,
-            open: None,
-            ended: Vec::new(),
-        };
+        let mut to = Artifacts { writer, picking: picking.clone(), open: None, ended: Vec::new() };
         let mut scanned = Scanned::default();
         let mut split = Split::new(&mut to);
         let walked = walk(BufReader::with_capacity(PIECE, content), &mut Both(&mut scanned, &mut split));
@@ -116,16 +175,15 @@ async fn script(file: &Openable, own: String, wanted: Option<Vec<String>>, write
             databases.push((artifact, described.facts(&name, scanned.server_version)));
         }
         if databases.is_empty() {
-            return Err(Error::new(Kind::NotFound, format!("the dump holds no database {own}"))
-                .hint(format!("It holds: {}.", scanned.names().join(", "))));
+            return Err(picking.nothing(&scanned));
         }
-        Ok(Got { databases, globals: if cluster { scanned.globals } else { Vec::new() } })
+        Ok(Got { databases, globals: if picking.cluster { scanned.globals } else { Vec::new() } })
     })
     .await
 }
 
 /// Two who look at one dump.
-struct Both<'a>(&'a mut dyn Visit, &'a mut dyn Visit);
+pub(super) struct Both<'a>(pub(super) &'a mut dyn Visit, pub(super) &'a mut dyn Visit);
 
 impl Visit for Both<'_> {
     fn statement(&mut self, of: Of<'_>, sql: &[u8]) -> Result<()> {
@@ -150,17 +208,14 @@ impl Visit for Both<'_> {
 
     fn server(&mut self, version: &str) {
         self.0.server(version);
+        self.1.server(version);
     }
 }
 
 /// An artifact for each database that is wanted.
 struct Artifacts {
     writer: BackupWriter,
-    /// The name of a database that the dump does not name.
-    own: String,
-    picked: Option<String>,
-    wanted: Option<Vec<String>>,
-    cluster: bool,
+    picking: Picking,
     open: Option<(String, Option<String>, Feed)>,
     ended: Vec<Ended>,
 }
@@ -173,18 +228,11 @@ struct Ended {
 
 impl Databases for Artifacts {
     fn begin(&mut self, database: Option<&str>) -> Result<bool> {
-        let named = match (database, &self.picked, &self.wanted) {
-            // A plain dump is of one database, whatever it was called where it was made. Settings before its \connect
-            // are said again behind it.
-            _ if !self.cluster => {
-                self.ended.clear();
-                self.own.clone()
-            }
-            (Some(name), Some(picked), _) if name == picked => name.to_owned(),
-            (Some(name), None, Some(wanted)) if wanted.iter().any(|w| w == name) => name.to_owned(),
-            (Some(name), None, None) if !["template0", "template1"].contains(&name) => name.to_owned(),
-            _ => return Ok(false),
-        };
+        let Some(named) = self.picking.name(database) else { return Ok(false) };
+        if !self.picking.cluster {
+            // Settings before its \connect are said again behind it.
+            self.ended.clear();
+        }
         let feed = Feed::new(self.writer.artifact(&artifact_name(&named), sql::MEDIA))?;
         self.open = Some((named, database.map(str::to_owned), feed));
         Ok(true)

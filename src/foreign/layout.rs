@@ -14,6 +14,8 @@ pub struct Layout {
     pub name: Name,
     /// Where the files lie.
     pub storage: StorageOptions,
+    /// The container whose directory that is: name, `PROJECT/SERVICE` of compose, or a swarm service.
+    pub container: Option<String>,
     /// How the time is written in names.
     pub clock: Clock,
     /// What files there are.

@@ -75,9 +75,19 @@ impl Set {
         })
     }
 
+    /// Its files by name; one that several rules speak of is one file.
+    fn files(&self) -> BTreeMap<&str, u64> {
+        self.parts.iter().map(|p| (p.object.key.as_str(), p.object.size)).collect()
+    }
+
+    /// How many files it has.
+    pub fn count(&self) -> usize {
+        self.files().len()
+    }
+
     /// Bytes of its files.
     pub fn bytes(&self) -> u64 {
-        self.parts.iter().map(|p| p.object.size).sum()
+        self.files().values().sum()
     }
 
     /// Refuses a set that is not whole.

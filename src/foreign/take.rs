@@ -2,7 +2,8 @@
 //! with it. Archives of `pg_dump` lose their compression, so that they deduplicate with the nightly ones; archives of
 //! files become trees with an index; a dump of a cluster becomes one artifact for each database.
 
-use super::layout::{Is, Layout, MemberTarget};
+use super::fixture::{self, Models};
+use super::layout::{Is, Layout, MemberRule, MemberTarget};
 use super::read::Openable;
 use super::sets::Set;
 use super::{databases, trees};
@@ -10,7 +11,8 @@ use crate::error::{Error, Kind, Result};
 use crate::model::Name;
 use crate::repository::writer::{BackupWriter, Outcome, PendingArtifact};
 use crate::sources::command::{Bound, CommandFacts, OUTPUT};
-use crate::sources::postgres::facts::{self, DatabaseFacts};
+use crate::sources::postgres::PostgresSource;
+use crate::sources::postgres::facts::{self, DatabaseFacts, TableFacts};
 use crate::sources::redis::facts::RedisFacts;
 use crate::sources::redis::{RDB, RDB_MEDIA, rdb};
 use crate::storage::readonly::ReadOnly;
@@ -23,10 +25,10 @@ use std::time::Instant;
 /// What a source is, as far as it must be known here.
 #[derive(Clone, Debug)]
 pub enum Target {
-    /// Its databases, and the one of its address; no list means all.
+    /// Its databases, and the one of its address.
     Postgres {
-        /// Names; patterns are none.
-        databases: Option<Vec<String>>,
+        /// Which of a dump of a cluster, and how large tables are dumped.
+        server: Box<PostgresSource>,
         /// The database of a dump that does not say its name.
         default: String,
     },
@@ -72,6 +74,8 @@ pub struct Taking<'a> {
     pub sources: BTreeMap<Name, Target>,
     /// An empty directory of ours, in which archives of files are unpacked.
     pub room: PathBuf,
+    /// It is to share bytes with backups of our own, for which dumps are written again; what is restored once need not.
+    pub shared: bool,
 }
 
 impl Taking<'_> {
@@ -102,6 +106,15 @@ impl Taking<'_> {
             .filter(|p| wanted(&self.layout.files[p.rule]))
             .map(|p| Openable { store: self.store.clone(), part: p.clone(), rule: self.layout.files[p.rule].clone() })
             .collect()
+    }
+
+    /// Whether a set may be without anything of a source: every file that could have it is optional.
+    fn may_lack(&self, source: &Name) -> bool {
+        let speaks_of = |m: &MemberRule| match &m.to {
+            MemberTarget::Path(of, _) | MemberTarget::Volume(of, _) => of == source,
+            MemberTarget::Ignored => false,
+        };
+        self.layout.files.iter().filter(|rule| rule.members.iter().any(speaks_of)).all(|rule| rule.optional)
     }
 
     /// Whether the set brings back databases, under whose server nothing may be unpacked.
@@ -138,12 +151,14 @@ pub async fn take(taking: &Taking<'_>, writer: &BackupWriter, monitor: Arc<dyn M
             .sources
             .get(&name)
             .ok_or_else(|| Error::new(Kind::Config, format!("source {name} is not configured here")))?;
+        if matches!(target, Target::Files | Target::Volume) && !trees.has(&name) && taking.may_lack(&name) {
+            monitor.event(Event::Warning(format!("{name}: the set holds nothing of it, and may be without it")));
+            continue;
+        }
         monitor.event(Event::SourceStarted(name.clone()));
         let started = Instant::now();
         let taken = match target {
-            Target::Postgres { databases, default } => {
-                databases::take(taking, &name, databases.as_deref(), default, writer).await
-            }
+            Target::Postgres { server, default } => databases::take(taking, &name, server, default, writer).await,
             Target::Files => trees.files(&name, writer, monitor.clone()).await,
             Target::Volume => trees.volumes(&name, writer, monitor.clone()).await,
             Target::Redis => redis(taking, &name, writer).await,
@@ -206,7 +221,10 @@ async fn output(
     writer: &BackupWriter,
 ) -> Result<Taken> {
     let file = only(taking.files_of(|r| r.source.as_ref() == Some(name)), name)?;
-    super::check::file_of(file.clone(), false).await?;
+    let models = match file.rule.is {
+        Is::Fixture => file.with(|content| fixture::models(content)).await?,
+        _ => super::check::file_of(file.clone(), false).await.map(|_| Models::new())?,
+    };
     let mut artifact = writer.artifact(OUTPUT, media);
     let stored = file
         .with(move |content| {
@@ -215,20 +233,23 @@ async fn output(
         })
         .await?;
     let database = match bound {
-        Some(bound) => Some(live(bound).await?),
+        Some(bound) => Some(live(bound, &models).await?),
         None => None,
     };
     let facts = CommandFacts { program: String::new(), bytes: stored.bytes(), checked: true, file: None, database };
     Ok(Taken { artifacts: vec![stored], facts: serde_json::json!({ "command": facts }), warnings: Vec::new() })
 }
 
-/// A fixture says nothing of the database that it belongs in: that is made like the live one, and what its tables hold
-/// is for the program to say.
-async fn live(bound: &Bound) -> Result<DatabaseFacts> {
+/// A fixture says nothing of the database that it belongs in: that is made like the live one. Its numbers of objects are
+/// told as rows of the tables that Django makes for models by itself.
+async fn live(bound: &Bound, models: &Models) -> Result<DatabaseFacts> {
     let server = bound.server.address.reach().await?;
     let session = server.session(&bound.name).await.map_err(|e| {
         e.hint("A fixture is loaded into a database like the live one; make that first, as the application does.")
     })?;
     let facts = facts::read(&session).await?;
-    Ok(DatabaseFacts { tables: Vec::new(), sequences: Vec::new(), large_objects: 0, ..facts })
+    let objects = |t: &TableFacts| models.iter().find(|(model, _)| model.replace('.', "_") == t.name).map(|(_, n)| *n);
+    let counted = |t: &TableFacts| Some(TableFacts { rows: objects(t)?, estimated: false, ..t.clone() });
+    let tables = facts.tables.iter().filter_map(counted).collect();
+    Ok(DatabaseFacts { tables, sequences: Vec::new(), large_objects: 0, ..facts })
 }

@@ -1,7 +1,7 @@
 //! Archives of files, unpacked into a room of our own and read from there like any tree: in order, with an index, as the
 //! nightly backup would read it.
 
-use super::check::refuse_server;
+use super::check::{holds_what_is_wanted, refuse_server};
 use super::layout::{Is, MemberRule, MemberTarget};
 use super::members::{self, Sorted};
 use super::read::Openable;
@@ -61,7 +61,7 @@ pub(super) async fn unpack(taking: &Taking<'_>) -> Result<Trees> {
 }
 
 async fn unpack_one(file: &Openable, place: &Path, restores_a_server: bool) -> Result<Sorted> {
-    let (rules, place) = (file.rule.members.clone(), place.to_owned());
+    let (rule, place) = (file.rule.clone(), place.to_owned());
     file.with(move |content| {
         let (mut reader, writer) =
             std::io::pipe().map_err(|e| Error::new(Kind::Internal, "a pipe cannot be made").because(e))?;
@@ -71,7 +71,7 @@ async fn unpack_one(file: &Openable, place: &Path, restores_a_server: bool) -> R
                 untar(&mut reader, &place, &options)
             });
             let mut pipe = BufWriter::with_capacity(PIECE, writer);
-            let sorted = members::sort(content, &rules, &mut pipe);
+            let sorted = members::sort(content, &rule.members, &mut pipe);
             let flushed = pipe.flush();
             drop(pipe);
             let unpacked =
@@ -84,6 +84,7 @@ async fn unpack_one(file: &Openable, place: &Path, restores_a_server: bool) -> R
             };
             flushed.map_err(super::read::unreadable)?;
             refuse_server(&sorted, restores_a_server)?;
+            holds_what_is_wanted(&rule, &sorted)?;
             Ok(sorted)
         })
     })
@@ -94,6 +95,11 @@ impl Trees {
     /// Where the paths of a source are, as below a root.
     fn root(&self, source: &Name) -> PathBuf {
         self.room.join(format!("files-{source}"))
+    }
+
+    /// Whether anything of a source was unpacked.
+    pub(super) fn has(&self, source: &Name) -> bool {
+        self.paths.contains_key(source) || self.volumes.contains_key(source)
     }
 
     fn place(&mut self, rule: &MemberRule, from: &Path) -> Result<()> {

@@ -98,6 +98,9 @@ pub enum Part {
     Command {
         /// Source.
         source: Name,
+        /// The database beside the live one that it is loaded into, of a source that is bound to one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        to: Option<String>,
     },
     /// Databases of a `postgres` source.
     Databases {
@@ -149,7 +152,7 @@ impl Asked {
             | Part::Volumes { source, .. }
             | Part::Images { source }
             | Part::Redis { source }
-            | Part::Command { source }
+            | Part::Command { source, .. }
             | Part::Databases { source, .. }
             | Part::Rows { source, .. }
             | Part::Tables { source, .. } => source.clone(),

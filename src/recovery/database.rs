@@ -12,8 +12,9 @@ use crate::repository::reader::Reader;
 use crate::sources::postgres::address::Address;
 use crate::sources::postgres::archive::stored::Archive;
 use crate::sources::postgres::attributes::Attributes;
-use crate::sources::postgres::connect::{Server, ident};
+use crate::sources::postgres::connect::{Server, ident, literal};
 use crate::sources::postgres::facts::{self, DatabaseFacts};
+use crate::sources::postgres::hand_over::hand_over;
 use crate::sources::postgres::load::{self, Loaded, Options, What};
 use crate::sources::postgres::session::{Session, SqlError};
 use crate::sources::postgres::swap::{self, Exchange};
@@ -168,10 +169,19 @@ impl Databases {
                 let dump = reader.stream(artifact, |_| true);
                 sql::load::load(server, &staged.staged, dump, &self.options).await?
             }
+            sql::archive::MEDIA if self.options.what != What::All => return Err(sql::load::parts()),
+            // What a statement of a dump needs is not known, so one comes after the other.
+            sql::archive::MEDIA => {
+                let options = Options { jobs: 1, ..self.options.clone() };
+                load::load(server, &staged.staged, facts, &Stored { reader, artifact }, &options).await?
+            }
             _ => load::load(server, &staged.staged, facts, &Stored { reader, artifact }, &self.options).await?,
         };
         staged.loaded = rows.into_iter().map(|((schema, name), rows)| (schema, name, rows)).collect();
         (staged.warnings, staged.left_out) = (warnings, left_out);
+        if self.options.no_owner && !self.targets.iter().any(|t| t.copy) {
+            staged.warnings.extend(hand_over_to_live(server, admin, staged).await?);
+        }
         Ok(())
     }
 
@@ -212,6 +222,28 @@ impl Databases {
         }
         Ok(parse::<Swap>(note)?.exchanges)
     }
+}
+
+/// Without owners everything belongs to the role that loaded it. The application works as the owner of the live database,
+/// and would be locked out; so that role gets it. Told, where that cannot be.
+async fn hand_over_to_live(server: &Server, admin: &Session, staged: &Staged) -> Result<Option<String>> {
+    let owner = format!("FROM pg_database WHERE datname = {}", literal(&staged.live));
+    let rows = admin
+        .rows("pg_get_userbyid(datdba)", &owner)
+        .await
+        .map_err(failed("the owner of the live database cannot be read"))?;
+    let Some(owner) = rows.first().map(|r| r.text(0)).filter(|owner| *owner != server.user) else { return Ok(None) };
+    if !globals::is_superuser(admin, &server.user).await? {
+        let told = format!(
+            "everything belongs to role {}, and {owner}, to whom the database belongs, may not use it",
+            server.user
+        );
+        return Ok(Some(told));
+    }
+    let session = server.session(&staged.staged).await?;
+    let cannot = format!("what was loaded cannot be given to {owner}");
+    hand_over(&session, &owner).await.map_err(failed(&cannot))?;
+    Ok(None)
 }
 
 #[async_trait]

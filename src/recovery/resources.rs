@@ -106,7 +106,7 @@ pub async fn resources(
                 let name = source.as_str();
                 out.push(Arc::new(RedisResource::new(name, id.clone(), configured.clone(), service, wanted)));
             }
-            Part::Command { source } => {
+            Part::Command { source, to } => {
                 let Some((config, SourceConfig::Command(configured))) =
                     config.and_then(|c| Some((c, c.sources.get(source)?)))
                 else {
@@ -119,10 +119,10 @@ pub async fn resources(
                     facts: record(source)?.map(command::facts_of).transpose()?.unwrap_or_default(),
                     from: of(source)?,
                 };
-                if let Target::Database(bound) = &taking.configured.back.into {
+                if let (Target::Database(bound), None) = (&taking.configured.back.into, to) {
                     dumped_besides(asked, config, source, bound)?;
                 }
-                out.push(command::resource(taking, own, &config.state_dir)?);
+                out.push(command::resource(taking, to.as_deref(), own, &config.state_dir)?);
             }
             Part::Databases { source, targets, server } => {
                 let configured = postgres(config, source)?;

@@ -214,7 +214,7 @@ impl Resource for Rows {
         }
         let superuser = globals::is_superuser(&server.admin().await?, &server.user).await?;
         let artifact = super::select::artifact(record, Some(&artifact_name(&facts.database)))?;
-        if artifact.media == sql::MEDIA {
+        if [sql::MEDIA, sql::archive::MEDIA].contains(&artifact.media.as_str()) {
             return Err(sql::load::parts());
         }
         let options = Options { replica: superuser, ..self.options.clone() };

@@ -107,7 +107,7 @@ pub async fn find(reader: &Reader, record: &SourceRecord, named: Named<'_>, to: 
 
 async fn head(reader: &Reader, record: &SourceRecord, database: &str) -> Result<Head> {
     let artifact = super::select::artifact(record, Some(&artifact_name(database)))?;
-    if artifact.media == sql::MEDIA {
+    if [sql::MEDIA, sql::archive::MEDIA].contains(&artifact.media.as_str()) {
         return Err(sql::load::parts());
     }
     Ok(stored::head(&Stored { reader, artifact }).await?.ok_or_else(stored::newer)?.0)

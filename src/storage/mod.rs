@@ -31,6 +31,7 @@ pub mod memory;
 pub mod open;
 pub mod readonly;
 mod readonly_dir;
+mod readonly_enclosed;
 pub mod retry;
 pub mod s3;
 mod s3_error;

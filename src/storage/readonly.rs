@@ -7,6 +7,7 @@
 use super::gcs::{GcsOptions, GcsStore};
 use super::open::{Location, StorageOptions};
 use super::readonly_dir::Directory;
+use super::readonly_enclosed::Enclosed;
 use super::retry::{Attempts, RetryPolicy};
 use super::s3::{S3Options, S3Store};
 use super::throttle::Lane;
@@ -14,6 +15,7 @@ use super::{ErrorKind, ObjectInfo, Page, Result, StorageError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use std::fmt;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 /// The port.
@@ -88,7 +90,17 @@ pub async fn open(options: &StorageOptions) -> Result<Arc<dyn ReadOnly>> {
             Arc::new(store.await?)
         }
     };
-    Ok(Arc::new(Patient { inner, policy: options.retry, down: options.limit_download.map(Lane::new) }))
+    Ok(patient(inner, options))
+}
+
+/// A directory that is open, and in which no link is followed; `url` is what messages call it. Of the options, retries and
+/// limits count.
+pub fn enclosed(place: OwnedFd, url: String, options: &StorageOptions) -> Arc<dyn ReadOnly> {
+    patient(Arc::new(Enclosed::new(place, url, options.timeout)), options)
+}
+
+fn patient(inner: Arc<dyn ReadOnly>, options: &StorageOptions) -> Arc<dyn ReadOnly> {
+    Arc::new(Patient { inner, policy: options.retry, down: options.limit_download.map(Lane::new) })
 }
 
 /// Makes calls again that may then succeed, and keeps to a rate.

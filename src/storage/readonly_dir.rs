@@ -25,7 +25,6 @@ impl Directory {
         Directory { root: root.to_owned(), url: format!("file://{}", root.display()), timeout }
     }
 
-    /// Runs file system calls on a thread that may block.
     async fn blocking<T: Send + 'static>(
         &self,
         op: &'static str,
@@ -34,22 +33,33 @@ impl Directory {
         call: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
     ) -> Result<T> {
         let root = self.root.clone();
-        let task = async {
-            let done = tokio::task::spawn_blocking(move || call(&root)).await;
-            let done = done.map_err(|e| StorageError::new(ErrorKind::Unavailable, op, url, e))?;
-            done.map_err(|e| {
-                let kind = match e.kind() {
-                    io::ErrorKind::NotFound if op == "list" => ErrorKind::NoBucket,
-                    io::ErrorKind::NotFound => ErrorKind::NotFound,
-                    io::ErrorKind::PermissionDenied => ErrorKind::Denied,
-                    io::ErrorKind::InvalidData => ErrorKind::Corrupt,
-                    _ => ErrorKind::Unavailable,
-                };
-                StorageError::new(kind, op, url, e)
-            })
-        };
-        within(limit_for(self.timeout, bytes), op, url, task).await
+        blocking(self.timeout, op, url, bytes, move || call(&root)).await
     }
+}
+
+/// Runs file system calls on a thread that may block.
+pub(super) async fn blocking<T: Send + 'static>(
+    timeout: Duration,
+    op: &'static str,
+    url: &str,
+    bytes: u64,
+    call: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> Result<T> {
+    let task = async {
+        let done = tokio::task::spawn_blocking(call).await;
+        let done = done.map_err(|e| StorageError::new(ErrorKind::Unavailable, op, url, e))?;
+        done.map_err(|e| {
+            let kind = match e.kind() {
+                io::ErrorKind::NotFound if op == "list" => ErrorKind::NoBucket,
+                io::ErrorKind::NotFound => ErrorKind::NotFound,
+                io::ErrorKind::PermissionDenied => ErrorKind::Denied,
+                io::ErrorKind::InvalidData => ErrorKind::Corrupt,
+                _ => ErrorKind::Unavailable,
+            };
+            StorageError::new(kind, op, url, e)
+        })
+    };
+    within(limit_for(timeout, bytes), op, url, task).await
 }
 
 #[async_trait]

@@ -37,6 +37,7 @@ pub async fn written(
             let (path, compared) = rdb::into_directory(Wanted::new(Some(reader()?), one)?, Path::new(to)).await?;
             report::rdb(context, m, &path, &compared, started)?;
         }
+        "command" if !to.contains('/') && command::makes_a_database(config, one) => return Ok(None),
         "command" if args.dry_run => {
             say(&format!("would write {} of source {} to {to}", size::human(one.bytes()), one.name))?;
         }

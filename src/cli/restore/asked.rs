@@ -99,7 +99,7 @@ pub async fn asked_of(
                 told.push((format!("files {source}"), warnings));
                 part
             }
-            "command" => Part::Command { source },
+            "command" => Part::Command { source, to: args.to.clone() },
             "redis" => Part::Redis { source },
             "postgres" => {
                 let to = match server {

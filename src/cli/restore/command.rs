@@ -18,6 +18,11 @@ fn configured<'a>(config: Option<&'a Config>, record: &SourceRecord) -> Option<&
     }
 }
 
+/// Whether a restore of this output makes a database, which may then be one beside the live one.
+pub fn makes_a_database(config: Option<&Config>, record: &SourceRecord) -> bool {
+    configured(config, record).is_some_and(|c| matches!(c.back.into, Target::Database(_)))
+}
+
 /// Leaves out what nothing takes back, unless it was asked for by name: the rest of the plan must not fail for it.
 pub fn with_a_way_back<'a>(
     config: Option<&Config>,

@@ -45,8 +45,8 @@ pub struct Args {
     /// The newest backup begun by this time (`2026-01-03 22:00` in local time, or with a zone)
     #[arg(long, value_name = "TIME")]
     at: Option<String>,
-    /// Restore to another directory, database, server (`postgresql://…`) or volume, tables to a new schema, or the output of a command to a file; without
-    /// it, to where it was
+    /// Restore to another directory, database, server (`postgresql://…`) or volume, tables to a new schema, or the output of
+    /// a command to a file or a database; without it, to where it was
     #[arg(long, value_name = "DIRECTORY|DATABASE|URL|SCHEMA|VOLUME|FILE")]
     to: Option<String>,
     /// Of a `files` or `host` source, restore only this file or directory (repeatable)
@@ -82,7 +82,7 @@ pub struct Args {
     /// Look at every target, say what would be done, and do nothing
     #[arg(long)]
     dry_run: bool,
-    /// Leave the objects of databases to the connecting role
+    /// Give the objects of databases to the owner of the live one, or with --to to the connecting role
     #[arg(long)]
     no_owner: bool,
     /// Leave out grants on objects of databases

@@ -1,6 +1,6 @@
 //! The Docker daemon of this machine, as far as backups and restores need it.
 //!
-//! [`find`] says which container is meant, [`exec`] runs programs in one, [`volumes`] knows where data lies and who
+//! [`find`] says which container is meant, [`exec`] runs programs in one, [`directory`] reads files in one, [`volumes`] knows where data lies and who
 //! uses it, [`archive`] reaches it where it is not on this machine, [`still`] stops and starts, [`services`] does that to
 //! services of a swarm, [`tasks`] knows where those run, [`lifecycle`] finds what need not run, [`watch`] looks how something
 //! is doing and reads its log, [`log`] has the last of it. [`deployment`] is everything that there is,
@@ -9,6 +9,7 @@
 pub mod absent;
 pub mod archive;
 pub mod deployment;
+pub mod directory;
 pub mod exec;
 pub mod find;
 pub mod images;

@@ -38,9 +38,10 @@ fn staged_name(note: &Note) -> Result<&str> {
 }
 
 impl DatabaseCommand {
-    /// The database of a source that is bound to one.
-    pub fn new(taking: Taking, bound: Bound) -> Self {
-        let target = Target { database: bound.name.clone(), live: bound.name.clone(), copy: false };
+    /// The database of a source that is bound to one, or with `to` another one beside it.
+    pub fn new(taking: Taking, bound: Bound, to: Option<&str>) -> Self {
+        let live = to.unwrap_or(&bound.name).to_owned();
+        let target = Target { database: bound.name.clone(), live, copy: to.is_some() };
         // Without facts there is nothing but undoing, which needs the name alone.
         let facts = taking.facts.database.clone().map(|f| DatabaseFacts { database: bound.name.clone(), ..f });
         let databases = Databases {
@@ -120,7 +121,8 @@ fn rows(expected: &DatabaseFacts, found: &DatabaseFacts) -> Vec<Compared> {
 #[async_trait]
 impl Resource for DatabaseCommand {
     fn label(&self) -> String {
-        format!("database {} of source {}", self.bound.name, self.taking.source)
+        let live = self.databases.targets.first().map_or(&self.bound.name, |t| &t.live);
+        format!("database {live} of source {}", self.taking.source)
     }
 
     fn class(&self) -> Class {

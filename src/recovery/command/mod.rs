@@ -36,14 +36,14 @@ pub struct Taking {
     pub from: Option<(Reader, SourceRecord)>,
 }
 
-/// The resource of a source.
+/// The resource of a source; with `to`, a database of that name beside the live one.
 ///
 /// # Errors
 /// [`Kind::Config`] when nothing takes the output back.
-pub fn resource(taking: Taking, own: &[PathBuf], state_dir: &Path) -> Result<Arc<dyn Resource>> {
+pub fn resource(taking: Taking, to: Option<&str>, own: &[PathBuf], state_dir: &Path) -> Result<Arc<dyn Resource>> {
     Ok(match taking.configured.back.into.clone() {
         Target::File(path) => Arc::new(file::FileCommand { taking, path, own: own.to_vec() }),
-        Target::Database(bound) => Arc::new(database::DatabaseCommand::new(taking, *bound)),
+        Target::Database(bound) => Arc::new(database::DatabaseCommand::new(taking, *bound, to)),
         Target::InPlace { undo } => {
             let name = format!("{}-{}", taking.id, taking.source);
             Arc::new(in_place::InPlaceCommand { directory: state_dir.join("commands").join(name), taking, undo })

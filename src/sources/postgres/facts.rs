@@ -6,7 +6,7 @@ use super::session::{Row, Session, SqlError};
 use crate::error::Result;
 use crate::model::size::plural;
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Facts of one database. A restore is held against these.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -46,6 +46,9 @@ pub struct DatabaseFacts {
     pub large_objects: u64,
     /// Sequences with their last values.
     pub sequences: Vec<(String, Option<i64>)>,
+    /// Roles that own something in it. Only of dumps that others made, which may come without their roles.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub owners: BTreeSet<String>,
     /// Where the rows of big tables are in the archive; missing when `pg_dump` wrote all of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub archive: Option<ArchiveFacts>,
@@ -227,6 +230,7 @@ pub async fn read(session: &Session) -> Result<DatabaseFacts> {
         extensions: extensions.iter().map(|r| (r.text(0), r.text(1))).collect(),
         large_objects: session.row("count(*)", "FROM pg_largeobject_metadata").await.map_err(failed)?.number(0),
         sequences: sequences.iter().map(|r| (r.text(0), r.integer(1))).collect(),
+        owners: BTreeSet::new(),
         archive: None,
         database,
     })

@@ -14,7 +14,7 @@ use super::copy::CopyIn;
 use super::facts::{self, BigTable, DatabaseFacts};
 use super::headfile::HeadFile;
 use super::pick::{self, Only};
-use super::{globals, reserved, tools};
+use super::{globals, reserved, sql, tools};
 use crate::error::{Error, Kind, Result};
 use crate::host::exec::{Program, Running};
 use bytes::Bytes;
@@ -115,6 +115,7 @@ pub async fn load(
                 true => head,
                 false => reserved::without(&head, &mut loaded.left_out),
             };
+            let head = if options.no_owner { sql::archive::without_owners(&head) } else { head };
             let file = HeadFile::make(server).await?;
             let parts = Parts { server, tools: &tools, name, expected, archive, options };
             let done = match &options.only {

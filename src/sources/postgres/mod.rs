@@ -3,9 +3,9 @@
 //! [`address`] names a server, [`connect`] reaches it, the same for us and for its own tools, [`session`] asks it,
 //! [`facts`] says what was true. The way out of one database is [`dump`], with [`big`] tables beside it over [`copy`] and all of it
 //! one [`archive`], fixed at one [`point`]; the way back in is
-//! [`load`] into a new database, and [`swap`]. Some tables are [`pick`]ed, loaded too, and then [`adopt`]ed by the live
-//! database beside its own or [`replace`] the rows there, with the [`foreign`] keys looked after. Where it is the server's own files
-//! that count, they are a [`cluster`].
+//! [`load`] into a new database, and [`swap`]; what came without owners is [`hand_over`]ed. Some tables are [`pick`]ed, loaded
+//! too, and then [`adopt`]ed by the live database beside its own or [`replace`] the rows there, with the [`foreign`] keys
+//! looked after. Where it is the server's own files that count, they are a [`cluster`].
 
 pub mod address;
 pub mod adopt;
@@ -21,6 +21,7 @@ pub mod dump;
 pub mod facts;
 pub mod foreign;
 pub mod globals;
+pub mod hand_over;
 mod headfile;
 pub mod load;
 mod passfile;
@@ -69,6 +70,24 @@ pub enum Databases {
     Named(Vec<String>),
     /// Every one that allows connections and is no template.
     All,
+}
+
+/// Which databases of a server are meant, as far as names tell.
+#[derive(Clone, Debug)]
+pub struct Picked {
+    databases: Databases,
+    exclude: Vec<String>,
+}
+
+impl Picked {
+    /// Whether a database of this name is meant.
+    pub fn has(&self, name: &str) -> bool {
+        let meant = match &self.databases {
+            Databases::All => !["template0", "template1"].contains(&name),
+            Databases::Named(patterns) => patterns.iter().any(|pattern| pattern == name || matches(pattern, name)),
+        };
+        meant && !self.exclude.iter().any(|pattern| matches(pattern, name))
+    }
 }
 
 /// A server and what to dump of it.
@@ -157,9 +176,17 @@ impl Source for PostgresSource {
 }
 
 impl PostgresSource {
+    /// Its databases, as far as names tell.
+    pub fn picked(&self) -> Picked {
+        Picked { databases: self.databases.clone(), exclude: self.exclude.clone() }
+    }
+
     /// The databases to dump, by what is there. Names without a pattern are taken as they are, so that one that is
     /// gone fails by its name.
-    async fn chosen(&self, server: &Server, admin: &Session) -> Result<Vec<String>> {
+    ///
+    /// # Errors
+    /// [`Kind::Source`] when none is left, or none fits a pattern.
+    pub async fn chosen(&self, server: &Server, admin: &Session) -> Result<Vec<String>> {
         let rows = admin
             .rows("datname", "FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname")
             .await

@@ -93,6 +93,9 @@ impl Look<'_> {
         }
         self.privileges(&admin, targets, &mut told).await?;
         let missing = globals::missing(&admin, roles).await?;
+        if !self.options.no_owner {
+            self.owners(&admin, targets, &missing).await?;
+        }
         if !missing.is_empty() {
             self.may_make_roles(&admin, &missing).await?;
             told.warnings.push(format!("roles that the server lacks will be made: {}", missing.join(", ")));
@@ -283,6 +286,27 @@ impl Look<'_> {
             "Make them first, or ALTER ROLE … CREATEROLE. With --no-owner and --no-privileges together no role is needed, and \
              everything belongs to the connecting one.",
         ))
+    }
+
+    /// Refuses what belongs to roles that are nowhere: the load would fail half way.
+    async fn owners(&self, admin: &Session, targets: &[(&str, &DatabaseFacts)], made: &[String]) -> Result<()> {
+        let there = globals::roles(admin).await?;
+        for (live, facts) in targets {
+            let lacks = |owner: &&String| !there.contains(*owner) && !made.contains(owner);
+            let missing: Vec<&str> = facts.owners.iter().filter(lacks).map(String::as_str).collect();
+            let Some(first) = missing.first() else { continue };
+            return Err(Error::new(
+                Kind::Refused,
+                format!("the server lacks roles that own objects of database {live}: {}", missing.join(", ")),
+            )
+            .at(self.server.place())
+            .because("the dump brings no roles along")
+            .hint(format!(
+                "Make each of them first: CREATE ROLE {} LOGIN PASSWORD '…'. Or give everything to the owner of the live database with --no-owner.",
+                ident(first)
+            )));
+        }
+        Ok(())
     }
 
     async fn tablespaces(&self, admin: &Session) -> Result<BTreeSet<String>> {

@@ -16,15 +16,15 @@ const WITH_ALGORITHM: u8 = 15;
 /// The head of an archive.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {
-    minor: u8,
-    revision: u8,
+    pub(super) minor: u8,
+    pub(super) revision: u8,
     /// Compression: a level, or from 1.15 on an algorithm.
-    compression: i32,
-    created: [i32; 7],
+    pub(super) compression: i32,
+    pub(super) created: [i32; 7],
     /// The database that was dumped.
     pub database: Text,
-    server_version: Text,
-    dump_version: Text,
+    pub(super) server_version: Text,
+    pub(super) dump_version: Text,
     /// The table of contents, in restore order.
     pub entries: Vec<Entry>,
 }

@@ -13,6 +13,7 @@
 pub mod blocks;
 pub mod entry;
 pub mod head;
+pub mod made;
 pub mod stored;
 
 /// Why an archive cannot be taken apart.

@@ -114,6 +114,17 @@ pub struct Leave {
     pub superuser_only: bool,
 }
 
+/// What becomes of a statement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is run.
+    Run,
+    /// It is not.
+    Leave,
+    /// It is not, since only a superuser may; this is what it says.
+    Reserved(String),
+}
+
 /// Gives a plain dump on as it can be run in a new database.
 pub struct Runnable<'a> {
     to: &'a mut dyn Text,
@@ -127,13 +138,16 @@ impl<'a> Runnable<'a> {
     pub fn new(to: &'a mut dyn Text, leave: Leave) -> Self {
         Runnable { to, leave, left_out: Vec::new() }
     }
+}
 
-    fn runs(&mut self, sql: &[u8]) -> bool {
+impl Leave {
+    /// What becomes of a statement.
+    pub fn verdict(&self, sql: &[u8]) -> Verdict {
         let head = String::from_utf8_lossy(&sql[..sql.len().min(400)]);
         let mut words = Words::new(&head);
         // A dump made with --clean drops first what is there; in a new database nothing is.
         if words.skip("DROP") || head.trim_end_matches(';') == "CREATE SCHEMA public" {
-            return false;
+            return Verdict::Leave;
         }
         if words.skip_all("ALTER TABLE") {
             words.skip_all("IF EXISTS");
@@ -144,31 +158,37 @@ impl<'a> Runnable<'a> {
                 let _ = words.name();
             }
             if words.skip_all("DROP CONSTRAINT") || (column && words.skip_all("DROP DEFAULT")) {
-                return false;
+                return Verdict::Leave;
             }
         }
         let tail = String::from_utf8_lossy(&sql[sql.len().saturating_sub(400)..]);
-        if self.leave.owners && starts(sql, b"ALTER ") && tail.contains(" OWNER TO ") {
-            return false;
+        if self.owners && starts(sql, b"ALTER ") && tail.contains(" OWNER TO ") {
+            return Verdict::Leave;
         }
         let grants: &[&[u8]] = &[b"GRANT ", b"REVOKE ", b"ALTER DEFAULT PRIVILEGES "];
-        if self.leave.privileges && grants.iter().any(|g| starts(sql, g)) {
-            return false;
+        if self.privileges && grants.iter().any(|g| starts(sql, g)) {
+            return Verdict::Leave;
         }
         let reserved: &[&[u8]] = &[b"COMMENT ON EXTENSION ", b"CREATE EXTENSION IF NOT EXISTS plpgsql "];
-        if self.leave.superuser_only && reserved.iter().any(|r| starts(sql, r)) {
-            self.left_out.push(head.trim_end_matches(';').to_owned());
-            return false;
+        if self.superuser_only && reserved.iter().any(|r| starts(sql, r)) {
+            return Verdict::Reserved(head.trim_end_matches(';').to_owned());
         }
-        true
+        Verdict::Run
     }
 }
 
 impl Visit for Runnable<'_> {
     fn statement(&mut self, of: Of<'_>, sql: &[u8]) -> Result<()> {
-        if matches!(of, Of::In(_)) && self.runs(sql) {
-            self.to.put(sql)?;
-            self.to.put(b"\n")?;
+        if !matches!(of, Of::In(_)) {
+            return Ok(());
+        }
+        match self.leave.verdict(sql) {
+            Verdict::Run => {
+                self.to.put(sql)?;
+                self.to.put(b"\n")?;
+            }
+            Verdict::Leave => {}
+            Verdict::Reserved(what) => self.left_out.push(what),
         }
         Ok(())
     }

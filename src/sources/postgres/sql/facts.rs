@@ -29,8 +29,8 @@ pub struct Described {
     client_encoding: Option<String>,
     statements: u64,
     rows_bytes: u64,
-    /// Roles that own or are granted something.
-    pub roles: BTreeSet<String>,
+    /// Roles that own something.
+    pub owners: BTreeSet<String>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -176,6 +176,7 @@ impl Described {
             extensions: self.extensions.iter().map(|e| (e.clone(), "any".to_owned())).collect(),
             large_objects: self.large_objects,
             sequences: self.sequences.iter().map(|(name, value)| (name.clone(), *value)).collect(),
+            owners: self.owners.clone(),
             archive: None,
         }
     }
@@ -199,7 +200,7 @@ impl Described {
             self.altered(words);
         }
         if let Some((_, owner)) = sql.rsplit_once(" OWNER TO ") {
-            self.roles.extend(Words::new(owner).name());
+            self.owners.extend(Words::new(owner).name());
         }
     }
 
@@ -329,7 +330,6 @@ impl Scanned {
             described.attributes.comment = words.literal();
         } else if words.skip_all("OWNER TO") {
             described.attributes.owner = words.name().unwrap_or_default();
-            described.roles.insert(described.attributes.owner.clone());
         } else if words.skip_all("CONNECTION LIMIT") {
             described.attributes.connection_limit = words.rest().trim_start_matches('=').trim().parse().ok();
         } else if words.skip("SET")

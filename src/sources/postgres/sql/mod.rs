@@ -3,8 +3,9 @@
 //!
 //! [`lexer`] finds statements and rows as `psql` itself would, since a line that looks like `\connect` may stand in the
 //! body of a function. [`walk`] follows the dump through its databases to its end marker. [`facts`] is what it holds,
-//! [`cut`] what of it is given to `psql`, and [`load`] gives it.
+//! [`cut`] what of it is given to `psql`, and [`load`] gives it. [`archive`] writes a dump again as `pg_dump --format=custom` would have.
 
+pub mod archive;
 pub mod cut;
 pub mod facts;
 pub mod lexer;
