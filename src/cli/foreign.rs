@@ -7,9 +7,8 @@ use crate::config::{Config, SourceConfig};
 use crate::error::{Error, Kind, Result};
 use crate::foreign::check;
 use crate::foreign::layout::Layout;
-use crate::foreign::scratch::Scratch;
 use crate::foreign::sets::{self, Problem, Set};
-use crate::foreign::take::{Taking, Target};
+use crate::foreign::take::Target;
 use crate::model::{Name, size, time};
 use crate::sources::command::Target as Into;
 use crate::sources::postgres::Databases;
@@ -145,7 +144,7 @@ pub async fn check(context: &Context, named: &str, which: &str) -> Result<ExitCo
     let config = context.config()?;
     let layout = layout(&config, named)?;
     let (store, sets) = found(layout).await?;
-    let set = sets::choose(layout, &sets, which)?;
+    let set = sets::choose(layout, &sets, which, &[])?;
     let monitor = context.monitor(&format!("check {}", set.name));
     let checked = check::check(layout, set, &store).await;
     drop(monitor);
@@ -216,21 +215,6 @@ pub fn targets(config: &Config) -> BTreeMap<Name, Target> {
         },
     };
     config.sources.iter().map(|(name, source)| (name.clone(), target(source))).collect()
-}
-
-/// Takes a set into a repository for one restore.
-///
-/// # Errors
-/// What is wrong with the set; nothing was touched.
-pub async fn scratch(context: &Context, config: &Config, named: &str, which: &str, plan: &Name) -> Result<Scratch> {
-    let layout = layout(config, named)?;
-    let (store, sets) = found(layout).await?;
-    let set = sets::choose(layout, &sets, which)?;
-    let scratch = Scratch::make(&config.state_dir, &config.host).await?;
-    let taking = Taking { layout, set, store, sources: targets(config), room: scratch.room()? };
-    let monitor = context.monitor(&format!("read {}", set.name));
-    scratch.fill(plan, &taking, monitor).await?;
-    Ok(scratch)
 }
 
 /// All sets of a layout, oldest first, and its store.

@@ -28,9 +28,15 @@ fn wrong(what: impl Into<String>) -> Error {
 ///
 /// # Errors
 /// [`Kind::Config`] for what does not fit together.
-pub(super) fn layout_of(name: &str, mut raw: RawForeign, dir: &Path, sources: &Sources) -> Result<Layout> {
+pub(super) fn layout_of(name: &str, raw: RawForeign, dir: &Path, sources: &Sources) -> Result<Layout> {
     let key = format!("foreign.{name}");
-    let storage = storage_of(raw.take_store(), dir).map_err(|e| named(e, &key))?;
+    let RawForeign(store, raw) = raw;
+    for (option, is_set) in [("storage_class", store.storage_class.is_some()), ("limit_upload", store.limit_upload.is_some())] {
+        if is_set {
+            return Err(wrong(format!("`{option}` is set, and foreign backups are never written")));
+        }
+    }
+    let storage = storage_of(store, dir).map_err(|e| named(e, &key))?;
     let clock = clock_of(raw.timestamp, raw.timezone)?;
     if raw.files.is_empty() {
         return Err(wrong("`files` is empty").hint(
@@ -117,20 +123,28 @@ fn file_of(raw: RawFile, key: &str, dir: &Path, sources: &Sources, all: &Encrypt
             (Is::Tar, None) => kind == "files" || kind == "volume",
             _ => kind == "files",
         };
-        if !fits || is == Is::Crontab || is == Is::Other {
-            return Err(wrong(format!(
-                "`source` is {name}, of kind {kind}, which does not take back what is {}",
-                is.name()
-            )));
+        if !fits || (is.is_single() && raw.path.is_none()) {
+            let e = wrong(format!("`source` is {name}, of kind {kind}, which does not take back what is {}", is.name()));
+            return Err(match is.is_single() {
+                true => e.hint("A single file goes into a source of kind \"files\": say with `path` which of its files it is."),
+                false => e,
+            });
         }
+    }
+    if raw.path.is_some() && !(is.is_single() && source.is_some()) {
+        return Err(wrong("`path` is set, and means something with a crontab or another single file of a source only"));
+    }
+    if let (Some(path), Some(name)) = (&raw.path, &source) {
+        within(path, name, sources)?;
     }
     if !raw.members.is_empty() && is != Is::Tar {
         return Err(wrong("`members` is set, and means something with is = \"tar\" only"));
     }
     let members =
         raw.members.into_iter().map(|m| member_of(m, source.as_ref(), sources)).collect::<Result<Vec<_>>>()?;
-    let members = match (&source, members.is_empty(), is) {
-        (Some(source), true, Is::Tar) => whole(source, sources)?,
+    let rooted = members.is_empty() && is == Is::Tar && source.is_some();
+    let members = match &source {
+        Some(source) if rooted => whole(source, sources)?,
         _ => members,
     };
     Ok(FileRule {
@@ -142,7 +156,9 @@ fn file_of(raw: RawFile, key: &str, dir: &Path, sources: &Sources, all: &Encrypt
         database: raw.database,
         entry: raw.entry,
         optional: raw.optional,
+        path: raw.path,
         members,
+        rooted,
     })
 }
 
@@ -198,11 +214,8 @@ fn member_of(raw: RawMember, source: Option<&Name>, sources: &Sources) -> Result
         );
     };
     let to = match (&sources[&own], raw.path, raw.volume) {
-        (SourceConfig::Files(files), Some(path), None) => {
-            if !path.is_absolute() || !files.paths.iter().any(|p| path.starts_with(p)) {
-                return Err(wrong(format!("`path` is {}, which is not in source {own}", path.display()))
-                    .hint("It must be one of the source's `paths`, or lie below one."));
-            }
+        (SourceConfig::Files(_), Some(path), None) => {
+            within(&path, &own, sources)?;
             MemberTarget::Path(own, path)
         }
         (SourceConfig::Volume(_), None, Some(volume)) => MemberTarget::Volume(own, volume),
@@ -212,6 +225,15 @@ fn member_of(raw: RawMember, source: Option<&Name>, sources: &Sources) -> Result
         }
     };
     Ok(MemberRule { prefix, to })
+}
+
+/// Refuses a place that a `files` source does not cover: its next backup would not have it.
+fn within(path: &Path, source: &Name, sources: &Sources) -> Result<()> {
+    match &sources[source] {
+        SourceConfig::Files(files) if path.is_absolute() && files.paths.iter().any(|p| path.starts_with(p)) => Ok(()),
+        _ => Err(wrong(format!("`path` is {}, which is not in source {source}", path.display()))
+            .hint("It must be one of the source's `paths`, or lie below one.")),
+    }
 }
 
 fn checksums_of(raw: RawChecksums, first: &Pattern) -> Result<Checksums> {

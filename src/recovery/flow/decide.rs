@@ -1,6 +1,6 @@
 //! From a plan's section to what is done around one restore.
 
-use super::{Flow, spare};
+use super::{Flow, nginx, spare};
 use crate::config::{Config, Plan, RestorePlan};
 use crate::error::{Error, Kind, Result};
 use crate::model::Name;
@@ -45,6 +45,7 @@ pub async fn flow(config: &Config, plan: &Plan, restored: &Restored<'_>) -> Resu
         maintenance: section.maintenance.clone().filter(|_| stops || section.stop_for.is_empty()),
         application,
         reload: reload::of_paths(restored.paths),
+        nginx: nginx::that_sees(config, restored.paths).await?,
         checks: section.checks.iter().map(|c| c.name.clone()).collect(),
         after_stage: hooks(&section.after_stage),
         after_swap: hooks(&section.after_swap),

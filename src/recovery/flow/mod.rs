@@ -3,9 +3,10 @@
 //!
 //! [`Flow`] is what was decided when the restore began; it is in the journal. The definitions of checks and hooks are not,
 //! since they may hold secrets: they are taken from the configuration by their names. [`decide`] makes a flow out of a
-//! plan, [`small`] are steps that are nobody else's.
+//! plan, [`nginx`] is about one in containers whose files come back, [`small`] are steps that are nobody else's.
 
 pub mod decide;
+mod nginx;
 mod small;
 mod spare;
 
@@ -26,6 +27,7 @@ use crate::host::nginx::config::Settings;
 use crate::model::BackupId;
 use crate::telemetry::monitor::Monitor;
 use jiff::Timestamp;
+use nginx::TakeUp;
 use serde::{Deserialize, Serialize};
 use small::{Gone, IncludeStaged, KeepGoing, MARKS, MarkLogs};
 use std::path::PathBuf;
@@ -43,6 +45,9 @@ pub struct Flow {
     /// Who reads its files again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reload: Vec<Reload>,
+    /// The nginx in containers that reads its files again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nginx: Option<Settings>,
     /// Names of the checks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<String>,
@@ -101,8 +106,8 @@ impl Flow {
             around.away.push(application.hold(with.monitor.clone()));
             around.away.push(application.stop(with.monitor.clone()));
         }
-        around.away.extend(self.reloading(true));
-        around.swapped.extend(self.reloading(false));
+        around.away.extend(self.reloading(true, with));
+        around.swapped.extend(self.reloading(false, with));
         around.swapped.extend(self.hooks(with, &self.after_swap, with.plan.map(|p| &p.after_swap[..]), &staged));
         if !checks.is_empty() {
             around.back.push(Box::new(MarkLogs { checks: checks.clone() }));
@@ -127,9 +132,16 @@ impl Flow {
         around
     }
 
-    fn reloading(&self, on_the_way_back: bool) -> Option<Box<dyn Step>> {
-        let step = Reloading { what: self.reload.clone(), on_the_way_back };
-        (!self.reload.is_empty()).then(|| Box::new(step) as Box<dyn Step>)
+    fn reloading(&self, on_the_way_back: bool, with: &With<'_>) -> Vec<Box<dyn Step>> {
+        let mut steps: Vec<Box<dyn Step>> = Vec::new();
+        if !self.reload.is_empty() {
+            steps.push(Box::new(Reloading { what: self.reload.clone(), on_the_way_back }));
+        }
+        if let Some(settings) = &self.nginx {
+            let nginx = Arc::new(Maintenance::new(settings.clone(), &with.state_dir));
+            steps.push(Box::new(TakeUp { nginx, on_the_way_back }));
+        }
+        steps
     }
 
     fn checks(&self, with: &With<'_>) -> (Vec<Check>, Vec<Box<dyn Step>>) {
