@@ -95,9 +95,12 @@ impl Flow {
         let context = Arc::new(move |notes: &Notes<'_>| Ok(Context::staged(on_staging(notes)?.databases)));
         around.staged.extend(check_steps::on_staging(&checks, &(context as _)));
         let maintenance = self.maintenance.as_ref().map(|s| Arc::new(Maintenance::new(s.clone(), &with.state_dir)));
+        let nginx = self.nginx.as_ref().map(|s| Arc::new(Maintenance::new(s.clone(), &with.state_dir)));
         let mut off = None;
-        if let Some(maintenance) = &maintenance {
+        if let Some(maintenance) = maintenance.as_ref().or(nginx.as_ref()) {
             around.staged.push(Box::new(IncludeStaged { maintenance: maintenance.clone(), staged: staged.clone() }));
+        }
+        if let Some(maintenance) = &maintenance {
             let [on, drain, back] = maintenance_steps::of(maintenance, with.id.as_str(), &with.monitor);
             around.away.extend([on, drain]);
             off = Some(back);
@@ -106,8 +109,8 @@ impl Flow {
             around.away.push(application.hold(with.monitor.clone()));
             around.away.push(application.stop(with.monitor.clone()));
         }
-        around.away.extend(self.reloading(true, with));
-        around.swapped.extend(self.reloading(false, with));
+        around.away.extend(self.reloading(true, nginx.as_ref()));
+        around.swapped.extend(self.reloading(false, nginx.as_ref()));
         around.swapped.extend(self.hooks(with, &self.after_swap, with.plan.map(|p| &p.after_swap[..]), &staged));
         if !checks.is_empty() {
             around.back.push(Box::new(MarkLogs { checks: checks.clone() }));
@@ -132,15 +135,12 @@ impl Flow {
         around
     }
 
-    fn reloading(&self, on_the_way_back: bool, with: &With<'_>) -> Vec<Box<dyn Step>> {
+    fn reloading(&self, on_the_way_back: bool, nginx: Option<&Arc<Maintenance>>) -> Vec<Box<dyn Step>> {
         let mut steps: Vec<Box<dyn Step>> = Vec::new();
         if !self.reload.is_empty() {
             steps.push(Box::new(Reloading { what: self.reload.clone(), on_the_way_back }));
         }
-        if let Some(settings) = &self.nginx {
-            let nginx = Arc::new(Maintenance::new(settings.clone(), &with.state_dir));
-            steps.push(Box::new(TakeUp { nginx, on_the_way_back }));
-        }
+        steps.extend(nginx.map(|nginx| Box::new(TakeUp { nginx: nginx.clone(), on_the_way_back }) as Box<dyn Step>));
         steps
     }
 
