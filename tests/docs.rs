@@ -20,7 +20,7 @@ fn read(relative: &str) -> String {
 /// Every document for readers, relative to the project.
 fn documents() -> Vec<PathBuf> {
     let mut found = vec!["README.md".into(), "CONTRIBUTING.md".into(), "CHANGELOG.md".into()];
-    for folder in ["docs", "config/policies"] {
+    for folder in ["docs", "docs/runbooks", "config/policies"] {
         for entry in fs::read_dir(root().join(folder)).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_some_and(|e| e == "md") {
