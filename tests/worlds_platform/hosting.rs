@@ -35,7 +35,8 @@ impl Platform {
     /// What the last restore took, for the page in docs/runbooks.
     #[allow(clippy::print_stdout)]
     fn figures(&self, what: &str) {
-        let report = &self.json(&["restores"])[0]["report"];
+        let restores = self.json(&["restores"]);
+        let report = &restores[0]["report"];
         println!("FIGURES hosting {what}: whole {} outage {}", report["whole"]["seconds"], report["outage"]["seconds"]);
     }
 }
