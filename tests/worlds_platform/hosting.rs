@@ -35,9 +35,10 @@ impl Platform {
     /// What the last restore took, for the page in docs/runbooks.
     #[allow(clippy::print_stdout)]
     fn figures(&self, what: &str) {
+        let took = *self.took.lock().unwrap();
         let restores = self.json(&["restores"]);
-        let report = &restores[0]["report"];
-        println!("FIGURES hosting {what}: whole {} outage {}", report["whole"]["seconds"], report["outage"]["seconds"]);
+        let report = &restores.as_array().unwrap().last().unwrap()["report"];
+        println!("FIGURES hosting, {what}: {took:?}, the application was away for {} s", report["outage"]["seconds"]);
     }
 }
 
@@ -102,7 +103,7 @@ fn the_whole_platform_comes_back_behind_a_page_and_goes_again() {
     p.figures("everything");
     // The log of the restore: when, of what, with what result, for how long.
     let restores = p.json(&["restores"]);
-    let id = restores[0]["id"].as_str().unwrap();
+    let id = restores.as_array().unwrap().last().unwrap()["id"].as_str().unwrap();
     says(&p.backstay(&["restores", id]), &["outage", "maintenance off", "swap"]);
     p.backstay(&["rollback", "--yes"]);
     // Images are named as they were and go with nobody.

@@ -8,6 +8,8 @@ use std::net::TcpStream;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
 
 pub const APP: &str = "localhost:5000/hosting-app:1.4";
 pub const WORKER: &str = "localhost:5000/hosting-worker:1.4";
@@ -100,6 +102,8 @@ pub struct Platform {
     pub nginx: u16,
     pub app: u16,
     pub redis: u16,
+    /// How long the last command took.
+    pub took: Mutex<Duration>,
 }
 
 impl Platform {
@@ -109,7 +113,7 @@ impl Platform {
         let stage = Stage::on(Some(daemon.host()));
         let port = crate::support::free_port;
         let dir = tempfile::tempdir().unwrap();
-        let p = Platform { stage, dir, nginx: port(), app: port(), redis: port(), daemon };
+        let p = Platform { stage, dir, nginx: port(), app: port(), redis: port(), took: Mutex::default(), daemon };
         p.files();
         p.images();
         p.services();
@@ -291,7 +295,7 @@ impl Platform {
     pub fn get(&self, port: u16, path: &str) -> (u16, String) {
         let asked = || {
             let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
-            stream.set_read_timeout(Some(std::time::Duration::from_secs(5))).ok()?;
+            stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
             write!(stream, "GET {path} HTTP/1.1\r\nHost: hosting.example\r\nConnection: close\r\n\r\n").ok()?;
             let mut text = String::new();
             stream.read_to_string(&mut text).ok()?;
@@ -304,7 +308,9 @@ impl Platform {
     pub fn try_backstay(&self, args: &[&str]) -> (i32, String, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_backstay"));
         command.args(args).env("BACKSTAY_CONFIG", self.at("/etc/backstay.toml")).env("NO_COLOR", "1").stdin(Stdio::null());
+        let started = Instant::now();
         let out = command.env("DOCKER_HOST", self.daemon.host()).current_dir(self.dir.path()).output().unwrap();
+        *self.took.lock().unwrap() = started.elapsed();
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         (out.status.code().unwrap_or(-1), text(out.stdout), text(out.stderr))
     }
