@@ -23,7 +23,8 @@ pub async fn that_sees(config: &Config, paths: &[PathBuf]) -> Result<Option<Sett
     if paths.is_empty() {
         return Ok(None);
     }
-    let docker = Docker::connect().await.map_err(|e| e.kind(Kind::Restore))?;
+    // Without a daemon nothing runs in a container.
+    let Ok(docker) = Docker::connect().await else { return Ok(None) };
     let running = docker.running(name).await.map_err(|e| e.kind(Kind::Restore))?;
     let sees = |path: &PathBuf| {
         let mut mounts = running.iter().flat_map(|nginx| &nginx.mounts).map(|m| Path::new(&m.source));

@@ -29,7 +29,8 @@ impl Trees {
             Where::Host => return Ok(false),
             Where::Container(name) | Where::Service(name) => name,
         };
-        let docker = Docker::connect().await.map_err(|e| e.kind(Kind::Restore))?;
+        // Without a daemon nothing runs in a container.
+        let Ok(docker) = Docker::connect().await else { return Ok(false) };
         let running = docker.running(name).await.map_err(|e| e.kind(Kind::Restore))?;
         Ok(running.iter().any(|nginx| nginx.mounts.iter().any(|mount| Path::new(&mount.source) == path)))
     }
