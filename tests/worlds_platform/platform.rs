@@ -222,7 +222,7 @@ impl Platform {
         let (run, data) = (bind("/run", "/run/postgresql"), volume("hosting_postgres_data"));
         self.service("hosting_postgres", &["--env", &path, "--mount", &run, "--mount", &data], base, &["sh", "-c", &script]);
         let (port, data) = (self.redis.to_string(), volume("redis_data"));
-        let server = ["/redis-server", "--dir", "/data", "--bind", "127.0.0.1", "--port", &port, "--requirepass", "p-of-redis", "--appendonly", "yes", "--save", ""];
+        let server = ["/redis-server", "--dir", "/data", "--bind", "127.0.0.1", "--port", &port, "--requirepass", "p-of-redis", "--appendonly", "yes", "--save", "", "--repl-diskless-sync-delay", "0"];
         self.service("hosting_redis", &["--mount", &data], base, &server);
         for name in ["prometheus", "grafana"] {
             let data = volume(&format!("{name}_data"));
