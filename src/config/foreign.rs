@@ -31,7 +31,9 @@ fn wrong(what: impl Into<String>) -> Error {
 pub(super) fn layout_of(name: &str, raw: RawForeign, dir: &Path, sources: &Sources) -> Result<Layout> {
     let key = format!("foreign.{name}");
     let RawForeign(store, raw) = raw;
-    for (option, is_set) in [("storage_class", store.storage_class.is_some()), ("limit_upload", store.limit_upload.is_some())] {
+    for (option, is_set) in
+        [("storage_class", store.storage_class.is_some()), ("limit_upload", store.limit_upload.is_some())]
+    {
         if is_set {
             return Err(wrong(format!("`{option}` is set, and foreign backups are never written")));
         }
@@ -124,9 +126,12 @@ fn file_of(raw: RawFile, key: &str, dir: &Path, sources: &Sources, all: &Encrypt
             _ => kind == "files",
         };
         if !fits || (is.is_single() && raw.path.is_none()) {
-            let e = wrong(format!("`source` is {name}, of kind {kind}, which does not take back what is {}", is.name()));
+            let e =
+                wrong(format!("`source` is {name}, of kind {kind}, which does not take back what is {}", is.name()));
             return Err(match is.is_single() {
-                true => e.hint("A single file goes into a source of kind \"files\": say with `path` which of its files it is."),
+                true => e.hint(
+                    "A single file goes into a source of kind \"files\": say with `path` which of its files it is.",
+                ),
                 false => e,
             });
         }

@@ -135,7 +135,11 @@ fn number(line: &[u8], mark: u8, n: u64) -> std::result::Result<u64, Stop> {
 }
 
 /// So many bytes, kept or passed over.
-fn bytes(reader: &mut impl BufRead, length: u64, mut kept: Option<Vec<u8>>) -> std::result::Result<Option<Vec<u8>>, Stop> {
+fn bytes(
+    reader: &mut impl BufRead,
+    length: u64,
+    mut kept: Option<Vec<u8>>,
+) -> std::result::Result<Option<Vec<u8>>, Stop> {
     let mut left = length;
     while left > 0 {
         let there = match reader.fill_buf() {

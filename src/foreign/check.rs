@@ -2,9 +2,9 @@
 //! and decompression, and what it holds is looked at as a restore would.
 
 use super::layout::{Is, Layout};
-use super::{aof, archive, image, members};
 use super::read::{Content, Openable, fault::Peeked, known};
 use super::sets::Set;
+use super::{aof, archive, image, members};
 use crate::error::{Error, Kind, Result};
 use crate::model::size;
 use crate::sources::postgres::sql::facts as sql;
@@ -177,7 +177,12 @@ fn look(
             let (found, bytes) = image::look(&mut content)?;
             let named = |f: &image::Found| if f.tags.is_empty() { f.id.clone() } else { f.tags.join(", ") };
             let names: Vec<String> = found.iter().map(named).collect();
-            format!("{}: {}, {} of content", size::plural(found.len() as u64, "image"), names.join("; "), size::human(bytes))
+            format!(
+                "{}: {}, {} of content",
+                size::plural(found.len() as u64, "image"),
+                names.join("; "),
+                size::human(bytes)
+            )
         }
         Is::Aof => {
             let looked = aof::read(&mut content)?;

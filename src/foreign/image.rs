@@ -133,12 +133,7 @@ pub(super) async fn take(
     Ok(Taken { artifacts, facts: serde_json::json!({ "images": images }), warnings: Vec::new() })
 }
 
-async fn store(
-    file: &Openable,
-    id: &str,
-    writer: &BackupWriter,
-    monitor: Arc<dyn Monitor>,
-) -> Result<PendingArtifact> {
+async fn store(file: &Openable, id: &str, writer: &BackupWriter, monitor: Arc<dyn Monitor>) -> Result<PendingArtifact> {
     let how = Repack {
         what: format!("the archive of image {id}"),
         excludes: Excludes::new(&[], &[])?,
@@ -178,8 +173,9 @@ mod tests {
             assert!(e.what.contains("cut short"), "{e}");
             let e = look(&mut &archive(&[(&place, config), ("manifest.json", list.as_bytes())])[..]).unwrap_err();
             assert!(e.to_string().contains("l/layer.tar is missing"), "{e}");
-            let e = look(&mut &archive(&[(&place, b"{}"), ("l/layer.tar", b"l"), ("manifest.json", list.as_bytes())])[..])
-                .unwrap_err();
+            let e =
+                look(&mut &archive(&[(&place, b"{}"), ("l/layer.tar", b"l"), ("manifest.json", list.as_bytes())])[..])
+                    .unwrap_err();
             assert!(e.what.contains("not what its name says"), "{e}");
         }
         let e = look(&mut &archive(&[("etc/passwd", b"x")])[..]).unwrap_err();

@@ -55,7 +55,12 @@ fn settings_come_out_of_several_archives_and_a_crontab_keeps_its_owner() {
     let m = fs::metadata(&cron).unwrap();
     assert_eq!((m.mode() & 0o7777, m.uid(), m.gid()), (0o600, 65_534, 65_534));
     // An archive that has nothing of what it is said to have is told.
-    script(&w, &format!("cp scripts_{T}.tar.gz scripts_20260105_020000.tar.gz; cp crontab_{T}.txt crontab_20260105_020000.txt; tar czf compose_20260105_020000.tar.gz /etc/hostname 2> /dev/null"));
+    script(
+        &w,
+        &format!(
+            "cp scripts_{T}.tar.gz scripts_20260105_020000.tar.gz; cp crontab_{T}.txt crontab_20260105_020000.txt; tar czf compose_20260105_020000.tar.gz /etc/hostname 2> /dev/null"
+        ),
+    );
     w.run(&["check", "--foreign"]).code(0).says(&["nothing of the paths of source settings"]);
     let w = world(sources, "\"settings\"", &layout(""));
     w.run(&["list", "--foreign"]).code(3).says(&["source is settings", "say with `path`"]);
@@ -106,7 +111,13 @@ fn what_is_asked_for_must_be_whole_and_the_rest_need_not() {
         w.file("a/x", word);
         w.file("b/y", word);
         let tree = w.at("tree");
-        script(&w, &format!("mkdir {stamp}; for n in a b; do tar czf {stamp}/$n.tar.gz -C / {}/$n; done; cd {stamp}; for f in *; do echo \"$f|$(stat -c %s $f)|$(sha256sum $f | cut -d' ' -f1)\"; done > ../m; mv ../m MANIFEST.txt", tree.trim_start_matches('/')));
+        script(
+            &w,
+            &format!(
+                "mkdir {stamp}; for n in a b; do tar czf {stamp}/$n.tar.gz -C / {}/$n; done; cd {stamp}; for f in *; do echo \"$f|$(stat -c %s $f)|$(sha256sum $f | cut -d' ' -f1)\"; done > ../m; mv ../m MANIFEST.txt",
+                tree.trim_start_matches('/')
+            ),
+        );
     };
     let read = |file: &str| fs::read_to_string(w.path().join("tree").join(file)).unwrap();
     night("20260103_020000", "third");
@@ -114,7 +125,9 @@ fn what_is_asked_for_must_be_whole_and_the_rest_need_not() {
     w.file("a/x", "now");
     w.file("b/y", "now");
     fs::remove_file(w.at(&format!("backups/{T}/b.tar.gz"))).unwrap();
-    w.run(&["restore", "--foreign", "old", T, "--yes"]).code(7).says(&["is not whole", "missing: 20260104_020000/b.tar.gz"]);
+    w.run(&["restore", "--foreign", "old", T, "--yes"])
+        .code(7)
+        .says(&["is not whole", "missing: 20260104_020000/b.tar.gz"]);
     w.run(&["restore", "--foreign", "old", "latest", "--source", "a", "--yes"]).code(0);
     assert_eq!((read("a/x"), read("b/y")), ("fourth".into(), "now".into()));
     w.run(&["rollback", "--yes"]).code(0);

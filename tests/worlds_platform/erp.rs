@@ -83,7 +83,10 @@ impl Erp {
             &[
                 ("url = \"s3://erp-backups/backstay\"", &format!("url = \"s3://bucket-1/backstay\"\n{of_s3}")),
                 ("url = \"s3://erp-backups/backups/", &format!("{of_s3}\nurl = \"s3://bucket-1/backups/")),
-                ("url = \"gs://erp-backups/", &format!("endpoint = \"{gcs}\"\nanonymous = true\nurl = \"gs://bucket-1/")),
+                (
+                    "url = \"gs://erp-backups/",
+                    &format!("endpoint = \"{gcs}\"\nanonymous = true\nurl = \"gs://bucket-1/"),
+                ),
             ],
         );
         erp.machine.write("/etc/backstay/backstay.toml", &text);
@@ -108,12 +111,16 @@ impl Erp {
 
     /// What happened in the morning.
     fn damage(&self) {
-        self.psql("erpdb", "DELETE FROM accounting_journalentry WHERE id > 20000; UPDATE accounting_journalentry SET amount = 0");
+        self.psql(
+            "erpdb",
+            "DELETE FROM accounting_journalentry WHERE id > 20000; UPDATE accounting_journalentry SET amount = 0",
+        );
     }
 
     #[track_caller]
     fn psql(&self, database: &str, statements: &str) -> String {
-        let mut argv = vec!["runuser", "-u", "postgres", "--", "psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", database];
+        let mut argv =
+            vec!["runuser", "-u", "postgres", "--", "psql", "-XAtq", "-v", "ON_ERROR_STOP=1", "-d", database];
         // SET ROLE holds for the statements that come with it.
         match statements.starts_with("SET ROLE") {
             true => argv.extend(["-c", statements]),
@@ -137,8 +144,13 @@ impl Erp {
             .iter()
             .map(|table| self.psql("erpdb", &format!("{tables} {table} t")))
             .collect();
-        let databases = self.psql("postgres", "SELECT string_agg(datname, ' ' ORDER BY 1) FROM pg_database WHERE datname !~ '_(before|failed)_'");
-        let units = self.machine.sh("systemctl is-active erp-django erp-celery erp-celery-beat; find /etc/systemd/system -name '*backstay*'");
+        let databases = self.psql(
+            "postgres",
+            "SELECT string_agg(datname, ' ' ORDER BY 1) FROM pg_database WHERE datname !~ '_(before|failed)_'",
+        );
+        let units = self.machine.sh(
+            "systemctl is-active erp-django erp-celery erp-celery-beat; find /etc/systemd/system -name '*backstay*'",
+        );
         format!("{}\n{databases}\n{units}", rows.join("\n"))
     }
 
@@ -183,7 +195,10 @@ fn says(text: &str, words: &[&str]) {
 fn a_night_comes_back_from_either_store_and_goes_again() {
     let erp = Erp::new("erp");
     let last = erp.state();
-    says(&ok(erp.backstay(&["list", "--foreign"])), &["s3", "gcs", "erp:20251017_020000", "erp:20251018_020000", "complete"]);
+    says(
+        &ok(erp.backstay(&["list", "--foreign"])),
+        &["s3", "gcs", "erp:20251017_020000", "erp:20251018_020000", "complete"],
+    );
     for store in ["s3", "gcs"] {
         let checked = ok(erp.backstay(&["check", "--foreign", store]));
         says(&checked, &["good", "erp_production_20251018_020000.sql.gz.enc", "4 tables, 40008 rows"]);
@@ -191,7 +206,10 @@ fn a_night_comes_back_from_either_store_and_goes_again() {
     erp.damage();
     let damaged = erp.state();
     let plan = ok(erp.backstay(&["restore", "--foreign", "s3", "--dry-run"]));
-    says(&plan, &["unit erp-celery-beat.service", "unit erp-django.service", "check dashboard", "starts only after the checks"]);
+    says(
+        &plan,
+        &["unit erp-celery-beat.service", "unit erp-django.service", "check dashboard", "starts only after the checks"],
+    );
     assert_eq!(erp.state(), damaged);
     ok(erp.backstay(&["restore", "--foreign", "s3", "--yes"]));
     assert_eq!(erp.state(), last);

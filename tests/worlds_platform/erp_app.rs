@@ -55,18 +55,25 @@ fn page(method: &str, path: &str, cookies: &str, form: &str) -> (String, String)
         },
         ("GET", "/accounts/login/") => (
             format!("200 OK\r\nContent-Type: text/html\r\nSet-Cookie: csrftoken={TOKEN}; Path=/"),
-            format!("<form method=post><input type=hidden name=csrfmiddlewaretoken value=\"{TOKEN}\"><input name=username><input type=password name=password></form>"),
+            format!(
+                "<form method=post><input type=hidden name=csrfmiddlewaretoken value=\"{TOKEN}\"><input name=username><input type=password name=password></form>"
+            ),
         ),
         ("POST", "/accounts/login/") => {
-            let field = |name: &str| form.split('&').find_map(|f| f.strip_prefix(&format!("{name}="))).unwrap_or_default();
+            let field =
+                |name: &str| form.split('&').find_map(|f| f.strip_prefix(&format!("{name}="))).unwrap_or_default();
             let known = psql(&format!(
                 "SELECT 1 FROM usermanagement_customuser WHERE username = 'smoke-test' AND password = md5('{}')",
                 field("password").replace(|c: char| !c.is_ascii_alphanumeric(), "")
             ));
-            let whole = field("csrfmiddlewaretoken") == TOKEN && cookies.contains(TOKEN) && field("username") == "smoke-test";
+            let whole =
+                field("csrfmiddlewaretoken") == TOKEN && cookies.contains(TOKEN) && field("username") == "smoke-test";
             match known.as_deref() {
                 Some("1") if whole => found("/", &format!("\r\nSet-Cookie: {SESSION}; Path=/")),
-                _ => ("200 OK\r\nContent-Type: text/html".into(), "<form><input type=password name=password></form>".into()),
+                _ => (
+                    "200 OK\r\nContent-Type: text/html".into(),
+                    "<form><input type=password name=password></form>".into(),
+                ),
             }
         }
         ("GET", "/") if cookies.contains(SESSION) => {

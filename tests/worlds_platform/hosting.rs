@@ -75,14 +75,9 @@ fn the_whole_platform_comes_back_behind_a_page_and_goes_again() {
     let last = p.state();
     says(&p.backstay(&["list", "--foreign"]), &["20240214-020000", "20240215-020000", "complete"]);
     let checked = p.backstay(&["check", "--foreign"]);
-    for what in [
-        "checksum compared",
-        "3 tables",
-        "502 keys",
-        "1 image: localhost:5000/hosting-app:1.4",
-        "behind it",
-        "1 line",
-    ] {
+    for what in
+        ["checksum compared", "3 tables", "502 keys", "1 image: localhost:5000/hosting-app:1.4", "behind it", "1 line"]
+    {
         says(&checked, &[what]);
     }
     p.damage();
@@ -108,7 +103,8 @@ fn the_whole_platform_comes_back_behind_a_page_and_goes_again() {
     p.backstay(&["rollback", "--yes"]);
     // Images are named as they were and go with nobody.
     let rolled = p.state();
-    let without_images = |text: &str| text.lines().filter(|l| !l.contains("hosting-worker")).collect::<Vec<_>>().join("\n");
+    let without_images =
+        |text: &str| text.lines().filter(|l| !l.contains("hosting-worker")).collect::<Vec<_>>().join("\n");
     assert_eq!(without_images(&rolled), without_images(&damaged));
 }
 
@@ -116,7 +112,8 @@ fn the_whole_platform_comes_back_behind_a_page_and_goes_again() {
 fn a_part_comes_back_by_itself_whatever_the_rest_of_the_folder_is_like() {
     let p = Platform::new();
     let last = p.state();
-    let (users, sites) = (p.sql("SELECT md5(string_agg(u::text, ',' ORDER BY id)) FROM users u"), p.sql("SELECT count(*) FROM sites"));
+    let (users, sites) =
+        (p.sql("SELECT md5(string_agg(u::text, ',' ORDER BY id)) FROM users u"), p.sql("SELECT count(*) FROM sites"));
     // The folder lost a volume, and the custom dump rotted on its disk.
     std::fs::remove_file(p.set(LAST, &format!("volumes/grafana-{LAST}.tar.gz"))).unwrap();
     let dump = p.set(LAST, &format!("postgres/postgres-{LAST}.dump"));
@@ -163,7 +160,8 @@ fn a_part_comes_back_by_itself_whatever_the_rest_of_the_folder_is_like() {
     std::fs::write(&conf, "server { nonsense; }\n").unwrap();
     p.night("20240216-020000");
     std::fs::write(&conf, &good).unwrap();
-    let (code, out, err) = p.try_backstay(&["restore", "--foreign", "nfs", "20240216-020000", "--path", &conf, "--yes"]);
+    let (code, out, err) =
+        p.try_backstay(&["restore", "--foreign", "nfs", "20240216-020000", "--path", &conf, "--yes"]);
     assert_eq!(code, 12, "{out}\n{err}");
     says(&err, &["nonsense"]);
     assert_eq!((std::fs::read_to_string(&conf).unwrap(), p.get(p.nginx, "/static").1), (good, "by mistake".into()));

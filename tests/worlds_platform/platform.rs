@@ -184,13 +184,27 @@ impl Platform {
             }
             // Debian's tools have the server under another name.
             symlink("/usr/bin/redis-check-rdb", at("redis-server")).unwrap();
-            for folder in ["usr", "etc/nginx/conf.d", "tmp", "run/postgresql", "data", "srv/app", "var/log/nginx", "var/lib/nginx", "var/lib/backstay/nginx"] {
+            for folder in [
+                "usr",
+                "etc/nginx/conf.d",
+                "tmp",
+                "run/postgresql",
+                "data",
+                "srv/app",
+                "var/log/nginx",
+                "var/lib/nginx",
+                "var/lib/backstay/nginx",
+            ] {
                 std::fs::create_dir_all(at(folder)).unwrap();
             }
             symlink("/run", at("var/run")).unwrap();
             std::fs::set_permissions(at("tmp"), std::fs::Permissions::from_mode(0o1777)).unwrap();
             std::fs::set_permissions(root.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-            std::fs::write(at("etc/passwd"), "root:x:0:0::/:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\npostgres:x:5432:5432::/tmp:/bin/sh\n").unwrap();
+            std::fs::write(
+                at("etc/passwd"),
+                "root:x:0:0::/:/bin/sh\nnobody:x:65534:65534::/:/bin/sh\npostgres:x:5432:5432::/tmp:/bin/sh\n",
+            )
+            .unwrap();
             std::fs::write(at("etc/group"), "root:x:0:\nnogroup:x:65534:\n").unwrap();
             let noise: Vec<u8> = (0..size).map(|_| rand::random::<u8>()).collect();
             std::fs::write(at("own"), noise).unwrap();
@@ -200,7 +214,23 @@ impl Platform {
 
     fn service(&self, name: &str, options: &[&str], image: &str, command: &[&str]) {
         let usr = "type=bind,source=/usr,target=/usr,readonly";
-        let first = ["service", "create", "-d", "-q", "--name", name, "--no-resolve-image", "--network", "host", "--mount", usr, "--restart-delay", "100ms", "--stop-grace-period", "20s"];
+        let first = [
+            "service",
+            "create",
+            "-d",
+            "-q",
+            "--name",
+            name,
+            "--no-resolve-image",
+            "--network",
+            "host",
+            "--mount",
+            usr,
+            "--restart-delay",
+            "100ms",
+            "--stop-grace-period",
+            "20s",
+        ];
         self.stage.docker(&[&first[..], options, &[image], command].concat());
     }
 
@@ -210,7 +240,11 @@ impl Platform {
         let bind = |from: &str, to: &str| format!("type=bind,source={},target={to}", self.at(from).display());
         let volume = |name: &str| format!("type=volume,source={name},target=/data");
         let base = "localhost:5000/hosting-base:1";
-        let mut majors: Vec<u32> = std::fs::read_dir("/usr/lib/postgresql").expect("install postgresql").flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect();
+        let mut majors: Vec<u32> = std::fs::read_dir("/usr/lib/postgresql")
+            .expect("install postgresql")
+            .flatten()
+            .filter_map(|e| e.file_name().to_str()?.parse().ok())
+            .collect();
         majors.sort_unstable();
         let bin = format!("/usr/lib/postgresql/{}/bin", majors.last().unwrap());
         let own = "setpriv --reuid=5432 --regid=5432 --clear-groups";
@@ -220,15 +254,40 @@ impl Platform {
         );
         let path = format!("PATH={bin}:/usr/sbin:/usr/bin:/sbin:/bin");
         let (run, data) = (bind("/run", "/run/postgresql"), volume("hosting_postgres_data"));
-        self.service("hosting_postgres", &["--env", &path, "--mount", &run, "--mount", &data], base, &["sh", "-c", &script]);
+        self.service(
+            "hosting_postgres",
+            &["--env", &path, "--mount", &run, "--mount", &data],
+            base,
+            &["sh", "-c", &script],
+        );
         let (port, data) = (self.redis.to_string(), volume("redis_data"));
-        let server = ["/redis-server", "--dir", "/data", "--bind", "127.0.0.1", "--port", &port, "--requirepass", "p-of-redis", "--appendonly", "yes", "--save", "", "--repl-diskless-sync-delay", "0"];
+        let server = [
+            "/redis-server",
+            "--dir",
+            "/data",
+            "--bind",
+            "127.0.0.1",
+            "--port",
+            &port,
+            "--requirepass",
+            "p-of-redis",
+            "--appendonly",
+            "yes",
+            "--save",
+            "",
+            "--repl-diskless-sync-delay",
+            "0",
+        ];
         self.service("hosting_redis", &["--mount", &data], base, &server);
         for name in ["prometheus", "grafana"] {
             let data = volume(&format!("{name}_data"));
             self.service(name, &["--mount", &data], base, &["sh", "-c", STAYS]);
         }
-        let mounts = [bind("/mnt/nfs/nginx/nginx.conf", "/etc/nginx/nginx.conf"), bind("/mnt/nfs/nginx/conf.d", "/etc/nginx/conf.d"), bind("/state/nginx", "/var/lib/backstay/nginx") + ",readonly"];
+        let mounts = [
+            bind("/mnt/nfs/nginx/nginx.conf", "/etc/nginx/nginx.conf"),
+            bind("/mnt/nfs/nginx/conf.d", "/etc/nginx/conf.d"),
+            bind("/state/nginx", "/var/lib/backstay/nginx") + ",readonly",
+        ];
         let mounts: Vec<&str> = mounts.iter().flat_map(|m| ["--mount", m]).collect();
         self.service("hosting_nginx", &mounts, base, &["nginx", "-g", "daemon off;"]);
         until("PostgreSQL answers", || self.try_sql("SELECT 1", "postgres").is_some());
@@ -266,7 +325,9 @@ impl Platform {
 
     fn try_sql(&self, statements: &str, database: &str) -> Option<String> {
         let mut command = Command::new("psql");
-        command.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "hosting_user", "-d", database, "-h"]).arg(self.at("/run"));
+        command
+            .args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "hosting_user", "-d", database, "-h"])
+            .arg(self.at("/run"));
         let out = command.args(["-c", statements]).stdin(Stdio::null()).output().unwrap();
         out.status.success().then(|| String::from_utf8_lossy(&out.stdout).trim().to_owned())
     }
@@ -278,7 +339,8 @@ impl Platform {
 
     pub fn redis(&self, args: &[&str]) -> String {
         let port = self.redis.to_string();
-        let out = Command::new("redis-cli").args(["-p", &port, "-a", "p-of-redis", "--no-auth-warning"]).args(args).output();
+        let out =
+            Command::new("redis-cli").args(["-p", &port, "-a", "p-of-redis", "--no-auth-warning"]).args(args).output();
         String::from_utf8_lossy(&out.expect("install redis-tools").stdout).trim().to_owned()
     }
 
@@ -307,7 +369,11 @@ impl Platform {
 
     pub fn try_backstay(&self, args: &[&str]) -> (i32, String, String) {
         let mut command = Command::new(env!("CARGO_BIN_EXE_backstay"));
-        command.args(args).env("BACKSTAY_CONFIG", self.at("/etc/backstay.toml")).env("NO_COLOR", "1").stdin(Stdio::null());
+        command
+            .args(args)
+            .env("BACKSTAY_CONFIG", self.at("/etc/backstay.toml"))
+            .env("NO_COLOR", "1")
+            .stdin(Stdio::null());
         let started = Instant::now();
         let out = command.env("DOCKER_HOST", self.daemon.host()).current_dir(self.dir.path()).output().unwrap();
         *self.took.lock().unwrap() = started.elapsed();
@@ -333,7 +399,8 @@ impl Platform {
 
     /// Everything that a restore may change, in words that can be compared.
     pub fn state(&self) -> String {
-        let mut lines = vec![self.sql("SELECT count(*) || ' ' || md5(string_agg(u::text, ',' ORDER BY id)) FROM users u")];
+        let mut lines =
+            vec![self.sql("SELECT count(*) || ' ' || md5(string_agg(u::text, ',' ORDER BY id)) FROM users u")];
         lines.push(self.sql("SELECT count(*) FROM sites"));
         lines.extend(["greeting", "session:7", "written-later"].map(|key| self.redis(&["GET", key])));
         for root in ["/opt", "/mnt/nfs/prometheus", "/mnt/nfs/nginx/conf.d", "/spool"].map(|p| self.at(p)) {
@@ -341,7 +408,9 @@ impl Platform {
         }
         lines.extend(["prometheus_data", "grafana_data"].map(|v| listing(&self.volume(v))));
         lines.push(self.stage.docker(&["images", "--format", "{{.Repository}}:{{.Tag}}", "localhost:5000/*"]));
-        lines.extend(["hosting_app", "prometheus", "grafana", "hosting_nginx"].map(|s| format!("{s} {}", self.tasks(s))));
+        lines.extend(
+            ["hosting_app", "prometheus", "grafana", "hosting_nginx"].map(|s| format!("{s} {}", self.tasks(s))),
+        );
         lines.push(format!("{:?} {:?}", self.get(self.nginx, "/static"), self.get(self.nginx, "/api/version")));
         lines.join("\n")
     }

@@ -100,7 +100,9 @@ impl Trees {
                 continue;
             }
             let user = match container {
-                Some(c) => c.swarm_service().map_or_else(|| format!("container:{}", c.name), |s| format!("service:{s}")),
+                Some(c) => {
+                    c.swarm_service().map_or_else(|| format!("container:{}", c.name), |s| format!("service:{s}"))
+                }
                 None => format!("process:{} {}", holder.pid, holder.name),
             };
             if !findings.users.contains(&user) {

@@ -32,13 +32,15 @@ impl Folder {
     pub fn make() -> Result<Self> {
         let dir = std::env::temp_dir().join(format!(".backstay-{:016x}", rand::random::<u64>()));
         if !has_short_path() {
-            return Err(Error::new(Kind::Restore, "the path of the directory for temporary files is too long for a socket")
-                .at(dir.display()));
+            return Err(Error::new(
+                Kind::Restore,
+                "the path of the directory for temporary files is too long for a socket",
+            )
+            .at(dir.display()));
         }
-        std::fs::DirBuilder::new()
-            .mode(0o700)
-            .create(&dir)
-            .map_err(|e| Error::io("a directory for a server of our own cannot be made", &dir, e).kind(Kind::Restore))?;
+        std::fs::DirBuilder::new().mode(0o700).create(&dir).map_err(|e| {
+            Error::io("a directory for a server of our own cannot be made", &dir, e).kind(Kind::Restore)
+        })?;
         Ok(Folder(dir))
     }
 
