@@ -125,15 +125,15 @@ fn file_of(raw: RawFile, key: &str, dir: &Path, sources: &Sources, all: &Encrypt
             (Is::Tar, None) => kind == "files" || kind == "volume",
             _ => kind == "files",
         };
-        if !fits || (is.is_single() && raw.path.is_none()) {
-            let e =
-                wrong(format!("`source` is {name}, of kind {kind}, which does not take back what is {}", is.name()));
-            return Err(match is.is_single() {
-                true => e.hint(
-                    "A single file goes into a source of kind \"files\": say with `path` which of its files it is.",
-                ),
-                false => e,
-            });
+        if !fits {
+            return Err(wrong(format!(
+                "`source` is {name}, of kind {kind}, which does not take back what is {}",
+                is.name()
+            )));
+        }
+        if is.is_single() && raw.path.is_none() {
+            return Err(wrong(format!("which file of source {name} it is is not said"))
+                .hint("Set `path`, like path = \"/var/spool/cron/crontabs/root\"."));
         }
     }
     if raw.path.is_some() && !(is.is_single() && source.is_some()) {

@@ -63,7 +63,7 @@ fn settings_come_out_of_several_archives_and_a_crontab_keeps_its_owner() {
     );
     w.run(&["check", "--foreign"]).code(0).says(&["nothing of the paths of source settings"]);
     let w = world(sources, "\"settings\"", &layout(""));
-    w.run(&["list", "--foreign"]).code(3).says(&["source is settings", "say with `path`"]);
+    w.run(&["list", "--foreign"]).code(3).says(&["which file of source settings it is", "Set `path`"]);
     let w = world(sources, "\"settings\"", &layout(", path = \"DIR/elsewhere\""));
     w.run(&["list", "--foreign"]).code(3).says(&["not in source settings"]);
 }

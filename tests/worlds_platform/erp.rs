@@ -146,7 +146,7 @@ impl Erp {
             .collect();
         let databases = self.psql(
             "postgres",
-            "SELECT string_agg(datname, ' ' ORDER BY 1) FROM pg_database WHERE datname !~ '_(before|failed)_'",
+            "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database WHERE datname !~ '_(before|failed)_'",
         );
         let units = self.machine.sh(
             "systemctl is-active erp-django erp-celery erp-celery-beat; find /etc/systemd/system -name '*backstay*'",
@@ -171,7 +171,9 @@ impl Erp {
         let took = self.took.get();
         let restores = json(&self.backstay(&["--json", "restores"]).out);
         let report = &restores.as_array().unwrap().last().unwrap()["report"];
-        println!("FIGURES erp, {what}: {took:?}, the application was away for {} s", report["outage"]["seconds"]);
+        let slow = report["steps"].as_array().unwrap().iter().filter(|s| s["seconds"].as_f64() > Some(0.5));
+        let slow: Vec<String> = slow.map(|s| format!("{} {}", s["name"], s["seconds"])).collect();
+        println!("FIGURES erp, {what}: {took:?}, the application was away for {} s; {slow:?}", report["outage"]["seconds"]);
     }
 }
 
@@ -201,7 +203,7 @@ fn a_night_comes_back_from_either_store_and_goes_again() {
     );
     for store in ["s3", "gcs"] {
         let checked = ok(erp.backstay(&["check", "--foreign", store]));
-        says(&checked, &["good", "erp_production_20251018_020000.sql.gz.enc", "4 tables, 40008 rows"]);
+        says(&checked, &["good", "erp_production_20251018_020000.sql.gz.enc", "4 tables, 40,008 rows"]);
     }
     erp.damage();
     let damaged = erp.state();

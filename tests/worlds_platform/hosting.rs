@@ -38,7 +38,9 @@ impl Platform {
         let took = *self.took.lock().unwrap();
         let restores = self.json(&["restores"]);
         let report = &restores.as_array().unwrap().last().unwrap()["report"];
-        println!("FIGURES hosting, {what}: {took:?}, the application was away for {} s", report["outage"]["seconds"]);
+        let slow = report["steps"].as_array().unwrap().iter().filter(|s| s["seconds"].as_f64() > Some(0.5));
+        let slow: Vec<String> = slow.map(|s| format!("{} {}", s["name"], s["seconds"])).collect();
+        println!("FIGURES hosting, {what}: {took:?}, the application was away for {} s; {slow:?}", report["outage"]["seconds"]);
     }
 }
 
