@@ -173,7 +173,10 @@ impl Erp {
         let report = &restores.as_array().unwrap().last().unwrap()["report"];
         let slow = report["steps"].as_array().unwrap().iter().filter(|s| s["seconds"].as_f64() > Some(0.5));
         let slow: Vec<String> = slow.map(|s| format!("{} {}", s["name"], s["seconds"])).collect();
-        println!("FIGURES erp, {what}: {took:?}, the application was away for {} s; {slow:?}", report["outage"]["seconds"]);
+        println!(
+            "FIGURES erp, {what}: {took:?}, the application was away for {} s; {slow:?}",
+            report["outage"]["seconds"]
+        );
     }
 }
 

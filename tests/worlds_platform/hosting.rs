@@ -1,6 +1,6 @@
 //! The hosting platform: `config/examples/hosting.toml` with a swarm of its own, and the folders that its script made.
 
-use crate::platform::{Platform, WORKER};
+use crate::platform::{Platform, WORKER, until};
 use std::os::unix::fs::MetadataExt;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -25,7 +25,7 @@ impl Platform {
         let text = std::fs::read_to_string(&site).unwrap();
         std::fs::write(&site, text.replace("as it was", "by mistake")).unwrap();
         self.stage.docker(&["exec", &self.task("hosting_nginx"), "nginx", "-s", "reload"]);
-        crate::stage::until("nginx has read it", || self.get(self.nginx, "/static").1 == "by mistake");
+        until("nginx has read it", || self.get(self.nginx, "/static").1 == "by mistake");
     }
 
     fn set(&self, id: &str, file: &str) -> std::path::PathBuf {
@@ -40,7 +40,10 @@ impl Platform {
         let report = &restores.as_array().unwrap().last().unwrap()["report"];
         let slow = report["steps"].as_array().unwrap().iter().filter(|s| s["seconds"].as_f64() > Some(0.5));
         let slow: Vec<String> = slow.map(|s| format!("{} {}", s["name"], s["seconds"])).collect();
-        println!("FIGURES hosting, {what}: {took:?}, the application was away for {} s; {slow:?}", report["outage"]["seconds"]);
+        println!(
+            "FIGURES hosting, {what}: {took:?}, the application was away for {} s; {slow:?}",
+            report["outage"]["seconds"]
+        );
     }
 }
 

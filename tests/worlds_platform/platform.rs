@@ -2,7 +2,7 @@
 //! of it every night.
 
 use crate::examples;
-use crate::stage::{Daemon, Stage, until};
+use crate::stage::{Daemon, Stage};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -92,6 +92,8 @@ Server(("127.0.0.1", int(sys.argv[1])), Handler).serve_forever()
 
 const MAIN: &str = "user root; worker_processes 1; pid /run/nginx.pid; error_log /dev/stderr;\nevents {}\n\
                     http { access_log off; include /etc/nginx/conf.d/*.conf; }\n";
+/// How long anything may take to come up.
+const PATIENCE: Duration = Duration::from_secs(180);
 const STAYS: &str = "trap 'exit 0' TERM; while :; do sleep 0.1; done";
 
 pub struct Platform {
@@ -421,4 +423,14 @@ fn listing(root: &Path) -> String {
     let script = "find . \\( -name '*backstay*' -o -name '*_before_*' -o -name '*_failed_*' \\) -prune -o -type f -printf '%m %U ' -exec sha256sum {} \\; | sort -k4";
     let out = Command::new("bash").args(["-c", script]).current_dir(root).output().unwrap();
     String::from_utf8_lossy(&out.stdout).into_owned()
+}
+
+/// Waits until something is so. A whole platform comes up here beside other tests.
+#[track_caller]
+pub fn until(what: &str, mut so: impl FnMut() -> bool) {
+    let started = Instant::now();
+    while !so() {
+        assert!(started.elapsed() < PATIENCE, "not: {what}");
+        std::thread::sleep(Duration::from_millis(100));
+    }
 }
