@@ -146,7 +146,7 @@ impl Erp {
             .collect();
         let databases = self.psql(
             "postgres",
-            "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database WHERE datname !~ '_(before|failed)_'",
+            "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database WHERE datname !~ '_(before|staged)_'",
         );
         let units = self.machine.sh(
             "systemctl is-active erp-django erp-celery erp-celery-beat; find /etc/systemd/system -name '*backstay*'",
@@ -154,9 +154,22 @@ impl Erp {
         format!("{}\n{databases}\n{units}", rows.join("\n"))
     }
 
-    /// A restore that must be refused or taken back, with nothing changed by it.
+    /// Copies that a restore left beside the live database.
+    fn copies(&self) -> String {
+        self.psql("postgres", "SELECT count(*) FROM pg_database WHERE datname ~ '_(before|staged)_'")
+    }
+
+    /// A restore that must be refused before anything live is touched, with nothing left of it.
     #[track_caller]
     fn refuses(&self, args: &[&str], code: i32, says: &[&str]) {
+        let before = self.copies();
+        self.takes_back(args, code, says);
+        assert_eq!(self.copies(), before);
+    }
+
+    /// A restore that must be taken back, with nothing live changed by it.
+    #[track_caller]
+    fn takes_back(&self, args: &[&str], code: i32, says: &[&str]) {
         let before = self.state();
         let ended = self.backstay(&[&["restore", "--foreign", "s3", "--yes"], args].concat());
         let all = format!("{}\n{}", ended.out, ended.err);
@@ -267,7 +280,7 @@ fn its_troubles_are_told_before_anything_is_touched() {
     erp.refuses(&["erp:20251021_020000"], 12, &["foreign key constraint"]);
     // Everything loads, and nobody can log in: taken back after the start.
     erp.night("20251022_020000", "sed \"s/$(printf smoke | md5sum | cut -c-32)/nothing/\"", "");
-    erp.refuses(&["erp:20251022_020000"], 13, &["dashboard"]);
+    erp.takes_back(&["erp:20251022_020000"], 13, &["dashboard"]);
     // A table that was empty that night: found on what was staged.
     let emptied = r"sed '/^COPY public.usermanagement_organization/,/^\\\./{/^[0-9]/d}; s/FOREIGN KEY (organization_id) REFERENCES [^;]*/CHECK (true)/'";
     erp.night("20251023_020000", emptied, "");

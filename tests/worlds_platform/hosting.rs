@@ -179,8 +179,9 @@ fn a_part_comes_back_by_itself_whatever_the_rest_of_the_folder_is_like() {
     let before = p.state();
     let applications = ["restore", "--foreign", "nfs", "20240217-020000", "--source", "applications", "--yes"];
     let (code, out, err) = p.try_backstay(&applications);
-    assert_eq!(code, 12, "{out}\n{err}");
-    says(&err, &["hosting_app does not start", "cannot open the ledger"]);
+    // By the start itself, or by the check when it takes a while to fail.
+    assert!([12, 13].contains(&code), "{code}: {out}\n{err}");
+    says(&err, &["hosting_app", "undo: swap files applications"]);
     assert_eq!(p.state(), before);
 }
 
