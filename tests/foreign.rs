@@ -9,6 +9,8 @@ mod dumps;
 mod import;
 #[path = "foreign/layouts.rs"]
 mod layouts;
+#[path = "foreign/parts.rs"]
+mod parts;
 #[path = "foreign/restore.rs"]
 mod restore;
 #[path = "foreign/scripts.rs"]

@@ -7,9 +7,8 @@ use crate::config::{Config, SourceConfig};
 use crate::error::{Error, Kind, Result};
 use crate::foreign::check;
 use crate::foreign::layout::Layout;
-use crate::foreign::scratch::Scratch;
 use crate::foreign::sets::{self, Problem, Set};
-use crate::foreign::take::{Taking, Target};
+use crate::foreign::take::Target;
 use crate::host::docker::Docker;
 use crate::model::{Name, size, time};
 use crate::sources::command::Target as Into;
@@ -178,7 +177,7 @@ pub async fn check(context: &Context, named: &str, which: &str) -> Result<ExitCo
     let config = context.config()?;
     let layout = layout(&config, named)?;
     let found = found(layout).await?;
-    let set = sets::choose(layout, &found.sets, which)?;
+    let set = sets::choose(layout, &found.sets, which, &[])?;
     let monitor = context.monitor(&format!("check {}", set.name));
     let checked = check::check(layout, set, &found.store).await;
     drop(monitor);
@@ -250,21 +249,6 @@ pub fn targets(config: &Config) -> BTreeMap<Name, Target> {
         },
     };
     config.sources.iter().map(|(name, source)| (name.clone(), target(source))).collect()
-}
-
-/// Takes a set into a repository for one restore.
-///
-/// # Errors
-/// What is wrong with the set; nothing was touched.
-pub async fn scratch(context: &Context, config: &Config, named: &str, which: &str, plan: &Name) -> Result<Scratch> {
-    let layout = layout(config, named)?;
-    let Found { store, sets, .. } = found(layout).await?;
-    let set = sets::choose(layout, &sets, which)?;
-    let scratch = Scratch::make(&config.state_dir, &config.host).await?;
-    let taking = Taking { layout, set, store, sources: targets(config), room: scratch.room()?, shared: false };
-    let monitor = context.monitor(&format!("read {}", set.name));
-    scratch.fill(plan, &taking, monitor).await?;
-    Ok(scratch)
 }
 
 /// All sets of a layout, oldest first, and its store.

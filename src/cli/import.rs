@@ -49,7 +49,7 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let (store, sets) = foreign::all(layout).await?;
     let chosen: Vec<&Set> = match args.all {
         true => sets.iter().collect(),
-        false => vec![sets::choose(layout, &sets, &args.set)?],
+        false => vec![sets::choose(layout, &sets, &args.set, &[])?],
     };
     let mut there: BTreeMap<String, BackupId> = BTreeMap::new();
     catalog
@@ -62,14 +62,8 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     for set in chosen {
         let room = config.state_dir.join("import");
         let _ = std::fs::remove_dir_all(&room);
-        let taking = Taking {
-            layout,
-            set,
-            store: store.clone(),
-            sources: foreign::targets(&config),
-            room: room.clone(),
-            shared: true,
-        };
+        let (store, sources) = (store.clone(), foreign::targets(&config));
+        let taking = Taking { layout, set, store, sources, only: Vec::new(), room: room.clone(), shared: true };
         let from = origin(&taking);
         if let Some(id) = there.get(&from) {
             tell(context, &format!("{} {} is backup {id} of plan {plan} already", notice("there"), set.name))?;
@@ -125,7 +119,7 @@ async fn one(
     sources: &[Name],
     from: String,
 ) -> Result<crate::repository::manifest::Manifest> {
-    taking.set.require_complete(taking.layout)?;
+    taking.set.require_complete(taking.layout, &taking.only)?;
     let time = taking.set.time.ok_or_else(|| Error::new(Kind::Refused, "the set has no time"))?;
     if time > Timestamp::now() {
         return Err(Error::new(Kind::Refused, "the set is of a time that has not come")

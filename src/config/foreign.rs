@@ -28,11 +28,18 @@ fn wrong(what: impl Into<String>) -> Error {
 ///
 /// # Errors
 /// [`Kind::Config`] for what does not fit together.
-pub(super) fn layout_of(name: &str, mut raw: RawForeign, dir: &Path, sources: &Sources) -> Result<Layout> {
+pub(super) fn layout_of(name: &str, raw: RawForeign, dir: &Path, sources: &Sources) -> Result<Layout> {
     let key = format!("foreign.{name}");
-    let container = raw.container.take();
-    let storage = storage_of(raw.take_store(), dir).map_err(|e| named(e, &key))?;
-    if container.is_some() && !storage.url.starts_with("file://") {
+    let RawForeign(store, raw) = raw;
+    for (option, is_set) in
+        [("storage_class", store.storage_class.is_some()), ("limit_upload", store.limit_upload.is_some())]
+    {
+        if is_set {
+            return Err(wrong(format!("`{option}` is set, and foreign backups are never written")));
+        }
+    }
+    let storage = storage_of(store, dir).map_err(|e| named(e, &key))?;
+    if raw.container.is_some() && !storage.url.starts_with("file://") {
         return Err(wrong(format!("`container` is set, and `url` is {}", storage.url))
             .hint("Write the directory as the container sees it: url = \"file:///app/backups\"."));
     }
@@ -55,7 +62,7 @@ pub(super) fn layout_of(name: &str, mut raw: RawForeign, dir: &Path, sources: &S
             .hint("Files with the same words are one backup; make layouts of their own for what is made apart."));
     }
     let checksums = raw.checksums.map(|c| checksums_of(c, &files[0].pattern)).transpose()?;
-    Ok(Layout { name: name.parse()?, storage, container, clock, files, checksums })
+    Ok(Layout { name: name.parse()?, storage, container: raw.container, clock, files, checksums })
 }
 
 fn clock_of(format: Option<String>, zone: Option<String>) -> Result<Clock> {
@@ -122,20 +129,31 @@ fn file_of(raw: RawFile, key: &str, dir: &Path, sources: &Sources, all: &Encrypt
             (Is::Tar, None) => kind == "files" || kind == "volume",
             _ => kind == "files",
         };
-        if !fits || is == Is::Crontab || is == Is::Other {
+        if !fits {
             return Err(wrong(format!(
                 "`source` is {name}, of kind {kind}, which does not take back what is {}",
                 is.name()
             )));
         }
+        if is.is_single() && raw.path.is_none() {
+            return Err(wrong(format!("which file of source {name} it is is not said"))
+                .hint("Set `path`, like path = \"/var/spool/cron/crontabs/root\"."));
+        }
+    }
+    if raw.path.is_some() && !(is.is_single() && source.is_some()) {
+        return Err(wrong("`path` is set, and means something with a crontab or another single file of a source only"));
+    }
+    if let (Some(path), Some(name)) = (&raw.path, &source) {
+        within(path, name, sources)?;
     }
     if !raw.members.is_empty() && is != Is::Tar {
         return Err(wrong("`members` is set, and means something with is = \"tar\" only"));
     }
     let members =
         raw.members.into_iter().map(|m| member_of(m, source.as_ref(), sources)).collect::<Result<Vec<_>>>()?;
-    let members = match (&source, members.is_empty(), is) {
-        (Some(source), true, Is::Tar) => whole(source, sources)?,
+    let rooted = members.is_empty() && is == Is::Tar && source.is_some();
+    let members = match &source {
+        Some(source) if rooted => whole(source, sources)?,
         _ => members,
     };
     Ok(FileRule {
@@ -147,7 +165,9 @@ fn file_of(raw: RawFile, key: &str, dir: &Path, sources: &Sources, all: &Encrypt
         database: raw.database,
         entry: raw.entry,
         optional: raw.optional,
+        path: raw.path,
         members,
+        rooted,
     })
 }
 
@@ -203,11 +223,8 @@ fn member_of(raw: RawMember, source: Option<&Name>, sources: &Sources) -> Result
         );
     };
     let to = match (&sources[&own], raw.path, raw.volume) {
-        (SourceConfig::Files(files), Some(path), None) => {
-            if !path.is_absolute() || !files.paths.iter().any(|p| path.starts_with(p)) {
-                return Err(wrong(format!("`path` is {}, which is not in source {own}", path.display()))
-                    .hint("It must be one of the source's `paths`, or lie below one."));
-            }
+        (SourceConfig::Files(_), Some(path), None) => {
+            within(&path, &own, sources)?;
             MemberTarget::Path(own, path)
         }
         (SourceConfig::Volume(_), None, Some(volume)) => MemberTarget::Volume(own, volume),
@@ -217,6 +234,15 @@ fn member_of(raw: RawMember, source: Option<&Name>, sources: &Sources) -> Result
         }
     };
     Ok(MemberRule { prefix, to })
+}
+
+/// Refuses a place that a `files` source does not cover: its next backup would not have it.
+fn within(path: &Path, source: &Name, sources: &Sources) -> Result<()> {
+    match &sources[source] {
+        SourceConfig::Files(files) if path.is_absolute() && files.paths.iter().any(|p| path.starts_with(p)) => Ok(()),
+        _ => Err(wrong(format!("`path` is {}, which is not in source {source}", path.display()))
+            .hint("It must be one of the source's `paths`, or lie below one.")),
+    }
 }
 
 fn checksums_of(raw: RawChecksums, first: &Pattern) -> Result<Checksums> {

@@ -1,42 +1,20 @@
 //! `[foreign.NAME]` as it is written.
 
+use super::load::distance;
 use super::raw::RawRepository;
 use super::secret::Secret;
-use serde::Deserialize;
+use config::Value;
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
+use std::collections::HashMap;
 use std::path::PathBuf;
 
-/// `[foreign.NAME]`: the options of a store, and what lies in it.
+/// What `[foreign.NAME]` says of what lies in its store.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RawForeign {
-    /// `s3://bucket/prefix`, `gs://bucket/prefix` or `file:///path`.
-    pub url: String,
+pub struct RawLayout {
     /// The container that the path of the URL is in.
     pub container: Option<String>,
-    /// Endpoint of a server that is not Amazon's or Google's.
-    pub endpoint: Option<String>,
-    /// S3 region.
-    pub region: Option<String>,
-    /// Bucket in the path instead of the host name.
-    pub path_style: Option<bool>,
-    /// Bytes per second.
-    pub limit_download: Option<String>,
-    /// Time limit of one call.
-    pub timeout: Option<String>,
-    /// S3 key id; else the standard chain.
-    pub access_key_id: Option<String>,
-    /// S3 secret.
-    pub secret_access_key: Option<Secret>,
-    /// File of the S3 secret.
-    pub secret_access_key_file: Option<PathBuf>,
-    /// S3 session token.
-    pub session_token: Option<Secret>,
-    /// File of the session token.
-    pub session_token_file: Option<PathBuf>,
-    /// GCS service account key.
-    pub service_account_file: Option<PathBuf>,
-    /// GCS without credentials.
-    pub anonymous: Option<bool>,
     /// How the time is written, as `date` takes it.
     pub timestamp: Option<String>,
     /// `UTC`, `local`, or the name of a zone.
@@ -47,29 +25,6 @@ pub struct RawForeign {
     pub checksums: Option<RawChecksums>,
     /// The encryption of all files that say nothing else.
     pub encryption: Option<RawEncryption>,
-}
-
-impl RawForeign {
-    /// The options of the store.
-    pub fn take_store(&mut self) -> RawRepository {
-        RawRepository {
-            url: std::mem::take(&mut self.url),
-            endpoint: self.endpoint.take(),
-            region: self.region.take(),
-            path_style: self.path_style,
-            storage_class: None,
-            limit_upload: None,
-            limit_download: self.limit_download.take(),
-            timeout: self.timeout.take(),
-            access_key_id: self.access_key_id.take(),
-            secret_access_key: self.secret_access_key.take(),
-            secret_access_key_file: self.secret_access_key_file.take(),
-            session_token: self.session_token.take(),
-            session_token_file: self.session_token_file.take(),
-            service_account_file: self.service_account_file.take(),
-            anonymous: self.anonymous,
-        }
-    }
 }
 
 /// One of `files`.
@@ -88,6 +43,8 @@ pub struct RawFile {
     pub source: Option<String>,
     /// The database in it.
     pub database: Option<String>,
+    /// The file of a `files` source that it is.
+    pub path: Option<PathBuf>,
     /// The file in a ZIP that counts.
     pub entry: Option<String>,
     /// A set without it is complete.
@@ -164,4 +121,24 @@ pub enum RawEncryption {
         /// Identity.
         identity_file: Option<PathBuf>,
     },
+}
+
+/// `[foreign.NAME]`: the options of a store, as in `[repository]`, and what lies in it.
+#[derive(Debug)]
+pub struct RawForeign(pub RawRepository, pub RawLayout);
+
+/// The keys of the layout; all others are of the store.
+const OF_LAYOUT: &[&str] = &["container", "timestamp", "timezone", "files", "checksums", "encryption"];
+/// Letters by which a name may be mistyped and still be of the layout.
+const MISTYPED: usize = 2;
+
+impl<'de> Deserialize<'de> for RawForeign {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let all: HashMap<String, Value> = HashMap::deserialize(deserializer)?;
+        let of_layout = |key: &str| OF_LAYOUT.iter().any(|known| distance(known, key) <= MISTYPED);
+        let (layout, store): (HashMap<_, _>, HashMap<_, _>) = all.into_iter().partition(|(key, _)| of_layout(key));
+        let store = RawRepository::deserialize(Value::from(store)).map_err(D::Error::custom)?;
+        let layout = RawLayout::deserialize(Value::from(layout)).map_err(D::Error::custom)?;
+        Ok(RawForeign(store, layout))
+    }
 }

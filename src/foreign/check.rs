@@ -1,16 +1,14 @@
 //! Proof that a set can be restored, without restoring it: every file is read to its end, through checksum, decryption
 //! and decompression, and what it holds is looked at as a restore would.
 
-use super::archive;
-use super::fixture;
 use super::layout::{Is, Layout, MemberTarget};
-use super::members;
 use super::read::{Content, Openable, fault::Peeked, known};
 use super::sets::Set;
+use super::{aof, archive, fixture, image, members};
 use crate::error::{Error, Kind, Result};
 use crate::model::size;
 use crate::sources::postgres::sql::facts as sql;
-use crate::sources::redis::rdb;
+use crate::sources::redis::rdb::{self, Summary};
 use crate::storage::readonly::ReadOnly;
 use serde::Serialize;
 use std::collections::HashSet;
@@ -165,17 +163,42 @@ fn look(
             });
             each.collect::<Vec<_>>().join("; ")
         }
-        Is::Tar | Is::Image => {
+        Is::Tar => {
             let sorted = members::sort(&mut content, &rule.members, &mut std::io::sink())?;
-            refuse_server(&sorted, restores_a_server && rule.is == Is::Tar && has_target(rule))?;
+            refuse_server(&sorted, restores_a_server && has_target(rule))?;
             holds_what_is_wanted(rule, &sorted)?;
-            remarks.extend(sorted.empty.iter().map(|prefix| format!("no member lies in {prefix:?}")));
+            remarks.extend(sorted.lacks(rule));
             format!(
                 "{}, {}, {} of content",
                 size::plural(sorted.files, "file"),
                 size::plural(sorted.dirs, "directory").replace("directorys", "directories"),
                 size::human(sorted.bytes)
             )
+        }
+        Is::Image => {
+            let (found, bytes) = image::look(&mut content)?;
+            let named = |f: &image::Found| if f.tags.is_empty() { f.id.clone() } else { f.tags.join(", ") };
+            let names: Vec<String> = found.iter().map(named).collect();
+            format!(
+                "{}: {}, {} of content",
+                size::plural(found.len() as u64, "image"),
+                names.join("; "),
+                size::human(bytes)
+            )
+        }
+        Is::Aof => {
+            let looked = aof::read(&mut content)?;
+            if looked.cut {
+                remarks.push("it ends in the middle of a command, which is left out when it is loaded".to_owned());
+            }
+            match &looked.snapshot {
+                Some(Summary { unknown: Some(what), .. }) => format!("a snapshot with {what}, hence not read further"),
+                Some(snapshot) => {
+                    let keys: u64 = snapshot.databases.iter().map(|d| d.keys).sum();
+                    format!("{} and {} behind it", size::plural(keys, "key"), size::plural(looked.commands, "command"))
+                }
+                None => size::plural(looked.commands, "command"),
+            }
         }
         Is::Rdb => {
             let summary = rdb::read(&mut content).map_err(|fault| match fault {
@@ -201,7 +224,7 @@ fn look(
             let lines = text.lines().filter(|l| !l.trim().is_empty() && !l.trim_start().starts_with('#')).count();
             size::plural(lines as u64, "line")
         }
-        Is::Aof | Is::Other => "read to its end".to_owned(),
+        Is::Other => "read to its end".to_owned(),
     };
     Ok((holds, remarks))
 }

@@ -43,8 +43,28 @@ pub struct FileRule {
     pub entry: Option<String>,
     /// A set without it is complete all the same.
     pub optional: bool,
-    /// Where the members of an archive of files belong; empty: to the source, from its root on.
+    /// The file that it is on the machine, when it is a single one.
+    pub path: Option<PathBuf>,
+    /// Where the members of an archive of files belong.
     pub members: Vec<MemberRule>,
+    /// They were not said: each of the source's paths is where it is on the machine, and the archive need not have all.
+    pub rooted: bool,
+}
+
+impl FileRule {
+    /// The sources that something of the file goes into.
+    pub fn sources(&self) -> impl Iterator<Item = &Name> {
+        let targets = self.members.iter().filter_map(|m| match &m.to {
+            MemberTarget::Path(source, _) | MemberTarget::Volume(source, _) => Some(source),
+            MemberTarget::Ignored => None,
+        });
+        targets.chain(self.source.iter().filter(|_| self.members.is_empty()))
+    }
+
+    /// Whether any of these sources takes something of it; all do when none is named.
+    pub fn concerns(&self, only: &[Name]) -> bool {
+        only.is_empty() || self.sources().any(|source| only.contains(source))
+    }
 }
 
 /// Some members of an archive of files.
@@ -110,6 +130,11 @@ impl Is {
     /// As it is written.
     pub fn name(self) -> &'static str {
         Self::ALL.iter().find(|row| row.1 == self).map_or("other", |row| row.0)
+    }
+
+    /// Whether it is one file of a machine, by itself.
+    pub fn is_single(self) -> bool {
+        matches!(self, Is::Crontab | Is::Other)
     }
 
     /// The kind of source that takes it back.

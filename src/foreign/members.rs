@@ -1,19 +1,18 @@
 //! An archive of files, read to its end: what is in it, and a tar anew of those members that are wanted, under the names
 //! that they will have.
 
-use super::layout::{MemberRule, MemberTarget};
+use super::layout::{FileRule, MemberRule, MemberTarget};
 use super::read::unreadable;
 use crate::error::{Error, Kind, Result};
 use crate::repository::segment::{Bytes, FileType};
 use crate::sources::files::header;
 use crate::sources::files::members::{Member, Members};
 use crate::sources::files::repack::{kind_of, plain, stat_of};
+use crate::sources::files::whole::Whole;
 use serde::Serialize;
 use std::collections::BTreeSet;
 use std::io::{Read, Write};
 
-/// How a whole archive ends.
-const END: usize = 1024;
 const BLOCK: u64 = 512;
 
 /// What was found.
@@ -91,12 +90,9 @@ pub fn sort(content: &mut dyn Read, rules: &[MemberRule], out: &mut dyn Write) -
     let mut sorted = Sorted::default();
     let mut used = vec![false; rules.len()];
     let (mut versions, mut controls) = (BTreeSet::new(), BTreeSet::new());
-    let mut members = Members::new(Whole { inner: content, zeros: 0 });
+    let mut members = Members::new(Whole::new(content));
     while let Some(member) = members.next_member().map_err(broken)? {
-        let odd = |what: &str| {
-            Error::new(Kind::Damaged, format!("the archive holds {what}")).because(Bytes(member.path.clone()).display())
-        };
-        let path = plain(&member.path).ok_or_else(|| odd("a path that leads out of it"))?;
+        let path = path_of(&member)?;
         if let Some((i, _)) = routes.of(&path) {
             used[i] = true;
         }
@@ -104,7 +100,7 @@ pub fn sort(content: &mut dyn Read, rules: &[MemberRule], out: &mut dyn Write) -
             sorted.left_out += 1;
             continue;
         };
-        let kind = kind_of(&member).ok_or_else(|| odd("an entry of unknown type"))?;
+        let kind = kind_of(&member).ok_or_else(|| odd(&member, "an entry of unknown type"))?;
         if let Some(dir) = path.strip_suffix(b"PG_VERSION") {
             versions.insert(dir.to_vec());
         }
@@ -118,17 +114,27 @@ pub fn sort(content: &mut dyn Read, rules: &[MemberRule], out: &mut dyn Write) -
         sorted.add(kind, member.stored);
         write(&member, kind, &name, link.as_deref(), &mut members, out).map_err(broken)?;
     }
-    let mut stream = members.into_inner();
-    std::io::copy(&mut stream, &mut std::io::sink()).map_err(broken)?;
-    if stream.zeros < END {
+    if !members.into_inner().ends().map_err(broken)? {
         return Err(Error::new(Kind::Damaged, "the archive of files is cut short")
             .because("its end is missing")
             .hint("tar did not come to its end, or the file was cut since; take another set."));
     }
-    out.write_all(&[0; END]).map_err(unreadable)?;
+    out.write_all(&header::END).map_err(unreadable)?;
     sorted.clusters = versions.intersection(&controls).map(|dir| Bytes(dir.clone()).display()).collect();
     sorted.empty = rules.iter().zip(used).filter(|(_, used)| !used).map(|(rule, _)| rule.prefix.clone()).collect();
     Ok(sorted)
+}
+
+fn odd(member: &Member, what: &str) -> Error {
+    Error::new(Kind::Damaged, format!("the archive holds {what}")).because(Bytes(member.path.clone()).display())
+}
+
+/// The path of a member in its archive.
+///
+/// # Errors
+/// [`Kind::Damaged`] when it leads out of it.
+pub fn path_of(member: &Member) -> Result<Vec<u8>> {
+    plain(&member.path).ok_or_else(|| odd(member, "a path that leads out of it"))
 }
 
 fn broken(e: std::io::Error) -> Error {
@@ -177,6 +183,18 @@ fn write(
 }
 
 impl Sorted {
+    /// What the layout expects and the archive lacks. An archive that is rooted at the machine need not have all paths of
+    /// its source: others have them.
+    pub fn lacks(&self, rule: &FileRule) -> Vec<String> {
+        match &rule.source {
+            Some(source) if rule.rooted && self.empty.len() == rule.members.len() => {
+                vec![format!("it has nothing of the paths of source {source}")]
+            }
+            _ if rule.rooted => Vec::new(),
+            _ => self.empty.iter().map(|prefix| format!("it has nothing in {prefix:?}")).collect(),
+        }
+    }
+
     fn add(&mut self, kind: FileType, bytes: u64) {
         match kind {
             FileType::File => self.files += 1,
@@ -184,21 +202,6 @@ impl Sorted {
             _ => self.others += 1,
         }
         self.bytes += bytes;
-    }
-}
-
-/// A stream that knows whether it ended with the empty blocks of a whole tar.
-struct Whole<R> {
-    inner: R,
-    zeros: usize,
-}
-
-impl<R: Read> Read for Whole<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let n = self.inner.read(buffer)?;
-        let trailing = buffer[..n].iter().rev().take_while(|b| **b == 0).count();
-        self.zeros = if trailing == n { self.zeros + n } else { trailing };
-        Ok(n)
     }
 }
 

@@ -1,6 +1,7 @@
 //! A repository for one restore: a directory of ours, with keys that nobody keeps. A set is taken over into it, and the
 //! restore flow goes on as with any other backup; then it is gone.
 
+use super::sets::Part;
 use super::take::{Taking, take};
 use crate::error::{Error, Kind, Result};
 use crate::model::{BackupId, Name, size};
@@ -129,8 +130,9 @@ impl Scratch {
     /// What is compressed there is compressed here; archives of files are unpacked besides, and nobody knows yet how large
     /// they are.
     fn has_room(&self, taking: &Taking<'_>) -> Result<()> {
-        let unpacked = taking.set.parts.iter().filter(|p| !taking.layout.files[p.rule].members.is_empty());
-        let needed = taking.set.bytes() + unpacked.map(|p| p.object.size).sum::<u64>();
+        let rule = |part: &Part| &taking.layout.files[part.rule];
+        let read = taking.set.parts.iter().filter(|p| rule(p).concerns(&taking.only));
+        let needed = read.map(|p| p.object.size * if rule(p).members.is_empty() { 1 } else { 2 }).sum::<u64>();
         let failed = |e| Error::io("the free space cannot be read", &self.dir, std::io::Error::from(e));
         let stat = rustix::fs::statvfs(&self.dir).map_err(failed)?;
         let free = stat.f_bavail.saturating_mul(stat.f_frsize);

@@ -1,10 +1,11 @@
 //! Files that were made together: one backup of somebody else's.
 
-use super::layout::{Layout, SumFormat};
+use super::layout::{FileRule, Is, Layout, SumFormat};
 use super::pattern::{Pattern, TIMESTAMP, Words};
 use super::sums::{self, Sum};
 use super::when::Moment;
 use crate::error::{Error, Kind, Result};
+use crate::model::Name;
 use crate::storage::readonly::{ReadOnly, list};
 use crate::storage::{ErrorKind, ObjectInfo};
 use jiff::Timestamp;
@@ -39,8 +40,19 @@ pub struct Set {
 
 /// Why a set is not whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    /// What it is.
+    #[serde(flatten)]
+    pub wrong: Wrong,
+    /// The file that it is about; without one the whole set.
+    #[serde(skip)]
+    pub file: Option<String>,
+}
+
+/// What may be wrong.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(tag = "kind", content = "what", rename_all = "kebab-case")]
-pub enum Problem {
+pub enum Wrong {
     /// A file of the layout, or one that the checksums name, is not there.
     Missing(String),
     /// A file is not as large as the checksums say, or the checksums cannot be read.
@@ -52,12 +64,38 @@ pub enum Problem {
 }
 
 impl Problem {
+    fn missing(file: &str) -> Self {
+        Problem { wrong: Wrong::Missing(file.to_owned()), file: Some(file.to_owned()) }
+    }
+
+    fn of(file: &str, wrong: Wrong) -> Self {
+        Problem { wrong, file: Some(file.to_owned()) }
+    }
+
+    fn of_all(wrong: Wrong) -> Self {
+        Problem { wrong, file: None }
+    }
+
     /// For people.
     pub fn words(&self) -> String {
-        match self {
-            Problem::Missing(what) => format!("missing: {what}"),
-            Problem::Disagrees(what) | Problem::SameTime(what) | Problem::NoTime(what) => what.clone(),
+        match &self.wrong {
+            Wrong::Missing(what) => format!("missing: {what}"),
+            Wrong::Disagrees(what) | Wrong::SameTime(what) | Wrong::NoTime(what) => what.clone(),
         }
+    }
+
+    fn kind(&self) -> Kind {
+        match self.wrong {
+            Wrong::SameTime(_) | Wrong::NoTime(_) => Kind::Refused,
+            Wrong::Missing(_) | Wrong::Disagrees(_) => Kind::Damaged,
+        }
+    }
+
+    /// Whether it stands in the way of restoring these sources. Files that no rule knows are of none of them.
+    fn concerns(&self, layout: &Layout, only: &[Name]) -> bool {
+        let Some(file) = &self.file else { return true };
+        let known = |rule: &&FileRule| rule.pattern.matches(file, &layout.clock).is_some();
+        only.is_empty() || layout.files.iter().filter(known).any(|rule| rule.concerns(only))
     }
 }
 
@@ -67,12 +105,14 @@ impl Set {
         self.problems.is_empty()
     }
 
+    /// True when what these sources need is complete; with none named, all of it.
+    pub fn is_complete_for(&self, layout: &Layout, only: &[Name]) -> bool {
+        !self.problems.iter().any(|p| p.concerns(layout, only))
+    }
+
     /// The kind of what keeps it from being restored.
     pub fn fault(&self) -> Option<Kind> {
-        self.problems.first().map(|problem| match problem {
-            Problem::SameTime(_) | Problem::NoTime(_) => Kind::Refused,
-            Problem::Missing(_) | Problem::Disagrees(_) => Kind::Damaged,
-        })
+        self.problems.first().map(Problem::kind)
     }
 
     /// Its files by name; one that several rules speak of is one file.
@@ -90,23 +130,28 @@ impl Set {
         self.files().values().sum()
     }
 
-    /// Refuses a set that is not whole.
+    /// Refuses a set that is not whole, as far as these sources need it; with none named, all of it.
     ///
     /// # Errors
     /// [`Kind::Refused`] when which files are meant is not clear, [`Kind::Damaged`] when some are missing or differ.
-    pub fn require_complete(&self, layout: &Layout) -> Result<()> {
-        let Some(first) = self.problems.first() else { return Ok(()) };
-        let all: Vec<String> = self.problems.iter().map(Problem::words).collect();
-        let hint = match first {
-            Problem::Missing(_) => "Take another set, or say `optional = true` for files that a backup may do without.",
-            Problem::Disagrees(_) => "The file is not the one that was backed up; take another set.",
-            Problem::SameTime(_) => "Make the patterns say which of them is meant.",
-            Problem::NoTime(_) => "Correct `timezone` of the layout.",
+    pub fn require_complete(&self, layout: &Layout, only: &[Name]) -> Result<()> {
+        let concerning: Vec<&Problem> = self.problems.iter().filter(|p| p.concerns(layout, only)).collect();
+        let Some(first) = concerning.first() else { return Ok(()) };
+        let all: Vec<String> = concerning.iter().map(|p| p.words()).collect();
+        let hint = match first.wrong {
+            Wrong::Missing(_) => "Take another set, or say `optional = true` for files that a backup may do without.",
+            Wrong::Disagrees(_) => "The file is not the one that was backed up; take another set.",
+            Wrong::SameTime(_) => "Make the patterns say which of them is meant.",
+            Wrong::NoTime(_) => "Correct `timezone` of the layout.",
         };
-        let kind = self.fault().unwrap_or(Kind::Damaged);
-        Err(Error::new(kind, format!("the foreign backup {} of {} is not whole", self.name, layout.name))
+        Err(Error::new(first.kind(), format!("the foreign backup {} of {} is not whole", self.name, layout.name))
             .because(all.join("\n"))
             .hint(hint))
+    }
+
+    /// The words of its name besides the time: of several applications in one place each has its own.
+    fn words(&self) -> &str {
+        self.name.rsplit_once(':').map_or("", |(words, _)| words)
     }
 }
 
@@ -129,7 +174,10 @@ pub async fn find(layout: &Layout, store: &dyn ReadOnly) -> Result<Vec<Set>> {
             for (_, set) in sets.iter_mut().filter(|(key, _)| wanted.as_ref().is_none_or(|w| w == *key)) {
                 match &sums {
                     Ok(sums) => compare(set, sums, &objects, wanted.is_some()),
-                    Err(e) => set.problems.push(Problem::Disagrees(format!("{}: {}", object.key, e.one_line()))),
+                    Err(e) => {
+                        let wrong = Wrong::Disagrees(format!("{}: {}", object.key, e.one_line()));
+                        set.problems.push(Problem::of_all(wrong));
+                    }
                 }
             }
         }
@@ -145,18 +193,19 @@ pub async fn find(layout: &Layout, store: &dyn ReadOnly) -> Result<Vec<Set>> {
     Ok(sets)
 }
 
-/// Finds one set: `latest` (the newest that is complete), or by its name or the unique beginning of it.
+/// Finds one set: `latest` (the newest that is complete, as far as these sources need it), or by its name or the unique
+/// beginning of it.
 ///
 /// # Errors
 /// [`Kind::NotFound`] with what there is.
-pub fn choose<'a>(layout: &Layout, sets: &'a [Set], which: &str) -> Result<&'a Set> {
+pub fn choose<'a>(layout: &Layout, sets: &'a [Set], which: &str, only: &[Name]) -> Result<&'a Set> {
     let hint = format!("`backstay list --foreign {}` shows what there is.", layout.name);
     let none = |what: String| Error::new(Kind::NotFound, what).hint(hint.clone());
     if which == "latest" {
         return sets
             .iter()
             .rev()
-            .find(|s| s.is_complete())
+            .find(|s| s.is_complete_for(layout, only))
             .ok_or_else(|| none(format!("no foreign backup of {} is complete", layout.name)));
     }
     if let Some(exact) = sets.iter().find(|s| s.name == which) {
@@ -168,6 +217,12 @@ pub fn choose<'a>(layout: &Layout, sets: &'a [Set], which: &str) -> Result<&'a S
         [] => Err(none(format!("there is no foreign backup {which} of {}", layout.name))),
         several => Err(none(format!("{which} is the beginning of {} foreign backups", several.len()))),
     }
+}
+
+/// The newest set before another one of the same application that is complete, as far as these sources need it.
+pub fn older<'a>(layout: &Layout, sets: &'a [Set], than: &Set, only: &[Name]) -> Option<&'a Set> {
+    let earlier = |s: &&Set| s.time.is_some() && s.time < than.time && s.words() == than.words();
+    sets.iter().rev().filter(earlier).find(|s| s.is_complete_for(layout, only))
 }
 
 /// Beginnings of names that need to be listed, none of them within another.
@@ -218,15 +273,17 @@ fn group(layout: &Layout, objects: &[ObjectInfo]) -> BTreeMap<Key, Set> {
         for (rule, file) in layout.files.iter().enumerate() {
             let found: Vec<&Part> = set.parts.iter().filter(|p| p.rule == rule).collect();
             if found.is_empty() && !file.optional {
-                set.problems.push(Problem::Missing(file.pattern.filled(&words)));
+                set.problems.push(Problem::missing(&file.pattern.filled(&words)));
             }
             // One source cannot be restored from two files.
-            if found.len() > 1 && (file.source.is_some() && file.is != super::layout::Is::Image) {
+            if found.len() > 1 && (file.source.is_some() && file.is != Is::Image) {
                 let names: Vec<&str> = found.iter().map(|p| p.object.key.as_str()).collect();
-                set.problems.push(Problem::SameTime(format!("several files of one time: {}", names.join(", "))));
+                let wrong = Wrong::SameTime(format!("several files of one time: {}", names.join(", ")));
+                set.problems.push(Problem::of(names[0], wrong));
             }
             for empty in found.iter().filter(|p| p.object.size == 0) {
-                set.problems.push(Problem::Disagrees(format!("{} is empty", empty.object.key)));
+                let key = &empty.object.key;
+                set.problems.push(Problem::of(key, Wrong::Disagrees(format!("{key} is empty"))));
             }
         }
     }
@@ -243,7 +300,8 @@ fn new_set(layout: &Layout, key: &Key) -> Set {
             set.remarks.push(format!("the clock of {zone} showed this time twice; it is taken as the first"));
         }
         Some(Moment::Never) | None => {
-            set.problems.push(Problem::NoTime(format!("the clock of {zone} never showed the time {}", key.1)));
+            let wrong = Wrong::NoTime(format!("the clock of {zone} never showed the time {}", key.1));
+            set.problems.push(Problem::of_all(wrong));
         }
     }
     set
@@ -264,14 +322,14 @@ fn compare(set: &mut Set, sums: &BTreeMap<String, Sum>, objects: &[ObjectInfo], 
         let Some(sum) = sums.get(&part.object.key) else { continue };
         if let Some(size) = sum.size.filter(|size| *size != part.object.size) {
             let what = format!("{} has {} bytes, its checksums say {size}", part.object.key, part.object.size);
-            set.problems.push(Problem::Disagrees(what));
+            set.problems.push(Problem::of(&part.object.key, Wrong::Disagrees(what)));
         }
         part.sum = Some(sum.clone());
     }
     if own {
         let there = |name: &String| objects.binary_search_by(|o| o.key.cmp(name)).is_ok();
         for name in sums.keys().filter(|name| !there(name) && !objects.iter().any(|o| o.key == **name)) {
-            let missing = Problem::Missing(name.clone());
+            let missing = Problem::missing(name);
             if !set.problems.contains(&missing) {
                 set.problems.push(missing);
             }
@@ -284,15 +342,14 @@ fn same_times(sets: &mut [Set]) {
     let mut by_time: BTreeMap<(String, Timestamp), Vec<usize>> = BTreeMap::new();
     for (i, set) in sets.iter().enumerate() {
         if let Some(time) = set.time {
-            // Of several applications each has its own sets.
-            let words = set.name.rsplit_once(':').map_or("", |(words, _)| words);
-            by_time.entry((words.to_owned(), time)).or_default().push(i);
+            by_time.entry((set.words().to_owned(), time)).or_default().push(i);
         }
     }
     for same in by_time.into_values().filter(|same| same.len() > 1) {
         let names: Vec<String> = same.iter().map(|i| sets[*i].name.clone()).collect();
         for i in same {
-            sets[i].problems.push(Problem::SameTime(format!("two sets have the same time: {}", names.join(", "))));
+            let wrong = Wrong::SameTime(format!("two sets have the same time: {}", names.join(", ")));
+            sets[i].problems.push(Problem::of_all(wrong));
         }
     }
 }

@@ -3,18 +3,16 @@
 //! files become trees with an index; a dump of a cluster becomes one artifact for each database.
 
 use super::fixture::{self, Models};
-use super::layout::{Is, Layout, MemberRule, MemberTarget};
+use super::layout::{FileRule, Is, Layout, MemberRule, MemberTarget};
 use super::read::Openable;
 use super::sets::Set;
-use super::{databases, trees};
+use super::{databases, image, redis, trees};
 use crate::error::{Error, Kind, Result};
 use crate::model::Name;
 use crate::repository::writer::{BackupWriter, Outcome, PendingArtifact};
 use crate::sources::command::{Bound, CommandFacts, OUTPUT};
 use crate::sources::postgres::PostgresSource;
 use crate::sources::postgres::facts::{self, DatabaseFacts, TableFacts};
-use crate::sources::redis::facts::RedisFacts;
-use crate::sources::redis::{RDB, RDB_MEDIA, rdb};
 use crate::storage::readonly::ReadOnly;
 use crate::telemetry::monitor::{Event, Monitor};
 use std::collections::BTreeMap;
@@ -72,6 +70,8 @@ pub struct Taking<'a> {
     pub store: Arc<dyn ReadOnly>,
     /// The sources that are configured.
     pub sources: BTreeMap<Name, Target>,
+    /// Take what these need and nothing else; with none named, all of it.
+    pub only: Vec<Name>,
     /// An empty directory of ours, in which archives of files are unpacked.
     pub room: PathBuf,
     /// It is to share bytes with backups of our own, for which dumps are written again; what is restored once need not.
@@ -82,28 +82,20 @@ impl Taking<'_> {
     /// The sources that the set has something of, in the order of the layout.
     pub fn wanted(&self) -> Vec<Name> {
         let mut names: Vec<Name> = Vec::new();
-        for part in &self.set.parts {
-            let rule = &self.layout.files[part.rule];
-            let targets = rule.members.iter().filter_map(|m| match &m.to {
-                MemberTarget::Path(source, _) | MemberTarget::Volume(source, _) => Some(source),
-                MemberTarget::Ignored => None,
-            });
-            // An image is not taken over; what an append-only file holds, its RDB mostly has.
-            let own = rule.source.iter().filter(|_| rule.members.is_empty() && !matches!(rule.is, Is::Aof | Is::Image));
-            for name in targets.chain(own) {
-                if !names.contains(name) {
-                    names.push(name.clone());
-                }
+        for name in self.set.parts.iter().flat_map(|part| self.layout.files[part.rule].sources()) {
+            if !names.contains(name) && (self.only.is_empty() || self.only.contains(name)) {
+                names.push(name.clone());
             }
         }
         names
     }
 
-    pub(super) fn files_of(&self, wanted: impl Fn(&super::layout::FileRule) -> bool) -> Vec<Openable> {
+    pub(super) fn files_of(&self, wanted: impl Fn(&FileRule) -> bool) -> Vec<Openable> {
+        let asked_for = |rule: &FileRule| rule.concerns(&self.only) && wanted(rule);
         self.set
             .parts
             .iter()
-            .filter(|p| wanted(&self.layout.files[p.rule]))
+            .filter(|p| asked_for(&self.layout.files[p.rule]))
             .map(|p| Openable { store: self.store.clone(), part: p.clone(), rule: self.layout.files[p.rule].clone() })
             .collect()
     }
@@ -138,11 +130,15 @@ pub(super) struct Taken {
 /// # Errors
 /// What is wrong with the set, with the file.
 pub async fn take(taking: &Taking<'_>, writer: &BackupWriter, monitor: Arc<dyn Monitor>) -> Result<Vec<Outcome>> {
-    taking.set.require_complete(taking.layout)?;
+    taking.set.require_complete(taking.layout, &taking.only)?;
     let wanted = taking.wanted();
     if wanted.is_empty() {
-        return Err(Error::new(Kind::Config, format!("no file of {} is said to be of a source", taking.layout.name))
-            .hint("Set `source` for the files that are to be restored."));
+        let name = &taking.layout.name;
+        let what = match &taking.only[..] {
+            [] => format!("no file of {name} is said to be of a source"),
+            only => format!("the set of {name} has no file of source {}", only[0]),
+        };
+        return Err(Error::new(Kind::Config, what).hint("Set `source` for the files that are to be restored."));
     }
     let mut outcomes = Vec::new();
     let trees = trees::unpack(taking).await?;
@@ -161,9 +157,9 @@ pub async fn take(taking: &Taking<'_>, writer: &BackupWriter, monitor: Arc<dyn M
             Target::Postgres { server, default } => databases::take(taking, &name, server, default, writer).await,
             Target::Files => trees.files(&name, writer, monitor.clone()).await,
             Target::Volume => trees.volumes(&name, writer, monitor.clone()).await,
-            Target::Redis => redis(taking, &name, writer).await,
+            Target::Redis => redis::take(taking, &name, writer).await,
             Target::Command { media, database } => output(taking, &name, media, database.as_deref(), writer).await,
-            Target::Image => continue,
+            Target::Image => image::take(taking, &name, writer, monitor.clone()).await,
         };
         monitor.event(Event::SourceEnded(name.clone(), taken.as_ref().map(|_| ()).map_err(Error::one_line)));
         let Taken { artifacts, facts, warnings } = taken?;
@@ -180,36 +176,6 @@ fn only(files: Vec<Openable>, name: &Name) -> Result<Openable> {
         .into_iter()
         .next()
         .ok_or_else(|| Error::new(Kind::Internal, format!("no file of the set is of source {name}")))
-}
-
-/// An RDB: proven first, then stored as it is.
-async fn redis(taking: &Taking<'_>, name: &Name, writer: &BackupWriter) -> Result<Taken> {
-    let file = only(taking.files_of(|r| r.source.as_ref() == Some(name) && r.is == Is::Rdb), name)?;
-    let summary = file
-        .with(|content| {
-            rdb::read(content).map_err(|e| Error::new(Kind::Damaged, "the RDB is not whole").because(e.to_string()))
-        })
-        .await?;
-    let mut artifact = writer.artifact(RDB, RDB_MEDIA);
-    let stored = file
-        .with(move |content| {
-            artifact.stream(content)?;
-            artifact.finish()
-        })
-        .await?;
-    let mut version = summary.aux.get("redis-ver").or_else(|| summary.aux.get("valkey-ver")).cloned();
-    let facts = RedisFacts {
-        product: if summary.valkey || summary.aux.contains_key("valkey-ver") { "valkey" } else { "redis" }.to_owned(),
-        server_version: version.take().unwrap_or_default(),
-        role: "primary".to_owned(),
-        rdb_version: summary.version,
-        rdb_valkey: summary.valkey,
-        checksum: summary.checksum,
-        keyspaces: summary.unknown.is_none().then(|| summary.databases.clone()),
-        functions: summary.functions.clone(),
-        ..RedisFacts::default()
-    };
-    Ok(Taken { artifacts: vec![stored], facts: serde_json::json!({ "redis": facts }), warnings: Vec::new() })
 }
 
 /// What a program of the operator's takes back, as it is.

@@ -4,6 +4,7 @@
 use super::check::{holds_what_is_wanted, refuse_server};
 use super::layout::{Is, MemberRule, MemberTarget};
 use super::members::{self, Sorted};
+use super::owner::Owner;
 use super::read::Openable;
 use super::take::{Taken, Taking};
 use crate::error::{Error, Kind, Result};
@@ -44,7 +45,7 @@ pub(super) async fn unpack(taking: &Taking<'_>) -> Result<Trees> {
             .map_err(|e| Error::io("a directory to unpack into cannot be made", &place, e))?;
         let sorted = unpack_one(&file, &place, taking.restores_a_server()).await?;
         let name = &file.part.object.key;
-        trees.warnings.extend(sorted.empty.iter().map(|prefix| format!("{name} has nothing in {prefix:?}")));
+        trees.warnings.extend(sorted.lacks(&file.rule).into_iter().map(|what| format!("{name}: {what}")));
         if sorted.left_out > 0 {
             trees
                 .warnings
@@ -56,6 +57,9 @@ pub(super) async fn unpack(taking: &Taking<'_>) -> Result<Trees> {
                 trees.place(rule, &from)?;
             }
         }
+    }
+    for file in taking.files_of(|r| r.path.is_some()) {
+        trees.single(&file).await?;
     }
     Ok(trees)
 }
@@ -123,6 +127,26 @@ impl Trees {
                 self.paths.entry(source.clone()).or_default().push(path.clone());
             }
         }
+        Ok(())
+    }
+
+    /// A file by itself.
+    async fn single(&mut self, file: &Openable) -> Result<()> {
+        let (Some(path), Some(source)) = (file.rule.path.clone(), &file.rule.source) else { return Ok(()) };
+        super::check::file_of(file.clone(), false).await?;
+        let to = self.root(source).join(path.strip_prefix("/").unwrap_or(&path));
+        if to.symlink_metadata().is_ok() {
+            return Err(twice(&path.display().to_string()));
+        }
+        let owner = Owner::of(&path, file.rule.is).await;
+        if !owner.is_known {
+            self.warnings.push(format!(
+                "{} is not there now, so whose it is to be is not known: it becomes root's, and nobody else reads it",
+                path.display()
+            ));
+        }
+        file.with(move |content| owner.write(content, &to)).await?;
+        self.paths.entry(source.clone()).or_default().push(path);
         Ok(())
     }
 

@@ -75,6 +75,7 @@ pub async fn resources(
                     own: own.to_vec(),
                     excludes,
                     ids: Arc::new(ids),
+                    nginx: config.and_then(|c| c.maintenance.as_ref()).map(|m| m.r#where.clone()).unwrap_or_default(),
                 }));
             }
             Part::Volumes { source, targets } => {

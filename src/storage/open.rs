@@ -179,6 +179,28 @@ pub async fn open(options: &StorageOptions, remember: Option<&Path>) -> Result<A
 /// # Errors
 /// As [`open`].
 pub async fn open_raw(options: &StorageOptions) -> Result<Arc<dyn ObjectStore>> {
+    Ok(match built(options).await? {
+        Built::S3(store) => Arc::new(store),
+        Built::Gcs(store) => Arc::new(store),
+        Built::Directory(path) => Arc::new(FsStore::new(&path, options.timeout)?),
+    })
+}
+
+/// What options lead to, before anybody says what it may be used for.
+pub(super) enum Built {
+    /// A bucket of S3 or a server like it.
+    S3(S3Store),
+    /// A bucket of Google Cloud Storage.
+    Gcs(GcsStore),
+    /// A directory.
+    Directory(PathBuf),
+}
+
+/// Builds a store.
+///
+/// # Errors
+/// As [`open`].
+pub(super) async fn built(options: &StorageOptions) -> Result<Built> {
     let invalid = |detail: &str| StorageError::new(ErrorKind::Invalid, "open", &options.url, detail);
     if let Some(endpoint) = &options.endpoint
         && !(endpoint.starts_with("http://") || endpoint.starts_with("https://"))
@@ -206,7 +228,7 @@ pub async fn open_raw(options: &StorageOptions) -> Result<Arc<dyn ObjectStore>> 
                 timeout,
                 credentials,
             });
-            Arc::new(store.await?)
+            Built::S3(store.await?)
         }
         Location::Gcs { bucket, prefix } => {
             if options.anonymous && options.endpoint.is_none() {
@@ -220,9 +242,9 @@ pub async fn open_raw(options: &StorageOptions) -> Result<Arc<dyn ObjectStore>> 
                 service_account_file: options.service_account_file.clone(),
                 timeout,
             });
-            Arc::new(store.await?)
+            Built::Gcs(store.await?)
         }
-        Location::File(path) => Arc::new(FsStore::new(&path, timeout)?),
+        Location::File(path) => Built::Directory(path),
     })
 }
 

@@ -4,12 +4,10 @@
 //! Names are whatever their maker chose, and objects may be of any size, so neither the alphabet of
 //! [`super::check_key`] nor [`super::MAX_OBJECT`] applies here.
 
-use super::gcs::{GcsOptions, GcsStore};
-use super::open::{Location, StorageOptions};
+use super::open::{Built, StorageOptions, built};
 use super::readonly_dir::Directory;
 use super::readonly_enclosed::Enclosed;
 use super::retry::{Attempts, RetryPolicy};
-use super::s3::{S3Options, S3Store};
 use super::throttle::Lane;
 use super::{ErrorKind, ObjectInfo, Page, Result, StorageError};
 use async_trait::async_trait;
@@ -54,41 +52,10 @@ pub async fn list(store: &dyn ReadOnly, prefix: &str) -> Result<Vec<ObjectInfo>>
 /// # Errors
 /// [`ErrorKind::Invalid`] for options that make no sense, [`ErrorKind::Credentials`] for a key file that cannot be read.
 pub async fn open(options: &StorageOptions) -> Result<Arc<dyn ReadOnly>> {
-    let timeout = options.timeout;
-    let inner: Arc<dyn ReadOnly> = match Location::parse(&options.url)? {
-        Location::File(path) => Arc::new(Directory::new(&path, timeout)),
-        Location::S3 { bucket, prefix } => {
-            let credentials = match (&options.s3_access_key_id, &options.s3_secret_access_key) {
-                (Some(id), Some(secret)) => Some((id.clone(), secret.clone(), options.s3_session_token.clone())),
-                (None, None) => None,
-                _ => {
-                    let detail = "the access key id and its secret go together";
-                    return Err(StorageError::new(ErrorKind::Invalid, "open", &options.url, detail));
-                }
-            };
-            let store = S3Store::new(S3Options {
-                bucket,
-                prefix,
-                endpoint: options.endpoint.clone(),
-                region: options.region.clone(),
-                path_style: options.path_style,
-                storage_class: None,
-                timeout,
-                credentials,
-            });
-            Arc::new(store.await?)
-        }
-        Location::Gcs { bucket, prefix } => {
-            let store = GcsStore::new(GcsOptions {
-                bucket,
-                prefix,
-                endpoint: options.endpoint.clone(),
-                anonymous: options.anonymous,
-                service_account_file: options.service_account_file.clone(),
-                timeout,
-            });
-            Arc::new(store.await?)
-        }
+    let inner: Arc<dyn ReadOnly> = match built(options).await? {
+        Built::S3(store) => Arc::new(store),
+        Built::Gcs(store) => Arc::new(store),
+        Built::Directory(path) => Arc::new(Directory::new(&path, options.timeout)),
     };
     Ok(patient(inner, options))
 }

@@ -136,6 +136,9 @@ fn what_does_not_fit_together_in_a_layout_is_told() {
             "sha257",
         ),
         ("files = [ { pattern = \"{timestamp}\", is = \"tar\", members = [ { prefix = \"a\" } ] } ]", "just one of"),
+        ("tiemzone = \"UTC\"\nfiles = [ { pattern = \"{timestamp}\", is = \"other\" } ]", "Did you mean `timezone`?"),
+        ("regoin = \"x\"\nfiles = [ { pattern = \"{timestamp}\", is = \"other\" } ]", "Did you mean `region`?"),
+        ("limit_upload = \"1MiB\"\nfiles = [ { pattern = \"{timestamp}\", is = \"other\" } ]", "never written"),
         (
             "checksums = { manifest = \"X\", format = \"name\" }\nfiles = [ { pattern = \"{timestamp}\", is = \"other\" } ]",
             "checksums.format",

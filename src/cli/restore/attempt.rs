@@ -140,7 +140,7 @@ pub async fn attempt(
 }
 
 /// True for what speaks against the backup and not against this host.
-fn is_unfit(e: &Error) -> bool {
+pub fn is_unfit(e: &Error) -> bool {
     matches!(e.kind, Kind::Damaged | Kind::Mismatch)
 }
 

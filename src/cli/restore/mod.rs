@@ -23,6 +23,7 @@ use crate::repository::catalog::Catalog;
 use crate::repository::manifest::{Manifest, SourceRecord};
 use crate::telemetry::monitor::Verb;
 use attempt::Tried;
+use jiff::Timestamp;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -37,7 +38,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME")]
     plan: Option<String>,
     /// Restore a backup that another script made, of this name in the configuration; BACKUP is then the name of a set
-    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["at", "in_place", "fallback"])]
+    #[arg(long, value_name = "NAME", num_args = 0..=1, default_missing_value = "", conflicts_with_all = ["at", "in_place"])]
     foreign: Option<String>,
     /// Restore only this source (repeatable)
     #[arg(long, value_name = "NAME")]
@@ -160,53 +161,60 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let config = config.as_ref();
     let catalog = context.catalog(config, vault);
     let plan = context.plan(args.plan.as_deref(), config, &catalog).await?;
-    restore_from(context, args, config, catalog, plan, started).await
+    match restore_from(context, &args, config, catalog, plan, started).await? {
+        Tried::Ended(code) => Ok(code),
+        Tried::Unfit(e) => Err(e),
+    }
 }
 
-/// Restores a backup of a catalog.
+/// Restores a backup of a catalog, or one before it.
 async fn restore_from(
     context: &Context,
-    args: Args,
+    args: &Args,
     config: Option<&Config>,
     catalog: Catalog,
     plan: Name,
     started: Instant,
-) -> Result<ExitCode> {
+) -> Result<Tried> {
     let at = args.at.as_deref().map(time::parse_moment).transpose()?;
     let only: Vec<Name> = args.source.iter().map(|s| s.parse()).collect::<Result<_>>()?;
     let mut m = select::backup(&catalog, &plan, &args.backup, at, &only).await?;
-    if let Some(code) = aside::written(context, config, &catalog, &m, &only, &args, started).await? {
-        return Ok(code);
+    if let Some(code) = aside::written(context, config, &catalog, &m, &only, args, started).await? {
+        return Ok(Tried::Ended(code));
     }
     // What goes to a place of its own is in nobody's way, nor is a look. A foreign backup has the lock already.
     let _lock = match config {
         Some(config) if !args.dry_run && args.foreign.is_none() => Some(context.lock(config, "restore").await?),
         _ => None,
     };
-    let mut tries = args.fallback;
+    // Of a foreign backup there is this one here and no other.
+    let mut tries = if args.foreign.is_some() { 0 } else { args.fallback };
     loop {
-        let unfit = match attempt::attempt(context, config, &catalog, &m, &only, &args).await? {
-            Tried::Ended(code) => return Ok(code),
+        let unfit = match attempt::attempt(context, config, &catalog, &m, &only, args).await? {
             Tried::Unfit(e) => e,
+            ended => return Ok(ended),
         };
         let older = match tries {
             0 => None,
             _ => select::older(&catalog, &plan, &m.id, &only).await?,
         };
-        let Some(older) = older else { return Err(unfit) };
+        let Some(older) = older else { return Ok(Tried::Unfit(unfit)) };
         tries -= 1;
-        remark(&format!(
-            "{} backup {} is not good: {}. Taking the one before it, {}, begun {} ({}): {} older.",
-            bad("fallback"),
-            m.id,
-            unfit.one_line(),
-            older.id,
-            time::utc(older.started),
-            time::local(older.started),
-            time::words(m.started.duration_since(older.started))
-        ));
+        falling_back(("backup", m.id.as_str(), m.started), &unfit, (older.id.as_str(), older.started));
         m = older;
     }
+}
+
+/// Says that another backup is taken, which is never done silently.
+fn falling_back((kind, bad_one, at): (&str, &str, Timestamp), unfit: &Error, (older, begun): (&str, Timestamp)) {
+    remark(&format!(
+        "{} {kind} {bad_one} is not good: {}. Taking the one before it, {older}, begun {} ({}): {} older.",
+        bad("fallback"),
+        unfit.one_line(),
+        time::utc(begun),
+        time::local(begun),
+        time::words(at.duration_since(begun))
+    ));
 }
 
 /// The sources that are meant.

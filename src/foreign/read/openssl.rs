@@ -301,7 +301,9 @@ mod tests {
                 database: None,
                 entry: None,
                 optional: false,
+                path: None,
                 members: Vec::new(),
+                rooted: false,
             }
         }
     }

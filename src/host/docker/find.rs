@@ -187,6 +187,32 @@ impl Docker {
         Ok(found)
     }
 
+    /// Everything that may be meant by a container's name, by `PROJECT/SERVICE` of compose, or by the name of a swarm
+    /// service; stopped ones too.
+    async fn candidates(&self, reference: &str) -> Result<Vec<Container>> {
+        match reference.split_once('/') {
+            Some((project, service)) => {
+                let (project, service) = (checked(project)?, checked(service)?);
+                let mut of_project = self.containers("label", &format!("{COMPOSE_PROJECT}={project}")).await?;
+                of_project.retain(|c| c.labels.get(COMPOSE_SERVICE).is_some_and(|s| s == service));
+                Ok(of_project)
+            }
+            None => match self.container(reference).await? {
+                // The API also takes the beginning of an id; a configuration means names.
+                Some(found) if found.name == reference || found.id == reference => Ok(vec![found]),
+                _ => self.containers("label", &format!("{SWARM_SERVICE}={reference}")).await,
+            },
+        }
+    }
+
+    /// The containers that are meant by such a name and run here: none, one, or the tasks of a service.
+    ///
+    /// # Errors
+    /// When the daemon does not answer as it should.
+    pub async fn running(&self, reference: &str) -> Result<Vec<Container>> {
+        Ok(self.candidates(reference).await?.into_iter().filter(Container::is_up).collect())
+    }
+
     /// The running container that is meant by a container's name, by `PROJECT/SERVICE` of compose, or by the name
     /// of a swarm service.
     ///
@@ -194,19 +220,7 @@ impl Docker {
     /// [`Kind::Source`] when there is none, when it does not run, when there are several, or when the task of the
     /// service runs on another node, which is then named.
     pub async fn find(&self, reference: &str) -> Result<Container> {
-        let candidates = match reference.split_once('/') {
-            Some((project, service)) => {
-                let (project, service) = (checked(project)?, checked(service)?);
-                let mut of_project = self.containers("label", &format!("{COMPOSE_PROJECT}={project}")).await?;
-                of_project.retain(|c| c.labels.get(COMPOSE_SERVICE).is_some_and(|s| s == service));
-                of_project
-            }
-            None => match self.container(reference).await? {
-                // The API also takes the beginning of an id; a configuration means names.
-                Some(found) if found.name == reference || found.id == reference => vec![found],
-                _ => self.containers("label", &format!("{SWARM_SERVICE}={reference}")).await?,
-            },
-        };
+        let candidates = self.candidates(reference).await?;
         let (mut up, down): (Vec<Container>, Vec<Container>) = candidates.into_iter().partition(Container::is_up);
         if up.len() > 1 {
             let names: Vec<&str> = up.iter().map(|c| c.name.as_str()).collect();

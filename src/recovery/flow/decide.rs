@@ -1,6 +1,6 @@
 //! From a plan's section to what is done around one restore.
 
-use super::{Flow, spare};
+use super::{Flow, nginx, spare};
 use crate::config::flush::Flush;
 use crate::config::{Config, Plan, RestorePlan, SourceConfig};
 use crate::error::{Kind, Result};
@@ -60,6 +60,7 @@ pub async fn flow(config: &Config, plan: &Plan, restored: &Restored<'_>) -> Resu
         maintenance,
         application,
         reload: reload::of_paths(restored.paths),
+        nginx: nginx::that_sees(config, restored.paths).await?,
         checks: section.checks.iter().map(|c| c.name.clone()).collect(),
         after_stage: hooks(&section.after_stage),
         after_swap: hooks(&section.after_swap),

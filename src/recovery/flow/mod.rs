@@ -3,10 +3,12 @@
 //!
 //! [`Flow`] is what was decided when the restore began; it is in the journal. The definitions of checks and hooks are not,
 //! since they may hold secrets: they are taken from the configuration by their names. [`decide`] makes a flow out of a
-//! plan, [`flush`] empties caches, [`small`] are steps that are nobody else's.
+//! plan, [`flush`] empties caches, [`nginx`] is about one in containers whose files come back, [`small`] are steps that are
+//! nobody else's.
 
 pub mod decide;
 mod flush;
+mod nginx;
 mod small;
 mod spare;
 
@@ -28,6 +30,7 @@ use crate::model::BackupId;
 use crate::telemetry::monitor::Monitor;
 use flush::Flushing;
 use jiff::Timestamp;
+use nginx::TakeUp;
 use serde::{Deserialize, Serialize};
 use small::{Gone, IncludeStaged, KeepGoing, MARKS, MarkLogs};
 use std::path::PathBuf;
@@ -45,6 +48,9 @@ pub struct Flow {
     /// Who reads its files again.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub reload: Vec<Reload>,
+    /// The nginx in containers that reads its files again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nginx: Option<Settings>,
     /// Names of the checks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub checks: Vec<String>,
@@ -95,9 +101,12 @@ impl Flow {
         let context = Arc::new(move |notes: &Notes<'_>| Ok(Context::staged(on_staging(notes)?.databases)));
         around.staged.extend(check_steps::on_staging(&checks, &(context as _)));
         let maintenance = self.maintenance.as_ref().map(|s| Arc::new(Maintenance::new(s.clone(), &with.state_dir)));
+        let nginx = self.nginx.as_ref().map(|s| Arc::new(Maintenance::new(s.clone(), &with.state_dir)));
         let mut off = None;
-        if let Some(maintenance) = &maintenance {
+        if let Some(maintenance) = maintenance.as_ref().or(nginx.as_ref()) {
             around.staged.push(Box::new(IncludeStaged { maintenance: maintenance.clone(), staged: staged.clone() }));
+        }
+        if let Some(maintenance) = &maintenance {
             let [on, drain, back] = maintenance_steps::of(maintenance, with.id.as_str(), &with.monitor);
             around.away.extend([on, drain]);
             off = Some(back);
@@ -106,8 +115,8 @@ impl Flow {
             around.away.push(application.hold(with.monitor.clone()));
             around.away.push(application.stop(with.monitor.clone()));
         }
-        around.away.extend(self.reloading(with, true));
-        around.swapped.extend(self.reloading(with, false));
+        around.away.extend(self.reloading(with, true, nginx.as_ref()));
+        around.swapped.extend(self.reloading(with, false, nginx.as_ref()));
         around.swapped.extend(self.hooks(with, &self.after_swap, with.plan.map(|p| &p.after_swap[..]), &staged));
         around.swapped.extend(self.flushing(with));
         if !checks.is_empty() {
@@ -133,11 +142,20 @@ impl Flow {
         around
     }
 
-    fn reloading(&self, with: &With<'_>, on_the_way_back: bool) -> Option<Box<dyn Step>> {
-        let on_host = self.maintenance.clone().filter(|s| s.r#where == Where::Host).unwrap_or_default();
-        let nginx = Maintenance::new(on_host, &with.state_dir);
-        let step = Reloading { what: self.reload.clone(), nginx, on_the_way_back };
-        (!self.reload.is_empty()).then(|| Box::new(step) as Box<dyn Step>)
+    fn reloading(
+        &self,
+        with: &With<'_>,
+        on_the_way_back: bool,
+        boxed: Option<&Arc<Maintenance>>,
+    ) -> Vec<Box<dyn Step>> {
+        let mut steps: Vec<Box<dyn Step>> = Vec::new();
+        if !self.reload.is_empty() {
+            let on_host = self.maintenance.clone().filter(|s| s.r#where == Where::Host).unwrap_or_default();
+            let nginx = Maintenance::new(on_host, &with.state_dir);
+            steps.push(Box::new(Reloading { what: self.reload.clone(), nginx, on_the_way_back }));
+        }
+        steps.extend(boxed.map(|nginx| Box::new(TakeUp { nginx: nginx.clone(), on_the_way_back }) as Box<dyn Step>));
+        steps
     }
 
     fn flushing(&self, with: &With<'_>) -> Vec<Box<dyn Step>> {

@@ -13,6 +13,7 @@ use super::select;
 use super::swapping::Swapping;
 use super::tree;
 use crate::error::{Error, Kind, Result};
+use crate::host::nginx::config::Where;
 use crate::model::{BackupId, size};
 use crate::repository::manifest::SourceRecord;
 use crate::repository::reader::Reader;
@@ -44,6 +45,8 @@ pub struct Trees {
     pub ids: Arc<Ids>,
     /// What the source leaves out, as it is configured now.
     pub excludes: Option<Excludes>,
+    /// Where the nginx is that shows the page meanwhile.
+    pub nginx: Where,
 }
 
 /// What staging makes.
@@ -117,14 +120,14 @@ fn compared(staged: &Staged) -> Result<Compared> {
 }
 
 impl Trees {
-    fn plan_path(&self, path: &Path) -> Result<Staged> {
+    async fn plan_path(&self, path: &Path) -> Result<Staged> {
         let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
             return Err(Error::new(Kind::Usage, "not a path that can be restored").at(path.display()));
         };
         let mut parents: Vec<PathBuf> =
             parent.ancestors().take_while(|p| !p.as_os_str().is_empty() && !p.exists()).map(Path::to_owned).collect();
         parents.reverse();
-        let fixed = path.is_dir() && !path.is_symlink() && preflight::is_fixed(path);
+        let fixed = self.stays(path).await?;
         Ok(Staged {
             path: path.to_owned(),
             directory: match fixed {
@@ -196,13 +199,16 @@ impl Resource for Trees {
     async fn used(&self) -> Result<Findings> {
         let mut findings = Findings::default();
         for path in &self.paths {
-            preflight::users_of(path, &mut findings).await?;
+            self.users_of(path, self.stays(path).await?, &mut findings).await?;
         }
         Ok(findings)
     }
 
     async fn plan_staging(&self) -> Result<Note> {
-        let paths: Vec<Staged> = self.paths.iter().map(|p| self.plan_path(p)).collect::<Result<_>>()?;
+        let mut paths = Vec::new();
+        for path in &self.paths {
+            paths.push(self.plan_path(path).await?);
+        }
         Ok(json!(Staging { paths }))
     }
 

@@ -3,7 +3,9 @@
 use super::Trees;
 use crate::error::{Error, Kind, Result};
 use crate::host::docker::Docker;
+use crate::host::docker::find::Container;
 use crate::host::holders::{self, Holder};
+use crate::host::nginx::config::Where;
 use crate::model::size;
 use crate::recovery::exchange;
 use crate::recovery::resource::{Findings, Space};
@@ -15,17 +17,46 @@ pub fn is_fixed(path: &Path) -> bool {
 }
 
 impl Trees {
+    /// Whether what is in a directory changes places, and not the directory itself.
+    pub(super) async fn stays(&self, path: &Path) -> Result<bool> {
+        Ok(path.is_dir() && !path.is_symlink() && (is_fixed(path) || self.is_shown_to_nginx(path).await?))
+    }
+
+    /// Whether just this directory is mounted into the nginx that shows the page. It runs on, since it reads its
+    /// configuration when it is told to and not before; of another directory in its place it would see nothing.
+    async fn is_shown_to_nginx(&self, path: &Path) -> Result<bool> {
+        let name = match &self.nginx {
+            Where::Host => return Ok(false),
+            Where::Container(name) | Where::Service(name) => name,
+        };
+        // Without a daemon nothing runs in a container.
+        let Ok(docker) = Docker::connect().await else { return Ok(false) };
+        let running = docker.running(name).await.map_err(|e| e.kind(Kind::Restore))?;
+        Ok(running.iter().any(|nginx| nginx.mounts.iter().any(|mount| Path::new(&mount.source) == path)))
+    }
+
+    fn is_nginx(&self, container: &Container) -> bool {
+        match &self.nginx {
+            Where::Host => false,
+            Where::Container(name) => {
+                container.name == *name || name.split_once('/').is_some_and(|of| container.compose() == Some(of))
+            }
+            Where::Service(name) => container.swarm_service() == Some(name.as_str()),
+        }
+    }
+
     pub(super) async fn look(&self) -> Result<Findings> {
         let mut findings = Findings::default();
         for path in &self.paths {
             self.refuse(path)?;
-            if path.is_dir() && !path.is_symlink() && is_fixed(path) {
+            let stays = self.stays(path).await?;
+            if stays {
                 findings.warnings.push(format!(
                     "{} cannot change its place: its content is exchanged name by name, and what was there stays in it as .backstay-before-…",
                     path.display()
                 ));
             }
-            users_of(path, &mut findings).await?;
+            self.users_of(path, stays, &mut findings).await?;
         }
         let needed = self.from.as_ref().map_or(0, |(_, record)| record.bytes());
         let there = self.paths.first().and_then(|p| p.ancestors().find(|a| a.exists()));
@@ -51,6 +82,36 @@ impl Trees {
         Ok(findings)
     }
 
+    /// Containers that see the path keep what was there before, so they must be stopped. A process does so only as long as
+    /// it has something open: that is told.
+    async fn users_of(&self, path: &Path, stays: bool, findings: &mut Findings) -> Result<()> {
+        let found = holders::of(path);
+        let (boxed, others): (Vec<Holder>, Vec<Holder>) =
+            found.into_iter().partition(|h| container_id(&h.cgroup).is_some());
+        findings.lingering.extend(others.iter().map(|h| format!("process:{} {}", h.pid, h.name)));
+        if boxed.is_empty() {
+            return Ok(());
+        }
+        let docker = Docker::connect().await.map_err(|e| e.kind(Kind::Restore))?;
+        for holder in boxed {
+            let container = docker.container(container_id(&holder.cgroup).unwrap_or_default()).await?;
+            // It sees what is exchanged in the directory that it has.
+            if stays && container.as_ref().is_some_and(|c| self.is_nginx(c)) {
+                continue;
+            }
+            let user = match container {
+                Some(c) => {
+                    c.swarm_service().map_or_else(|| format!("container:{}", c.name), |s| format!("service:{s}"))
+                }
+                None => format!("process:{} {}", holder.pid, holder.name),
+            };
+            if !findings.users.contains(&user) {
+                findings.users.push(user);
+            }
+        }
+        Ok(())
+    }
+
     fn refuse(&self, path: &Path) -> Result<()> {
         if let Some(own) = self.own.iter().find(|o| o.starts_with(path)) {
             return Err(Error::new(
@@ -72,30 +133,6 @@ impl Trees {
         }
         Ok(())
     }
-}
-
-/// Containers that see the path keep what was there before, so they must be stopped. A process does so only as long as
-/// it has something open: that is told.
-pub(super) async fn users_of(path: &Path, findings: &mut Findings) -> Result<()> {
-    let found = holders::of(path);
-    let (boxed, others): (Vec<Holder>, Vec<Holder>) =
-        found.into_iter().partition(|h| container_id(&h.cgroup).is_some());
-    findings.lingering.extend(others.iter().map(|h| format!("process:{} {}", h.pid, h.name)));
-    if boxed.is_empty() {
-        return Ok(());
-    }
-    let docker = Docker::connect().await.map_err(|e| e.kind(Kind::Restore))?;
-    for holder in boxed {
-        let container = docker.container(container_id(&holder.cgroup).unwrap_or_default()).await?;
-        let user = match container {
-            Some(c) => c.swarm_service().map_or_else(|| format!("container:{}", c.name), |s| format!("service:{s}")),
-            None => format!("process:{} {}", holder.pid, holder.name),
-        };
-        if !findings.users.contains(&user) {
-            findings.users.push(user);
-        }
-    }
-    Ok(())
 }
 
 /// The id of the container that a control group is of.

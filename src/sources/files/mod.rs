@@ -2,7 +2,7 @@
 //!
 //! The way out is [`walk`] (every name with its stat, in path order), [`cursor`] (the index of the backup before),
 //! [`read`] (compare the two, read what changed) and [`header`] (tar headers); the way back in is [`untar`].
-//! [`repack`] takes trees that come as a tar already.
+//! [`repack`] takes trees that come as a tar already, [`whole`] knows whether such a tar has its end.
 
 pub mod cursor;
 pub mod exclude;
@@ -16,6 +16,7 @@ pub mod report;
 pub mod sparse;
 pub mod untar;
 pub mod walk;
+pub mod whole;
 pub mod xattrs;
 
 use super::window::Window;

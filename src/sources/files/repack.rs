@@ -6,6 +6,7 @@ use super::exclude::Excludes;
 use super::header::{self, END};
 use super::members::{Member, Members};
 use super::walk::Stat;
+use super::whole::Whole;
 use crate::error::{Error, Kind, Result};
 use crate::repository::segment::{Bytes, FileEntry, FileType};
 use crate::repository::writer::{ArtifactWriter, BackupWriter, PendingArtifact};
@@ -54,13 +55,12 @@ pub fn repack(
     how: &Repack,
 ) -> Result<(PendingArtifact, Counted)> {
     let mut work = Work { artifact, writer, how, counted: Counted::default() };
-    let mut members = Members::new(Whole { inner: stream, zeros: 0 });
+    let mut members = Members::new(Whole::new(stream));
     while let Some(member) = members.next_member().map_err(|e| how.broken(e))? {
         work.member(&member, &mut members)?;
     }
-    let mut stream = members.into_inner();
-    std::io::copy(&mut stream, &mut std::io::sink()).map_err(|e| how.broken(e))?;
-    if stream.zeros < END.len() {
+    // The daemon cuts its archive short when it fails half way.
+    if !members.into_inner().ends().map_err(|e| how.broken(e))? {
         return Err(Error::new(Kind::Source, format!("{} stops before its end", how.what))
             .hint("Look into the log of the program that makes it; it could not read something."));
     }
@@ -71,22 +71,6 @@ pub fn repack(
 impl Repack {
     fn broken(&self, e: std::io::Error) -> Error {
         Error::new(Kind::Source, format!("{} cannot be read", self.what)).because(e)
-    }
-}
-
-/// A stream that knows whether it ended with the two empty blocks of a whole tar: the daemon cuts it short when it
-/// fails half way.
-struct Whole<R> {
-    inner: R,
-    zeros: usize,
-}
-
-impl<R: Read> Read for Whole<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let n = self.inner.read(buffer)?;
-        let trailing = buffer[..n].iter().rev().take_while(|b| **b == 0).count();
-        self.zeros = if trailing == n { self.zeros + n } else { trailing };
-        Ok(n)
     }
 }
 

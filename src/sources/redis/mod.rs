@@ -2,7 +2,7 @@
 //!
 //! [`address`], [`connect`] and [`resp`] reach the server, [`live`] asks it, [`conf`] reads its file when it is down,
 //! [`place`] finds its directory on this host. [`transfer`] receives the snapshot, [`rdb`] reads it, [`facts`] says
-//! what was true, [`dump`] is the way out. The way back is `recovery/redis`.
+//! what was true, [`dump`] is the way out; [`own`] runs a server for what only a server can do. The way back is `recovery/redis`.
 
 pub mod address;
 pub mod aof;
@@ -11,6 +11,7 @@ pub mod connect;
 pub mod dump;
 pub mod facts;
 pub mod live;
+pub mod own;
 pub mod place;
 pub mod rdb;
 pub mod resp;

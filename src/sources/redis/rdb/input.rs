@@ -34,7 +34,15 @@ pub struct Input<R> {
     offset: u64,
 }
 
+/// What follows behind that which was read.
+pub type Rest<R> = std::io::Chain<std::io::Cursor<Vec<u8>>, R>;
+
 impl<R: Read> Input<R> {
+    /// What was not taken.
+    pub fn into_rest(self) -> Rest<R> {
+        std::io::Cursor::new(self.buffer[self.start..self.end].to_vec()).chain(self.reader)
+    }
+
     /// Wraps a reader.
     pub fn new(reader: R) -> Self {
         let crc = Digest::new(CrcAlgorithm::Crc64Redis);

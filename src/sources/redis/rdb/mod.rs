@@ -11,7 +11,7 @@ pub mod versions;
 mod lzf;
 mod values;
 
-use input::Input;
+use input::{Input, Rest};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -127,27 +127,53 @@ mod op {
 /// When it is not one whole RDB and nothing else.
 pub fn read(reader: impl Read) -> Result<Summary, Fault> {
     let mut input = Input::new(reader);
-    let mut summary = Summary::default();
-    (summary.valkey, summary.version) = header(&mut input)?;
-    let whole = body(&mut input, &mut summary)?;
-    let (stored, computed) = if !whole {
-        input.rest()?
-    } else if summary.version >= 5 {
-        input.footer()?
-    } else {
-        // Redis before 2.6 wrote no checksum.
-        (0, 0)
-    };
+    let (mut summary, whole) = content(&mut input)?;
+    let sums = if whole { footer(&mut input, &summary)? } else { input.rest()? };
     if !input.at_end()? {
         return Err(input.corrupt("something follows behind the end"));
     }
+    compare(&mut summary, sums)?;
+    summary.bytes = input.offset();
+    Ok(summary)
+}
+
+/// Reads one at the beginning of a stream, and gives what follows. Where something unknown is in it, its end cannot be
+/// found, and nothing is given.
+///
+/// # Errors
+/// When it does not begin with a whole RDB.
+pub fn read_head<R: Read>(reader: R) -> Result<(Summary, Option<Rest<R>>), Fault> {
+    let mut input = Input::new(reader);
+    let (mut summary, whole) = content(&mut input)?;
+    if !whole {
+        return Ok((summary, None));
+    }
+    let sums = footer(&mut input, &summary)?;
+    compare(&mut summary, sums)?;
+    summary.bytes = input.offset();
+    Ok((summary, Some(input.into_rest())))
+}
+
+/// Everything before the checksum; false when something unknown ended it.
+fn content(input: &mut Input<impl Read>) -> Result<(Summary, bool), Fault> {
+    let mut summary = Summary::default();
+    (summary.valkey, summary.version) = header(input)?;
+    let whole = body(input, &mut summary)?;
+    Ok((summary, whole))
+}
+
+/// The checksum as it is written, and as it should be. Redis before 2.6 wrote none.
+fn footer(input: &mut Input<impl Read>, summary: &Summary) -> Result<(u64, u64), Fault> {
+    if summary.version >= 5 { input.footer() } else { Ok((0, 0)) }
+}
+
+fn compare(summary: &mut Summary, (stored, computed): (u64, u64)) -> Result<(), Fault> {
     // Zero stands for a server that was told not to compute any.
     summary.checksum = stored != 0;
     if stored != 0 && stored != computed {
         return Err(Fault::Checksum { stored, computed });
     }
-    summary.bytes = input.offset();
-    Ok(summary)
+    Ok(())
 }
 
 fn header(input: &mut Input<impl Read>) -> Result<(bool, u32), Fault> {
@@ -268,6 +294,17 @@ mod tests {
         let middle = newer.len() / 2;
         newer[middle] ^= 1;
         assert!(matches!(read(&newer[..]), Err(Fault::Checksum { .. })));
+    }
+
+    #[test]
+    fn what_follows_a_snapshot_is_given_byte_for_byte() {
+        let file = sealed(&[254, 0, 0, 1, b'k', 1, b'v', 255]);
+        let more = [&file[..], b"*1\r\n"].concat();
+        let (summary, rest) = read_head(&more[..]).unwrap();
+        let mut behind = Vec::new();
+        rest.unwrap().read_to_end(&mut behind).unwrap();
+        assert_eq!((summary.databases[0].keys, summary.bytes, &behind[..]), (1, file.len() as u64, &b"*1\r\n"[..]));
+        assert!(read_head(&file[..file.len() - 1]).is_err());
     }
 
     #[test]
