@@ -14,6 +14,7 @@
 //!
 //! [`steps`] puts everything in its order, [`engine`] runs it, [`journal`] is what survives a crash, and [`restore`] is the
 //! whole. [`report`] tells how it went, [`by_hand`] what is left to do, and [`rollback`] takes one back later.
+//! A [`drill`] is the first half of a restore, for proof.
 
 pub mod along;
 pub mod application;
@@ -22,6 +23,7 @@ pub mod by_hand;
 pub mod checks;
 pub mod command;
 pub mod database;
+pub mod drill;
 pub mod engine;
 pub mod exchange;
 pub mod flow;

@@ -181,6 +181,7 @@ fn options(asked: &Asked, configured: &PostgresSource) -> Options {
         what: asked.what,
         replica: false,
         only: None,
+        scratch: false,
     }
 }
 

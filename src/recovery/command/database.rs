@@ -55,6 +55,7 @@ impl DatabaseCommand {
                 what: What::All,
                 replica: false,
                 only: None,
+                scratch: false,
             },
             dropped_first: false,
             count_rows_up_to: bound.server.count_rows_up_to,

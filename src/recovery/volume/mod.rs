@@ -7,7 +7,7 @@
 //! reached is refused: the daemon can put files into it, and neither move nor remove any, so there would be no way back.
 
 pub mod chosen;
-mod count;
+pub(super) mod count;
 mod upload;
 
 use super::by_hand;

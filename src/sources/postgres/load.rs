@@ -13,7 +13,7 @@ use super::copy::CopyIn;
 use super::facts::{self, BigTable, DatabaseFacts};
 use super::headfile::HeadFile;
 use super::pick::{self, Only};
-use super::{globals, reserved, tools};
+use super::{globals, lacking, reserved, tools};
 use crate::error::{Error, Kind, Result};
 use crate::host::exec::{Program, Running};
 use bytes::Bytes;
@@ -67,6 +67,8 @@ pub struct Options {
     pub replica: bool,
     /// These tables only, with the definitions of all.
     pub only: Option<Only>,
+    /// The server is made for this load and thrown away: extensions that it lacks are left out, and tablespaces.
+    pub scratch: bool,
 }
 
 /// What a load did.
@@ -100,6 +102,7 @@ pub async fn load(
     let admin = server.admin().await?;
     let major = facts::server_version(&admin).await? / 10_000;
     let superuser = globals::is_superuser(&admin, &server.user).await?;
+    let lacking = if options.scratch { lacking::of(&admin, expected).await? } else { Vec::new() };
     drop(admin);
     let place = &server.place;
     let tools = Tools {
@@ -118,6 +121,7 @@ pub async fn load(
                 true => head,
                 false => reserved::without(&head, &mut loaded.left_out),
             };
+            let head = lacking::without(&head, &lacking, &mut loaded.left_out);
             let file = HeadFile::make(server).await?;
             let parts = Parts { server, tools: &tools, name, expected, archive, options };
             let done = match &options.only {
@@ -125,7 +129,7 @@ pub async fn load(
                 Some(only) => parts.some(only, &head, length, &file, &mut loaded).await,
             };
             file.remove(server).await?;
-            done?;
+            done.map_err(|e| lacking::explained(e, &lacking))?;
         }
     }
     settle(server, name).await?;
@@ -311,7 +315,11 @@ fn replica(options: &Options) -> Option<(&'static str, &'static str)> {
 fn restore(server: &Server, tools: &Tools, name: &str, options: &Options, args: &[&str]) -> Program {
     let mut all =
         vec!["--exit-on-error".to_owned(), "--no-password".into(), format!("--dbname=dbname={}", conninfo_value(name))];
-    for (set, flag) in [(options.no_owner, "--no-owner"), (options.no_privileges, "--no-privileges")] {
+    for (set, flag) in [
+        (options.no_owner, "--no-owner"),
+        (options.no_privileges, "--no-privileges"),
+        (options.scratch, "--no-tablespaces"),
+    ] {
         if set {
             all.push(flag.into());
         }

@@ -20,6 +20,7 @@ pub mod facts;
 pub mod foreign;
 pub mod globals;
 mod headfile;
+pub mod lacking;
 pub mod load;
 mod passfile;
 pub mod pick;

@@ -4,6 +4,7 @@ use super::connect::{Server, ident, literal};
 use super::create;
 use super::facts::{self, DatabaseFacts};
 use super::globals;
+use super::lacking;
 use super::load::Options;
 use super::pooler;
 use super::session::{Session, SqlError};
@@ -76,7 +77,7 @@ impl Look<'_> {
             if self.part.is_none() {
                 self.live_can_move(&admin, live).await?;
             }
-            self.extensions(&admin, facts).await?;
+            self.extensions(&admin, facts, &mut told.warnings).await?;
         }
         self.privileges(&admin, targets, &mut told).await?;
         let missing = globals::missing(&admin, roles).await?;
@@ -184,8 +185,11 @@ impl Look<'_> {
         }
     }
 
-    async fn extensions(&self, admin: &Session, facts: &DatabaseFacts) -> Result<()> {
-        if let Some((name, why)) = REFUSED.iter().find(|(name, _)| facts.extensions.iter().any(|e| e.0 == *name)) {
+    async fn extensions(&self, admin: &Session, facts: &DatabaseFacts, warnings: &mut Vec<String>) -> Result<()> {
+        if let Some((name, why)) = REFUSED.iter().find(|(name, _)| {
+            let left_out = self.options.scratch && *name == "pg_cron";
+            !left_out && facts.extensions.iter().any(|e| e.0 == *name)
+        }) {
             return Err(Error::new(
                 Kind::Refused,
                 format!(
@@ -196,10 +200,13 @@ impl Look<'_> {
             .because(*why)
             .hint("Write the archive out with `backstay cat`, and load it as the extension's manual says."));
         }
-        let available = admin.rows("name", "FROM pg_available_extensions").await.map_err(failed)?;
-        let available: BTreeSet<String> = available.iter().map(|r| r.text(0)).collect();
-        let missing: Vec<&str> =
-            facts.extensions.iter().map(|e| e.0.as_str()).filter(|e| !available.contains(*e)).collect();
+        let missing = lacking::of(admin, facts).await?;
+        if self.options.scratch {
+            // They are left out of the load; that fails, and says so, if something needs them.
+            let told = |name: &String| format!("database {}: the extension {name} is not installed there", facts.database);
+            warnings.extend(missing.iter().map(told));
+            return Ok(());
+        }
         if !missing.is_empty() {
             return Err(Error::new(
                 Kind::Refused,
