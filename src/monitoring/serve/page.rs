@@ -1,15 +1,17 @@
 //! The page: what is wrong first, then each plan, its last backups, restores, upkeep and keys. Plain HTML with its style in
 //! it, no script, nothing loaded from elsewhere.
 
-use super::super::overview::{Overview, Restored};
+use super::super::overview::{Drilled, Overview, Restored};
 use super::super::problems::{PROVE_KEYS_EVERY, Severity, problems, when};
 use super::super::view::{Backup, Key};
 use super::chart::{Bar, bars};
 use crate::model::{Name, size, time};
+use crate::repository::drills::Outcome;
 use crate::telemetry::monitor::Verb;
 use crate::telemetry::runs::{Ending, Finished, Record};
 use crate::telemetry::scrub::scrub;
 use jiff::SignedDuration;
+use std::collections::BTreeSet;
 
 /// Backups in a chart.
 const CHARTED: usize = 30;
