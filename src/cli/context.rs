@@ -114,6 +114,16 @@ impl Context {
         self.vault_within(need_packs, None).await
     }
 
+    /// The same with the identity that is at hand, if there is one: for what only its holder can tell. It works without.
+    pub async fn vault_for_proofs(&self) -> Result<(Option<Config>, Arc<Vault>)> {
+        let config = self.config_or_url()?.0;
+        let at_hand = config.and_then(|c| c.identity_file).is_some_and(|file| file.exists());
+        match self.vault(at_hand).await {
+            Err(e) if at_hand && e.kind == Kind::Key => self.vault(false).await,
+            opened => opened,
+        }
+    }
+
     /// The same with a limit of its own on what comes from the store, in bytes per second.
     pub async fn vault_within(
         &self,

@@ -66,8 +66,7 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let config = context.config()?;
     let _lock = context.lock(&config, "forget").await?;
     // Who holds an identity believes only proofs that another holder vouches for.
-    let opens = config.identity_file.as_ref().is_some_and(|f| f.exists());
-    let (_, vault) = context.vault(opens).await?;
+    let (_, vault) = context.vault_for_proofs().await?;
     let catalog = context.catalog(Some(&config), vault.clone());
     if !args.backup.is_empty() {
         let plan = context.plan(args.plan.as_deref(), Some(&config), &catalog).await?;

@@ -69,7 +69,7 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let (config, vault) = context.vault(false).await?;
+    let (config, vault) = context.vault_for_proofs().await?;
     let catalog = context.catalog(config.as_ref(), vault.clone());
     let plan = args.plan.as_deref().map(str::parse).transpose()?;
     if context.global.json {
@@ -175,7 +175,7 @@ fn code(damaged: bool) -> ExitCode {
 
 /// Shows one backup.
 pub async fn show(context: &Context, args: ShowArgs) -> Result<ExitCode> {
-    let (config, vault) = context.vault(false).await?;
+    let (config, vault) = context.vault_for_proofs().await?;
     let catalog = context.catalog(config.as_ref(), vault);
     let plan = context.plan(args.plan.as_deref(), config.as_ref(), &catalog).await?;
     let m = select::backup(&catalog, &plan, &args.backup, None, &[]).await?;
