@@ -150,7 +150,7 @@ impl Drill {
         let journal = self.engine.journal();
         let notes = |prefix: &'static str| {
             let named = journal.about().steps.iter().enumerate().filter(move |(_, s)| s.starts_with(prefix));
-            named.filter_map(|(n, _)| journal.done(n).cloned())
+            named.filter_map(move |(n, _)| journal.done(n).cloned())
         };
         let compared = notes("verify ").filter_map(|n| serde_json::from_value::<Vec<Compared>>(n).ok()).flatten();
         let outcome = Outcome {

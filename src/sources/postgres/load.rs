@@ -122,7 +122,7 @@ pub async fn load(
                 false => reserved::without(&head, &mut loaded.left_out),
             };
             let head = lacking::without(&head, &lacking, &mut loaded.left_out);
-            let file = HeadFile::make(server).await?;
+            let file = HeadFile::make(server, options.scratch).await?;
             let parts = Parts { server, tools: &tools, name, expected, archive, options };
             let done = match &options.only {
                 None => parts.load(&head, length, &file, &mut loaded).await,
