@@ -23,7 +23,7 @@ fn begun(host: &Host) -> Child {
 
 fn host() -> Host {
     let host = Host::new();
-    host.world.file("large", crate::world::noise(4 << 20, 5));
+    host.world.file("large", crate::world::noise(1 << 20, 5));
     host.backup("p");
     host
 }

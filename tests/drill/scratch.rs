@@ -62,7 +62,7 @@ fn the_live_server_need_not_even_run() {
 }
 
 #[test]
-fn a_version_that_is_not_installed_is_told_by_its_package() {
+fn a_container_needs_an_image_that_is_here() {
     let mut host = Host::new();
     host.backup("p");
     host.drill = "scratch = \"container\"".to_owned();

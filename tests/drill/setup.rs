@@ -6,12 +6,9 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 
-/// A role of its own, settings that queries need, rows.
-const SCHEMA: &str = "
-CREATE ROLE app LOGIN PASSWORD 'x';
-CREATE ROLE reader; GRANT reader TO app;
-CREATE DATABASE erp OWNER app;
-";
+/// Roles of its own, and one that is a member of the other.
+const ROLES: &str = "CREATE ROLE app LOGIN PASSWORD 'x'; CREATE ROLE reader; GRANT reader TO app";
+/// Rows, and a setting without which no query finds them.
 const TABLES: &str = "
 CREATE SCHEMA shop AUTHORIZATION app;
 CREATE TABLE shop.orders AS SELECT g AS id, md5(g::text) AS what FROM generate_series(1, 5000) g;
@@ -38,10 +35,8 @@ impl Host {
 
     pub fn without_vault() -> Self {
         let cluster = Cluster::start();
-        cluster.psql("postgres", "CREATE ROLE app LOGIN PASSWORD 'x'");
-        for statement in SCHEMA.lines().filter(|l| !l.is_empty() && !l.starts_with("CREATE ROLE app")) {
-            cluster.psql("postgres", statement);
-        }
+        cluster.psql("postgres", ROLES);
+        cluster.psql("postgres", "CREATE DATABASE erp OWNER app");
         cluster.psql("erp", TABLES);
         let world = World::bare();
         let path = world.path();
