@@ -7,6 +7,8 @@ mod broken;
 mod cluster;
 #[path = "drill/container.rs"]
 mod container;
+#[path = "drill/kinds.rs"]
+mod kinds;
 #[path = "drill/killed.rs"]
 mod killed;
 #[path = "drill/proof.rs"]
@@ -19,6 +21,9 @@ mod remote;
 mod scratch;
 #[path = "drill/setup.rs"]
 mod setup;
+#[path = "docker/stage.rs"]
+#[allow(dead_code)]
+mod stage;
 #[path = "cli/world.rs"]
 #[allow(dead_code)]
 mod world;

@@ -17,6 +17,7 @@ use crate::recovery::drill::{Drill, With, pick, place, sweep};
 use crate::recovery::restore::{journal_file, new_id, open_restore};
 use crate::repository::drills::{self, Drills, Figures, Outcome};
 use crate::repository::manifest::Manifest;
+use crate::repository::{layout, marks};
 use crate::repository::reader::Reader;
 use crate::repository::vault::Vault;
 use crate::telemetry::monitor::{Event, Verb};
@@ -181,6 +182,9 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         None => false,
     };
     told.print(context, recorded)?;
+    if let Some(e) = outcome.failure.as_ref().filter(|e| e.kind == Kind::Damaged) {
+        mark(&vault, e).await;
+    }
     match outcome.failure {
         None => Ok(ExitCode::SUCCESS),
         Some(e) => Err(e.hint("Nothing live was touched. `backstay check --read-data` looks at all backups; `backstay drill --backup ID` tries another.")),
@@ -213,6 +217,15 @@ async fn record(vault: &Vault, m: &Manifest, figures: Figures) -> bool {
             remark(&format!("{} the repository does not record this drill, so retention does not know of it: {why}", notice("warning")));
             false
         }
+    }
+}
+
+/// Marks a pack or segment that cannot be read, as a check does: the next backup stores it again, from what is live.
+async fn mark(vault: &Vault, e: &Error) {
+    let place = e.place.as_deref().unwrap_or_default();
+    let Some(object) = layout::parse_pack(place).or_else(|| layout::parse_meta(place)) else { return };
+    if let Err(e) = marks::mark_damaged(vault, &object, &e.one_line()).await {
+        remark(&format!("{} it cannot be marked as damaged: {}", notice("warning"), e.one_line()));
     }
 }
 
