@@ -129,3 +129,27 @@ fn beside_the_live_databases_nothing_of_them_changes_and_nothing_stays() {
     assert_eq!(host.live(), before);
     host.is_clean();
 }
+
+#[test]
+fn programs_that_load_a_database_reach_the_scratch_server_with_its_roles() {
+    let host = Host::new();
+    let config = std::fs::read_to_string(host.world.at("backstay.toml")).unwrap();
+    let bin = host.cluster.bin().display().to_string();
+    let more = format!(
+        "[sources.dumped]\nkind = \"command\"\ndump = [\"{bin}/pg_dump\"]\nload = [\"{bin}/psql\", \"-Xq\", \"-v\", \"ON_ERROR_STOP=1\", \"-o\", \"/dev/null\", \"-f\", \"-\"]\n\
+         verify = [\"{bin}/psql\", \"-Xq\", \"-v\", \"ON_ERROR_STOP=1\", \"-c\", \"SELECT 1 / (count(*) / 5000) FROM shop.orders\"]\n\
+         database = {{ source = \"db\", name = \"erp\" }}\n\
+         [plans.c]\nsources = [\"db\", \"dumped\"]\n[plans.c.drill]\ndir = \"{}\"\nscratch = \"cluster\"\n",
+        host.world.at("drills")
+    );
+    host.world.write_config(&(config + &more));
+    host.backup("c");
+    let before = host.live();
+    let drilled = host.world.run(&["--json", "drill", "c"]).code(0).json();
+    assert_eq!(drilled["outcome"], "proven", "{drilled}");
+    assert_eq!(drilled["scratch"].as_array().unwrap().len(), 2);
+    let lines = drilled["verified"].as_array().unwrap();
+    assert!(lines.iter().any(|l| l["what"] == "dumped: `verify`"), "{lines:?}");
+    assert_eq!(host.live(), before);
+    host.is_clean();
+}

@@ -29,6 +29,7 @@ use super::engine::{Ended, Engine, Notes, Step};
 use super::journal::{Begin, Journal};
 use super::report::{self, StepReport};
 use super::resource::{Class, Compared, Resource};
+use super::select;
 use super::steps;
 use crate::config::Config;
 use crate::config::checks::{Check, What};
@@ -36,6 +37,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::{BackupId, Name};
 use crate::repository::manifest::Manifest;
 use crate::repository::reader::Reader;
+use crate::sources::postgres::GLOBALS;
 use crate::telemetry::monitor::{Event, Monitor};
 use jiff::SignedDuration;
 use plan::Staging;
@@ -110,6 +112,12 @@ impl Drill {
         for server in &with.staging.servers {
             let start = server::Start { server: server.clone(), dir: dir.clone(), id: with.id.clone() };
             all.push(Box::new(start));
+            if let Some(source) = &server.roles_of {
+                let record = select::source(with.manifest, source)?;
+                let globals = select::artifact(record, Some(GLOBALS))?.clone();
+                let (server, dir, reader) = (server.clone(), dir.clone(), with.reader.clone());
+                all.push(Box::new(server::Roles { server, dir, globals, reader }));
+            }
         }
         let looked: Vec<_> = resources.iter().filter(|r| r.scratch).map(|r| r.resource.clone()).collect();
         all.extend(looked.into_iter().map(|resource| {

@@ -11,8 +11,8 @@ use crate::recovery::asked::Part;
 use crate::recovery::volume::chosen;
 use crate::recovery::{command, database};
 use crate::repository::manifest::{Manifest, SourceRecord};
-use crate::sources::command::{CommandSource, Target};
-use crate::sources::postgres::PostgresSource;
+use crate::sources::command::{Bound, CommandSource, Target};
+use crate::sources::postgres::{GLOBALS, PostgresSource};
 use crate::sources::postgres::facts::DatabaseFacts;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -114,7 +114,7 @@ impl Planned {
                     Some(SourceConfig::Postgres(own)) => Some(&**own),
                     _ => None,
                 };
-                self.server(given, &source, &facts, own).await?;
+                self.server(given, &source, &facts, own, None).await?;
                 Part::Databases { targets: database::targets(record, None, None)?, source }
             }
             "command" => {
@@ -142,6 +142,7 @@ impl Planned {
         source: &Name,
         facts: &[DatabaseFacts],
         own: Option<&PostgresSource>,
+        roles_of: Option<Name>,
     ) -> Result<()> {
         let major = facts.iter().map(|f| f.server_version / 10_000).max().unwrap_or(0);
         let extensions: Vec<String> = facts.iter().flat_map(|f| f.extensions.iter().map(|e| e.0.clone())).collect();
@@ -161,7 +162,7 @@ impl Planned {
                 How::Cluster { .. } => self.needed += needed,
                 How::Container { .. } => self.in_docker += needed,
             }
-            self.staging.servers.push(Scratched { source: source.clone(), major, how });
+            self.staging.servers.push(Scratched { source: source.clone(), major, how, roles_of });
         }
         Ok(())
     }
@@ -192,7 +193,7 @@ impl Planned {
             (Some(container), _) => format!("its programs run in container {container}"),
             (None, Some((name, _))) => format!("its `env` sets {name}"),
             (None, None) => {
-                self.server(given, source, &[facts], Some(&bound.server)).await?;
+                self.server(given, source, &[facts], Some(&bound.server), roles_of(given, bound)).await?;
                 return Ok(true);
             }
         };
@@ -203,4 +204,15 @@ impl Planned {
         self.left_out.push(text);
         Ok(false)
     }
+}
+
+/// The source of this backup that has the roles of a server: its programs give objects to them.
+fn roles_of(given: &Given<'_>, bound: &Bound) -> Option<Name> {
+    let is_it = |record: &&SourceRecord| {
+        let configured = given.own.and_then(|c| c.sources.get(&record.name));
+        let has_roles = record.artifacts.iter().any(|a| a.name == GLOBALS);
+        let same = matches!(configured, Some(SourceConfig::Postgres(p)) if p.address.is_same_server(&bound.server.address));
+        has_roles && same
+    };
+    given.manifest.sources.iter().find(is_it).map(|record| record.name.clone())
 }

@@ -5,7 +5,10 @@ use crate::error::{Error, Kind, Result};
 use crate::model::{BackupId, Name};
 use crate::recovery::engine::{Notes, Step};
 use crate::recovery::resource::{Note, Resource};
+use crate::repository::manifest::Artifact;
+use crate::repository::reader::Reader;
 use crate::sources::postgres::address::Address;
+use crate::sources::postgres::globals;
 use crate::telemetry::monitor::{Event, Monitor};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -22,6 +25,9 @@ pub struct Scratched {
     pub major: u32,
     /// How it is made.
     pub how: How,
+    /// The source whose roles it gets first, for programs that know nothing of roles.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub roles_of: Option<Name>,
 }
 
 /// How a server is made.
@@ -115,6 +121,46 @@ impl Step for Start {
             )],
             How::Container { name, .. } => vec![format!("docker rm -fv {name}")],
         }
+    }
+}
+
+/// Makes the roles of a backup on a server of the drill's own.
+pub struct Roles {
+    /// Which server.
+    pub server: Scratched,
+    /// The drill's directory.
+    pub dir: PathBuf,
+    /// What `pg_dumpall` wrote of them.
+    pub globals: Artifact,
+    /// Reads it.
+    pub reader: Reader,
+}
+
+#[async_trait]
+impl Step for Roles {
+    fn name(&self) -> String {
+        format!("make roles on {}", self.server.label())
+    }
+
+    async fn prepare(&self, _: &Notes<'_>) -> Result<Note> {
+        Ok(Note::Null)
+    }
+
+    async fn act(&self, _: &Note) -> Result<Note> {
+        let globals = self.reader.small(&self.globals).await?;
+        let admin = self.server.address(&self.dir)?.reach().await?.admin().await?;
+        let missing = globals::missing(&admin, &globals).await?;
+        globals::make(&admin, &globals, &missing).await.map_err(|e| e.kind(Kind::Restore))?;
+        Ok(json!({ "roles": missing }))
+    }
+
+    async fn undo(&self, _: &Note) -> Result<()> {
+        // They go with their server.
+        Ok(())
+    }
+
+    fn by_hand(&self, _: &Note) -> Vec<String> {
+        Vec::new()
     }
 }
 
