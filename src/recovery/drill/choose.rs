@@ -22,6 +22,8 @@ pub struct Wanted<'a> {
     pub extensions: &'a [String],
     /// The source as it is configured, on the host whose backup this is.
     pub own: Option<&'a PostgresSource>,
+    /// Programs of this machine load it: they reach a cluster or the live server.
+    pub programs: bool,
     /// How the plan wants it.
     pub settings: &'a DrillPlan,
     /// The drill's directory.
@@ -48,9 +50,11 @@ pub async fn server(wanted: &Wanted<'_>) -> Result<Option<How>> {
         }),
         None => {
             let cluster = wanted.cluster().await?;
-            let suits = wanted.extensions.iter().all(|name| cluster::has_extension(*major, name) || name == "plpgsql");
-            if cluster.is_some() && suits {
+            if cluster.is_some() && wanted.suits() {
                 return Ok(cluster);
+            }
+            if wanted.programs {
+                return Ok(None);
             }
             if let Some(container) = wanted.container().await? {
                 return Ok(Some(container));
@@ -66,6 +70,11 @@ pub async fn server(wanted: &Wanted<'_>) -> Result<Option<How>> {
 }
 
 impl Wanted<'_> {
+    /// Whether a cluster would lack nothing.
+    fn suits(&self) -> bool {
+        self.extensions.iter().all(|name| cluster::has_extension(self.major, name))
+    }
+
     async fn cluster(&self) -> Result<Option<How>> {
         if cluster::bin(self.major).is_none() {
             return Ok(None);

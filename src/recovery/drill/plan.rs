@@ -114,7 +114,7 @@ impl Planned {
                     Some(SourceConfig::Postgres(own)) => Some(&**own),
                     _ => None,
                 };
-                self.server(given, &source, &facts, own, None).await?;
+                self.server(given, &source, &facts, own, None, false).await?;
                 Part::Databases { targets: database::targets(record, None, None)?, source }
             }
             "command" => {
@@ -143,6 +143,7 @@ impl Planned {
         facts: &[DatabaseFacts],
         own: Option<&PostgresSource>,
         roles_of: Option<Name>,
+        programs: bool,
     ) -> Result<()> {
         let major = facts.iter().map(|f| f.server_version / 10_000).max().unwrap_or(0);
         let extensions: Vec<String> = facts.iter().flat_map(|f| f.extensions.iter().map(|e| e.0.clone())).collect();
@@ -152,6 +153,7 @@ impl Planned {
             major,
             extensions: &extensions,
             own,
+            programs,
             settings: given.settings,
             dir: &self.staging.dir,
         };
@@ -189,11 +191,15 @@ impl Planned {
         };
         let runner = &configured.runner;
         let fixed = runner.env.iter().find(|(name, _)| SERVERS.contains(&name.as_str()));
-        let why = match (&runner.container, fixed) {
-            (Some(container), _) => format!("its programs run in container {container}"),
-            (None, Some((name, _))) => format!("its `env` sets {name}"),
-            (None, None) => {
-                self.server(given, source, &[facts], Some(&bound.server), roles_of(given, bound)).await?;
+        let in_container = given.settings.scratch == Some(Scratch::Container);
+        let why = match (&runner.container, &runner.os_user, fixed) {
+            (Some(container), ..) => format!("its programs run in container {container}"),
+            (_, Some(user), _) => format!("its programs run as {user}"),
+            (.., Some((name, _))) => format!("its `env` sets {name}"),
+            (None, None, None) if in_container => "its programs run on this machine, and the server in a container".to_owned(),
+            (None, None, None) => {
+                let roles = roles_of(given, bound);
+                self.server(given, source, &[facts], Some(&bound.server), roles, true).await?;
                 return Ok(true);
             }
         };
