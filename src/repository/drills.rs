@@ -183,13 +183,12 @@ impl Drills {
             }
         }
         let mut doubtful: BTreeMap<&Name, &BackupId> = BTreeMap::new();
-        for (_, about, why) in &self.refused {
+        for (_, about, _) in self.refused.iter().filter(|(_, about, _)| existing.contains(about)) {
             let (plan, id) = about;
             let newer = |other: &BTreeMap<&Name, &BackupId>| other.get(plan).is_none_or(|other| *other < id);
-            if why.kind != Kind::Damaged || !existing.contains(about) || !newer(&newest) || !newer(&doubtful) {
-                continue;
+            if newer(&newest) && newer(&doubtful) {
+                doubtful.insert(plan, id);
             }
-            doubtful.insert(plan, id);
         }
         newest.into_iter().chain(doubtful).map(|(plan, id)| (plan.clone(), id.clone())).collect()
     }
