@@ -112,7 +112,7 @@ fn warned<T>(result: Result<T>) -> Option<T> {
 /// A command that is watched.
 pub struct Watch {
     config: Config,
-    /// The same without `--host`: metrics are this machine's, whoever's vault it works on.
+    /// The same without `--host`: metrics are this machine's, whosever vault it works on.
     local: Config,
     about: About,
     told: Told,

@@ -1,6 +1,6 @@
 //! Drills of hosts that cannot do them: on another machine, without any configuration.
 
-use crate::setup::{Host, values};
+use crate::setup::{Host, of_drill, values};
 use crate::world::{Ran, run};
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -102,13 +102,20 @@ fn serve_speaks_for_other_hosts_of_the_repository() {
     // Another machine, with a host's name of its own, that opened the vault once.
     let watcher = w.at("watcher.toml");
     let text = format!(
-        "host = \"watcher\"\nstate_dir = \"{0}/watching\"\n[repository]\nurl = \"file://{0}/repo\"\n[serve]\nhosts = [\"test-host\"]\nrefresh = \"1s\"\n",
+        "host = \"watcher\"\nstate_dir = \"{0}/watching\"\n[repository]\nurl = \"file://{0}/repo\"\n[metrics]\ntextfile = \"{0}/metrics/watcher.prom\"\n[serve]\nhosts = [\"test-host\"]\nrefresh = \"1s\"\n",
         w.path().display()
     );
     std::fs::write(&watcher, text).unwrap();
     let opened = ["--config", &watcher, "--host", "test-host", "--identity", &w.at("recovery.key"), "list"];
     w.run(&opened).code(0);
     assert!(Path::new(&w.at("watching/trust/test-host.json")).exists());
+    // Its drills of other hosts are in its own metrics, under their names.
+    let (key, drills) = (w.at("recovery.key"), w.at("drills"));
+    let drill = ["--config", &watcher, "--host", "test-host", "--identity", &key, "drill", "--plan", "f", "--dir", &drills];
+    w.run(&drill).code(0);
+    let own = values(&std::fs::read_to_string(w.at("metrics/watcher.prom")).unwrap());
+    assert_eq!(own[&of_drill("last_exit_code", "f")], 0.0);
+    assert!(own.contains_key("backstay_metrics_timestamp_seconds{host=\"watcher\"}"), "{own:?}");
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let address = format!("127.0.0.1:{port}");
     let mut serve = w.command(&["--config", &watcher, "serve", "--listen", &address]);
