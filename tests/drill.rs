@@ -7,10 +7,10 @@ mod broken;
 mod cluster;
 #[path = "drill/container.rs"]
 mod container;
-#[path = "drill/kinds.rs"]
-mod kinds;
 #[path = "drill/killed.rs"]
 mod killed;
+#[path = "drill/kinds.rs"]
+mod kinds;
 #[path = "drill/proof.rs"]
 mod proof;
 #[path = "drill/records.rs"]

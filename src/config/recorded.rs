@@ -61,8 +61,9 @@ pub fn queries(text: &str, plan: &Name, sources: &BTreeMap<Name, Vec<String>>) -
     let known = |name: &String| name.parse::<Name>().is_ok_and(|name| sources.contains_key(&name));
     let asks = |check: &RawCheck| check.sql.is_some() && check.source.as_ref().is_none_or(known);
     let wanted = restore.checks.into_iter().filter(asks).collect();
-    let checks = checks_of(wanted, "checks", Path::new("/"), &servers)
-        .map_err(|e| Error::new(Kind::Config, "the queries in the backup's configuration cannot be read").because(e.to_string()))?;
+    let checks = checks_of(wanted, "checks", Path::new("/"), &servers).map_err(|e| {
+        Error::new(Kind::Config, "the queries in the backup's configuration cannot be read").because(e.to_string())
+    })?;
     Ok(checks.into_iter().filter(|check| !drill.skip_checks.contains(&check.name)).collect())
 }
 

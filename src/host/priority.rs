@@ -11,7 +11,8 @@ pub async fn lower() {
     let threads: Vec<String> = std::fs::read_dir("/proc/self/task")
         .map(|tasks| tasks.flatten().filter_map(|task| task.file_name().into_string().ok()).collect())
         .unwrap_or_default();
-    let with = |words: &[&str]| words.iter().map(|w| (*w).to_owned()).chain(threads.iter().cloned()).collect::<Vec<_>>();
+    let with =
+        |words: &[&str]| words.iter().map(|w| (*w).to_owned()).chain(threads.iter().cloned()).collect::<Vec<_>>();
     // The idle class.
     let _ = Program::new("ionice", with(&["-c", "3", "-p"])).output().await;
     let _ = Program::new("renice", with(&["-n", NICE, "-p"])).output().await;

@@ -53,7 +53,8 @@ pub fn problems(o: &Overview) -> Vec<Problem> {
     for view in o.others.iter().filter_map(|(_, view)| view.as_ref()) {
         for drill in view.drills.iter().filter(|d| d.outcome == Outcome::Failed) {
             if view.drill(&drill.plan) == Some(drill) {
-                let what = format!("the last drill of plan {} of host {} failed, on {}", drill.plan, view.host, drill.machine);
+                let what =
+                    format!("the last drill of plan {} of host {} failed, on {}", drill.plan, view.host, drill.machine);
                 add(Bad, what, "look at its messages, and drill again");
             }
         }

@@ -191,7 +191,9 @@ impl View {
             let vault = access::open_on_host(store, host, &config.trust_file_of(host), None).await.map_err(|e| {
                 match host == &config.host {
                     true => e,
-                    false => e.do_instead(format!("Once on this machine: backstay --host {host} --identity FILE list.")),
+                    false => {
+                        e.do_instead(format!("Once on this machine: backstay --host {host} --identity FILE list."))
+                    }
                 }
             })?;
             Self::of(Arc::new(vault), config).await

@@ -132,8 +132,11 @@ impl Drills {
             let Some(about) = layout::parse_about_backup(layout::DRILLS, &object.key) else { continue };
             match drill {
                 Ok(drill) if drill.is_vouched(vault, &object.key) == Some(false) => {
-                    let why = Error::damaged(&object.key, "nobody with an identity of the vault vouches for this drill")
-                        .do_instead("Somebody who knows the vault secret only may have written it: it counts for nothing.");
+                    let why =
+                        Error::damaged(&object.key, "nobody with an identity of the vault vouches for this drill")
+                            .do_instead(
+                                "Somebody who knows the vault secret only may have written it: it counts for nothing.",
+                            );
                     drills.refused.push((object.key, about, why));
                 }
                 Ok(drill) => drills.known.entry(about).or_default().push(drill),
@@ -210,9 +213,8 @@ pub async fn clear(vault: &Vault, gone: &[(Name, BackupId)]) -> Result<()> {
     let mut keys = Vec::new();
     for plan in plans {
         let listed = vault.list(&format!("{}{plan}/", layout::DRILLS)).await?;
-        let about_gone = |key: &String| {
-            layout::parse_about_backup(layout::DRILLS, key).is_some_and(|about| gone.contains(&about))
-        };
+        let about_gone =
+            |key: &String| layout::parse_about_backup(layout::DRILLS, key).is_some_and(|about| gone.contains(&about));
         keys.extend(listed.into_iter().map(|o| o.key).filter(about_gone));
     }
     vault.delete_all(keys).try_for_each(|_| async { Ok(()) }).await

@@ -31,7 +31,9 @@ fn image(host: &Host) {
     let mut paths: Vec<String> = libraries(&programs).into_iter().collect();
     paths.extend(programs.iter().map(|p| p.display().to_string()));
     let server = bin.parent().unwrap();
-    for part in [server.join("lib"), host.cluster.share(), "/usr/lib/locale/C.utf8".into(), "/usr/share/zoneinfo/Etc".into()] {
+    for part in
+        [server.join("lib"), host.cluster.share(), "/usr/lib/locale/C.utf8".into(), "/usr/share/zoneinfo/Etc".into()]
+    {
         if Path::new(&part).exists() {
             paths.push(part.display().to_string());
         }

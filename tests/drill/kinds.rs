@@ -39,8 +39,11 @@ fn nothing_is_left(w: &World) {
 fn programs_take_their_outputs_back_beside_and_none_acts_on_what_is_live() {
     let w = World::bare();
     let (file, marker) = (w.at("live.db"), w.at("marker"));
-    let staged = format!("kind = \"command\"\ndump = [\"cat\", \"{file}\"]\nload = [\"sh\", \"-c\", \"cat > \\\"$1\\\"\", \"sh\", \"{{staging}}\"]\nverify = [\"grep\", \"-q\", \"then\", \"{{staging}}\"]\nstage_path = \"{file}\"");
-    let in_place = format!("kind = \"command\"\ndump = [\"echo\", \"x\"]\nin_place = true\nload = [\"touch\", \"{marker}\"]");
+    let staged = format!(
+        "kind = \"command\"\ndump = [\"cat\", \"{file}\"]\nload = [\"sh\", \"-c\", \"cat > \\\"$1\\\"\", \"sh\", \"{{staging}}\"]\nverify = [\"grep\", \"-q\", \"then\", \"{{staging}}\"]\nstage_path = \"{file}\""
+    );
+    let in_place =
+        format!("kind = \"command\"\ndump = [\"echo\", \"x\"]\nin_place = true\nload = [\"touch\", \"{marker}\"]");
     let nothing = "kind = \"command\"\ndump = [\"echo\", \"y\"]\ncheck = [\"grep\", \"-q\", \"y\"]";
     let text = [("file", staged.as_str()), ("live", &in_place), ("only", nothing)];
     let host = world(&text);
@@ -93,7 +96,18 @@ struct Redis {
 impl Redis {
     fn start(w: &World) -> Self {
         let socket = w.at("redis.sock");
-        let args = ["--port", "0", "--unixsocket", &socket, "--dir", &w.at("redis"), "--repl-diskless-sync-delay", "0", "--save", ""];
+        let args = [
+            "--port",
+            "0",
+            "--unixsocket",
+            &socket,
+            "--dir",
+            &w.at("redis"),
+            "--repl-diskless-sync-delay",
+            "0",
+            "--save",
+            "",
+        ];
         std::fs::create_dir(w.at("redis")).unwrap();
         let child = Command::new("redis-server").args(args).stdout(Stdio::null()).spawn().unwrap();
         let started = Instant::now();
@@ -128,7 +142,10 @@ fn a_snapshot_of_redis_is_loaded_by_a_server_of_its_own() {
     redis.cli(&["SET", "c", "3"]);
     let drilled = w.run(&["--json", "drill"]).code(0).json();
     assert_eq!(drilled["outcome"], "proven");
-    assert_eq!((found(&drilled, "keys of db 0 without expiry"), found(&drilled, "loaded by redis")), ("2".into(), "2".into()));
+    assert_eq!(
+        (found(&drilled, "keys of db 0 without expiry"), found(&drilled, "loaded by redis")),
+        ("2".into(), "2".into())
+    );
     assert_eq!(redis.cli(&["DBSIZE"]), "3");
     // Not even that is needed.
     drop(redis);

@@ -17,7 +17,10 @@ fn a_plan_is_proven_and_nothing_live_has_changed() {
         let line = lines.iter().find(|l| l["what"].as_str().unwrap().contains(what));
         line.unwrap_or_else(|| panic!("{what}: {lines:?}"))["found"].as_str().unwrap().to_owned()
     };
-    assert_eq!((found("table shop.orders"), found("roles"), found("files of")), ("5,000 rows".into(), "2".into(), "2".into()));
+    assert_eq!(
+        (found("table shop.orders"), found("roles"), found("files of")),
+        ("5,000 rows".into(), "2".into(), "2".into())
+    );
     // Without the settings of the database the query would not find its table.
     assert_eq!(drilled["checks"][0]["name"], "orders");
     assert_eq!(host.live(), before);
@@ -34,10 +37,7 @@ fn a_plan_is_proven_and_nothing_live_has_changed() {
         assert!(metrics[&format!("{name}{{host=\"test-host\",plan=\"p\"}}")] > 1.7e9, "{name}");
         assert_eq!(metrics[&format!("{name}{{host=\"test-host\",plan=\"f\"}}")], 0.0, "{name}");
     }
-    assert_eq!(
-        metrics["backstay_restore_last_verified_rows{host=\"test-host\",plan=\"p\",verb=\"drill\"}"],
-        5000.0
-    );
+    assert_eq!(metrics["backstay_restore_last_verified_rows{host=\"test-host\",plan=\"p\",verb=\"drill\"}"], 5000.0);
     let step = "backstay_restore_last_step_duration_seconds{host=\"test-host\",plan=\"p\",step=\"start PostgreSQL 15 for db\",verb=\"drill\"}";
     assert!(metrics.contains_key(step), "{metrics:?}");
 
@@ -64,7 +64,8 @@ fn the_newest_the_oldest_any_and_a_named_backup_can_be_drilled() {
     assert_eq!(drilled(&[]), ids[2]);
     assert_eq!(drilled(&["--backup", "oldest"]), ids[0]);
     assert_eq!(drilled(&["--backup", &ids[1]]), ids[1]);
-    let any: std::collections::BTreeSet<String> = (0..12).map(|_| drilled(&["--backup", "random", "--no-record"])).collect();
+    let any: std::collections::BTreeSet<String> =
+        (0..12).map(|_| drilled(&["--backup", "random", "--no-record"])).collect();
     assert!(any.len() > 1 && any.iter().all(|id| ids.contains(id)), "{any:?}");
     w.run(&["drill", "f", "--backup", "20010101T000000Z-000000"]).code(4);
     w.run(&["drill", "g"]).code(4);

@@ -39,7 +39,8 @@ async fn a_forged_record_and_a_replayed_one_count_for_nothing() {
     w.run(&["drill", "f", "--backup", &first]).code(0);
     let proven = w.objects("drills").pop().unwrap();
     // Replayed: the record of one backup under the name of another.
-    let replayed = proven.parent().unwrap().join(proven.file_name().unwrap().to_str().unwrap().replace(&first, &second));
+    let replayed =
+        proven.parent().unwrap().join(proven.file_name().unwrap().to_str().unwrap().replace(&first, &second));
     std::fs::copy(&proven, &replayed).unwrap();
     let listed = w.run(&["list", "--plan", "f"]).code(0).says(&["counts for nothing", "not authentic"]);
     assert_eq!(listed.out.matches("proven").count(), 1, "{}", listed.out);

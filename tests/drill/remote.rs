@@ -51,7 +51,11 @@ fn a_sealed_host_is_proven_on_a_machine_without_a_configuration() {
     let newest = [host.backup("p"), host.backup("p")];
     w.run(&["forget", "--plan", "p"]).code(0).says(&["proven by a drill"]);
     let listed = w.run(&["list", "--plan", "p"]).code(0);
-    assert!(listed.out.contains(&id) && !listed.out.contains(&newest[0]) && listed.out.contains(&newest[1]), "{}", listed.out);
+    assert!(
+        listed.out.contains(&id) && !listed.out.contains(&newest[0]) && listed.out.contains(&newest[1]),
+        "{}",
+        listed.out
+    );
     // A query that fails there fails the drill.
     host.cluster.psql("erp", "DELETE FROM shop.orders WHERE id = 1");
     host.backup("p");
@@ -65,7 +69,8 @@ fn a_machine_that_may_only_read_drills_and_records_nothing() {
     let w = &host.world;
     host.backup("f");
     std::fs::create_dir(w.at("readable")).unwrap();
-    let mounted = format!("mount --bind {0}/repo {0}/readable && mount -o remount,ro,bind {0}/readable", w.path().display());
+    let mounted =
+        format!("mount --bind {0}/repo {0}/readable && mount -o remount,ro,bind {0}/readable", w.path().display());
     assert!(Command::new("sh").args(["-c", &mounted]).status().unwrap().success());
     let drilled = elsewhere(&host, "readable", &["--json", "drill", "--plan", "f", "--dir", &w.at("drills")]);
     assert!(Command::new("umount").arg(w.at("readable")).status().unwrap().success());
@@ -111,7 +116,8 @@ fn serve_speaks_for_other_hosts_of_the_repository() {
     assert!(Path::new(&w.at("watching/trust/test-host.json")).exists());
     // Its drills of other hosts are in its own metrics, under their names.
     let (key, drills) = (w.at("recovery.key"), w.at("drills"));
-    let drill = ["--config", &watcher, "--host", "test-host", "--identity", &key, "drill", "--plan", "f", "--dir", &drills];
+    let drill =
+        ["--config", &watcher, "--host", "test-host", "--identity", &key, "drill", "--plan", "f", "--dir", &drills];
     w.run(&drill).code(0);
     let own = values(&std::fs::read_to_string(w.at("metrics/watcher.prom")).unwrap());
     assert_eq!(own[&of_drill("last_exit_code", "f")], 0.0);

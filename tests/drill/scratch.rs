@@ -14,7 +14,8 @@ impl Made {
         let name = format!("drill_{what}_{}", std::process::id());
         let folder = host.cluster.share().join("extension");
         let files = [format!("{name}.control"), format!("{name}--1.0.sql")].map(|f| folder.join(f)).to_vec();
-        std::fs::write(&files[0], "comment = 'made for a test'\ndefault_version = '1.0'\nrelocatable = true\n").unwrap();
+        std::fs::write(&files[0], "comment = 'made for a test'\ndefault_version = '1.0'\nrelocatable = true\n")
+            .unwrap();
         std::fs::write(&files[1], sql).unwrap();
         host.cluster.psql("erp", &format!("CREATE EXTENSION {name} SCHEMA shop"));
         Made { name, files }
@@ -55,7 +56,8 @@ fn the_live_server_need_not_even_run() {
     host.backup("p");
     let data = host.cluster.path("data");
     let stop = format!("{}/pg_ctl -D {data} -m fast -w stop", host.cluster.bin().display());
-    let stopped = std::process::Command::new("runuser").args(["-u", "postgres", "--", "sh", "-c", &stop]).output().unwrap();
+    let stopped =
+        std::process::Command::new("runuser").args(["-u", "postgres", "--", "sh", "-c", &stop]).output().unwrap();
     assert!(stopped.status.success(), "{stopped:?}");
     host.world.run(&["drill", "p"]).code(0).says(&["proven"]);
     host.is_clean();

@@ -48,7 +48,8 @@ impl Host {
         std::fs::write(world.at("pg.password"), format!("{PASSWORD}\n")).unwrap();
         world.file("a/one.txt", "one");
         world.file("b", crate::world::noise(300_000, 7));
-        let check = "name = \"orders\"\nsource = \"db\"\nsql = \"SELECT count(*) FROM orders\"\nmin = 5000\n".to_owned();
+        let check =
+            "name = \"orders\"\nsource = \"db\"\nsql = \"SELECT count(*) FROM orders\"\nmin = 5000\n".to_owned();
         Host { world, cluster, drill: String::new(), check }
     }
 
@@ -109,7 +110,8 @@ impl Host {
 
     /// Everything that lives and that a drill must leave as it is.
     pub fn live(&self) -> String {
-        let databases = self.cluster.psql("postgres", "SELECT string_agg(datname || oid, ' ' ORDER BY datname) FROM pg_database");
+        let databases =
+            self.cluster.psql("postgres", "SELECT string_agg(datname || oid, ' ' ORDER BY datname) FROM pg_database");
         let roles = self.cluster.psql("postgres", "SELECT string_agg(rolname, ' ' ORDER BY rolname) FROM pg_roles");
         let tree = crate::world::picture(&self.world.path().join("tree"));
         format!("{databases}\n{roles}\n{}\n{tree}", self.cluster.dump("erp"))

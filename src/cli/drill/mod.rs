@@ -17,9 +17,9 @@ use crate::recovery::drill::{Drill, With, pick, place, sweep};
 use crate::recovery::restore::{journal_file, new_id, open_restore};
 use crate::repository::drills::{self, Drills, Figures, Outcome};
 use crate::repository::manifest::Manifest;
-use crate::repository::{layout, marks};
 use crate::repository::reader::Reader;
 use crate::repository::vault::Vault;
+use crate::repository::{layout, marks};
 use crate::telemetry::monitor::{Event, Verb};
 use crate::telemetry::report::{self as figures, Report};
 use crate::telemetry::scrub::scrub;
@@ -114,8 +114,9 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let settings = args.settings(section.map(|p| p.drill.clone()).unwrap_or_default())?;
     let (config, vault) = context.vault_within(true, settings.limit_download).await?;
     if !vault.can_read_packs() {
-        return Err(Error::new(Kind::Key, "a drill reads backups, and this host is sealed")
-            .hint("Drill on another machine: backstay drill --repository URL --host HOST --plan PLAN --identity FILE."));
+        return Err(Error::new(Kind::Key, "a drill reads backups, and this host is sealed").hint(
+            "Drill on another machine: backstay drill --repository URL --host HOST --plan PLAN --identity FILE.",
+        ));
     }
     let catalog = context.catalog(config.as_ref(), vault.clone());
     let name = context.plan(args.named().map(String::as_str), own, &catalog).await?;
@@ -214,7 +215,10 @@ async fn record(vault: &Vault, m: &Manifest, figures: Figures) -> bool {
         Ok(_) => true,
         Err(e) => {
             let why = e.one_line();
-            remark(&format!("{} the repository does not record this drill, so retention does not know of it: {why}", notice("warning")));
+            remark(&format!(
+                "{} the repository does not record this drill, so retention does not know of it: {why}",
+                notice("warning")
+            ));
             false
         }
     }

@@ -75,7 +75,10 @@ impl Told<'_> {
             checks.iter().for_each(|check| table.row(vec![text(check, "name"), text(check, "found")]));
             table.print()?;
         }
-        say(&format!("  {} of data; nothing live was touched, and all that was staged is gone", size::human(self.bytes)))?;
+        say(&format!(
+            "  {} of data; nothing live was touched, and all that was staged is gone",
+            size::human(self.bytes)
+        ))?;
         for what in self.left_out {
             say(&format!("  {} {what}", notice("not proven:")))?;
         }

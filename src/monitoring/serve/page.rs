@@ -245,14 +245,20 @@ fn others(o: &Overview) -> String {
         for plan in plans {
             let newest = view.newest_complete(plan).map(|b| b.at);
             let proven = match view.drill(plan) {
-                Some(drill) if drill.outcome == Outcome::Failed => cell("bad", &format!("failed {}", time::ago(drill.at, o.now))),
+                Some(drill) if drill.outcome == Outcome::Failed => {
+                    cell("bad", &format!("failed {}", time::ago(drill.at, o.now)))
+                }
                 _ => cell("", &when(view.proven(plan), o.now)),
             };
             let age = cell("", &when(newest, o.now));
             rows.push(vec![cell("", host.as_str()), cell("", plan.as_str()), age, proven]);
         }
     }
-    if rows.is_empty() { String::new() } else { table("Other hosts", &["host", "plan", "newest complete backup", "proven"], &rows) }
+    if rows.is_empty() {
+        String::new()
+    } else {
+        table("Other hosts", &["host", "plan", "newest complete backup", "proven"], &rows)
+    }
 }
 
 fn keys(o: &Overview) -> String {

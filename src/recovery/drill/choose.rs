@@ -62,8 +62,10 @@ pub async fn server(wanted: &Wanted<'_>) -> Result<Option<How>> {
             match (cluster, own) {
                 (_, Some(_)) => Ok(None),
                 (Some(cluster), None) => Ok(Some(cluster)),
-                (None, None) => Err(cannot(format!("there is no PostgreSQL {major} on this machine to load databases into"))
-                    .hint(format!("Install the package postgresql-{major}, or name an image that is here with --image."))),
+                (None, None) => Err(cannot(format!(
+                    "there is no PostgreSQL {major} on this machine to load databases into"
+                ))
+                .hint(format!("Install the package postgresql-{major}, or name an image that is here with --image."))),
             }
         }
     }

@@ -5,8 +5,8 @@ use super::resources::{nothing_live, parse};
 use crate::error::{Error, Kind, Result};
 use crate::recovery::database::Databases;
 use crate::recovery::resource::{Class, Compared, Findings, Note, Previous, Resource, StagedAs};
-use crate::sources::postgres::{facts, globals};
 use crate::sources::postgres::session::SqlError;
+use crate::sources::postgres::{facts, globals};
 use async_trait::async_trait;
 use serde::Deserialize;
 
@@ -38,8 +38,11 @@ impl Resource for ScratchDatabases {
         let here = facts::server_version(&admin).await? / 10_000;
         let recorded = self.0.facts.iter().map(|f| f.server_version / 10_000).max().unwrap_or(here);
         if here != recorded {
-            return Err(Error::new(Kind::Refused, format!("the scratch server is PostgreSQL {here}, the backup is of {recorded}"))
-                .hint("Name an image of that version with `image` or --image."));
+            return Err(Error::new(
+                Kind::Refused,
+                format!("the scratch server is PostgreSQL {here}, the backup is of {recorded}"),
+            )
+            .hint("Name an image of that version with `image` or --image."));
         }
         self.0.preflight().await
     }

@@ -85,7 +85,8 @@ fn sha256(path: &Path) -> Result<String> {
 fn look(root: &Path, id: &str) -> Result<Vec<Compared>> {
     let read = |path: &Path| std::fs::read(path).map_err(|_| odd("a file of it is missing", path));
     let file = root.join("manifest.json");
-    let manifests: Vec<Manifest> = serde_json::from_slice(&read(&file)?).map_err(|e| odd("it cannot be read", &file).because(e))?;
+    let manifests: Vec<Manifest> =
+        serde_json::from_slice(&read(&file)?).map_err(|e| odd("it cannot be read", &file).because(e))?;
     let [manifest] = &manifests[..] else { return Err(odd("it is not one image", &file)) };
     let config = within(root, &manifest.config)?;
     let described: Configuration =
@@ -145,7 +146,8 @@ impl Resource for ImagesAside {
         for (n, id) in parse::<Vec<String>>(staged)?.into_iter().enumerate() {
             let root = self.at(n).join("content");
             let looking = tokio::task::spawn_blocking(move || look(&root, &id));
-            let looked = looking.await.map_err(|_| Error::new(Kind::Internal, "the reading thread ended by a panic"))?;
+            let looked =
+                looking.await.map_err(|_| Error::new(Kind::Internal, "the reading thread ended by a panic"))?;
             lines.extend(looked?);
         }
         Ok(lines)

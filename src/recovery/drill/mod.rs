@@ -120,9 +120,11 @@ impl Drill {
             }
         }
         let looked: Vec<_> = resources.iter().filter(|r| r.scratch).map(|r| r.resource.clone()).collect();
-        all.extend(looked.into_iter().map(|resource| {
-            Box::new(server::Look { resource, monitor: with.monitor.clone() }) as Box<dyn Step>
-        }));
+        all.extend(
+            looked
+                .into_iter()
+                .map(|resource| Box::new(server::Look { resource, monitor: with.monitor.clone() }) as Box<dyn Step>),
+        );
         let resources: Vec<Arc<dyn Resource>> = resources.into_iter().map(|r| r.resource).collect();
         all.extend(steps::of_drill(&resources, queries(&with, &resources)?));
         let file = journal_file(with.state_dir);

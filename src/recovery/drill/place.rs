@@ -45,7 +45,9 @@ pub fn room(dir: &Path, needed: u64, most: Option<u64>) -> Result<()> {
         let (needed, free) = (size::human(needed), size::human(free));
         return Err(Error::new(Kind::Refused, format!("there is no room: the drill takes {needed}, {free} are free"))
             .at(there.display())
-            .hint("Set `dir` of the plan's [drill] section, or --dir, to a larger disk; or drill on another machine."));
+            .hint(
+                "Set `dir` of the plan's [drill] section, or --dir, to a larger disk; or drill on another machine.",
+            ));
     }
     Ok(())
 }

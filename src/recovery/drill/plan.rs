@@ -12,8 +12,8 @@ use crate::recovery::volume::chosen;
 use crate::recovery::{command, database};
 use crate::repository::manifest::{Manifest, SourceRecord};
 use crate::sources::command::{Bound, CommandSource, Target};
-use crate::sources::postgres::{GLOBALS, PostgresSource};
 use crate::sources::postgres::facts::DatabaseFacts;
+use crate::sources::postgres::{GLOBALS, PostgresSource};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
@@ -173,12 +173,15 @@ impl Planned {
     async fn command(&mut self, given: &Given<'_>, record: &SourceRecord) -> Result<bool> {
         let source = &record.name;
         let Some(configured) = configured_command(given.own, source) else {
-            self.limits.push(format!("source {source}: its output is read and compared; programs of another host are not run"));
+            self.limits.push(format!(
+                "source {source}: its output is read and compared; programs of another host are not run"
+            ));
             return Ok(true);
         };
         let bound = match &configured.back.into {
             Target::InPlace { .. } => {
-                let text = format!("source {source}: its output is checked; `load` is not run, since it acts on what is live");
+                let text =
+                    format!("source {source}: its output is checked; `load` is not run, since it acts on what is live");
                 self.limits.push(text);
                 return Ok(true);
             }
@@ -196,7 +199,9 @@ impl Planned {
             (Some(container), ..) => format!("its programs run in container {container}"),
             (_, Some(user), _) => format!("its programs run as {user}"),
             (.., Some((name, _))) => format!("its `env` sets {name}"),
-            (None, None, None) if in_container => "its programs run on this machine, and the server in a container".to_owned(),
+            (None, None, None) if in_container => {
+                "its programs run on this machine, and the server in a container".to_owned()
+            }
             (None, None, None) => {
                 let roles = roles_of(given, bound);
                 self.server(given, source, &[facts], Some(&bound.server), roles, true).await?;
@@ -206,7 +211,9 @@ impl Planned {
         if given.settings.scratch.is_none_or(|s| s == Scratch::Live) {
             return Ok(true);
         }
-        let text = format!("source {source}: {why}, so that they do not reach a scratch server; `scratch = \"live\"` has them load beside the live database");
+        let text = format!(
+            "source {source}: {why}, so that they do not reach a scratch server; `scratch = \"live\"` has them load beside the live database"
+        );
         self.left_out.push(text);
         Ok(false)
     }
@@ -217,7 +224,8 @@ fn roles_of(given: &Given<'_>, bound: &Bound) -> Option<Name> {
     let is_it = |record: &&SourceRecord| {
         let configured = given.own.and_then(|c| c.sources.get(&record.name));
         let has_roles = record.artifacts.iter().any(|a| a.name == GLOBALS);
-        let same = matches!(configured, Some(SourceConfig::Postgres(p)) if p.address.is_same_server(&bound.server.address));
+        let same =
+            matches!(configured, Some(SourceConfig::Postgres(p)) if p.address.is_same_server(&bound.server.address));
         has_roles && same
     };
     given.manifest.sources.iter().find(is_it).map(|record| record.name.clone())

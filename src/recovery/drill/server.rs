@@ -115,10 +115,9 @@ impl Step for Start {
 
     fn by_hand(&self, _: &Note) -> Vec<String> {
         match &self.server.how {
-            How::Cluster { folder, .. } => vec![format!(
-                "end the postgres whose data is in {}",
-                cluster::data(&self.dir.join(folder)).display()
-            )],
+            How::Cluster { folder, .. } => {
+                vec![format!("end the postgres whose data is in {}", cluster::data(&self.dir.join(folder)).display())]
+            }
             How::Container { name, .. } => vec![format!("docker rm -fv {name}")],
         }
     }

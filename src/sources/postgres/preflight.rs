@@ -203,7 +203,8 @@ impl Look<'_> {
         let missing = lacking::of(admin, facts).await?;
         if self.options.scratch {
             // They are left out of the load; that fails, and says so, if something needs them.
-            let told = |name: &String| format!("database {}: the extension {name} is not installed there", facts.database);
+            let told =
+                |name: &String| format!("database {}: the extension {name} is not installed there", facts.database);
             warnings.extend(missing.iter().map(told));
             return Ok(());
         }
