@@ -91,7 +91,7 @@ fn too_little_room_is_told_before_anything_is_made() {
     let before = std::fs::metadata(&drills).unwrap().modified().unwrap();
     host.drill = "max_bytes = \"1MiB\"".to_owned();
     host.configure();
-    host.world.run(&["drill", "p"]).code(10).says(&["1.0 MiB is the limit", "max_bytes"]);
+    host.world.run(&["drill", "p"]).code(10).says(&["1.00 MiB is the limit", "max_bytes"]);
     host.world.run(&["drill", "f", "--max-bytes", "1kB"]).code(10).says(&["is the limit"]);
     assert_eq!(std::fs::metadata(&drills).unwrap().modified().unwrap(), before);
     host.is_clean();
@@ -106,7 +106,7 @@ fn a_drill_that_takes_too_long_is_given_up_and_thrown_away() {
     host.world.file("large", crate::world::noise(12 << 20, 3));
     host.backup("f");
     let slow = ["drill", "f", "--timeout", "2s", "--limit-download", "1MiB"];
-    host.world.run(&slow).code(12).says(&["took longer than 2 s", "--timeout"]);
+    host.world.run(&slow).code(12).says(&["took longer than 2.00 s", "--timeout"]);
     host.is_clean();
     assert!(host.world.objects("drills").is_empty());
 }

@@ -25,6 +25,7 @@ fn host() -> Host {
     let host = Host::new();
     host.world.file("large", crate::world::noise(1 << 20, 5));
     host.backup("p");
+    host.backup("f");
     host
 }
 

@@ -34,9 +34,14 @@ pub fn without(head: &Head, names: &[String], left_out: &mut Vec<String>) -> Hea
     };
     let gone: HashSet<i32> = head.entries.iter().filter(is_one).map(|e| e.dump_id).collect();
     left_out.extend(names.iter().map(|name| format!("{WORD}{name}")));
-    // The rows of its own tables hang on the extension itself; those of others on their tables.
-    let rows_of_one = |e: &Entry| e.section() == Section::Data && e.depends.iter().any(|id| gone.contains(id));
-    pick::keep(head, |e| !gone.contains(&e.dump_id) && !rows_of_one(e))
+    if names.is_empty() {
+        return head.clone();
+    }
+    // Tables of extensions are defined by those and by nothing in the archive; of which one a table is, it does not say.
+    let named = |e: &Entry| (e.namespace.clone(), e.tag.clone());
+    let defined: HashSet<_> = head.entries.iter().filter(|e| e.section() == Section::PreData).map(named).collect();
+    let of_extension = |e: &Entry| (e.is("TABLE DATA") || e.is("SEQUENCE SET")) && !defined.contains(&named(e));
+    pick::keep(head, |e| !gone.contains(&e.dump_id) && !of_extension(e))
 }
 
 /// Whether an extension was left out.
