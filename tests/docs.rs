@@ -172,7 +172,13 @@ fn keys(file: &str) -> BTreeSet<String> {
 
 #[test]
 fn every_configuration_key_is_described_and_in_the_sample() {
-    let files = ["src/config/raw.rs", "src/config/raw_foreign.rs", "src/config/restore.rs", "src/host/nginx/config.rs"];
+    let files = [
+        "src/config/raw.rs",
+        "src/config/raw_foreign.rs",
+        "src/config/restore.rs",
+        "src/config/drill.rs",
+        "src/host/nginx/config.rs",
+    ];
     let keys: BTreeSet<String> = files.into_iter().flat_map(keys).collect();
     for known in ["host", "state_dir", "url", "identity_file", "one_file_system", "count_rows_up_to", "keep", "within"]
     {

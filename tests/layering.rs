@@ -62,7 +62,7 @@ const ONLY: &[(&str, &str, &[&str], &str)] = &[
     (
         "monitoring",
         "repository",
-        &["access", "catalog", "manifest", "vault", "keyring", "marks"],
+        &["access", "catalog", "drills", "manifest", "vault", "keyring", "marks"],
         "looks at the repository and never writes to it",
     ),
     ("monitoring", "recovery", &["journal", "restore", "rollback"], "reads the journals of restores"),

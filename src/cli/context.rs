@@ -16,6 +16,7 @@ use crate::telemetry::monitor::{Event, Fan, Monitor};
 use crate::telemetry::report::Report;
 use crate::telemetry::scrub;
 use age::secrecy::SecretString;
+use std::num::NonZeroU64;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -110,7 +111,27 @@ impl Context {
 
     /// Opens the vault to read from it: with the trust file of this host, or with an identity alone.
     pub async fn vault(&self, need_packs: bool) -> Result<(Option<Config>, Arc<Vault>)> {
-        let (config, storage, host) = self.config_or_url()?;
+        self.vault_within(need_packs, None).await
+    }
+
+    /// The same with the identity that is at hand, if there is one: for what only its holder can tell. It works without.
+    pub async fn vault_for_proofs(&self) -> Result<(Option<Config>, Arc<Vault>)> {
+        let config = self.config_or_url()?.0;
+        let at_hand = config.and_then(|c| c.identity_file).is_some_and(|file| file.exists());
+        match self.vault(at_hand).await {
+            Err(e) if at_hand && e.kind == Kind::Key => self.vault(false).await,
+            opened => opened,
+        }
+    }
+
+    /// The same with a limit of its own on what comes from the store, in bytes per second.
+    pub async fn vault_within(
+        &self,
+        need_packs: bool,
+        limit: Option<NonZeroU64>,
+    ) -> Result<(Option<Config>, Arc<Vault>)> {
+        let (config, mut storage, host) = self.config_or_url()?;
+        storage.limit_download = limit.or(storage.limit_download);
         // The host's own identity is opened only when something needs it.
         let unlock = if need_packs
             || self.global.identity.is_some()

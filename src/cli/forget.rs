@@ -1,16 +1,19 @@
 //! `backstay forget` and `backstay hold`
 
 use super::context::Context;
+use super::drill;
 use super::output::{Align, Table, dim, good, json, notice, say};
 use super::watch::About;
 use crate::error::{Error, Kind, Result};
 use crate::model::{BackupId, Name, size, time};
 use crate::recovery::select;
 use crate::repository::catalog::Catalog;
+use crate::repository::drills::{self, Drills};
 use crate::repository::layout;
 use crate::repository::marks::{self, ForgetReport};
 use crate::repository::record::RecordKind;
 use crate::repository::retention::{self, Respect};
+use crate::repository::vault::Vault;
 use crate::telemetry::monitor::Verb;
 use crate::telemetry::report::{self, Report};
 use std::collections::BTreeMap;
@@ -62,7 +65,8 @@ impl Args {
 pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let config = context.config()?;
     let _lock = context.lock(&config, "forget").await?;
-    let (_, vault) = context.vault(false).await?;
+    // Who holds an identity believes only proofs that another holder vouches for.
+    let (_, vault) = context.vault_for_proofs().await?;
     let catalog = context.catalog(Some(&config), vault.clone());
     if !args.backup.is_empty() {
         let plan = context.plan(args.plan.as_deref(), Some(&config), &catalog).await?;
@@ -70,7 +74,7 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         let report = if args.dry_run {
             ForgetReport { removed: doomed, ..ForgetReport::default() }
         } else {
-            marks::forget(&vault, &doomed).await?
+            forget_all(&vault, &doomed).await?
         };
         return finish(context, &report, args.dry_run);
     }
@@ -78,11 +82,14 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         Some(plan) => vec![plan.parse()?],
         None => config.plans.keys().cloned().collect(),
     };
+    let drills = Drills::read(&vault, None).await?;
+    drill::tell_refused(&drills);
+    let existing = catalog.ids(None).await?.into_iter().collect();
     let respect = Respect {
+        proven: drills.protected(&existing),
         held: marks::marked(&vault, layout::HOLDS, RecordKind::Hold).await?,
         acknowledged: marks::marked(&vault, layout::ACKNOWLEDGED, RecordKind::Acknowledged).await?,
         ignored: args.source.iter().map(|s| s.parse()).collect::<Result<_>>()?,
-        ..Respect::default()
     };
     let now = vault.now().await?;
     let (mut doomed, mut kept) = (Vec::new(), BTreeMap::new());
@@ -114,11 +121,21 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let report = if args.dry_run {
         ForgetReport { removed: doomed, ..ForgetReport::default() }
     } else {
-        marks::forget(&vault, &doomed).await?
+        forget_all(&vault, &doomed).await?
     };
     let (removed, retained) = (report.removed.len() as u64, report.retained.len() as u64);
     context.report(Report::Forget(report::Forget { removed, retained, kept }));
     finish(context, &report, args.dry_run)
+}
+
+/// Removes manifests, and what is recorded of their drills.
+async fn forget_all(vault: &Vault, doomed: &[(Name, BackupId)]) -> Result<ForgetReport> {
+    let report = marks::forget(vault, doomed).await?;
+    match drills::clear(vault, &report.removed).await {
+        // Credentials that may not delete keep them; they say nothing any more.
+        Err(e) if e.denied => Ok(report),
+        cleared => cleared.map(|()| report),
+    }
 }
 
 async fn named(catalog: &Catalog, plan: &Name, which: &[String]) -> Result<Vec<(Name, BackupId)>> {

@@ -1,17 +1,20 @@
 //! `backstay list` and `backstay show`
 
 use super::context::Context;
+use super::drill;
 use super::output::{Align, JsonArray, Table, bad, dim, good, json, notice, say};
 use crate::error::{Kind, Result};
 use crate::model::{Name, size, time};
 use crate::recovery::select;
 use crate::repository::catalog::Catalog;
+use crate::repository::drills::{Drill, Drills, Outcome};
 use crate::repository::layout;
 use crate::repository::manifest::{Manifest, SourceState};
 use crate::repository::marks;
 use crate::repository::record::RecordKind;
 use crate::sources::redis::facts::RedisFacts;
 use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
 use std::process::ExitCode;
 
 /// Arguments of `list`.
@@ -66,7 +69,7 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let (config, vault) = context.vault(false).await?;
+    let (config, vault) = context.vault_for_proofs().await?;
     let catalog = context.catalog(config.as_ref(), vault.clone());
     let plan = args.plan.as_deref().map(str::parse).transpose()?;
     if context.global.json {
@@ -80,6 +83,8 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         })
         .await?;
     let held = marks::marked(&vault, layout::HOLDS, RecordKind::Hold).await?;
+    let drills = Drills::read(&vault, plan.as_ref()).await?;
+    drill::tell_refused(&drills);
     if all.is_empty() {
         say("no backups yet")?;
     } else {
@@ -99,13 +104,18 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
                 Ok(m) => {
                     let took = m.finished.duration_since(m.started);
                     let hold = if held.contains(&(plan.clone(), id.clone())) { ", held" } else { "" };
+                    let drilled = match drills.verdict(plan, id).map(|d| d.figures.outcome) {
+                        Some(Outcome::Failed) => format!(", {}", bad("a drill failed")),
+                        Some(_) => format!(", {}", good("proven")),
+                        None => String::new(),
+                    };
                     vec![
                         time::local(m.started),
                         time::ago(m.started, now),
                         size::human(m.stats.bytes),
                         size::human(m.stats.shipped),
                         time::words(took),
-                        format!("{}{hold}", state(m)),
+                        format!("{}{drilled}{hold}", state(m)),
                     ]
                 }
                 Err(e) => vec![
@@ -132,12 +142,23 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     Ok(code(all.iter().any(|(_, _, m)| m.is_err())))
 }
 
+/// A manifest with what is not in it.
+#[derive(Serialize)]
+struct Shown<'a> {
+    #[serde(flatten)]
+    manifest: &'a Manifest,
+    /// The drill that showed last whether all of it comes back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    drill: Option<&'a Drill>,
+}
+
 /// Prints each readable manifest as it comes: all of them together are gigabytes in a large vault.
 async fn list_json(catalog: &Catalog, plan: Option<&Name>) -> Result<ExitCode> {
     let (mut array, mut damaged) = (JsonArray::default(), false);
+    let drills = Drills::read(catalog.vault(), plan).await?;
     catalog
-        .visit(plan, |_, _, m| match m {
-            Ok(m) => array.push(&m),
+        .visit(plan, |plan, id, m| match m {
+            Ok(m) => array.push(&Shown { manifest: &m, drill: drills.verdict(&plan, &id) }),
             Err(_) => {
                 damaged = true;
                 Ok(())
@@ -154,14 +175,17 @@ fn code(damaged: bool) -> ExitCode {
 
 /// Shows one backup.
 pub async fn show(context: &Context, args: ShowArgs) -> Result<ExitCode> {
-    let (config, vault) = context.vault(false).await?;
+    let (config, vault) = context.vault_for_proofs().await?;
     let catalog = context.catalog(config.as_ref(), vault);
     let plan = context.plan(args.plan.as_deref(), config.as_ref(), &catalog).await?;
     let m = select::backup(&catalog, &plan, &args.backup, None, &[]).await?;
+    let drills = Drills::read(catalog.vault(), Some(&plan)).await?;
+    let drilled = drills.verdict(&m.plan, &m.id);
     if context.global.json {
-        json(&m)?;
+        json(&Shown { manifest: &m, drill: drilled })?;
         return Ok(ExitCode::SUCCESS);
     }
+    drill::tell_refused(&drills);
     say(&format!("backup {} of plan {} on host {}: {}", m.id, m.plan, m.host, state(&m)))?;
     say(&format!("  begun       {}   {}", time::utc(m.started), time::local(m.started)))?;
     say(&format!("  finished    {}   by the store's clock begun {}", time::utc(m.finished), time::utc(m.store_time)))?;
@@ -169,6 +193,15 @@ pub async fn show(context: &Context, args: ShowArgs) -> Result<ExitCode> {
         "  follows     {}",
         m.predecessor.as_ref().map_or("nothing: the first of its plan".to_owned(), ToString::to_string)
     ))?;
+    if let Some(Drill { at, figures, .. }) = drilled {
+        let took = time::words(SignedDuration::from_millis((figures.seconds * 1000.0) as i64));
+        let word = if figures.outcome == Outcome::Failed { bad("failed") } else { good("proven") };
+        let rows = size::plural(figures.rows, "row");
+        say(&format!("  drill       {word} {} on {}, in {took}, {rows} compared", time::utc(*at), figures.machine))?;
+        if !figures.note.is_empty() {
+            say(&format!("              {}", figures.note))?;
+        }
+    }
     if let Some(import) = &m.imported {
         say(&format!("  imported    from {} at {}", import.from, time::utc(import.at)))?;
     }

@@ -12,6 +12,7 @@ mod backup;
 mod browse;
 mod check;
 mod completions;
+mod drill;
 mod foreign;
 mod forget;
 mod host_facts;
@@ -100,6 +101,8 @@ enum Command {
     Cat(browse::CatArgs),
     /// Restore files and databases
     Restore(Box<restore::Args>),
+    /// Restore a backup into staging, for proof: verify it, measure, throw it away, and record how that went
+    Drill(Box<drill::Args>),
     /// Take backups that another script made into the repository, with their own times
     Import(import::Args),
     /// Start again what a backup that was killed left stopped or paused
@@ -142,6 +145,7 @@ impl Command {
         match self {
             Command::Backup(args) => Some(args.about()),
             Command::Restore(args) => args.about(),
+            Command::Drill(args) => Some(args.about()),
             Command::Rollback(args) => args.about(),
             Command::Cleanup(args) => args.about(),
             Command::Check(args) => Some(args.about()),
@@ -174,8 +178,10 @@ pub fn main() -> ExitCode {
         let Cli { global, command } = cli;
         let context = Context::new(global);
         context.watch(command.about());
-        // A restore that is stopped goes back first, and sees to that itself; to be stopped is how `serve` ends.
-        let result = if matches!(command, Command::Restore(_) | Command::Rollback(_) | Command::Serve(_)) {
+        // A restore or a drill that is stopped goes back first, and sees to that itself; to be stopped is how `serve` ends.
+        let by_itself =
+            matches!(command, Command::Restore(_) | Command::Rollback(_) | Command::Drill(_) | Command::Serve(_));
+        let result = if by_itself {
             run(&context, command).await
         } else {
             tokio::select! {
@@ -227,6 +233,7 @@ async fn run(context: &Context, command: Command) -> Result<ExitCode> {
         Command::Cat(args) => browse::cat(context, args).await,
         Command::Restore(args) if args.is_managed() => managed::hand_over(context).await,
         Command::Restore(args) => restore::run(context, *args).await,
+        Command::Drill(args) => drill::run(context, *args).await,
         Command::Import(args) => import::run(context, args).await,
         Command::Resume(args) => resume::run(context, args).await,
         Command::Rollback(args) => rollback::run(context, args).await,

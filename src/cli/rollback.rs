@@ -1,13 +1,14 @@
 //! `backstay rollback` and `backstay cleanup`: what comes after a restore.
 
 use super::context::Context;
-use super::output::{good, json, say};
+use super::output::{good, json, remark, say};
 use super::restore::attempt::lingers;
 use super::restore::{confirm, own_paths, plan, report};
 use super::watch::{About, Of};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::recovery::asked::{Asked, asked_of};
+use crate::recovery::drill::sweep;
 use crate::recovery::engine::Ended;
 use crate::recovery::flow::With;
 use crate::recovery::flow::decide::{self, Restored};
@@ -139,6 +140,11 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
 pub async fn cleanup(context: &Context, args: CleanupArgs) -> Result<ExitCode> {
     let config = context.config()?;
     let _lock = context.lock(&config, "cleanup").await?;
+    if !args.dry_run
+        && let Some(id) = sweep::sweep(&config.state_dir, Some(&config)).await?
+    {
+        remark(&format!("removed what the drill {id} left when it was killed"));
+    }
     let now = Timestamp::now();
     let mut dropped = Vec::new();
     let mut found = false;

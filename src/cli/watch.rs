@@ -112,6 +112,8 @@ fn warned<T>(result: Result<T>) -> Option<T> {
 /// A command that is watched.
 pub struct Watch {
     config: Config,
+    /// The same without `--host`: metrics are this machine's, whosever vault it works on.
+    local: Config,
     about: About,
     told: Told,
     recorder: Arc<Recorder>,
@@ -142,6 +144,7 @@ impl Watch {
         }
         let watch = Watch {
             config,
+            local: plain,
             about,
             told,
             recorder,
@@ -182,7 +185,7 @@ impl Watch {
         drop(begun);
         self.fan.event(Event::Begun(run));
         // A command that is killed has at least begun.
-        warned(deliver::textfile(&self.config));
+        warned(deliver::textfile(&self.local));
     }
 
     /// Those who listen.
@@ -201,12 +204,13 @@ impl Watch {
         let kind = failure.as_ref().map(|f| f.kind);
         let verb = run.verb;
         self.fan.event(Event::Ended(run, self.started.elapsed().as_secs_f64(), failure.map_or(Ok(()), Err)));
-        let changes = matches!(verb, Verb::Backup | Verb::Check | Verb::Forget | Verb::Prune | Verb::KeyCheck);
-        let done = matches!(kind, None | Some(Kind::Partial | Kind::Damaged));
+        let changes =
+            matches!(verb, Verb::Backup | Verb::Check | Verb::Forget | Verb::Prune | Verb::KeyCheck | Verb::Drill);
+        let done = matches!(kind, None | Some(Kind::Partial | Kind::Damaged | Kind::Mismatch));
         if changes && done && self.config.trust_file().exists() {
             warned(View::look(&self.config, LOOK).await);
         }
-        let (failed, ()) = tokio::join!(deliver::deliver(&self.config), self.told.finish());
+        let (failed, ()) = tokio::join!(deliver::deliver(&self.local), self.told.finish());
         let trouble: Vec<Error> = self.recorder.trouble().into_iter().chain(failed).collect();
         trouble.iter().for_each(|e| warn(&e.one_line()));
     }

@@ -6,12 +6,14 @@
 
 pub mod checks;
 mod command;
+pub mod drill;
 pub mod flush;
 mod foreign;
 pub mod load;
 mod observe;
 pub mod raw;
 pub mod raw_foreign;
+pub mod recorded;
 pub mod repository;
 pub mod restore;
 pub mod secret;
@@ -31,6 +33,7 @@ use crate::sources::redis::RedisSource;
 use crate::sources::volume::VolumeSource;
 use crate::storage::open::StorageOptions;
 use crate::telemetry::{hooks, sentry};
+pub use drill::DrillPlan;
 pub use restore::RestorePlan;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -90,12 +93,19 @@ pub struct Serve {
     pub listen: SocketAddr,
     /// How often the repository is looked at.
     pub refresh: Duration,
+    /// Other hosts of the repository that it speaks for.
+    pub hosts: Vec<Name>,
 }
 
 impl Config {
     /// The trust file of this host.
     pub fn trust_file(&self) -> PathBuf {
-        self.state_dir.join("trust").join(format!("{}.json", self.host))
+        self.trust_file_of(&self.host)
+    }
+
+    /// The trust file for the vault of another host.
+    pub fn trust_file_of(&self, host: &Name) -> PathBuf {
+        self.state_dir.join("trust").join(format!("{host}.json"))
     }
 }
 
@@ -144,6 +154,8 @@ pub struct Plan {
     pub keep: Keep,
     /// How the application is treated around a restore.
     pub restore: RestorePlan,
+    /// How its backups are restored for proof.
+    pub drill: DrillPlan,
     /// When it is backed up.
     pub schedule: Option<sentry::Schedule>,
     /// The goal: how old its newest complete backup may be.

@@ -103,7 +103,8 @@ pub(super) fn serve_of(raw: RawServe) -> Result<Serve> {
                 .hint("Write an address and a port, like 127.0.0.1:9814.")
         })?,
     };
-    Ok(Serve { listen, refresh: duration(raw.refresh.as_ref(), "serve.refresh", REFRESH)? })
+    let hosts = raw.hosts.iter().map(|host| host.parse()).collect::<Result<Vec<Name>>>()?;
+    Ok(Serve { listen, refresh: duration(raw.refresh.as_ref(), "serve.refresh", REFRESH)?, hosts })
 }
 
 #[cfg(test)]

@@ -106,6 +106,9 @@ pub struct RawServe {
     pub listen: Option<String>,
     /// How often the repository is looked at.
     pub refresh: Option<String>,
+    /// Other hosts of the repository that it speaks for.
+    #[serde(default, deserialize_with = "list")]
+    pub hosts: Vec<String>,
 }
 
 /// `[repository]`
@@ -405,6 +408,8 @@ pub struct RawPlan {
     pub keep: RawKeep,
     /// How to stop, check and start the application around a restore.
     pub restore: Option<super::restore::RawRestore>,
+    /// How its backups are restored for proof.
+    pub drill: Option<super::drill::RawDrill>,
     /// When it is backed up, as cron writes it.
     pub schedule: Option<String>,
     /// A backup may begin so much later.

@@ -8,6 +8,7 @@ pub mod machine;
 pub mod netns;
 pub mod nginx;
 pub mod notify;
+pub mod priority;
 pub mod processes;
 pub mod service;
 pub mod systemd;

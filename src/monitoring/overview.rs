@@ -7,9 +7,10 @@ use crate::model::{BackupId, Name};
 use crate::recovery::journal::{State, first_entry};
 use crate::recovery::restore::journal_file;
 use crate::recovery::rollback::{self, Past};
+use crate::repository::drills::Outcome;
 use crate::telemetry::monitor::Verb;
-use crate::telemetry::runs::Record;
 use crate::telemetry::runs::store::Store;
+use crate::telemetry::runs::{Ending, Record};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -27,6 +28,8 @@ pub struct Overview {
     pub records: Vec<Record>,
     /// The repository as it was last seen.
     pub view: Option<View>,
+    /// Other hosts that this one speaks for, as they were last seen.
+    pub others: Vec<(Name, Option<View>)>,
     /// Restores that ended, oldest first.
     pub restores: Vec<Restored>,
     /// When the restore was begun that is still open, if one is.
@@ -67,6 +70,19 @@ pub struct Restored {
     pub kept: bool,
 }
 
+/// A drill that ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drilled {
+    /// When.
+    pub at: Timestamp,
+    /// Whether it showed that the backup comes back.
+    pub good: bool,
+    /// The machine, when the repository says so.
+    pub machine: Option<String>,
+    /// The backup.
+    pub backup: Option<BackupId>,
+}
+
 impl From<&Past> for Restored {
     fn from(past: &Past) -> Self {
         let about = past.journal().about();
@@ -86,7 +102,17 @@ impl From<&Past> for Restored {
     }
 }
 
+fn others(config: &Config) -> Vec<(Name, Option<View>)> {
+    let others = config.serve.hosts.iter().filter(|host| **host != config.host);
+    others.map(|host| (host.clone(), View::remembered_of(config, host))).collect()
+}
+
 impl Overview {
+    /// All vaults that were seen.
+    pub fn views(&self) -> impl Iterator<Item = &View> {
+        self.view.iter().chain(self.others.iter().filter_map(|(_, view)| view.as_ref()))
+    }
+
     /// Reads what this host keeps. What cannot be read is told and left out.
     pub fn gather(config: &Config) -> Self {
         let mut troubles = Vec::new();
@@ -107,6 +133,7 @@ impl Overview {
             plans: config.plans.iter().map(|(name, p)| (name.clone(), plan(p))).collect(),
             records: Store::new(&config.state_dir).all(),
             view: View::remembered(config),
+            others: others(config),
             restores: restores.iter().map(Restored::from).collect(),
             open_restore: journal.exists().then(open),
             troubles,
@@ -121,6 +148,26 @@ impl Overview {
     /// When it was last proven that all of a plan can be restored.
     pub fn proven(&self, host: &Name, plan: &Name) -> Option<Timestamp> {
         let of = |r: &&Record| r.host == *host && r.plan.as_ref() == Some(plan);
-        self.records.iter().filter(of).filter_map(|r| r.last_proven).max()
+        let recorded = self.views().find(|v| v.host == *host).and_then(|v| v.proven(plan));
+        self.records.iter().filter(of).filter_map(|r| r.last_proven).chain(recorded).max()
+    }
+
+    /// The last drill of a plan, here or elsewhere.
+    pub fn drill(&self, plan: &Name) -> Option<Drilled> {
+        let here = self.record(Verb::Drill, Some(plan)).and_then(|r| r.last.as_ref()).map(|last| Drilled {
+            at: last.ended,
+            good: last.ending == Ending::Success,
+            machine: None,
+            backup: last.backup.clone(),
+        });
+        let recorded = self.view.as_ref().filter(|v| v.host == self.host).and_then(|v| v.drill(plan));
+        let elsewhere = recorded.map(|d| Drilled {
+            at: d.at,
+            good: d.outcome == Outcome::Proven,
+            machine: Some(d.machine.clone()),
+            backup: Some(d.backup.clone()),
+        });
+        // The repository records those of this host too; its own word is the fuller one.
+        here.into_iter().chain(elsewhere).max_by_key(|d| d.at)
     }
 }

@@ -1,8 +1,9 @@
 //! What of an [`Overview`] needs somebody, the worst first. The page, `status` and the line for systemd say the same.
 
-use super::overview::{Overview, Plan};
+use super::overview::{Drilled, Overview, Plan};
 use crate::error::Kind;
 use crate::model::{Name, size, time};
+use crate::repository::drills::Outcome;
 use crate::telemetry::monitor::Verb;
 use crate::telemetry::runs::{Ending, Record};
 use jiff::{SignedDuration, Timestamp};
@@ -47,6 +48,16 @@ pub fn problems(o: &Overview) -> Vec<Problem> {
     for (name, plan) in &o.plans {
         old(o, name, plan, &mut add);
         small(o, name, plan, &mut add);
+        drilled_elsewhere(o, name, &mut add);
+    }
+    for view in o.others.iter().filter_map(|(_, view)| view.as_ref()) {
+        for drill in view.drills.iter().filter(|d| d.outcome == Outcome::Failed) {
+            if view.drill(&drill.plan) == Some(drill) {
+                let what =
+                    format!("the last drill of plan {} of host {} failed, on {}", drill.plan, view.host, drill.machine);
+                add(Bad, what, "look at its messages, and drill again");
+            }
+        }
     }
     for record in o.records.iter().filter(|r| r.host == o.host) {
         failed(record, &mut add);
@@ -116,6 +127,14 @@ fn small(o: &Overview, name: &Name, plan: &Plan, add: &mut Add<'_>) {
             let what = format!("source {source} of plan {name} has {bytes} in its newest backup, and usually {usual}");
             add(Severity::Bad, what, &format!("look; when it is right: backstay hold {} --acknowledge", backup.id));
         }
+    }
+}
+
+/// Drills of this host that another machine did; its own are in its records.
+fn drilled_elsewhere(o: &Overview, name: &Name, add: &mut Add<'_>) {
+    if let Some(Drilled { good: false, machine: Some(machine), at, .. }) = o.drill(name) {
+        let what = format!("the last drill of plan {name}, {} on {machine}, failed", time::ago(at, o.now));
+        add(Severity::Bad, what, "look at its messages there, and drill again");
     }
 }
 

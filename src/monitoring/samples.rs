@@ -29,9 +29,10 @@ pub fn samples(o: &Overview) -> Samples {
     for (host, plan) in restorable(o) {
         s.set(&t::RESTORE_PROVEN, &[host.as_str(), plan.as_str()], unix(o.proven(host, plan)));
     }
-    if let Some(view) = &o.view {
-        of_view(&mut s, o, view);
+    for (host, view) in &o.others {
+        s.set(&t::REPOSITORY_SEEN, &[host.as_str()], unix(view.as_ref().map(|v| v.at)));
     }
+    o.views().for_each(|view| of_view(&mut s, o, view));
     of_restores(&mut s, o);
     s
 }
@@ -40,7 +41,9 @@ pub fn samples(o: &Overview) -> Samples {
 fn restorable(o: &Overview) -> BTreeSet<(&Name, &Name)> {
     let tried = |r: &&Record| matches!(r.verb, Verb::Restore | Verb::Drill);
     let others = o.records.iter().filter(tried).filter_map(|r| Some((&r.host, r.plan.as_ref()?)));
-    o.plans.keys().map(|plan| (&o.host, plan)).chain(others).collect()
+    let watched = o.others.iter().filter_map(|(_, view)| view.as_ref());
+    let watched = watched.flat_map(|view| view.backups.iter().map(|b| (&view.host, &b.plan)));
+    o.plans.keys().map(|plan| (&o.host, plan)).chain(others).chain(watched).collect()
 }
 
 /// Zeros, over which what has happened is written.
@@ -196,10 +199,12 @@ fn of_view(s: &mut Samples, o: &Overview, view: &View) {
     for key in &view.keys {
         s.set(&t::KEY_PROVEN, &[host, key.name.as_str(), &key.role], unix(key.proven));
     }
-    let plans: BTreeSet<&Name> = view.backups.iter().map(|b| &b.plan).chain(o.plans.keys()).collect();
+    let configured = o.plans.keys().filter(|_| view.host == o.host);
+    let plans: BTreeSet<&Name> = view.backups.iter().map(|b| &b.plan).chain(configured).collect();
     for plan in plans {
         let labels = [host, plan.as_str()];
         s.set(&t::REPOSITORY_NEWEST, &labels, unix(view.newest_complete(plan).map(|b| b.at)));
+        s.set(&t::REPOSITORY_PROVEN, &labels, unix(view.proven(plan)));
         if let Some(oldest) = view.of_plan(plan).next() {
             s.set(&t::REPOSITORY_OLDEST, &labels, unix(Some(oldest.at)));
         }

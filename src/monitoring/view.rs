@@ -6,6 +6,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::{BackupId, Name};
 use crate::repository::access;
 use crate::repository::catalog::Catalog;
+use crate::repository::drills::{Drills, Outcome};
 use crate::repository::keyring;
 use crate::repository::manifest::Manifest;
 use crate::repository::marks;
@@ -41,6 +42,26 @@ pub struct View {
     pub damaged: u64,
     /// Who can open it.
     pub keys: Vec<Key>,
+    /// The last drill that showed something about each plan, and the last that proved it, wherever they were done.
+    #[serde(default)]
+    pub drills: Vec<Drill>,
+}
+
+/// A drill that the repository records.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Drill {
+    /// Plan.
+    pub plan: Name,
+    /// The backup.
+    pub backup: BackupId,
+    /// When it was recorded, by the store's clock.
+    pub at: Timestamp,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Where it was done.
+    pub machine: String,
+    /// Seconds that it took.
+    pub seconds: f64,
 }
 
 /// A backup in a few lines.
@@ -115,14 +136,40 @@ impl From<Manifest> for Backup {
     }
 }
 
+/// The last drill of a plan that showed something about a whole backup, behind the last that proved one.
+fn last_of(plan: &Name, drills: &Drills) -> Vec<Drill> {
+    let all = drills.of_plan(plan);
+    let last = |wanted: &[Outcome]| all.iter().rposition(|(_, d)| wanted.contains(&d.figures.outcome));
+    let mut found: Vec<usize> =
+        [last(&[Outcome::Proven]), last(&[Outcome::Proven, Outcome::Failed])].into_iter().flatten().collect();
+    found.dedup();
+    let drill = |n: usize| {
+        let (id, d) = all[n];
+        Drill {
+            plan: plan.clone(),
+            backup: id.clone(),
+            at: d.at,
+            outcome: d.figures.outcome,
+            machine: d.figures.machine.clone(),
+            seconds: d.figures.seconds,
+        }
+    };
+    found.into_iter().map(drill).collect()
+}
+
 impl View {
-    fn file(config: &Config) -> PathBuf {
-        config.state_dir.join("view").join(format!("{}.json", config.host))
+    fn file(config: &Config, host: &Name) -> PathBuf {
+        config.state_dir.join("view").join(format!("{host}.json"))
     }
 
     /// What was seen last, if anything was.
     pub fn remembered(config: &Config) -> Option<View> {
-        serde_json::from_slice(&std::fs::read(Self::file(config)).ok()?).ok()
+        Self::remembered_of(config, &config.host)
+    }
+
+    /// The same of another host of the repository.
+    pub fn remembered_of(config: &Config, host: &Name) -> Option<View> {
+        serde_json::from_slice(&std::fs::read(Self::file(config, host)).ok()?).ok()
     }
 
     /// Looks at the configured repository, within this time, and remembers what is there.
@@ -130,10 +177,25 @@ impl View {
     /// # Errors
     /// When it cannot be reached or read in time; what was remembered stays.
     pub async fn look(config: &Config, limit: Duration) -> Result<View> {
+        Self::look_at(config, &config.host, limit).await
+    }
+
+    /// The same at another host of the repository, whose vault this machine has opened once.
+    ///
+    /// # Errors
+    /// As [`View::look`], and when the vault was never opened here.
+    pub async fn look_at(config: &Config, host: &Name, limit: Duration) -> Result<View> {
         let look = async {
             let remember = config.state_dir.join("stores.json");
             let store = open(&config.storage, Some(&remember)).await?;
-            let vault = access::open_on_host(store, &config.host, &config.trust_file(), None).await?;
+            let vault = access::open_on_host(store, host, &config.trust_file_of(host), None).await.map_err(|e| {
+                match host == &config.host {
+                    true => e,
+                    false => {
+                        e.do_instead(format!("Once on this machine: backstay --host {host} --identity FILE list."))
+                    }
+                }
+            })?;
             Self::of(Arc::new(vault), config).await
         };
         let seen = tokio::time::timeout(limit, look).await.map_err(|_| {
@@ -143,13 +205,13 @@ impl View {
         })??;
         let text = serde_json::to_vec(&seen)
             .map_err(|e| Error::new(Kind::Internal, "what was seen of the repository cannot be kept").because(e))?;
-        replace(&Self::file(config), &text, 0o600)?;
+        replace(&Self::file(config, host), &text, 0o600)?;
         Ok(seen)
     }
 
     async fn of(vault: Arc<Vault>, config: &Config) -> Result<View> {
         let id = vault.header.vault.to_string();
-        let known: HashMap<(Name, BackupId), Backup> = Self::remembered(config)
+        let known: HashMap<(Name, BackupId), Backup> = Self::remembered_of(config, vault.host())
             .filter(|old| old.vault == id)
             .map(|old| old.backups.into_iter().map(|b| ((b.plan.clone(), b.id.clone()), b)).collect())
             .unwrap_or_default();
@@ -179,7 +241,10 @@ impl View {
             let proven = proofs.get(key.label.name.as_str()).copied();
             Key { name: key.label.name, role: key.label.role, proven }
         };
+        let drills = Drills::read(&vault, None).await?;
+        let drills = drills.plans().into_iter().flat_map(|plan| last_of(plan, &drills)).collect();
         Ok(View {
+            drills,
             host: vault.host().clone(),
             vault: id,
             at: Timestamp::now(),
@@ -199,6 +264,17 @@ impl View {
     /// The newest complete backup of a plan.
     pub fn newest_complete<'a>(&'a self, plan: &'a Name) -> Option<&'a Backup> {
         self.of_plan(plan).rfind(|b| b.complete)
+    }
+
+    /// The last drill that the repository records for a plan.
+    pub fn drill(&self, plan: &Name) -> Option<&Drill> {
+        self.drills.iter().filter(|d| d.plan == *plan).max_by_key(|d| d.at)
+    }
+
+    /// When a drill last proved a plan, as the repository records it.
+    pub fn proven(&self, plan: &Name) -> Option<Timestamp> {
+        let proven = self.drills.iter().filter(|d| d.plan == *plan && d.outcome == Outcome::Proven);
+        proven.map(|d| d.at).max()
     }
 
     /// The sizes of a source in the complete backups of a plan: the newest, and the median of those before.

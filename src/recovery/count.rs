@@ -9,7 +9,7 @@ use std::path::Path;
 
 /// What there is.
 #[derive(Default)]
-pub(super) struct Counted {
+pub(in crate::recovery) struct Counted {
     pub files: u64,
     pub dirs: u64,
     pub links: u64,
@@ -28,7 +28,7 @@ impl Counted {
 ///
 /// # Errors
 /// [`Kind::Restore`] when something cannot be read.
-pub(super) fn count(directory: &Path) -> Result<Counted> {
+pub(in crate::recovery) fn count(directory: &Path) -> Result<Counted> {
     let mut counted = Counted::default();
     let mut seen = HashSet::new();
     for step in Walk::new(vec![directory.to_owned()], Excludes::new(&[], &[])?, false, 2) {

@@ -18,7 +18,7 @@ use crate::sources::postgres::hand_over::hand_over;
 use crate::sources::postgres::load::{self, Loaded, Options, What};
 use crate::sources::postgres::session::{Session, SqlError};
 use crate::sources::postgres::swap::{self, Exchange};
-use crate::sources::postgres::{GLOBALS, artifact_name, globals, preflight, sql};
+use crate::sources::postgres::{GLOBALS, artifact_name, globals, lacking, preflight, sql};
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -206,11 +206,14 @@ impl Databases {
             _ => expected.clone(),
         };
         let lines = facts::compare(&expected, &found);
-        let compared = |l: facts::Line| Compared {
-            what: format!("{}: {}", staged.live, l.what),
-            expected: l.expected,
-            found: l.found,
-            good: l.good,
+        let compared = |l: facts::Line| {
+            let left_out = l.what.strip_prefix("extension ").is_some_and(|e| lacking::is_left_out(e, &staged.left_out));
+            Compared {
+                what: format!("{}: {}", staged.live, l.what),
+                expected: l.expected,
+                found: if left_out { "not installed there".to_owned() } else { l.found },
+                good: l.good || left_out,
+            }
         };
         Ok(lines.into_iter().map(compared).collect())
     }

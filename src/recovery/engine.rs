@@ -150,6 +150,23 @@ impl Engine {
         }
     }
 
+    /// Goes forward through all steps and commits nothing: whoever only tries goes back next. Gives the error of the step
+    /// that failed.
+    ///
+    /// # Errors
+    /// When the journal cannot be written.
+    pub async fn try_all(&mut self) -> Result<Option<Error>> {
+        while let State::Between(n) = *self.journal.state()
+            && n < self.steps.len()
+        {
+            if let Err(e) = self.forward(n).await? {
+                self.journal.write(Record::Failed(n, e.one_line()))?;
+                return Ok(Some(e));
+            }
+        }
+        Ok(None)
+    }
+
     /// One step forward. The inner error is the step's own.
     async fn forward(&mut self, n: usize) -> Result<Result<()>> {
         let step = &self.steps[n];

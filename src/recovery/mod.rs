@@ -16,6 +16,7 @@
 //!
 //! [`steps`] puts everything in its order, [`engine`] runs it, [`journal`] is what survives a crash, and [`restore`] is the
 //! whole. [`report`] tells how it went, [`by_hand`] what is left to do, and [`rollback`] takes one back later.
+//! A [`drill`] is the first half of a restore, for proof.
 
 pub mod along;
 pub mod application;
@@ -28,6 +29,7 @@ pub mod cluster;
 pub mod command;
 mod count;
 pub mod database;
+pub mod drill;
 pub mod engine;
 pub mod exchange;
 pub mod flow;

@@ -168,7 +168,7 @@ pub fn outage(journal: &Journal) -> Option<Span> {
     Some(Span::new(from, undone.or(back).or(journal.entries().last().map(|e| e.at))?))
 }
 
-fn steps(names: &[String], entries: &[Entry]) -> Vec<StepReport> {
+pub(super) fn steps(names: &[String], entries: &[Entry]) -> Vec<StepReport> {
     let mut steps: Vec<Option<StepReport>> = vec![None; names.len()];
     let mut before: Option<Timestamp> = None;
     for entry in entries {

@@ -202,6 +202,7 @@ fn options(asked: &Asked, configured: &PostgresSource) -> Options {
         replica: false,
         only: None,
         no_tablespaces: false,
+        scratch: false,
     }
 }
 

@@ -33,6 +33,15 @@ pub fn of_restore(resources: &[Arc<dyn Resource>], around: Around) -> Vec<Box<dy
     steps
 }
 
+/// The steps of a drill: everything is staged and verified, and then looked at.
+pub fn of_drill(resources: &[Arc<dyn Resource>], staged: Vec<Box<dyn Step>>) -> Vec<Box<dyn Step>> {
+    let mut ordered: Vec<Arc<dyn Resource>> = resources.to_vec();
+    ordered.sort_by_key(|r| r.class());
+    let stage = ordered.iter().map(|r| Box::new(Stage(r.clone())) as Box<dyn Step>);
+    let verify = ordered.iter().map(|r| Box::new(Verify(r.clone())) as Box<dyn Step>);
+    stage.chain(verify).chain(staged).collect()
+}
+
 /// The exchange within what is done around it.
 pub fn of_exchange(
     swaps: Vec<Box<dyn Step>>,

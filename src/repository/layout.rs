@@ -30,6 +30,9 @@ pub const ACKNOWLEDGED: &str = "acknowledged/";
 /// Folder of the records that say when an identity was proven.
 pub const PROVEN: &str = "proven/";
 
+/// Folder of the records that say how drills ended.
+pub const DRILLS: &str = "drills/";
+
 /// Folder of one epoch.
 pub fn epoch(epoch: u32) -> String {
     format!("{KEYS}{epoch:04}/")
@@ -134,7 +137,7 @@ pub fn damaged(pack: &PackKey) -> String {
     format!("{DAMAGED}{pack}")
 }
 
-/// A hold or an acknowledgement of a backup: `holds/PLAN/ID~STAMP`. A stamp per record, since a hold can be
+/// A hold, an acknowledgement or a drill of a backup: `holds/PLAN/ID~STAMP`. A stamp per record, since a hold can be
 /// set, released and set again, and no object is ever written twice.
 pub fn about_backup(folder: &str, plan: &Name, id: &BackupId, stamp: &BackupId) -> String {
     format!("{folder}{plan}/{id}~{stamp}")

@@ -2,14 +2,15 @@
 //!
 //! Reading order: [`layout`] (where objects lie), [`secrets`] and [`record`] (who can read and write what),
 //! [`segment`] and [`manifest`] (what is stored), [`writer`] (the way out), [`reader`] (the way back),
-//! [`prune`] (how garbage goes without a lock), [`check`], [`retention`], [`marks`]. `docs/format.md` says the
-//! same exactly and without code.
+//! [`prune`] (how garbage goes without a lock), [`check`], [`retention`], [`marks`], [`drills`].
+//! `docs/format.md` says the same exactly and without code.
 
 pub mod access;
 pub mod catalog;
 pub mod check;
 pub mod chunker;
 pub mod condemned;
+pub mod drills;
 pub mod keyring;
 pub mod layout;
 pub mod manifest;

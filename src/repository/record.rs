@@ -45,6 +45,8 @@ pub enum RecordKind {
     Acknowledged,
     /// An identity that was proven.
     Proven,
+    /// How a drill of a backup ended.
+    Drill,
     /// The name and role of a key file.
     KeyLabel,
 }
@@ -61,6 +63,7 @@ impl RecordKind {
             RecordKind::Hold => "hold",
             RecordKind::Acknowledged => "acknowledged",
             RecordKind::Proven => "proven",
+            RecordKind::Drill => "drill",
             RecordKind::KeyLabel => "key-label",
         }
     }

@@ -58,8 +58,8 @@ fn every_service_runs_a_command_that_there_is_and_tells_of_its_failure() {
         assert!(!lines.is_empty(), "{unit}");
         for line in lines {
             let word = line.split(' ').find(|w| w.len() > 2 && w.chars().all(|c| c.is_ascii_lowercase())).unwrap();
-            // `managed` is for units alone; these two are commands of later versions.
-            let known = ["managed", "drill", "serve"].contains(&word) || help.contains(&format!("\n  {word} "));
+            // It is for units alone.
+            let known = word == "managed" || help.contains(&format!("\n  {word} "));
             assert!(known, "{unit}: there is no command {word}");
         }
     }

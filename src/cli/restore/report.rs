@@ -148,20 +148,25 @@ pub async fn ended(
     Ok(ExitCode::SUCCESS)
 }
 
-/// For whoever watches: what was brought back and compared. Only all sources of a whole backup prove the plan.
-pub fn figures(m: &Manifest, chosen: &[&SourceRecord], restore: &Restore, ended: &Ended, everything: bool) -> Report {
-    let compared = restore.compared();
+/// Rows of tables among what was compared.
+pub fn rows(compared: &[Compared]) -> u64 {
     let rows = |c: &Compared| {
         let (number, rest) = c.found.split_once(" row")?;
         let digits: String = number.trim_start_matches("about ").chars().filter(|c| *c != ',').collect();
         digits.parse::<u64>().ok().filter(|_| rest.is_empty() || rest == "s")
     };
+    compared.iter().filter_map(rows).sum()
+}
+
+/// For whoever watches: what was brought back and compared. Only all sources of a whole backup prove the plan.
+pub fn figures(m: &Manifest, chosen: &[&SourceRecord], restore: &Restore, ended: &Ended, everything: bool) -> Report {
+    let compared = restore.compared();
     let all = m.sources.iter().filter(|s| s.kind != "config").count();
     Report::Restore(report::Restore {
         backup: Some(m.id.clone()),
         whole_plan: everything && m.is_complete() && chosen.len() == all && matches!(ended, Ended::Committed),
         compared: compared.len() as u64,
-        rows: compared.iter().filter_map(rows).sum(),
+        rows: rows(&compared),
         bytes: chosen.iter().map(|s| s.bytes()).sum(),
     })
 }

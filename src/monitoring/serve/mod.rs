@@ -19,6 +19,7 @@ use crate::model::size;
 use crate::telemetry::monitor::{Event, Monitor};
 use crate::telemetry::runs::store::Store;
 use notify::Notify;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -62,12 +63,35 @@ pub async fn serve(
     let tasks = [
         tokio::spawn(http::accept(listener, state.clone())),
         tokio::spawn(look_again_and_again(state.clone(), monitor.clone())),
+        tokio::spawn(look_at_others(state.clone(), monitor.clone())),
         tokio::spawn(keep_house(state, monitor, notify.clone())),
     ];
     stopped.await;
     notify.tell("STOPPING=1");
     tasks.iter().for_each(tokio::task::JoinHandle::abort);
     Ok(())
+}
+
+/// Looks at the other hosts of the repository that it speaks for.
+async fn look_at_others(state: Arc<State>, monitor: Arc<dyn Monitor>) {
+    let config = &state.config;
+    let mut failing = BTreeSet::new();
+    loop {
+        for host in config.serve.hosts.iter().filter(|host| **host != config.host) {
+            match View::look_at(config, host, LOOK).await {
+                Ok(_) => {
+                    failing.remove(host);
+                }
+                Err(e) => {
+                    if failing.insert(host) {
+                        let hint = e.hint.as_deref().unwrap_or_default();
+                        monitor.event(Event::Warning(format!("host {host}: {} {hint}", e.one_line())));
+                    }
+                }
+            }
+        }
+        tokio::time::sleep(config.serve.refresh).await;
+    }
 }
 
 async fn look_again_and_again(state: Arc<State>, monitor: Arc<dyn Monitor>) {

@@ -1,15 +1,17 @@
 //! The page: what is wrong first, then each plan, its last backups, restores, upkeep and keys. Plain HTML with its style in
 //! it, no script, nothing loaded from elsewhere.
 
-use super::super::overview::{Overview, Restored};
+use super::super::overview::{Drilled, Overview, Restored};
 use super::super::problems::{PROVE_KEYS_EVERY, Severity, problems, when};
 use super::super::view::{Backup, Key};
 use super::chart::{Bar, bars};
 use crate::model::{Name, size, time};
+use crate::repository::drills::Outcome;
 use crate::telemetry::monitor::Verb;
 use crate::telemetry::runs::{Ending, Finished, Record};
 use crate::telemetry::scrub::scrub;
 use jiff::SignedDuration;
+use std::collections::BTreeSet;
 
 /// Backups in a chart.
 const CHARTED: usize = 30;
@@ -102,6 +104,7 @@ pub fn page(o: &Overview) -> String {
     out.push_str(&restores(o));
     out.push_str(&upkeep(o));
     out.push_str(&keys(o));
+    out.push_str(&others(o));
     let seen = o.view.as_ref().map_or_else(
         || "the repository was not seen yet".to_owned(),
         |v| format!("repository seen {}", time::ago(v.at, o.now)),
@@ -132,10 +135,15 @@ fn plans(o: &Overview) -> String {
                 Some(_) => cell("notice", "running"),
                 None => ending(run.and_then(|r| r.last.as_ref())),
             };
-            let drill = o.record(Verb::Drill, Some(name)).and_then(|r| r.last.as_ref());
-            let drilled = match drill {
+            let here = o.record(Verb::Drill, Some(name)).and_then(|r| r.last.as_ref());
+            let drilled = match o.drill(name) {
                 None => cell("dim", "never"),
-                Some(last) => format!("{} {}", ending(Some(last)), cell("dim", &time::ago(last.ended, o.now))),
+                Some(Drilled { machine: Some(machine), good, at, .. }) => {
+                    let (class, word) = if good { ("good", "proven") } else { ("bad", "failed") };
+                    let ago = time::ago(at, o.now);
+                    format!("{} {}", cell(class, &format!("{word} on {machine}")), cell("dim", &ago))
+                }
+                Some(here_at) => format!("{} {}", ending(here), cell("dim", &time::ago(here_at.at, o.now))),
             };
             let proven = o.proven(&o.host, name);
             vec![
@@ -222,6 +230,34 @@ fn upkeep(o: &Overview) -> String {
         String::new()
     } else {
         table("Upkeep", &["command", "plan", "last run", "last success"], &rows)
+    }
+}
+
+/// Other hosts that this one speaks for: a dead host says nothing, and a sealed one drills nothing.
+fn others(o: &Overview) -> String {
+    let mut rows = Vec::new();
+    for (host, view) in &o.others {
+        let Some(view) = view else {
+            rows.push(vec![cell("", host.as_str()), cell("dim", "never seen"), String::new(), String::new()]);
+            continue;
+        };
+        let plans: BTreeSet<&Name> = view.backups.iter().map(|b| &b.plan).collect();
+        for plan in plans {
+            let newest = view.newest_complete(plan).map(|b| b.at);
+            let proven = match view.drill(plan) {
+                Some(drill) if drill.outcome == Outcome::Failed => {
+                    cell("bad", &format!("failed {}", time::ago(drill.at, o.now)))
+                }
+                _ => cell("", &when(view.proven(plan), o.now)),
+            };
+            let age = cell("", &when(newest, o.now));
+            rows.push(vec![cell("", host.as_str()), cell("", plan.as_str()), age, proven]);
+        }
+    }
+    if rows.is_empty() {
+        String::new()
+    } else {
+        table("Other hosts", &["host", "plan", "newest complete backup", "proven"], &rows)
     }
 }
 

@@ -167,7 +167,7 @@ impl Resource for FreshCluster {
                 .because(spaces.join(", "))
                 .hint("Make a cluster with its tablespaces by hand, and restore into that without --fresh-cluster."));
         }
-        self.new.facts.iter().try_for_each(preflight::refused_extensions)?;
+        self.new.facts.iter().try_for_each(|facts| preflight::refused_extensions(facts, false))?;
         let needed = self.new.facts.iter().map(|f| f.size).sum::<u64>() + BESIDES;
         let free = self.new.assume_space.or_else(|| copy::free(parent));
         if let Some(free) = free.filter(|free| *free < needed) {

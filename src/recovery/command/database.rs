@@ -59,6 +59,7 @@ impl DatabaseCommand {
                 replica: false,
                 only: None,
                 no_tablespaces: false,
+                scratch: false,
             },
             dropped_first: false,
             count_rows_up_to: bound.server.count_rows_up_to,

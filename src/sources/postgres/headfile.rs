@@ -13,12 +13,15 @@ pub struct HeadFile {
 }
 
 impl HeadFile {
-    /// Makes the directory, readable by its maker only: a head may name what nobody should know.
+    /// Makes the directory, readable by its maker only: a head may name what nobody should know. Beside the socket of a scratch
+    /// server it goes with that, whatever happens.
     ///
     /// # Errors
     /// When that cannot be done there.
-    pub async fn make(server: &Server) -> Result<Self> {
-        let made = server.program(Path::new("mktemp"), ["-d"]).output().await?;
+    pub async fn make(server: &Server, scratch: bool) -> Result<Self> {
+        let beside = scratch && server.is_direct() && server.host.starts_with('/');
+        let arguments = if beside { vec!["-d", "-p", server.host.as_str()] } else { vec!["-d"] };
+        let made = server.program(Path::new("mktemp"), arguments).output().await?;
         let directory = PathBuf::from(String::from_utf8_lossy(&made).trim_end());
         Ok(HeadFile { path: directory.join("head.dump"), directory })
     }

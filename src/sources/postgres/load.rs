@@ -14,7 +14,7 @@ use super::copy::CopyIn;
 use super::facts::{self, BigTable, DatabaseFacts};
 use super::headfile::HeadFile;
 use super::pick::{self, Only};
-use super::{globals, reserved, sql, tools};
+use super::{globals, lacking, reserved, sql, tools};
 use crate::error::{Error, Kind, Result};
 use crate::host::exec::{Program, Running};
 use bytes::Bytes;
@@ -60,6 +60,8 @@ pub struct Options {
     pub only: Option<Only>,
     /// Everything goes into the default tablespace; set by a load that finds another one missing.
     pub no_tablespaces: bool,
+    /// The server is made for this load and thrown away: extensions that it lacks are left out, and tablespaces.
+    pub scratch: bool,
 }
 
 /// What a load did.
@@ -95,6 +97,7 @@ pub async fn load(
     let superuser = globals::is_superuser(&admin, &server.user).await?;
     let spaces =
         admin.rows("spcname", "FROM pg_tablespace").await.map_err(|e| e.says("the tablespaces cannot be read"))?;
+    let lacking = if options.scratch { lacking::of(&admin, expected).await? } else { Vec::new() };
     drop(admin);
     let lacks = expected.tablespaces.keys().any(|wanted| spaces.iter().all(|r| r.text(0) != *wanted));
     let options = &Options { no_tablespaces: options.no_tablespaces || lacks, ..options.clone() };
@@ -116,14 +119,15 @@ pub async fn load(
                 false => reserved::without(&head, &mut loaded.left_out),
             };
             let head = if options.no_owner { sql::archive::without_owners(&head) } else { head };
-            let file = HeadFile::make(server).await?;
+            let head = lacking::without(&head, &lacking, &mut loaded.left_out);
+            let file = HeadFile::make(server, options.scratch).await?;
             let parts = Parts { server, tools: &tools, name, expected, archive, options };
             let done = match &options.only {
                 None => parts.load(&head, length, &file, &mut loaded).await,
                 Some(only) => parts.some(only, &head, length, &file, &mut loaded).await,
             };
             file.remove(server).await?;
-            done?;
+            done.map_err(|e| lacking::explained(e, &lacking))?;
         }
     }
     settle(server, name).await?;
@@ -312,7 +316,7 @@ fn restore(server: &Server, tools: &Tools, name: &str, options: &Options, args: 
     for (set, flag) in [
         (options.no_owner, "--no-owner"),
         (options.no_privileges, "--no-privileges"),
-        (options.no_tablespaces, "--no-tablespaces"),
+        (options.no_tablespaces || options.scratch, "--no-tablespaces"),
     ] {
         if set {
             all.push(flag.into());

@@ -23,6 +23,7 @@ pub mod foreign;
 pub mod globals;
 pub mod hand_over;
 mod headfile;
+pub mod lacking;
 pub mod load;
 mod passfile;
 pub mod pick;

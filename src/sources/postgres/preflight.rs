@@ -4,6 +4,7 @@ use super::connect::{Server, ident, literal};
 use super::create;
 use super::facts::{self, DatabaseFacts};
 use super::globals;
+use super::lacking;
 use super::load::Options;
 use super::pooler;
 use super::room;
@@ -60,8 +61,10 @@ pub struct Look<'a> {
 ///
 /// # Errors
 /// [`Kind::Refused`] by name.
-pub fn refused_extensions(facts: &DatabaseFacts) -> Result<()> {
-    let Some((name, why)) = REFUSED.iter().find(|(name, _)| facts.extensions.iter().any(|e| e.0 == *name)) else {
+pub fn refused_extensions(facts: &DatabaseFacts, scratch: bool) -> Result<()> {
+    // A server that is made for one load and thrown away does without its jobs.
+    let refused = |name: &str| !(scratch && name == "pg_cron") && facts.extensions.iter().any(|e| e.0 == name);
+    let Some((name, why)) = REFUSED.iter().find(|(name, _)| refused(name)) else {
         return Ok(());
     };
     let what =
@@ -89,7 +92,7 @@ impl Look<'_> {
             if self.part.is_none() {
                 self.live_can_move(&admin, live).await?;
             }
-            self.extensions(&admin, facts).await?;
+            self.extensions(&admin, facts, &mut told.warnings).await?;
         }
         self.privileges(&admin, targets, &mut told).await?;
         let missing = globals::missing(&admin, roles).await?;
@@ -204,12 +207,16 @@ impl Look<'_> {
         }
     }
 
-    async fn extensions(&self, admin: &Session, facts: &DatabaseFacts) -> Result<()> {
-        refused_extensions(facts)?;
-        let available = admin.rows("name", "FROM pg_available_extensions").await.map_err(failed)?;
-        let available: BTreeSet<String> = available.iter().map(|r| r.text(0)).collect();
-        let missing: Vec<&str> =
-            facts.extensions.iter().map(|e| e.0.as_str()).filter(|e| !available.contains(*e)).collect();
+    async fn extensions(&self, admin: &Session, facts: &DatabaseFacts, warnings: &mut Vec<String>) -> Result<()> {
+        refused_extensions(facts, self.options.scratch)?;
+        let missing = lacking::of(admin, facts).await?;
+        if self.options.scratch {
+            // They are left out of the load; that fails, and says so, if something needs them.
+            let told =
+                |name: &String| format!("database {}: the extension {name} is not installed there", facts.database);
+            warnings.extend(missing.iter().map(told));
+            return Ok(());
+        }
         if !missing.is_empty() {
             return Err(Error::new(
                 Kind::Refused,

@@ -88,6 +88,7 @@ table! {
     REPOSITORY_MISSING = Gauge "backstay_repository_missing_predecessors" ["host"] "Backups that a later one names, that are gone, and that nobody forgot.";
     REPOSITORY_DAMAGED = Gauge "backstay_repository_damaged_marks" ["host"] "Packs that are marked as damaged.";
     REPOSITORY_SEEN = Gauge "backstay_repository_seen_timestamp_seconds" ["host"] "When the repository was last looked at for these figures; 0 when never.";
+    REPOSITORY_PROVEN = Gauge "backstay_repository_proven_timestamp_seconds" ["host", "plan"] "When a drill, wherever it was done, last proved a backup of the plan, as the repository records it; 0 when never.";
     REPOSITORY_BYTES = Gauge "backstay_repository_bytes" ["host"] "Bytes that backups use in the repository, as the last prune or check found.";
     REPOSITORY_OBJECTS = Gauge "backstay_repository_objects" ["host"] "Objects that backups use, as the last prune or check found.";
     REPOSITORY_MEASURED = Gauge "backstay_repository_measured_timestamp_seconds" ["host"] "When that was.";

@@ -1,0 +1,111 @@
+//! Databases on a server of the drill's own. They are staged and verified as by any restore; what else belongs to them (owner,
+//! grants, settings, roles) is set and looked at too, since nothing live is there to have it. They go with their server.
+
+use super::resources::{nothing_live, parse};
+use crate::error::{Error, Kind, Result};
+use crate::recovery::database::Databases;
+use crate::recovery::resource::{Class, Compared, Findings, Note, Previous, Resource, StagedAs};
+use crate::sources::postgres::session::SqlError;
+use crate::sources::postgres::{facts, globals};
+use async_trait::async_trait;
+use serde::Deserialize;
+
+/// See the module.
+pub struct ScratchDatabases(pub Databases);
+
+/// What of the note of staging is looked at here.
+#[derive(Deserialize)]
+struct Staged {
+    roles: Vec<String>,
+}
+
+fn failed(what: String) -> impl Fn(SqlError) -> Error {
+    move |e| e.says(what.clone()).kind(Kind::Restore)
+}
+
+#[async_trait]
+impl Resource for ScratchDatabases {
+    fn label(&self) -> String {
+        self.0.label()
+    }
+
+    fn class(&self) -> Class {
+        self.0.class()
+    }
+
+    async fn preflight(&self) -> Result<Findings> {
+        let admin = self.0.address.reach().await?.admin().await?;
+        let here = facts::server_version(&admin).await? / 10_000;
+        let recorded = self.0.facts.iter().map(|f| f.server_version / 10_000).max().unwrap_or(here);
+        if here != recorded {
+            return Err(Error::new(
+                Kind::Refused,
+                format!("the scratch server is PostgreSQL {here}, the backup is of {recorded}"),
+            )
+            .hint("Name an image of that version with `image` or --image."));
+        }
+        self.0.preflight().await
+    }
+
+    async fn plan_staging(&self) -> Result<Note> {
+        self.0.plan_staging().await
+    }
+
+    async fn stage(&self, staging: &Note) -> Result<Note> {
+        self.0.stage(staging).await
+    }
+
+    async fn verify(&self, staged: &Note) -> Result<Vec<Compared>> {
+        let mut lines = self.0.verify(staged).await?;
+        let admin = self.0.address.reach().await?.admin().await?;
+        let there = globals::roles(&admin).await?;
+        // Not before: with a time limit of the application's a count might not end.
+        for database in self.0.staged_as(staged)?.databases {
+            let attributes = &self.0.facts(&database.live)?.attributes;
+            for statement in attributes.statements(&database.staging, &there).0 {
+                let what = format!("what belongs to database {} cannot be set", database.live);
+                admin.run(&statement).await.map_err(failed(what))?;
+            }
+        }
+        let made = parse::<Staged>(staged)?.roles;
+        if !made.is_empty() {
+            let found = made.iter().filter(|role| there.contains(*role)).count();
+            lines.push(Compared {
+                what: "roles".to_owned(),
+                expected: made.len().to_string(),
+                found: found.to_string(),
+                good: found == made.len(),
+            });
+        }
+        Ok(lines)
+    }
+
+    async fn unstage(&self, _: &Note) -> Result<()> {
+        // They go with their server.
+        Ok(())
+    }
+
+    async fn plan_swap(&self, _: &Note) -> Result<Note> {
+        nothing_live()
+    }
+
+    async fn swap(&self, _: &Note) -> Result<()> {
+        nothing_live()
+    }
+
+    async fn unswap(&self, _: &Note) -> Result<()> {
+        nothing_live()
+    }
+
+    async fn previous(&self, _: &Note) -> Result<Vec<Previous>> {
+        nothing_live()
+    }
+
+    fn staged_as(&self, staged: &Note) -> Result<StagedAs> {
+        self.0.staged_as(staged)
+    }
+
+    async fn drop_previous(&self, _: &Note) -> Result<()> {
+        nothing_live()
+    }
+}

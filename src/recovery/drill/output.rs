@@ -1,0 +1,95 @@
+//! The output of a `command` source whose programs are not to be had here: read to its end, and its hash compared. Programs that
+//! a backup names are never run on another machine than the one that was backed up.
+
+use super::resources::{nothing_live, parse};
+use crate::error::Result;
+use crate::recovery::resource::{Class, Compared, Findings, Note, Previous, Resource};
+use crate::repository::manifest::Artifact;
+use crate::repository::reader::Reader;
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+/// See the module.
+pub struct OutputAside {
+    /// The source.
+    pub source: String,
+    /// Its output.
+    pub artifact: Artifact,
+    /// Reads it.
+    pub reader: Reader,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Seen {
+    bytes: u64,
+    blake3: String,
+}
+
+#[async_trait]
+impl Resource for OutputAside {
+    fn label(&self) -> String {
+        format!("output {}", self.source)
+    }
+
+    fn class(&self) -> Class {
+        Class::Tree
+    }
+
+    async fn preflight(&self) -> Result<Findings> {
+        Ok(Findings::default())
+    }
+
+    async fn plan_staging(&self) -> Result<Note> {
+        Ok(Note::Null)
+    }
+
+    async fn stage(&self, _: &Note) -> Result<Note> {
+        let mut pieces = self.reader.stream(&self.artifact, |_| true);
+        let (mut hash, mut bytes) = (blake3::Hasher::new(), 0);
+        while let Some(piece) = pieces.recv().await {
+            let piece = piece?;
+            bytes += piece.len() as u64;
+            hash.update(&piece);
+        }
+        Ok(json!(Seen { bytes, blake3: hash.finalize().to_hex().to_string() }))
+    }
+
+    async fn verify(&self, staged: &Note) -> Result<Vec<Compared>> {
+        let seen: Seen = parse(staged)?;
+        let line = |what: &str, expected: String, found: String| Compared {
+            what: format!("{}: {what}", self.source),
+            good: expected == found,
+            expected,
+            found,
+        };
+        let mut lines = vec![line("bytes", self.artifact.bytes.to_string(), seen.bytes.to_string())];
+        lines.extend(self.artifact.blake3.as_ref().map(|hash| line("BLAKE3", hash.clone(), seen.blake3.clone())));
+        Ok(lines)
+    }
+
+    async fn unstage(&self, _: &Note) -> Result<()> {
+        // Nothing of it was kept.
+        Ok(())
+    }
+
+    async fn plan_swap(&self, _: &Note) -> Result<Note> {
+        nothing_live()
+    }
+
+    async fn swap(&self, _: &Note) -> Result<()> {
+        nothing_live()
+    }
+
+    async fn unswap(&self, _: &Note) -> Result<()> {
+        nothing_live()
+    }
+
+    async fn previous(&self, _: &Note) -> Result<Vec<Previous>> {
+        nothing_live()
+    }
+
+    async fn drop_previous(&self, _: &Note) -> Result<()> {
+        nothing_live()
+    }
+}
