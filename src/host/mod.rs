@@ -13,5 +13,4 @@ pub mod service;
 pub mod systemd;
 pub mod systemd_timer;
 mod tail;
-pub mod unit;
 pub mod user;

@@ -7,10 +7,14 @@ use super::engine::{Notes, Step};
 use super::resource::Note;
 use crate::error::{Error, Kind, Result};
 use crate::host::exec::Program;
+use crate::host::systemd;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+/// How long nginx may look at its configuration; it resolves the names of upstreams meanwhile.
+const TEST: Duration = Duration::from_secs(60);
 /// Where units and their drop-ins are that an operator or a package wrote.
 const UNITS: &[&str] =
     &["/etc/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"];
@@ -39,31 +43,37 @@ pub fn of_paths(paths: &[PathBuf]) -> Vec<Reload> {
 }
 
 impl Reload {
-    fn commands(self) -> &'static [&'static [&'static str]] {
+    /// The same as somebody types it.
+    fn commands(self) -> &'static [&'static str] {
         match self {
-            Reload::Systemd => &[&["systemctl", "daemon-reload"]],
-            Reload::Nginx => &[&["nginx", "-t", "-q"], &["systemctl", "reload-or-restart", "nginx.service"]],
+            Reload::Systemd => &["systemctl daemon-reload"],
+            Reload::Nginx => &["nginx -t -q", "systemctl reload-or-restart nginx.service"],
         }
     }
 
     async fn run(self) -> Result<()> {
-        // Without the unit it is not run by systemd, or not installed; its own reload is up to whoever runs it.
-        if self == Reload::Nginx && !is_active("nginx.service").await? {
-            return Ok(());
-        }
-        for command in self.commands() {
-            Program::new(command[0], command[1..].iter().copied()).output().await.map_err(|e| {
-                Error::new(Kind::Restore, format!("`{}` failed after files were restored", command.join(" ")))
-                    .because(e.one_line())
-            })?;
-        }
-        Ok(())
+        let done = match self {
+            Reload::Systemd => systemd::reload().await,
+            Reload::Nginx => nginx().await,
+        };
+        done.map_err(|e| {
+            let what = format!("`{}` failed after files were restored", self.commands().join(" && "));
+            Error { what, cause: Some(e.one_line().into()), ..e }
+        })
     }
 }
 
-async fn is_active(unit: &str) -> Result<bool> {
-    let out = Program::new("systemctl", ["show", "--property=ActiveState", "--value", unit]).output().await?;
-    Ok(out.starts_with(b"active"))
+/// Has an nginx of the distribution take up its files, once it finds nothing wrong with them. Without the unit it is not
+/// run by systemd, or not installed; its own reload is up to whoever runs it.
+async fn nginx() -> Result<()> {
+    let unit = systemd::look("nginx.service").await?;
+    if !matches!(unit.active.as_str(), "active" | "reloading") {
+        return Ok(());
+    }
+    let test = Program::new("nginx", ["-t", "-q"]);
+    let late = |_| Err(Error::new(Kind::Restore, "nginx does not say in time whether its configuration is good"));
+    tokio::time::timeout(TEST, test.output()).await.unwrap_or_else(late).map_err(|e| e.kind(Kind::Restore))?;
+    systemd::reload_or_restart(&unit).await
 }
 
 /// Reloads behind the swaps, or in the undo before them.
@@ -103,7 +113,7 @@ impl Step for Reloading {
     }
 
     fn by_hand(&self, _: &Note) -> Vec<String> {
-        let commands = self.what.iter().flat_map(|what| what.commands()).map(|c| c.join(" "));
+        let commands = self.what.iter().flat_map(|what| what.commands()).map(|c| (*c).to_owned());
         if self.on_the_way_back { commands.collect() } else { Vec::new() }
     }
 }
