@@ -90,6 +90,7 @@ fn line(event: &Event) -> Option<(Level, String, Value)> {
         | Event::StepEnded(..)
         | Event::Reported(_)
         | Event::Begun(_)
+        | Event::Declined(_)
         | Event::Ended(..) => return None,
     })
 }

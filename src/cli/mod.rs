@@ -12,6 +12,8 @@ mod backup;
 mod browse;
 mod check;
 mod completions;
+mod doctor;
+mod due;
 mod foreign;
 mod forget;
 mod host_facts;
@@ -28,6 +30,7 @@ mod restores;
 mod resume;
 mod rollback;
 mod serve;
+mod status;
 mod timer;
 mod unit_status;
 
@@ -88,6 +91,10 @@ enum Command {
     Init(init::Args),
     /// Back up a plan
     Backup(backup::Args),
+    /// Say how things are: problems first, plans, next runs, what is kept, keys
+    Status(status::Args),
+    /// Look for everything that could go wrong, and say how to mend it
+    Doctor(doctor::Args),
     /// List backups
     List(list::Args),
     /// Show one backup: sources, facts, what was shipped
@@ -148,6 +155,8 @@ impl Command {
             Command::Forget(args) => args.about(),
             Command::Prune(args) => args.about(),
             Command::Key(args) => args.about(),
+            Command::Import(args) => Some(args.about()),
+            Command::Maintenance(args) => args.about(),
             _ => None,
         }
     }
@@ -173,7 +182,7 @@ pub fn main() -> ExitCode {
         manager.ready();
         let Cli { global, command } = cli;
         let context = Context::new(global);
-        context.watch(command.about());
+        context.watch(command.about()).await;
         // A restore that is stopped goes back first, and sees to that itself; to be stopped is how `serve` ends.
         let result = if matches!(command, Command::Restore(_) | Command::Rollback(_) | Command::Serve(_)) {
             run(&context, command).await
@@ -214,12 +223,23 @@ fn fail(e: &Error, json: bool) -> ExitCode {
 }
 
 async fn run(context: &Context, command: Command) -> Result<ExitCode> {
-    if !matches!(command, Command::Restore(_) | Command::Rollback(_) | Command::Completions(_) | Command::Man(_)) {
+    let says_itself = matches!(
+        command,
+        Command::Restore(_)
+            | Command::Rollback(_)
+            | Command::Status(_)
+            | Command::Doctor(_)
+            | Command::Completions(_)
+            | Command::Man(_)
+    );
+    if !says_itself {
         tell_of_open_restore(context);
     }
     match command {
         Command::Init(args) => init::run(context, args).await,
         Command::Backup(args) => backup::run(context, args).await,
+        Command::Status(args) => status::run(context, args).await,
+        Command::Doctor(args) => doctor::run(context, args).await,
         Command::List(args) => list::run(context, args).await,
         Command::Show(args) => list::show(context, args).await,
         Command::Ls(args) => browse::ls(context, args).await,

@@ -96,7 +96,7 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
             "What was written in the {} since then will not be live any more; it stays beside it.",
             time::words(Timestamp::now().duration_since(past.ended()))
         )))?;
-        confirm(&about.plan)?;
+        confirm(context, &about.plan)?;
     }
     let monitor = context.monitor(&format!("rollback {}", about.plan));
     let id = new_id();

@@ -193,11 +193,11 @@ fn check(raw: Raw, file: &Path, text: String) -> Result<Config> {
         let restore =
             restore_of(section, &key, &dir, &listed, &sources, maintenance.as_ref()).map_err(|e| named(e, &key))?;
         let at = |e| named(e, &format!("plans.{name}"));
-        let (schedule, max_age) =
+        let (due, max_age) =
             observe::due_of(&plan.schedule, &plan.schedule_margin, &plan.max_runtime, &plan.max_age).map_err(at)?;
         let urls = observe::urls_of(plan.webhooks, &format!("plans.{name}.webhooks"), &dir)?;
         hooks.plans.insert(name.clone(), urls);
-        plans.insert(name.clone(), Plan { name, sources: listed, keep, restore, schedule, max_age });
+        plans.insert(name.clone(), Plan { name, sources: listed, keep, restore, due, max_age });
     }
     let mut foreign = BTreeMap::new();
     for (name, raw) in raw.foreign {

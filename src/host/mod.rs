@@ -11,6 +11,7 @@ pub mod notify;
 pub mod processes;
 pub mod service;
 pub mod systemd;
+pub mod systemd_calendar;
 pub mod systemd_timer;
 mod tail;
 pub mod user;
