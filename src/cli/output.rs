@@ -142,6 +142,11 @@ pub fn bad(text: &str) -> String {
     style(text).red().to_string()
 }
 
+/// What stands above a part of the output.
+pub fn title(text: &str) -> String {
+    style(text).bold().to_string()
+}
+
 /// Something less important.
 pub fn dim(text: &str) -> String {
     style(text).dim().to_string()

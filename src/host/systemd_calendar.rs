@@ -3,6 +3,8 @@
 //! systemd says more than cron can: seconds, years, weekdays and days of the month at once, several events. What cron
 //! cannot say is not approximated: a watchdog that waits for another moment than the timer's is worse than none.
 
+use std::collections::BTreeSet;
+
 /// A schedule as cron says it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Crontab {
@@ -12,7 +14,7 @@ pub struct Crontab {
     pub timezone: Option<String>,
 }
 
-/// Weekdays as systemd writes them in its normal form, in the order of cron's numbers from 1.
+/// Weekdays as systemd writes them in its normal form, whose weeks begin with Monday. cron's begin with Sunday, as 0.
 const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
 
 /// One event, taken apart.
@@ -69,14 +71,15 @@ fn event(text: &str) -> Option<Event> {
     Some(Event { minute: field(minute, 0, 59)?, hour: field(hour, 0, 23)?, day, month, weekday, timezone })
 }
 
-/// `Mon,Thu`, `Mon..Fri`, or both.
+/// `Mon,Thu`, `Mon..Fri`, or both, as a list of numbers: a range over the end of cron's week is none that it takes.
 fn weekdays(text: &str) -> Option<String> {
-    let number = |name: &str| DAYS.iter().position(|day| *day == name).map(|n| n + 1);
-    let part = |part: &str| match part.split_once("..") {
-        Some((from, to)) => Some(format!("{}-{}", number(from)?, number(to)?)),
-        None => number(part).map(|n| n.to_string()),
-    };
-    Some(text.split(',').map(part).collect::<Option<Vec<_>>>()?.join(","))
+    let place = |name: &str| DAYS.iter().position(|day| *day == name);
+    let mut numbers = BTreeSet::new();
+    for part in text.split(',') {
+        let (from, to) = part.split_once("..").unwrap_or((part, part));
+        numbers.extend((place(from)?..=place(to)?).map(|n| (n + 1) % DAYS.len()));
+    }
+    Some(numbers.iter().map(ToString::to_string).collect::<Vec<_>>().join(","))
 }
 
 /// `*`, or a list of numbers, ranges `1..5`, and steps `0/6`.
@@ -116,8 +119,8 @@ mod tests {
             ("*-*-* 02:00:00", "0 2 * * *"),
             ("*-*-* *:00:00", "0 * * * *"),
             ("Mon *-*-* 03:15:00", "15 3 * * 1"),
-            ("Mon..Fri *-*-* 22:30:00 UTC", "30 22 * * 1-5 UTC"),
-            ("Mon,Thu,Sat..Sun *-*-* 12:00:00 Europe/Berlin", "0 12 * * 1,4,6-7 Europe/Berlin"),
+            ("Mon..Fri *-*-* 22:30:00 UTC", "30 22 * * 1,2,3,4,5 UTC"),
+            ("Mon,Thu,Sat..Sun *-*-* 12:00:00 Europe/Berlin", "0 12 * * 0,1,4,6 Europe/Berlin"),
             ("*-*-01,15 04:05:00", "5 4 1,15 * *"),
             ("*-01..03-01 04:05:00", "5 4 1 1-3 *"),
             ("*-*-* 00/6:00:00", "0 0-23/6 * * *"),

@@ -21,6 +21,16 @@ pub enum Severity {
     Notice,
 }
 
+impl Severity {
+    /// As `--json` spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Severity::Bad => "bad",
+            Severity::Notice => "notice",
+        }
+    }
+}
+
 /// Something that needs somebody.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Problem {
