@@ -19,6 +19,7 @@ mod forget;
 mod host_facts;
 mod import;
 mod init;
+mod jobs;
 mod key;
 mod list;
 mod maintenance;

@@ -1,7 +1,7 @@
 //! The status as JSON.
 
 use super::Status;
-use super::jobs::Jobs;
+use crate::cli::jobs::Jobs;
 use crate::host::systemd_timer::{Job, Schedule};
 use crate::monitoring::problems::Severity;
 use crate::telemetry::monitor::Verb;

@@ -1,21 +1,20 @@
 //! `backstay status`: how things are on this host, problems first.
 //!
 //! It asks the repository once, briefly; the rest is what this host keeps: run records, journals of restores
-//! ([`kept`] are the copies that they left), and timers ([`jobs`]). [`show`] prints it, [`machine`] is the same as JSON.
+//! ([`kept`] are the copies that they left), and timers. [`show`] prints it, [`machine`] is the same as JSON.
 
-mod jobs;
 mod kept;
 mod machine;
 mod show;
 
 use super::context::Context;
+use super::jobs::Jobs;
 use super::output::json;
 use crate::config::Config;
 use crate::error::{Kind, Result};
 use crate::monitoring::overview::Overview;
 use crate::monitoring::problems::{Problem, Severity, problems};
 use crate::monitoring::view::View;
-use jobs::Jobs;
 use kept::Kept;
 use std::process::ExitCode;
 use std::time::Duration;

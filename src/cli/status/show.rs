@@ -1,8 +1,8 @@
 //! The status as people read it.
 
-use super::jobs::Jobs;
-use super::kept::Kept;
 use super::Status;
+use super::kept::Kept;
+use crate::cli::jobs::Jobs;
 use crate::cli::output::{Align, Table, bad, dim, good, notice, say, title};
 use crate::error::Result;
 use crate::host::systemd_timer::{Job, Schedule};

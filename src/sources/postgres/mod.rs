@@ -150,7 +150,10 @@ impl Source for PostgresSource {
 impl PostgresSource {
     /// The databases to dump, by what is there. Names without a pattern are taken as they are, so that one that is
     /// gone fails by its name.
-    async fn chosen(&self, server: &Server, admin: &Session) -> Result<Vec<String>> {
+    ///
+    /// # Errors
+    /// [`Kind::Source`] when nothing fits, or the server does not tell.
+    pub async fn chosen(&self, server: &Server, admin: &Session) -> Result<Vec<String>> {
         let rows = admin
             .rows("datname", "FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname")
             .await

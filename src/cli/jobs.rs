@@ -8,7 +8,7 @@ use crate::monitoring::problems::{Problem, Severity};
 use crate::telemetry::monitor::Verb;
 
 /// The jobs of this host with their timers.
-pub(super) enum Jobs {
+pub enum Jobs {
     /// As systemd knows them.
     Known(Vec<(Job, Schedule)>),
     /// Why nothing is known.
