@@ -20,6 +20,7 @@ mod host_facts;
 mod import;
 mod init;
 mod jobs;
+mod journal;
 mod key;
 mod list;
 mod maintenance;

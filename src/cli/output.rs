@@ -1,6 +1,7 @@
 //! Printing: the only file that writes to standard output and standard error (beside the progress bar).
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+use super::journal;
 use crate::error::{Error, Kind, Result};
 use console::{measure_text_width, style};
 use serde::Serialize;
@@ -157,6 +158,19 @@ pub fn remark(text: &str) {
     eprintln!("{text}");
 }
 
+/// Something that the operator should know, on standard error.
+pub fn warning(text: &str) {
+    if journal::reads_us() {
+        return leveled(4, &format!("warning: {text}"));
+    }
+    remark(&format!("{} {text}", style("warning").yellow().for_stderr()));
+}
+
+/// Lines that the journal takes at this level of syslog's.
+fn leveled(level: u8, text: &str) {
+    text.lines().for_each(|line| eprintln!("<{level}>{line}"));
+}
+
 /// That an application stood still for a backup.
 pub fn stood_still(who: &str, seconds: f64) -> String {
     format!("{who}: the application stood still for {seconds:.1} s")
@@ -177,6 +191,8 @@ pub fn error(e: &Error, as_json: bool) {
             }
         });
         eprintln!("{value}");
+    } else if journal::reads_us() {
+        leveled(3, &format!("error: {e}"));
     } else {
         eprintln!("{} {e}", style("error:").red().bold().for_stderr());
     }

@@ -3,7 +3,7 @@
 
 use super::context::Context;
 use super::due::{self, Due};
-use super::output::{notice, remark};
+use super::output::warning as warn;
 use crate::config::{Config, load};
 use crate::error::{Error, Kind, Result};
 use crate::model::{Name, time};
@@ -98,10 +98,6 @@ impl Told {
             warn("Sentry does not answer; what it was to be told is lost");
         }
     }
-}
-
-fn warn(text: &str) {
-    remark(&format!("{} {text}", notice("warning")));
 }
 
 /// The value, or a warning.

@@ -3,7 +3,7 @@
 use super::Patient;
 use super::check::Check;
 use crate::model::time;
-use crate::monitoring::problems::{Severity, problems};
+use crate::monitoring::problems::{Severity, problems, stale_keys};
 use crate::telemetry::monitor::Verb;
 use crate::telemetry::runs::Ending;
 use jiff::SignedDuration;
@@ -17,26 +17,30 @@ pub(super) async fn checks(p: &Patient<'_>) -> Vec<Check> {
     for name in o.plans.keys() {
         let newest = o.view.as_ref().and_then(|v| v.newest_complete(name));
         checks.extend(newest.map(|b| Check::good(format!("last backup of {name}"), time::ago(b.at, o.now))));
-        let drill = o.record(Verb::Drill, Some(name)).and_then(|record| record.last.as_ref());
+        let drilled = match o.record(Verb::Drill, Some(name)).and_then(|record| record.last.as_ref()) {
+            None => "never drilled".to_owned(),
+            Some(last) => {
+                let word = if last.ending == Ending::Success { "a success" } else { "a failure" };
+                format!("last drilled {}, {word}", time::ago(last.ended, o.now))
+            }
+        };
         let label = format!("restore of {name}");
         let mend = format!("backstay drill {name}");
-        checks.push(match (drill, o.proven(&o.host, name)) {
-            (Some(last), _) if last.ending != Ending::Success => {
-                let why = last.error.as_deref().unwrap_or("it was killed");
-                Check::bad(label, format!("the last drill, {}, failed: {why}", time::ago(last.ended, o.now)), mend)
+        checks.push(match o.proven(&o.host, name) {
+            None => Check::warning(label, format!("{drilled}; it was never proven that it can be restored"), mend),
+            Some(at) => {
+                let detail = format!("{drilled}; last proven {}", time::ago(at, o.now));
+                let stale = o.now.duration_since(at) > PROVE_EVERY;
+                if stale { Check::warning(label, detail, mend) } else { Check::good(label, detail) }
             }
-            (_, None) => Check::warning(label, "it was never proven that this plan can be restored", mend),
-            (_, Some(at)) if o.now.duration_since(at) > PROVE_EVERY => {
-                Check::warning(label, format!("last proven {}", time::ago(at, o.now)), mend)
-            }
-            (_, Some(at)) => Check::good(label, format!("last proven {}", time::ago(at, o.now))),
         });
     }
-    for problem in problems(o) {
-        let name = "state";
+    // The area of keys asks the repository itself.
+    let keys = stale_keys(o);
+    for problem in problems(o).into_iter().filter(|problem| !keys.contains(problem)) {
         checks.push(match problem.severity {
-            Severity::Bad => Check::bad(name, problem.what, problem.todo),
-            Severity::Notice => Check::warning(name, problem.what, problem.todo),
+            Severity::Bad => Check::bad("noted", problem.what, problem.todo),
+            Severity::Notice => Check::warning("noted", problem.what, problem.todo),
         });
     }
     checks

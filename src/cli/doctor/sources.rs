@@ -37,14 +37,13 @@ pub(super) async fn checks(p: &Patient<'_>) -> Vec<Check> {
 }
 
 fn needs_docker(p: &Patient<'_>) -> bool {
-    let by_source = p.config.sources.values().any(|source| match source {
+    p.config.sources.values().any(|source| match source {
         SourceConfig::Volume(_) | SourceConfig::Image(_) => true,
         SourceConfig::Postgres(source) => source.address.container().is_some(),
         SourceConfig::Redis(source) => source.container.is_some(),
         SourceConfig::Command(source) => source.runner.container.is_some(),
         SourceConfig::Files(_) | SourceConfig::Host(_) => false,
-    });
-    by_source
+    })
 }
 
 async fn docker() -> Result<Check> {
