@@ -122,7 +122,7 @@ fn taking_over_foreign_backups_and_switching_the_page_by_hand_are_runs() {
     let mut world = world();
     // Both fail at once here, which is an outcome too; what they do when they can is in tests of their own.
     world.extra.push_str(&format!(
-        "[foreign.old]\nurl = \"file://{}\"\nset = \"{{date}}\"\n[maintenance]\nwhere = {{ container = \"no-such-nginx\" }}\n",
+        "[foreign.old]\nurl = \"file://{}\"\nfiles = [{{ pattern = \"tree_{{timestamp}}.tar\", is = \"tar\", source = \"tree\" }}]\n[maintenance]\nwhere = {{ container = \"no-such-nginx\" }}\n",
         world.at("none")
     ));
     world.configure("", &format!("paths = [\"{}\"]", world.at("tree")));
