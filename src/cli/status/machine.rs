@@ -49,7 +49,10 @@ pub(super) fn value(s: &Status) -> Value {
         "open_restore": o.open_restore,
         "kept": kept.collect::<Vec<_>>(),
         "keys": keys.map(|k| json!({ "key": k.name, "role": k.role, "proven": k.proven })).collect::<Vec<_>>(),
-        "repository": { "url": s.config.storage.url, "seen": o.view.as_ref().map(|v| v.at) },
+        "repository": {
+            "url": s.config.storage.url, "seen": o.view.as_ref().map(|v| v.at),
+            "measured": o.measured(&o.host).map(|(at, bytes, objects)| json!({ "at": at, "bytes": bytes, "objects": objects })),
+        },
     })
 }
 

@@ -210,5 +210,9 @@ fn foot(s: &Status) -> Result<()> {
         || notice("never seen by this host"),
         |v| format!("seen {}", time::ago(v.at, s.overview.now)),
     );
-    say(&format!("\nrepository {}, {seen}", s.config.storage.url))
+    let holds = s.overview.measured(&s.overview.host).map_or_else(String::new, |(at, bytes, objects)| {
+        let objects = size::plural(objects, "object");
+        format!(", {} in {objects} {}", size::human(bytes), time::ago(at, s.overview.now))
+    });
+    say(&format!("\nrepository {}{holds}, {seen}", s.config.storage.url))
 }
