@@ -2,9 +2,14 @@
 
 use crate::alone::alone;
 use crate::doctor::{checks, expect};
+use crate::support::moto::Moto;
 use crate::support::s3_server::{Fault, S3Server};
 use crate::support::silent::Silent;
 use crate::world::World;
+use aws_sdk_s3::types::{
+    BucketLifecycleConfiguration, BucketVersioningStatus, ExpirationStatus, LifecycleRule, LifecycleRuleFilter,
+    NoncurrentVersionExpiration, VersioningConfiguration,
+};
 use std::fs;
 use std::time::{Duration, Instant};
 
@@ -64,6 +69,29 @@ async fn credentials_that_may_not_write_and_wrong_ones_are_told() {
     let all = checks(&wrong, &["--area", "repository"], 17);
     assert_eq!(all.len(), 1, "what cannot be asked is not asked: {all:#?}");
     expect(&all, "repository", "answers", "bad", &["credentials"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_keeps_for_ever_what_is_deleted_is_told_with_the_rule_that_mends_it() {
+    let moto = Moto::start().await;
+    let (client, bucket) = (moto.access.client(), &moto.access.bucket);
+    let world = world(&moto.access.endpoint, &moto.access, &moto.access.secret, false);
+    world.run(&["init", "--recovery-out", &world.at("recovery.key")]).code(0);
+    let look = || checks(&world, &["--area", "repository"], 0);
+    expect(&look(), "repository", "versions", "good", &["keeps none"]);
+    let on = VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
+    client.put_bucket_versioning().bucket(bucket).versioning_configuration(on).send().await.unwrap();
+    expect(&look(), "repository", "versions", "warning", &["for ever", "NoncurrentVersionExpiration"]);
+    let rule = LifecycleRule::builder()
+        .id("noncurrent")
+        .status(ExpirationStatus::Enabled)
+        .filter(LifecycleRuleFilter::builder().prefix("").build())
+        .noncurrent_version_expiration(NoncurrentVersionExpiration::builder().noncurrent_days(30).build())
+        .build()
+        .unwrap();
+    let rules = BucketLifecycleConfiguration::builder().rules(rule).build().unwrap();
+    client.put_bucket_lifecycle_configuration().bucket(bucket).lifecycle_configuration(rules).send().await.unwrap();
+    expect(&look(), "repository", "versions", "good", &["until a lifecycle rule"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,7 @@ use crate::host::systemd_timer::{Job, schedule};
 use crate::model::{size, time};
 use crate::storage::create_only::{Conditional, CreateOnly};
 use crate::storage::open::{Location, open_raw};
-use crate::storage::{DeleteOutcome, ErrorKind, ObjectStore};
+use crate::storage::{DeleteOutcome, ErrorKind, ObjectStore, Versions};
 use jiff::{SignedDuration, Timestamp};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -36,6 +36,7 @@ pub(super) async fn checks(p: &Patient<'_>) -> Vec<Check> {
             let aws = matches!(location, Location::Gcs { .. }) && p.config.storage.endpoint.is_none();
             checks.push(within("create only", create_only(p, aws)).await);
             checks.push(within("delete", delete(p)).await);
+            checks.extend(versions(p).await);
         }
         Err(_) => {}
     }
@@ -112,6 +113,21 @@ async fn delete(p: &Patient<'_>) -> Result<Check> {
     };
     let prunes = schedule(&Job::Prune).await.is_ok_and(|timer| timer.enabled || timer.active);
     Ok(deleting(name, may, prunes, p.config.identity_file.is_none()))
+}
+
+/// What is deleted and stays is paid for. Nothing when the store does not tell.
+async fn versions(p: &Patient<'_>) -> Option<Check> {
+    let name = "versions";
+    let asked = tokio::time::timeout(p.config.storage.timeout, async { raw(p).await?.versions().await.map_err(Error::from) });
+    match asked.await.ok()?.ok()?? {
+        Versions::None => Some(Check::good(name, "the bucket keeps none: what prune deletes is gone")),
+        Versions::Expiring => Some(Check::good(name, "the bucket keeps what is deleted, until a lifecycle rule takes it away")),
+        Versions::Kept => Some(Check::warning(
+            name,
+            "the bucket keeps what is deleted for ever: prune frees nothing",
+            "Add a lifecycle rule with NoncurrentVersionExpiration, and one for expired delete markers; docs/storage.md.",
+        )),
+    }
 }
 
 /// A host that prunes has to delete. Any other should not be able to: least of all a sealed one, which is sealed because
