@@ -38,19 +38,25 @@ impl Jobs {
         }
     }
 
+    /// Jobs that failed without a word in their run records: a mistake in the configuration, a program that is gone.
+    pub fn unnoted(&self, overview: &Overview) -> Vec<Problem> {
+        let Jobs::Known(all) = self else { return Vec::new() };
+        let problem = |(job, timer): &(Job, Schedule)| {
+            let why = timer.failure.as_ref().filter(|_| !timer.running && !is_noted(job, timer, overview))?;
+            let what = format!("{} failed before it could note anything: {why}", job.service());
+            Some(Problem { severity: Severity::Bad, what, todo: format!("journalctl -u {}", job.service()) })
+        };
+        all.iter().filter_map(problem).collect()
+    }
+
     /// What of the timers needs somebody.
     pub fn problems(&self, config: &Config, overview: &Overview) -> Vec<Problem> {
         let Jobs::Known(all) = self else { return Vec::new() };
-        let mut found = Vec::new();
+        let mut found = self.unnoted(overview);
         for (job, timer) in all {
             if timer.enabled && !timer.active {
                 let what = format!("{} is enabled and stopped: it goes off after the next boot only", job.timer());
                 found.push(Problem { severity: Severity::Bad, what, todo: format!("systemctl start {}", job.timer()) });
-            }
-            if let Some(why) = timer.failure.as_ref().filter(|_| !timer.running && !is_noted(job, timer, overview)) {
-                let what = format!("{} failed before it could note anything: {why}", job.service());
-                let todo = format!("journalctl -u {}", job.service());
-                found.push(Problem { severity: Severity::Bad, what, todo });
             }
             let Job::Backup(plan) = job else { continue };
             let elsewhere = config.plans.get(plan).is_some_and(|p| p.due.crontab.is_some());

@@ -116,7 +116,7 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let patient =
         Patient { context, config: &config, overview: Overview::gather(&config), vault: OnceCell::new() };
     let wanted = |area: &&&str| args.area.is_empty() || args.area.iter().any(|a| a == **area);
-    let looks = AREAS.iter().filter(wanted).map(|area| look(area, &patient).map(|checks| (*area, checks)));
+    let looks = AREAS.iter().filter(wanted).map(|area| look(area, &patient).map(move |checks| (*area, checks)));
     let mut looks = stream::iter(looks).buffered(AREAS.len());
     let mut found = Vec::new();
     while let Some(area) = looks.next().await {

@@ -33,8 +33,8 @@ pub(super) async fn checks(p: &Patient<'_>) -> Vec<Check> {
             checks.push(of_files("disk", move |name| disk(name, &path, &others)).await);
         }
         Ok(location) => {
-            let aws = matches!(location, Location::Gcs { .. }) && p.config.storage.endpoint.is_none();
-            checks.push(within("create only", create_only(p, aws)).await);
+            let known = matches!(location, Location::Gcs { .. }) && p.config.storage.endpoint.is_none();
+            checks.push(within("create only", create_only(p, known)).await);
             checks.push(within("delete", delete(p)).await);
             checks.extend(versions(p).await);
         }

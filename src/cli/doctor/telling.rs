@@ -83,11 +83,12 @@ fn address(url: &str) -> Option<(String, u16)> {
     let authority = rest.split('/').next()?;
     let place = authority.rsplit_once('@').map_or(authority, |(_, place)| place);
     let default = if scheme == "https" { 443 } else { 80 };
-    match place.rsplit_once(':') {
-        Some((host, port)) if !port.contains(']') => Some((host.trim_matches(['[', ']']).to_owned(), port.parse().ok()?)),
-        _ => Some((place.trim_matches(['[', ']']).to_owned(), default)),
-    }
-    .filter(|(host, _)| !host.is_empty())
+    let (host, port) = match place.rsplit_once(':') {
+        Some((host, port)) if !port.contains(']') => (host, port.parse().ok()?),
+        _ => (place, default),
+    };
+    let host = host.trim_matches(['[', ']']);
+    (!host.is_empty()).then(|| (host.to_owned(), port))
 }
 
 async fn takes(name: &'static str, (host, port): (String, u16)) -> Result<Check> {

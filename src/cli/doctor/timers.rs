@@ -7,7 +7,6 @@ use crate::error::Result;
 use crate::host::systemd;
 use crate::host::systemd_timer::{Job, Schedule};
 use crate::model::time;
-use crate::monitoring::problems::Severity;
 
 /// The unit at boot.
 const RESUME: &str = "backstay-resume.service";
@@ -18,10 +17,8 @@ pub(super) async fn checks(p: &Patient<'_>) -> Vec<Check> {
         Jobs::Unknown(why) => return elsewhere(p, &why),
     };
     let mut checks: Vec<Check> = all.iter().map(|(job, timer)| one(p, job, timer)).collect();
-    let known = Jobs::Known(all);
-    for problem in known.problems(p.config, &p.overview).into_iter().filter(|p| p.severity == Severity::Bad) {
-        checks.push(Check::bad("units", problem.what, problem.todo));
-    }
+    let silent = Jobs::Known(all).unnoted(&p.overview);
+    checks.extend(silent.into_iter().map(|problem| Check::bad("jobs", problem.what, problem.todo)));
     checks.push(within(RESUME, resume()).await);
     checks
 }
