@@ -153,7 +153,7 @@ impl Command {
             Command::Restore(args) => args.about(),
             Command::Rollback(args) => Some(args.about()),
             Command::Cleanup(args) => args.about(),
-            Command::Check(args) => Some(args.about()),
+            Command::Check(args) => args.about(),
             Command::Forget(args) => args.about(),
             Command::Prune(args) => args.about(),
             Command::Key(args) => args.about(),

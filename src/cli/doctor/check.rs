@@ -75,13 +75,16 @@ impl Check {
 
 /// Looks, within a time. An error is what is wrong; no answer is no answer.
 pub(super) async fn within(name: impl Into<String>, look: impl Future<Output = Result<Check>>) -> Check {
-    let name = name.into();
-    match tokio::time::timeout(LIMIT, look).await {
+    limited(name.into(), LIMIT, look).await
+}
+
+async fn limited(name: String, limit: Duration, look: impl Future<Output = Result<Check>>) -> Check {
+    match tokio::time::timeout(limit, look).await {
         Ok(Ok(check)) => check,
         Ok(Err(e)) => Check::failed(name, &e),
         Err(_) => Check::unknown(
             name,
-            format!("no answer within {} s", LIMIT.as_secs()),
+            format!("no answer within {} s", limit.as_secs_f64()),
             "Whatever does not answer keeps backups and restores waiting too: look at it first.",
         ),
     }
@@ -105,10 +108,10 @@ pub(super) async fn of_files(
 mod tests {
     use super::*;
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn what_does_not_answer_is_told_as_such_and_an_error_with_its_remedy() {
-        let silent = within("x", std::future::pending()).await;
-        assert_eq!((silent.outcome, silent.detail.as_str()), (Outcome::Unknown, "no answer within 30 s"));
+        let silent = limited("x".into(), Duration::from_millis(50), std::future::pending()).await;
+        assert_eq!((silent.outcome, silent.detail.as_str()), (Outcome::Unknown, "no answer within 0.05 s"));
         let e = || Error::new(Kind::Storage, "it is gone").at("here").hint("Bring it back.");
         let failed = within("x", async { Err(e()) }).await;
         assert_eq!((failed.outcome, failed.detail.as_str()), (Outcome::Bad, "it is gone: here"));
