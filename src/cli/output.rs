@@ -153,9 +153,12 @@ pub fn dim(text: &str) -> String {
     style(text).dim().to_string()
 }
 
-/// A line beside the result, on standard error.
+/// A line beside the result, on standard error. Its colours are those of a result: they go where only that is a terminal.
 pub fn remark(text: &str) {
-    eprintln!("{text}");
+    match console::colors_enabled_stderr() {
+        true => eprintln!("{text}"),
+        false => eprintln!("{}", console::strip_ansi_codes(text)),
+    }
 }
 
 /// Something that the operator should know, on standard error.
