@@ -61,7 +61,13 @@ fn a_host_is_looked_at_and_nothing_is_changed() {
     world.run(&["doctor", "--strict"]).code(17);
     let text = world.run(&["doctor", "--area", "keys"]).code(0).says(&["keys\n", "do: backstay --identity", "2 checks: 1 warning"]);
     assert!(!text.out.contains("repository"), "{}", text.out);
-    world.run(&["doctor", "--area", "kitchen"]).code(2).says(&["there is no area kitchen", "repository"]);
+    let ran = world.run(&["doctor", "--area", "kitchen"]).code(2).says(&["there is no area kitchen", "repository"]);
+    // The document has them all.
+    let (_, areas) = ran.err.split_once("There are: ").unwrap();
+    let document = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/doctor.md")).unwrap();
+    for area in areas.trim().trim_end_matches('.').split(", ") {
+        assert!(document.contains(&format!("| `{area}` |")), "docs/doctor.md has no row for {area}");
+    }
 }
 
 #[test]

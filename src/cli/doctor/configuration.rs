@@ -21,7 +21,8 @@ const SECRETS: &[&str] = &[
 const CONTAINER: &[&str] = &["/.dockerenv", "/run/.containerenv"];
 
 pub(super) async fn checks(p: &Patient<'_>) -> Vec<Check> {
-    let mut checks = vec![plans(p.config), unused(p.config)];
+    let mut checks = vec![plans(p.config)];
+    checks.extend(unused(p.config));
     for file in files(p.config) {
         checks.push(of_files(file.display().to_string(), move |name| readers(name, &file)).await);
     }
@@ -34,7 +35,7 @@ pub(super) async fn checks(p: &Patient<'_>) -> Vec<Check> {
         let kept = kept(p.config);
         checks.push(of_files("container", move |name| Ok(in_container(name, &kept, holders::mount_point_of))).await);
     }
-    checks.into_iter().filter(|c| !c.detail.is_empty()).collect()
+    checks
 }
 
 fn plans(config: &Config) -> Check {
@@ -45,14 +46,13 @@ fn plans(config: &Config) -> Check {
     Check::good("plans", format!("{} of {}", size::plural(plans, "plan"), size::plural(sources, "source")))
 }
 
-fn unused(config: &Config) -> Check {
+fn unused(config: &Config) -> Option<Check> {
     let planned = |name| config.plans.values().any(|plan| plan.sources.contains(name));
     let unused: Vec<&str> = config.sources.keys().filter(|name| !planned(name)).map(|name| name.as_str()).collect();
-    if unused.is_empty() {
-        return Check::good("sources in no plan", "");
-    }
-    let detail = format!("nothing backs up {}", unused.join(", "));
-    Check::warning("sources in no plan", detail, "Name them in the `sources` of a plan, or remove them.")
+    (!unused.is_empty()).then(|| {
+        let detail = format!("nothing backs up {}", unused.join(", "));
+        Check::warning("sources in no plan", detail, "Name them in the `sources` of a plan, or remove them.")
+    })
 }
 
 /// The file, and those of `conf.d` beside it.

@@ -41,7 +41,7 @@ async fn around(p: &Patient<'_>, plan: &Plan) -> Vec<Check> {
     let mut flow = None;
     let decided = within(label("what is stopped"), async {
         flow = Some(decide::flow(p.config, plan, &restored).await?);
-        Ok(Check::good(label("what is stopped"), ""))
+        Ok(Check::good(label("what is stopped"), "it is decided"))
     })
     .await;
     let Some(flow) = flow else { return vec![decided] };

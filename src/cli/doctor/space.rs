@@ -29,17 +29,16 @@ pub(super) async fn checks(p: &Patient<'_>) -> Vec<Check> {
                 continue;
             }
         };
-        let mut places = Vec::new();
-        let looked = within(name.clone(), async {
-            places = of_plan(p.config, plan, &manifest).await?;
-            Ok(Check::good(name.clone(), ""))
+        let mut places = None;
+        let asked = within(name.clone(), async {
+            places = Some(of_plan(p.config, plan, &manifest).await?);
+            Ok(Check::good(name.clone(), "its places are known"))
         })
         .await;
-        if looked.detail.is_empty() {
-            checks.push(of_files(name, move |name| Ok(measured(name, &places, free))).await);
-        } else {
-            checks.push(looked);
-        }
+        checks.push(match places {
+            Some(places) => of_files(name, move |name| Ok(measured(name, &places, free))).await,
+            None => asked,
+        });
     }
     checks
 }
