@@ -2,11 +2,15 @@
 
 use super::check::{Check, within};
 use crate::error::{Error, Kind, Result};
+use crate::host::docker::Docker;
+use crate::host::docker::find::Mount;
+use crate::host::exec::Place;
 use crate::model::{Name, size};
 use crate::sources::postgres::connect::Server;
 use crate::sources::postgres::dump::Tools;
 use crate::sources::postgres::session::{Session, SqlError};
 use crate::sources::postgres::{PostgresSource, facts, pooler, tools};
+use std::path::Path;
 
 /// Tables and the like that are told by name.
 const TOLD: usize = 5;
@@ -42,7 +46,14 @@ async fn reach(label: String, source: &PostgresSource) -> Result<((Server, u32),
     let standby = admin.row("pg_is_in_recovery()", "").await.map_err(failed)?.truth(0);
     let there = format!("PostgreSQL {major} at {}", server.place());
     let check = match standby {
-        false => Check::good(label, there),
+        false => match inside_only(&server, &admin).await? {
+            None => Check::good(label, there),
+            Some(directory) => Check::bad(
+                label,
+                format!("{there} has its data in the container itself ({directory}): it is lost when that is made anew"),
+                format!("Give the container a volume or a directory of the host at {directory}."),
+            ),
+        },
         true => Check::warning(
             label,
             format!("{there} is a standby: it can be backed up, and takes no restore"),
@@ -51,6 +62,21 @@ async fn reach(label: String, source: &PostgresSource) -> Result<((Server, u32),
     };
     drop(admin);
     Ok(((server, major), check))
+}
+
+/// The data directory of a server in a container, when nothing is mounted there.
+async fn inside_only(server: &Server, admin: &Session) -> Result<Option<String>> {
+    let Place::Container(inside) = &server.place else { return Ok(None) };
+    let told = admin.rows("setting", "FROM pg_settings WHERE name = 'data_directory'").await.map_err(failed)?;
+    let Some(directory) = told.first().map(|row| row.text(0)).filter(|d| !d.is_empty()) else { return Ok(None) };
+    let container = Docker::connect().await?.container(&inside.container).await?;
+    let mounts = container.map(|c| c.mounts).unwrap_or_default();
+    Ok((!is_mounted(&directory, &mounts)).then_some(directory))
+}
+
+/// Whether a directory of a container is on a mount that outlives it.
+fn is_mounted(directory: &str, mounts: &[Mount]) -> bool {
+    mounts.iter().any(|m| m.kind != "tmpfs" && Path::new(directory).starts_with(&m.destination))
 }
 
 /// Those of a backup, and those of a restore.
@@ -114,4 +140,19 @@ async fn names(session: &Session, so: &str) -> Result<Vec<String>> {
         names.push(format!("{} more", rows.len() - TOLD));
     }
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_that_is_on_no_mount_goes_with_its_container() {
+        let mount = |kind: &str, at: &str| Mount { kind: kind.into(), destination: at.into(), ..Mount::default() };
+        let data = "/var/lib/postgresql/data";
+        assert!(is_mounted(data, &[mount("bind", "/etc/x"), mount("volume", "/var/lib/postgresql")]));
+        assert!(is_mounted(data, &[mount("bind", data)]));
+        assert!(!is_mounted(data, &[mount("volume", "/var/lib/postgresql/other"), mount("bind", "/var/lib/post")]));
+        assert!(!is_mounted(data, &[mount("tmpfs", data)]));
+    }
 }

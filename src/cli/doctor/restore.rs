@@ -5,10 +5,13 @@ use super::Patient;
 use super::check::{Check, within};
 use crate::config::{Plan, SourceConfig};
 use crate::error::{Error, Kind, Result};
+use crate::host::exec::Program;
+use crate::host::systemd;
 use crate::model::{Name, size};
 use crate::recovery::database::facts_of;
 use crate::recovery::flow::decide::{self, Restored};
 use crate::recovery::maintenance::Maintenance;
+use crate::recovery::reload::Reload;
 use crate::repository::manifest::Manifest;
 use crate::sources::postgres::PostgresSource;
 use crate::sources::postgres::load::{Options, What};
@@ -70,6 +73,9 @@ async fn around(p: &Patient<'_>, plan: &Plan) -> Vec<Check> {
         };
         checks.push(within(name.clone(), look).await);
     }
+    if flow.reload.contains(&Reload::Nginx) && flow.maintenance.is_none() {
+        checks.push(within(label("nginx"), nginx(label("nginx"))).await);
+    }
     for check in &section.checks {
         let name = label(&format!("check {}", check.name));
         let look = async { check.preflight().await.map(|()| Check::good(name.clone(), "it can be carried out")) };
@@ -81,6 +87,17 @@ async fn around(p: &Patient<'_>, plan: &Plan) -> Vec<Check> {
         checks.push(within(name.clone(), look).await);
     }
     checks
+}
+
+/// An nginx whose files the plan restores, and which takes them up then. Where it is not installed, nothing does.
+async fn nginx(name: String) -> Result<Check> {
+    if !systemd::look("nginx.service").await?.exists() {
+        return Ok(Check::good(name, "it is not run by systemd here"));
+    }
+    Program::new("nginx", ["-t", "-q"]).output().await.map_err(|e| {
+        e.hint("Mend its configuration: a restore has nginx read its files again, and it refuses what is broken.")
+    })?;
+    Ok(Check::good(name, "its configuration is good"))
 }
 
 /// The servers that databases of the newest backup go back to.
