@@ -2,7 +2,6 @@
 
 use super::check::{Check, within};
 use crate::error::{Error, Kind, Result};
-use crate::host::docker::Docker;
 use crate::host::docker::find::Mount;
 use crate::host::exec::Place;
 use crate::model::{Name, size};
@@ -69,7 +68,7 @@ async fn inside_only(server: &Server, admin: &Session) -> Result<Option<String>>
     let Place::Container(inside) = &server.place else { return Ok(None) };
     let told = admin.rows("setting", "FROM pg_settings WHERE name = 'data_directory'").await.map_err(failed)?;
     let Some(directory) = told.first().map(|row| row.text(0)).filter(|d| !d.is_empty()) else { return Ok(None) };
-    let container = Docker::connect().await?.container(&inside.container).await?;
+    let container = inside.docker.container(&inside.container).await?;
     let mounts = container.map(|c| c.mounts).unwrap_or_default();
     Ok((!is_mounted(&directory, &mounts)).then_some(directory))
 }
