@@ -59,7 +59,11 @@ fn a_host_is_looked_at_and_nothing_is_changed() {
     }
     // Warnings fail who asks for that, and an area may be asked alone.
     world.run(&["doctor", "--strict"]).code(17);
-    let text = world.run(&["doctor", "--area", "keys"]).code(0).says(&["keys\n", "do: backstay --identity", "2 checks: 1 warning"]);
+    let text = world.run(&["doctor", "--area", "keys"]).code(0).says(&[
+        "keys\n",
+        "do: backstay --identity",
+        "2 checks: 1 warning",
+    ]);
     assert!(!text.out.contains("repository"), "{}", text.out);
     let ran = world.run(&["doctor", "--area", "kitchen"]).code(2).says(&["there is no area kitchen", "repository"]);
     // The document has them all.
@@ -75,10 +79,8 @@ fn a_host_that_is_well_passes_even_strictly() {
     let mut world = World::bare();
     std::fs::create_dir(world.path().join("metrics")).unwrap();
     std::fs::set_permissions(world.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
-    world.extra = format!(
-        "schedule = \"0 3 * * *\"\n[metrics]\ntextfile = \"{}\"\n",
-        world.at("metrics/backstay.prom")
-    );
+    world.extra =
+        format!("schedule = \"0 3 * * *\"\n[metrics]\ntextfile = \"{}\"\n", world.at("metrics/backstay.prom"));
     world.configure("", &format!("paths = [\"{}\"]", world.at("tree")));
     world.run(&["init", "--recovery-out", &world.at("recovery.key")]).code(0);
     world.file("a.txt", b"x");

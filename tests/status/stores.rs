@@ -48,7 +48,13 @@ async fn what_credentials_may_do_is_tried_without_harm() {
         expect(&all, "repository", "answers", "good", &["s3://"]);
         expect(&all, "repository", "vault", "good", &[&host]);
         expect(&all, "repository", "create only", "good", &["refuses to overwrite"]);
-        expect(&all, "repository", "delete", if sealed { "bad" } else { "warning" }, &["delete all backups", "append-only"]);
+        expect(
+            &all,
+            "repository",
+            "delete",
+            if sealed { "bad" } else { "warning" },
+            &["delete all backups", "append-only"],
+        );
     }
     server.make_append_only();
     let world = world(&server.access.endpoint, &server.access, &server.access.secret, true);

@@ -105,9 +105,11 @@ fn the_journal_gets_levels_and_fields() {
 
     host.machine.sh("mv /srv/data /srv/elsewhere");
     assert_ne!(host.machine.try_run(&["systemctl", "start", unit]).code, 0);
-    let errors = host.machine.run(&["journalctl", "--output=cat", "--no-pager", "--quiet", "--priority=err", "--unit", unit]);
+    let errors =
+        host.machine.run(&["journalctl", "--output=cat", "--no-pager", "--quiet", "--priority=err", "--unit", unit]);
     assert!(errors.contains("source data: failed") && errors.contains("error: "), "{errors}");
-    let of_source = host.machine.run(&["journalctl", "--output=cat", "--quiet", "BACKSTAY_SOURCE=data", "BACKSTAY_STATE=failed"]);
+    let of_source =
+        host.machine.run(&["journalctl", "--output=cat", "--quiet", "BACKSTAY_SOURCE=data", "BACKSTAY_STATE=failed"]);
     assert_eq!(of_source.lines().count(), 1, "{of_source}");
 }
 
@@ -143,7 +145,11 @@ fn check_ins_have_the_schedule_and_the_margin_of_the_timer() {
     host.backstay(&["timer", "enable", "--on", "Mon..Fri", "--at", "02:30 Europe/Berlin", "--spread", "15m"]);
     host.backstay(&["backup"]);
     let seen = check_ins();
-    assert_eq!(seen.iter().map(|c| c["status"].as_str().unwrap()).collect::<Vec<_>>(), ["in_progress", "ok"], "{seen:#?}");
+    assert_eq!(
+        seen.iter().map(|c| c["status"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["in_progress", "ok"],
+        "{seen:#?}"
+    );
     let config = &seen[0]["monitor_config"];
     assert_eq!(config["schedule"]["value"], "30 2 * * 1,2,3,4,5", "{config}");
     assert_eq!(config["timezone"], "Europe/Berlin", "{config}");

@@ -53,7 +53,9 @@ fn it_fits_a_desk_and_a_telephone_and_everything_is_there() {
         let measured = laid_out(&page, width, height, name);
         fits(&measured, width.into());
         let text = measured["text"].as_str().unwrap();
-        for words in ["Backstay on test-host", "source tree of plan p failed", "Plans", "Last restores", "Upkeep", "Keys"] {
+        for words in
+            ["Backstay on test-host", "source tree of plan p failed", "Plans", "Last restores", "Upkeep", "Keys"]
+        {
             assert!(text.contains(words), "{words} is not to be seen at {width}: {text}");
         }
     }

@@ -249,8 +249,7 @@ fn selectors(query: &str) -> BTreeSet<String> {
 
 /// Leaves a picture of a dashboard with its data, and looks whether it can be read.
 fn looked_at(name: &str, dashboard: &serde_json::Value, prometheus: &Prometheus) {
-    let answers =
-        Answers { instant: &|q| prometheus.query(q).unwrap(), range: &|q| prometheus.range(q) };
+    let answers = Answers { instant: &|q| prometheus.query(q).unwrap(), range: &|q| prometheus.range(q) };
     let page = html(dashboard, &|target| filled(target["expr"].as_str().unwrap()), &answers);
     let measured = laid_out(&page, 1600, 2500, &format!("dashboard-{name}"));
     assert!(measured["scroll"].as_u64().unwrap() <= 1600, "{measured:#}");

@@ -93,10 +93,11 @@ fn lines(panel: &Value, query: &dyn Fn(&Value) -> String, answers: &Answers<'_>)
     let mut all: Vec<(String, Vec<(f64, f64)>)> = Vec::new();
     for target in panel["targets"].as_array().unwrap() {
         for series in (answers.range)(&query(target)) {
-            let legend = labels(&series).iter().fold(
-                target["legendFormat"].as_str().unwrap().to_owned(),
-                |text, (label, value)| text.replace(&format!("{{{{{label}}}}}"), value),
-            );
+            let legend = labels(&series)
+                .iter()
+                .fold(target["legendFormat"].as_str().unwrap().to_owned(), |text, (label, value)| {
+                    text.replace(&format!("{{{{{label}}}}}"), value)
+                });
             assert!(!legend.contains("{{"), "{}: {legend} names what its series do not have", panel["title"]);
             let points = series["values"].as_array().unwrap().iter();
             all.push((legend, points.map(|p| (p[0].as_f64().unwrap(), number(p))).collect()));
@@ -112,7 +113,10 @@ fn lines(panel: &Value, query: &dyn Fn(&Value) -> String, answers: &Answers<'_>)
             format!("{:.1},{:.1}", (p.0 - first) / (last - first).max(1.0) * 600.0, 98.0 - p.1 / highest * 92.0)
         };
         let path: Vec<String> = points.iter().map(at).collect();
-        drawn.push_str(&format!("<polyline fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\" points=\"{}\"/>", path.join(" ")));
+        drawn.push_str(&format!(
+            "<polyline fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\" points=\"{}\"/>",
+            path.join(" ")
+        ));
         let now = points.last().map(|p| shown(p.1, &unit)).unwrap_or_default();
         legend.push(format!("<span style=\"color:{colour}\">{}</span> {}", escaped(name), escaped(&now)));
     }

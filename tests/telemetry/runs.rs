@@ -135,9 +135,13 @@ fn taking_over_foreign_backups_and_switching_the_page_by_hand_are_runs() {
         assert_eq!(now[&format!("backstay_run_last_success_timestamp_seconds{of}")], 0.0, "{verb}");
     }
     // Looking is none.
-    let before = now[&"backstay_run_last_attempt_timestamp_seconds{host=\"test-host\",plan=\"\",verb=\"maintenance\"}".to_owned()];
+    let before = now
+        [&"backstay_run_last_attempt_timestamp_seconds{host=\"test-host\",plan=\"\",verb=\"maintenance\"}".to_owned()];
     world.run(&["maintenance", "status"]);
-    assert_eq!(textfile(&world)["backstay_run_last_attempt_timestamp_seconds{host=\"test-host\",plan=\"\",verb=\"maintenance\"}"], before);
+    assert_eq!(
+        textfile(&world)["backstay_run_last_attempt_timestamp_seconds{host=\"test-host\",plan=\"\",verb=\"maintenance\"}"],
+        before
+    );
 }
 
 #[test]

@@ -14,7 +14,14 @@ use std::path::{Path, PathBuf};
 const LITTLE: u64 = 256 << 20;
 /// Keys whose values are secrets; each also comes as `…_file`.
 const SECRETS: &[&str] = &[
-    "password", "secret_access_key", "session_token", "dsn", "start_url", "success_url", "failure_url", "json_url",
+    "password",
+    "secret_access_key",
+    "session_token",
+    "dsn",
+    "start_url",
+    "success_url",
+    "failure_url",
+    "json_url",
     "pushgateway",
 ];
 /// What tells a process that it runs in a container that is thrown away with all that is written into it.

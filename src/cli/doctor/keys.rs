@@ -30,7 +30,11 @@ async fn own(p: &Patient<'_>) -> Result<Check> {
         return Ok(Check::good(name, format!("{} opens the vault", file.display())));
     }
     let detail = format!("{} does not open what is stored now", file.display());
-    Ok(Check::bad(name, detail, "Put the host's identity back; when its key was removed on purpose, take `identity_file` out of the configuration."))
+    Ok(Check::bad(
+        name,
+        detail,
+        "Put the host's identity back; when its key was removed on purpose, take `identity_file` out of the configuration.",
+    ))
 }
 
 /// Without one the backups die with the host.
@@ -49,7 +53,11 @@ async fn recovery(p: &Patient<'_>) -> Result<Check> {
     let prove = "backstay --identity FILE key check, where the key is kept.";
     if recovery.is_empty() {
         let detail = "there is none: when this host is gone, nobody can open its backups";
-        return Ok(Check::bad(name, detail, "backstay key add recovery --out FILE, and keep that file away from this host."));
+        return Ok(Check::bad(
+            name,
+            detail,
+            "backstay key add recovery --out FILE, and keep that file away from this host.",
+        ));
     }
     let now = Timestamp::now();
     let stale = |at: Option<Timestamp>| at.is_none_or(|at| now.duration_since(at) > PROVE_KEYS_EVERY);

@@ -69,9 +69,9 @@ impl Patient<'_> {
             let trust = self.config.trust_file();
             if !trust.exists() {
                 // Opening it with an identity would write the file.
-                return Err(Error::new(Kind::Key, "this host knows no vault")
-                    .at(trust.display())
-                    .hint("Run `backstay init` for a new vault; any command with --identity FILE takes up one that exists."));
+                return Err(Error::new(Kind::Key, "this host knows no vault").at(trust.display()).hint(
+                    "Run `backstay init` for a new vault; any command with --identity FILE takes up one that exists.",
+                ));
             }
             access::open_on_host(self.store().await?, &self.config.host, &trust, None).await.map(Arc::new)
         };
@@ -113,8 +113,7 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
             return end(context, &args, &found);
         }
     };
-    let patient =
-        Patient { context, config: &config, overview: Overview::gather(&config), vault: OnceCell::new() };
+    let patient = Patient { context, config: &config, overview: Overview::gather(&config), vault: OnceCell::new() };
     let wanted = |area: &&&str| args.area.is_empty() || args.area.iter().any(|a| a == **area);
     let looks = AREAS.iter().filter(wanted).map(|area| look(area, &patient).map(move |checks| (*area, checks)));
     let mut looks = stream::iter(looks).buffered(AREAS.len());

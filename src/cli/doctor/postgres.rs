@@ -19,18 +19,17 @@ const OWN_SCHEMAS: &str = "n.nspname NOT IN ('pg_catalog', 'information_schema')
 pub(super) async fn checks(name: &Name, source: &PostgresSource) -> Vec<Check> {
     let label = |what: &str| format!("{name} (postgres), {what}");
     let mut reached = None;
-    let server = within(label("server"), async {
-        let (server, check) = reach(label("server"), source).await?;
-        reached = Some(server);
+    let reaching = async {
+        let (there, check) = reach(label("server"), source).await?;
+        reached = Some(there);
         Ok(check)
-    })
-    .await;
-    let Some((server, major)) = reached else { return vec![server] };
-    vec![
-        server,
-        within(label("tools"), installed(label("tools"), &server, major)).await,
-        within(label("privileges"), privileges(label("privileges"), source, &server)).await,
-    ]
+    };
+    let mut checks = vec![within(label("server"), reaching).await];
+    if let Some((server, major)) = reached {
+        checks.push(within(label("tools"), installed(label("tools"), &server, major)).await);
+        checks.push(within(label("privileges"), privileges(label("privileges"), source, &server)).await);
+    }
+    checks
 }
 
 fn failed(e: SqlError) -> Error {
@@ -49,7 +48,9 @@ async fn reach(label: String, source: &PostgresSource) -> Result<((Server, u32),
             None => Check::good(label, there),
             Some(directory) => Check::bad(
                 label,
-                format!("{there} has its data in the container itself ({directory}): it is lost when that is made anew"),
+                format!(
+                    "{there} has its data in the container itself ({directory}): it is lost when that is made anew"
+                ),
                 format!("Give the container a volume or a directory of the host at {directory}."),
             ),
         },
@@ -123,7 +124,10 @@ async fn privileges(label: String, source: &PostgresSource, server: &Server) -> 
         true => "may not read the passwords of roles, so they are not in backups".to_owned(),
         false => "may not read the passwords of roles, so they are not in backups; nor create databases, which a restore needs".to_owned(),
     };
-    let mend = format!("Use a superuser for backups and restores, or leave it so: ALTER ROLE {} CREATEDB is enough to restore.", server.user);
+    let mend = format!(
+        "Use a superuser for backups and restores, or leave it so: ALTER ROLE {} CREATEDB is enough to restore.",
+        server.user
+    );
     Ok(Check::warning(label, format!("role {} reads everything; it {lacks}", server.user), mend))
 }
 

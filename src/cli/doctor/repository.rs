@@ -89,7 +89,13 @@ async fn create_only(p: &Patient<'_>, known: bool) -> Result<Check> {
     let asked = asking.probe(&format!("{}/probe", p.config.host)).await.map_err(|e| {
         let denied = e.kind == ErrorKind::Denied;
         let error = Error::from(e);
-        if denied { error.do_instead("These credentials may not write: no backup can be made. config/policies has what they need.") } else { error }
+        if denied {
+            error.do_instead(
+                "These credentials may not write: no backup can be made. config/policies has what they need.",
+            )
+        } else {
+            error
+        }
     })?;
     Ok(match asked {
         Conditional::Enforced => Check::good(name, "the server refuses to overwrite what exists"),
@@ -118,10 +124,13 @@ async fn delete(p: &Patient<'_>) -> Result<Check> {
 /// What is deleted and stays is paid for. Nothing when the store does not tell.
 async fn versions(p: &Patient<'_>) -> Option<Check> {
     let name = "versions";
-    let asked = tokio::time::timeout(p.config.storage.timeout, async { raw(p).await?.versions().await.map_err(Error::from) });
+    let asked =
+        tokio::time::timeout(p.config.storage.timeout, async { raw(p).await?.versions().await.map_err(Error::from) });
     match asked.await.ok()?.ok()?? {
         Versions::None => Some(Check::good(name, "the bucket keeps none: what prune deletes is gone")),
-        Versions::Expiring => Some(Check::good(name, "the bucket keeps what is deleted, until a lifecycle rule takes it away")),
+        Versions::Expiring => {
+            Some(Check::good(name, "the bucket keeps what is deleted, until a lifecycle rule takes it away"))
+        }
         Versions::Kept => Some(Check::warning(
             name,
             "the bucket keeps what is deleted for ever: prune frees nothing",
@@ -133,7 +142,8 @@ async fn versions(p: &Patient<'_>) -> Option<Check> {
 /// A host that prunes has to delete. Any other should not be able to: least of all a sealed one, which is sealed because
 /// somebody may break in.
 fn deleting(name: &str, may: bool, prunes: bool, sealed: bool) -> Check {
-    let append_only = "Give this host append-only credentials (config/policies, docs/storage.md), and prune from another machine.";
+    let append_only =
+        "Give this host append-only credentials (config/policies, docs/storage.md), and prune from another machine.";
     match (may, prunes) {
         (true, true) => Check::good(name, "allowed, as the prune timer of this host needs"),
         (false, true) => Check::bad(
@@ -147,9 +157,11 @@ fn deleting(name: &str, may: bool, prunes: bool, sealed: bool) -> Check {
             "allowed, on a host that is sealed and does not prune: whoever breaks in can delete all backups",
             append_only,
         ),
-        (true, false) => {
-            Check::warning(name, "allowed, and nothing prunes here: whoever breaks in can delete all backups", append_only)
-        }
+        (true, false) => Check::warning(
+            name,
+            "allowed, and nothing prunes here: whoever breaks in can delete all backups",
+            append_only,
+        ),
     }
 }
 
@@ -171,7 +183,8 @@ fn disk(name: &str, repository: &Path, others: &[PathBuf]) -> Result<Check> {
         let mend = "Use a bucket, or a directory of another disk or machine; or copy the repository away.";
         return Ok(Check::warning(name, detail, mend));
     }
-    let stat = rustix::fs::statvfs(repository).map_err(|e| Error::io("its free space is not told", repository, e.into()))?;
+    let stat =
+        rustix::fs::statvfs(repository).map_err(|e| Error::io("its free space is not told", repository, e.into()))?;
     Ok(Check::good(name, format!("another one than the data's, {} free", size::human(stat.f_bavail * stat.f_frsize))))
 }
 

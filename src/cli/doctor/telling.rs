@@ -65,9 +65,10 @@ fn textfile(name: &str, file: &Path) -> Result<Check> {
     let Ok(meta) = std::fs::metadata(file) else {
         return Ok(Check::warning(name, format!("{} was never written", file.display()), "Run a backup."));
     };
-    let closed: Option<PathBuf> = folder.ancestors().map(Path::to_owned).find(|dir| {
-        std::fs::metadata(dir).is_ok_and(|m| m.permissions().mode() & 0o001 == 0)
-    });
+    let closed: Option<PathBuf> = folder
+        .ancestors()
+        .map(Path::to_owned)
+        .find(|dir| std::fs::metadata(dir).is_ok_and(|m| m.permissions().mode() & 0o001 == 0));
     if let Some(dir) = closed {
         let detail = format!("{} is closed to other users, and node_exporter is one", dir.display());
         return Ok(Check::warning(name, detail, format!("chmod o+x {}", dir.display())));

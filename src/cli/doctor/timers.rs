@@ -65,8 +65,12 @@ fn one(p: &Patient<'_>, job: &Job, timer: &Schedule) -> Check {
             Some(cron) => Check::good(name, format!("called by another scheduler, at {cron}")),
             None => Check::warning(name, "no timer: nothing backs it up by itself", how),
         },
-        Job::Drill(_) if sealed => Check::good(name, "no timer: a sealed host cannot open its backups; drill elsewhere"),
-        Job::Drill(_) => Check::warning(name, "no timer: nothing proves by itself that its backups can be restored", how),
+        Job::Drill(_) if sealed => {
+            Check::good(name, "no timer: a sealed host cannot open its backups; drill elsewhere")
+        }
+        Job::Drill(_) => {
+            Check::warning(name, "no timer: nothing proves by itself that its backups can be restored", how)
+        }
         Job::Check => Check::warning(name, "no timer: nothing looks by itself whether packs are still there", how),
         Job::Prune => Check::warning(name, "no timer: the repository grows, unless another machine prunes it", how),
     }
@@ -75,7 +79,8 @@ fn one(p: &Patient<'_>, job: &Job, timer: &Schedule) -> Check {
 async fn resume() -> Result<Check> {
     let unit = systemd::look(RESUME).await?;
     if !unit.exists() {
-        let detail = "it is not installed: after a power cut nothing takes up an open restore, or starts what a backup stopped";
+        let detail =
+            "it is not installed: after a power cut nothing takes up an open restore, or starts what a backup stopped";
         return Ok(Check::warning(RESUME, detail, "Install Backstay as a package, or by install.sh of the tarball."));
     }
     Ok(match unit.enabled.as_str() {

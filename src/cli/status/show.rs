@@ -206,10 +206,11 @@ fn keys(s: &Status) -> Result<()> {
 }
 
 fn foot(s: &Status) -> Result<()> {
-    let seen = s.overview.view.as_ref().map_or_else(
-        || notice("never seen by this host"),
-        |v| format!("seen {}", time::ago(v.at, s.overview.now)),
-    );
+    let seen = s
+        .overview
+        .view
+        .as_ref()
+        .map_or_else(|| notice("never seen by this host"), |v| format!("seen {}", time::ago(v.at, s.overview.now)));
     let holds = s.overview.measured(&s.overview.host).map_or_else(String::new, |(at, bytes, objects)| {
         let objects = size::plural(objects, "object");
         format!(", {} in {objects} {}", size::human(bytes), time::ago(at, s.overview.now))

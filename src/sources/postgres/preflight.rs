@@ -78,12 +78,7 @@ impl Look<'_> {
     ///
     /// # Errors
     /// [`Kind::Refused`] for what would fail later, with what to do.
-    pub async fn examine(
-        &self,
-        admin: &Session,
-        targets: &[(&str, &DatabaseFacts)],
-        roles: &[u8],
-    ) -> Result<Told> {
+    pub async fn examine(&self, admin: &Session, targets: &[(&str, &DatabaseFacts)], roles: &[u8]) -> Result<Told> {
         let mut told = Told::default();
         self.server_suits(admin, targets).await?;
         for (live, facts) in targets {
