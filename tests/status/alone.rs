@@ -1,14 +1,14 @@
-//! The program where no systemd runs the host, on whatever machine the tests run: what it says of timers is in the tests of
-//! machines that have one.
+//! The program as on a plain host, on whatever machine the tests run: without systemd (what it says of timers is in the
+//! tests of machines that have one), and with its files on a mount, should the tests run in a container.
 
 use crate::world::{Ran, World, run};
 use std::process::Command;
 
 pub fn command(world: &World, args: &[&str]) -> Command {
-    let script = "mount -t tmpfs none /run && exec \"$0\" \"$@\"";
+    let script = "mount -t tmpfs none /run && mount --rbind \"$0\" \"$0\" && cd \"$0\" && exec \"$@\"";
     let mut command = Command::new("unshare");
-    command.args(["--mount", "sh", "-c", script, env!("CARGO_BIN_EXE_backstay")]).args(args);
-    command.env("BACKSTAY_CONFIG", world.at("backstay.toml")).env("NO_COLOR", "1").current_dir(world.path());
+    command.args(["--mount", "sh", "-c", script]).arg(world.path()).arg(env!("CARGO_BIN_EXE_backstay")).args(args);
+    command.env("BACKSTAY_CONFIG", world.at("backstay.toml")).env("NO_COLOR", "1");
     command
 }
 

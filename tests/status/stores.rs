@@ -2,15 +2,13 @@
 
 use crate::alone::alone;
 use crate::doctor::{checks, expect};
-use crate::support::moto::Moto;
 use crate::support::s3_server::{Fault, S3Server};
 use crate::support::silent::Silent;
 use crate::world::World;
-use aws_sdk_s3::types::{
-    BucketLifecycleConfiguration, BucketVersioningStatus, ExpirationStatus, LifecycleRule, LifecycleRuleFilter,
-    NoncurrentVersionExpiration, VersioningConfiguration,
-};
+use backstay::storage::Versions;
+use backstay::storage::open::{StorageOptions, open_raw};
 use std::fs;
+use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 /// A host whose repository is a bucket; a sealed one has no identity.
@@ -77,27 +75,55 @@ async fn credentials_that_may_not_write_and_wrong_ones_are_told() {
     expect(&all, "repository", "answers", "bad", &["credentials"]);
 }
 
+/// A bucket that answers only what becomes of deleted objects, in Amazon's words.
+fn bucket(versioning: &'static str, lifecycle: (u16, &'static str)) -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut request = [0; 16 * 1024];
+            let read = stream.read(&mut request).unwrap_or(0);
+            let asked = String::from_utf8_lossy(&request[..read]).lines().next().unwrap_or_default().to_owned();
+            let (status, body) = if asked.contains("?versioning") { (200, versioning) } else { lifecycle };
+            let length = body.len();
+            let _ =
+                write!(stream, "HTTP/1.1 {status} X\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n{body}");
+        }
+    });
+    endpoint
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bucket_that_keeps_for_ever_what_is_deleted_is_told_with_the_rule_that_mends_it() {
-    let moto = Moto::start().await;
-    let (client, bucket) = (moto.access.client(), &moto.access.bucket);
-    let world = world(&moto.access.endpoint, &moto.access, &moto.access.secret, false);
-    world.run(&["init", "--recovery-out", &world.at("recovery.key")]).code(0);
-    let look = || checks(&world, &["--area", "repository"], 0);
-    expect(&look(), "repository", "versions", "good", &["keeps none"]);
-    let on = VersioningConfiguration::builder().status(BucketVersioningStatus::Enabled).build();
-    client.put_bucket_versioning().bucket(bucket).versioning_configuration(on).send().await.unwrap();
-    expect(&look(), "repository", "versions", "warning", &["for ever", "NoncurrentVersionExpiration"]);
-    let rule = LifecycleRule::builder()
-        .id("noncurrent")
-        .status(ExpirationStatus::Enabled)
-        .filter(LifecycleRuleFilter::builder().prefix("").build())
-        .noncurrent_version_expiration(NoncurrentVersionExpiration::builder().noncurrent_days(30).build())
-        .build()
-        .unwrap();
-    let rules = BucketLifecycleConfiguration::builder().rules(rule).build().unwrap();
-    client.put_bucket_lifecycle_configuration().bucket(bucket).lifecycle_configuration(rules).send().await.unwrap();
-    expect(&look(), "repository", "versions", "good", &["until a lifecycle rule"]);
+async fn a_bucket_tells_what_becomes_of_what_is_deleted() {
+    const NEVER: &str = "<VersioningConfiguration xmlns=\"http://s3.amazonaws.com/doc/2006-03-01/\"/>";
+    const ON: &str = "<VersioningConfiguration><Status>Enabled</Status></VersioningConfiguration>";
+    const NO_RULES: (u16, &str) = (404, "<Error><Code>NoSuchLifecycleConfiguration</Code></Error>");
+    const OTHER_RULE: (u16, &str) = (
+        200,
+        "<LifecycleConfiguration><Rule><ID>a</ID><Status>Enabled</Status><Expiration><Days>9</Days></Expiration></Rule></LifecycleConfiguration>",
+    );
+    const RULE: (u16, &str) = (
+        200,
+        "<LifecycleConfiguration><Rule><ID>a</ID><Status>Enabled</Status><NoncurrentVersionExpiration><NoncurrentDays>30</NoncurrentDays></NoncurrentVersionExpiration></Rule></LifecycleConfiguration>",
+    );
+    for (versioning, lifecycle, expected) in [
+        (NEVER, NO_RULES, Some(Versions::None)),
+        (ON, NO_RULES, Some(Versions::Kept)),
+        (ON, OTHER_RULE, Some(Versions::Kept)),
+        (ON, RULE, Some(Versions::Expiring)),
+        ("not Amazon's words", NO_RULES, None),
+    ] {
+        let options = StorageOptions {
+            endpoint: Some(bucket(versioning, lifecycle)),
+            region: Some("us-east-1".into()),
+            path_style: true,
+            s3_access_key_id: Some("key".into()),
+            s3_secret_access_key: Some("secret".into()),
+            ..StorageOptions::new("s3://bucket-1/x")
+        };
+        let found = open_raw(&options).await.unwrap().versions().await.unwrap();
+        assert_eq!(found, expected, "{versioning} {lifecycle:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
