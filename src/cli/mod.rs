@@ -184,14 +184,16 @@ pub fn main() -> ExitCode {
         manager.ready();
         let Cli { global, command } = cli;
         let context = Context::new(global);
-        context.watch(command.about()).await;
         // A restore that is stopped goes back first, and sees to that itself; to be stopped is how `serve` ends.
-        let result = if matches!(command, Command::Restore(_) | Command::Rollback(_) | Command::Serve(_)) {
-            run(&context, command).await
-        } else {
-            tokio::select! {
+        let sees_to_it = matches!(command, Command::Restore(_) | Command::Rollback(_) | Command::Serve(_));
+        // Before anybody can know of the run: one that is stopped is not to be taken for killed.
+        let stopping = (!sees_to_it).then(listen);
+        context.watch(command.about()).await;
+        let result = match stopping {
+            None => run(&context, command).await,
+            Some(stopping) => tokio::select! {
                 result = run(&context, command) => result,
-                signal = stopped() => Err(Error::new(Kind::Interrupted, format!("stopped by {signal}")).hint("Nothing was lost; the next run takes up what was uploaded.")),
+                signal = stopping => Err(Error::new(Kind::Interrupted, format!("stopped by {signal}")).hint("Nothing was lost; the next run takes up what was uploaded.")),
             }
         };
         context.ended(&result).await;
@@ -207,16 +209,22 @@ pub fn main() -> ExitCode {
 
 /// Waits for the signal to stop.
 pub async fn stopped() -> &'static str {
+    listen().await
+}
+
+/// The signal to stop, from now on.
+fn listen() -> impl Future<Output = &'static str> {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
-        return std::future::pending().await;
-    };
-    let signal = tokio::select! {
-        _ = term.recv() => "SIGTERM",
-        _ = int.recv() => "SIGINT",
-    };
-    Manager::from_env().stopping();
-    signal
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    async move {
+        let (Ok(mut term), Ok(mut int)) = signals else { return std::future::pending().await };
+        let signal = tokio::select! {
+            _ = term.recv() => "SIGTERM",
+            _ = int.recv() => "SIGINT",
+        };
+        Manager::from_env().stopping();
+        signal
+    }
 }
 
 fn fail(e: &Error, json: bool) -> ExitCode {
