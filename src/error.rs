@@ -41,6 +41,8 @@ pub enum Kind {
     Newer,
     /// A restore failed, and taking it back failed too: both copies stay, and somebody must look.
     Stuck,
+    /// What was looked at is not as it should be.
+    Unwell,
 }
 
 impl Kind {
@@ -72,6 +74,7 @@ impl Kind {
             "stuck",
             "a restore failed and could not be taken back; both copies stay, and the rest is to be done by hand",
         ),
+        (Kind::Unwell, 17, "unwell", "`status` or `doctor` found something that needs somebody"),
     ];
 
     /// The process exit code.

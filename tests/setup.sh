@@ -81,7 +81,7 @@ build=(build-essential pkg-config libssl-dev)
 case ${1:-test} in
     demo) packages "${build[@]}" postgresql postgresql-client ;;
     test)
-        packages "${build[@]}" postgresql postgresql-client age zstd jq rclone acl attr util-linux openssl python3 python3-pip python3-venv docker.io iptables busybox-static redis-tools debootstrap systemd-container sqlite3 mariadb-server-core mariadb-client gnupg xz-utils zip procps strace curl
+        packages "${build[@]}" postgresql postgresql-client age zstd jq rclone acl attr util-linux openssl python3 python3-pip python3-venv docker.io iptables busybox-static redis-tools debootstrap systemd-container sqlite3 mariadb-server-core mariadb-client gnupg xz-utils zip procps strace curl chromium bsdutils
         without_service pgbouncer
         without_service nginx
         without_service prometheus

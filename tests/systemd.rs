@@ -13,6 +13,8 @@ mod machine;
 mod managed;
 #[path = "systemd/package.rs"]
 mod package;
+#[path = "systemd/status.rs"]
+mod status;
 #[path = "systemd/stopping.rs"]
 mod stopping;
 #[path = "systemd/tarball.rs"]

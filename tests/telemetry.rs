@@ -1,5 +1,11 @@
 //! What the operator sees, from the program as it is run: run records, metrics, Sentry, webhooks, and `serve`.
 
+#[path = "telemetry/browser.rs"]
+mod browser;
+#[path = "telemetry/chromium.rs"]
+mod chromium;
+#[path = "telemetry/dashboards.rs"]
+mod dashboards;
 #[path = "telemetry/endpoint.rs"]
 mod endpoint;
 #[path = "telemetry/hooks.rs"]
@@ -10,6 +16,8 @@ mod metrics;
 mod page;
 #[path = "telemetry/prometheus.rs"]
 mod prometheus;
+#[path = "telemetry/render.rs"]
+mod render;
 #[path = "telemetry/runs.rs"]
 mod runs;
 #[path = "telemetry/secrets.rs"]

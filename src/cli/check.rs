@@ -29,9 +29,9 @@ pub struct Args {
 }
 
 impl Args {
-    /// What is watched of it.
-    pub fn about(&self) -> About {
-        About::vault_or(Verb::Check, self.plan.as_ref())
+    /// What is watched of it: a look at what another script made says nothing about the vault.
+    pub fn about(&self) -> Option<About> {
+        self.foreign.is_none().then(|| About::vault_or(Verb::Check, self.plan.as_ref()))
     }
 }
 

@@ -36,10 +36,16 @@ impl Context {
     }
 
     /// Begins to watch a command, if its outcome matters afterwards.
-    pub fn watch(&self, about: Option<About>) {
-        if let Some(watch) = about.and_then(|about| Watch::begin(self, about)) {
+    pub async fn watch(&self, about: Option<About>) {
+        let Some(about) = about else { return };
+        if let Some(watch) = Watch::begin(self, about).await {
             let _ = self.watch.set(watch);
         }
+    }
+
+    /// Whoever was asked to confirm the command did not: nothing was done, so it is no run.
+    pub fn decline(&self) {
+        self.watch.get().into_iter().for_each(Watch::decline);
     }
 
     /// Says which plan the watched command is about, where its command line could not.

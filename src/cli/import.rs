@@ -3,6 +3,7 @@
 use super::context::Context;
 use super::foreign;
 use super::output::{bad, good, json, notice, say};
+use super::watch::About;
 use crate::error::{Error, Kind, Result};
 use crate::foreign::scratch::origin;
 use crate::foreign::sets::{self, Problem, Set};
@@ -11,6 +12,7 @@ use crate::host::machine::machine;
 use crate::model::{BackupId, Name, size, time};
 use crate::repository::keyring;
 use crate::repository::writer::{BackupWriter, Imported};
+use crate::telemetry::monitor::Verb;
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -30,6 +32,13 @@ pub struct Args {
     /// The plan whose backups they become
     #[arg(long, value_name = "NAME")]
     plan: Option<String>,
+}
+
+impl Args {
+    /// What is watched of it.
+    pub fn about(&self) -> About {
+        About::plan(Verb::Import, self.plan.as_ref(), true)
+    }
 }
 
 /// Takes sets over. One that was taken before is passed over.

@@ -1,18 +1,18 @@
 //! The log: one line for each thing that matters, for a journal, a pipe or a machine. Numbers that only a moving bar wants
 //! are left out.
 
+use super::journal::Journal;
 use super::output;
 use crate::model::time;
 use crate::telemetry::monitor::{Event, Monitor};
 use crate::telemetry::scrub::{scrub, scrub_value};
 use jiff::Timestamp;
 use serde_json::{Value, json};
-use std::os::unix::fs::MetadataExt;
 
 /// How a line looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Form {
-    /// Words; for systemd's journal with the level before them.
+    /// Words; for systemd's journal with level and fields.
     Text,
     /// One JSON object a line, with fields.
     Json,
@@ -39,21 +39,14 @@ impl Level {
 /// The listener.
 pub struct Log {
     form: Form,
-    journal: bool,
+    journal: Option<Journal>,
 }
 
 impl Log {
     /// To standard error, in this form.
     pub fn new(form: Form) -> Self {
-        Log { form, journal: to_the_journal() }
+        Log { form, journal: Journal::open() }
     }
-}
-
-/// Whether standard error is read by systemd's journal, which says so by device and inode: a program that was started by
-/// a unit may have been redirected since.
-fn to_the_journal() -> bool {
-    let Ok(stream) = std::env::var("JOURNAL_STREAM") else { return false };
-    std::fs::metadata("/proc/self/fd/2").is_ok_and(|m| stream == format!("{}:{}", m.dev(), m.ino()))
 }
 
 /// Level, words and fields of what is worth a line.
@@ -90,6 +83,7 @@ fn line(event: &Event) -> Option<(Level, String, Value)> {
         | Event::StepEnded(..)
         | Event::Reported(_)
         | Event::Begun(_)
+        | Event::Declined(_)
         | Event::Ended(..) => return None,
     })
 }
@@ -97,19 +91,26 @@ fn line(event: &Event) -> Option<(Level, String, Value)> {
 impl Monitor for Log {
     fn event(&self, event: Event) {
         let Some((level, text, mut fields)) = line(&event) else { return };
-        match self.form {
-            Form::Json => {
+        let number = level as u8;
+        match (self.form, &self.journal) {
+            (Form::Json, journal) => {
                 // What a machine collects goes to others.
                 fields["time"] = json!(Timestamp::now());
                 fields["level"] = json!(level.name());
                 fields["message"] = json!(text.strip_prefix("warning: ").unwrap_or(&text));
                 scrub_value(&mut fields);
-                output::remark(&fields.to_string());
+                // The journal takes the level off the line.
+                let level = if journal.is_some() { format!("<{number}>") } else { String::new() };
+                output::remark(&format!("{level}{fields}"));
             }
-            Form::Text if self.journal => {
-                output::remark(&format!("<{}>{}", level as u8, scrub(&text).replace('\n', " ")))
+            (Form::Text, Some(journal)) => {
+                let text = scrub(&text);
+                scrub_value(&mut fields);
+                if !journal.send(number, &text, &fields) {
+                    output::remark(&format!("<{number}>{}", text.replace('\n', " ")));
+                }
             }
-            Form::Text => output::remark(&text),
+            (Form::Text, None) => output::remark(&text),
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use super::context::Context;
 use super::output::{Align, Table, bad, dim, good, json, notice, remark, say};
+use super::watch::About;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Name, size};
@@ -10,6 +11,7 @@ use crate::recovery::maintenance::look::Status;
 use crate::recovery::maintenance::snippet::State;
 use crate::recovery::maintenance::{Maintenance, Switched};
 use crate::recovery::restore::{journal_file, open_restore};
+use crate::telemetry::monitor::Verb;
 use jiff::Timestamp;
 use std::process::ExitCode;
 
@@ -39,6 +41,14 @@ enum What {
     },
     /// Take our include out of nginx's configuration
     Uninstall,
+}
+
+impl Args {
+    /// What is watched of it: whatever changes what clients see.
+    pub fn about(&self) -> Option<About> {
+        let looks = matches!(self.what, What::Status | What::Install { print: true });
+        (!looks).then(|| About::vault_or(Verb::Maintenance, self.plan.as_ref()))
+    }
 }
 
 /// Runs it.

@@ -12,12 +12,16 @@ mod backup;
 mod browse;
 mod check;
 mod completions;
+mod doctor;
 mod drill;
+mod due;
 mod foreign;
 mod forget;
 mod host_facts;
 mod import;
 mod init;
+mod jobs;
+mod journal;
 mod key;
 mod list;
 mod maintenance;
@@ -29,6 +33,7 @@ mod restores;
 mod resume;
 mod rollback;
 mod serve;
+mod status;
 mod timer;
 mod unit_status;
 
@@ -89,6 +94,10 @@ enum Command {
     Init(init::Args),
     /// Back up a plan
     Backup(backup::Args),
+    /// Say how things are: problems first, plans, next runs, what is kept, keys
+    Status(status::Args),
+    /// Look for everything that could go wrong, and say how to mend it
+    Doctor(doctor::Args),
     /// List backups
     List(list::Args),
     /// Show one backup: sources, facts, what was shipped
@@ -148,10 +157,12 @@ impl Command {
             Command::Drill(args) => Some(args.about()),
             Command::Rollback(args) => args.about(),
             Command::Cleanup(args) => args.about(),
-            Command::Check(args) => Some(args.about()),
+            Command::Check(args) => args.about(),
             Command::Forget(args) => args.about(),
             Command::Prune(args) => args.about(),
             Command::Key(args) => args.about(),
+            Command::Import(args) => Some(args.about()),
+            Command::Maintenance(args) => args.about(),
             _ => None,
         }
     }
@@ -177,16 +188,17 @@ pub fn main() -> ExitCode {
         manager.ready();
         let Cli { global, command } = cli;
         let context = Context::new(global);
-        context.watch(command.about());
         // A restore or a drill that is stopped goes back first, and sees to that itself; to be stopped is how `serve` ends.
-        let by_itself =
+        let sees_to_it =
             matches!(command, Command::Restore(_) | Command::Rollback(_) | Command::Drill(_) | Command::Serve(_));
-        let result = if by_itself {
-            run(&context, command).await
-        } else {
-            tokio::select! {
+        // Before anybody can know of the run: one that is stopped is not to be taken for killed.
+        let stopping = (!sees_to_it).then(listen);
+        context.watch(command.about()).await;
+        let result = match stopping {
+            None => run(&context, command).await,
+            Some(stopping) => tokio::select! {
                 result = run(&context, command) => result,
-                signal = stopped() => Err(Error::new(Kind::Interrupted, format!("stopped by {signal}")).hint("Nothing was lost; the next run takes up what was uploaded.")),
+                signal = stopping => Err(Error::new(Kind::Interrupted, format!("stopped by {signal}")).hint("Nothing was lost; the next run takes up what was uploaded.")),
             }
         };
         context.ended(&result).await;
@@ -202,16 +214,22 @@ pub fn main() -> ExitCode {
 
 /// Waits for the signal to stop.
 pub async fn stopped() -> &'static str {
+    listen().await
+}
+
+/// The signal to stop, from now on.
+fn listen() -> impl Future<Output = &'static str> {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
-        return std::future::pending().await;
-    };
-    let signal = tokio::select! {
-        _ = term.recv() => "SIGTERM",
-        _ = int.recv() => "SIGINT",
-    };
-    Manager::from_env().stopping();
-    signal
+    let signals = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()));
+    async move {
+        let (Ok(mut term), Ok(mut int)) = signals else { return std::future::pending().await };
+        let signal = tokio::select! {
+            _ = term.recv() => "SIGTERM",
+            _ = int.recv() => "SIGINT",
+        };
+        Manager::from_env().stopping();
+        signal
+    }
 }
 
 fn fail(e: &Error, json: bool) -> ExitCode {
@@ -220,12 +238,23 @@ fn fail(e: &Error, json: bool) -> ExitCode {
 }
 
 async fn run(context: &Context, command: Command) -> Result<ExitCode> {
-    if !matches!(command, Command::Restore(_) | Command::Rollback(_) | Command::Completions(_) | Command::Man(_)) {
+    let says_itself = matches!(
+        command,
+        Command::Restore(_)
+            | Command::Rollback(_)
+            | Command::Status(_)
+            | Command::Doctor(_)
+            | Command::Completions(_)
+            | Command::Man(_)
+    );
+    if !says_itself {
         tell_of_open_restore(context);
     }
     match command {
         Command::Init(args) => init::run(context, args).await,
         Command::Backup(args) => backup::run(context, args).await,
+        Command::Status(args) => status::run(context, args).await,
+        Command::Doctor(args) => doctor::run(context, args).await,
         Command::List(args) => list::run(context, args).await,
         Command::Show(args) => list::show(context, args).await,
         Command::Ls(args) => browse::ls(context, args).await,

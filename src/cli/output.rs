@@ -1,6 +1,7 @@
 //! Printing: the only file that writes to standard output and standard error (beside the progress bar).
 #![allow(clippy::print_stdout, clippy::print_stderr)]
 
+use super::journal;
 use crate::error::{Error, Kind, Result};
 use console::{measure_text_width, style};
 use serde::Serialize;
@@ -142,14 +143,35 @@ pub fn bad(text: &str) -> String {
     style(text).red().to_string()
 }
 
+/// What stands above a part of the output.
+pub fn title(text: &str) -> String {
+    style(text).bold().to_string()
+}
+
 /// Something less important.
 pub fn dim(text: &str) -> String {
     style(text).dim().to_string()
 }
 
-/// A line beside the result, on standard error.
+/// A line beside the result, on standard error. Its colours are those of a result: they go where only that is a terminal.
 pub fn remark(text: &str) {
-    eprintln!("{text}");
+    match console::colors_enabled_stderr() {
+        true => eprintln!("{text}"),
+        false => eprintln!("{}", console::strip_ansi_codes(text)),
+    }
+}
+
+/// Something that the operator should know, on standard error.
+pub fn warning(text: &str) {
+    if journal::reads_us() {
+        return leveled(4, &format!("warning: {text}"));
+    }
+    remark(&format!("{} {text}", style("warning").yellow().for_stderr()));
+}
+
+/// Lines that the journal takes at this level of syslog's.
+fn leveled(level: u8, text: &str) {
+    text.lines().for_each(|line| eprintln!("<{level}>{line}"));
 }
 
 /// That an application stood still for a backup.
@@ -172,6 +194,8 @@ pub fn error(e: &Error, as_json: bool) {
             }
         });
         eprintln!("{value}");
+    } else if journal::reads_us() {
+        leveled(3, &format!("error: {e}"));
     } else {
         eprintln!("{} {e}", style("error:").red().bold().for_stderr());
     }

@@ -72,7 +72,8 @@ impl Monitor for Bar {
             Event::Outage(seconds) => self.bar.println(output::outage(seconds)),
             Event::Committed(..) => self.bar.finish_and_clear(),
             // What was lost is told before there is a bar, and the rest is the result's.
-            Event::Lost(_) | Event::StepEnded(..) | Event::Reported(_) | Event::Begun(_) | Event::Ended(..) => {}
+            Event::Lost(_) | Event::StepEnded(..) | Event::Reported(_) | Event::Begun(_) => {}
+            Event::Ended(..) | Event::Declined(_) => {}
         }
     }
 }

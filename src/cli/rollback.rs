@@ -112,7 +112,7 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     }
     decide::refuse_users(&found, &told)?;
     if !args.yes {
-        confirm(&about.plan)?;
+        confirm(context, &about.plan)?;
     }
     let monitor = context.monitor(&format!("rollback {}", about.plan));
     told.warnings.into_iter().for_each(|w| monitor.event(Event::Warning(w)));

@@ -1,6 +1,7 @@
 //! `backstay serve`
 
 use super::context::{Context, make_state_dir};
+use super::due::Due;
 use super::log::{Form, Log};
 use super::watch::Told;
 use crate::error::{Error, Kind, Result};
@@ -28,7 +29,8 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         config.serve.listen = listen;
     }
     make_state_dir(&config.state_dir)?;
-    let told = Told::start(&config);
+    // Nothing that it tells is due at some time.
+    let told = Told::start(&config, Due::default());
     let mut listeners = told.listeners();
     if !context.global.quiet {
         listeners.push(Arc::new(Log::new(context.global.log.unwrap_or(Form::Text))));

@@ -2,7 +2,8 @@
 //! command or changes its exit code; what does not work is a warning.
 
 use super::context::Context;
-use super::output::{notice, remark};
+use super::due::{self, Due};
+use super::output::warning as warn;
 use crate::config::{Config, load};
 use crate::error::{Error, Kind, Result};
 use crate::model::{Name, time};
@@ -62,10 +63,9 @@ pub struct Told {
 
 impl Told {
     /// What is configured. Whoever cannot be told is a warning.
-    pub fn start(config: &Config) -> Self {
+    pub fn start(config: &Config, due: Due) -> Self {
         scrub::register_environment();
-        let plans = config.plans.clone();
-        let schedule: ScheduleOf = Arc::new(move |plan| plans.get(plan)?.schedule.clone());
+        let schedule: ScheduleOf = Arc::new(move |plan| due.get(plan).cloned());
         let start = |options: &crate::telemetry::sentry::Options| Sentry::start(options.clone(), schedule);
         let sentry = warned(config.sentry.as_ref().map(start).transpose()).flatten();
         let hooks = (!config.hooks.is_empty()).then(|| Hooks::start(config.hooks.clone()));
@@ -100,10 +100,6 @@ impl Told {
     }
 }
 
-fn warn(text: &str) {
-    remark(&format!("{} {text}", notice("warning")));
-}
-
 /// The value, or a warning.
 fn warned<T>(result: Result<T>) -> Option<T> {
     result.inspect_err(|e| warn(&e.one_line())).ok()
@@ -126,14 +122,16 @@ pub struct Watch {
 impl Watch {
     /// Begins to watch, where there is a configuration to say for whom. Not when another repository than the configured
     /// one is meant: what happens there says nothing about this host's backups.
-    pub fn begin(context: &Context, about: About) -> Option<Self> {
+    pub async fn begin(context: &Context, about: About) -> Option<Self> {
         let plain = load::load(&context.global.config).ok()?;
         if context.global.repository.as_ref().is_some_and(|url| *url != plain.storage.url) {
             return None;
         }
         let config = context.config().ok()?;
         let store = Store::new(&config.state_dir);
-        let told = Told::start(&config);
+        // Only a backup checks in.
+        let due = if about.verb == Verb::Backup { due::of(&config).await } else { Due::default() };
+        let told = Told::start(&config, due);
         let recorder = Arc::new(Recorder::new(store.clone()));
         let mut listeners = told.listeners();
         listeners.push(recorder.clone());
@@ -188,6 +186,12 @@ impl Watch {
         warned(deliver::textfile(&self.local));
     }
 
+    /// The command was given up before it did anything.
+    pub fn decline(&self) {
+        let run = self.begun.lock().unwrap_or_else(PoisonError::into_inner).take();
+        run.into_iter().for_each(|run| self.fan.event(Event::Declined(run)));
+    }
+
     /// Those who listen.
     pub fn listeners(&self) -> Arc<dyn Monitor> {
         self.fan.clone()
@@ -195,7 +199,12 @@ impl Watch {
 
     /// The command ended: everybody is told, and metrics are written.
     pub async fn ended(&self, result: &Result<ExitCode>) {
-        let Some(run) = self.begun.lock().unwrap_or_else(PoisonError::into_inner).clone() else { return };
+        let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some(run) = begun else {
+            // There may be something to tell all the same: of a run that was killed, or given up.
+            warned(deliver::textfile(&self.config));
+            return self.told.finish().await;
+        };
         let failure = match result {
             Ok(code) if *code == ExitCode::SUCCESS => None,
             Ok(code) => Some(failure_of(*code)),
@@ -205,7 +214,8 @@ impl Watch {
         let verb = run.verb;
         self.fan.event(Event::Ended(run, self.started.elapsed().as_secs_f64(), failure.map_or(Ok(()), Err)));
         let changes =
-            matches!(verb, Verb::Backup | Verb::Check | Verb::Forget | Verb::Prune | Verb::KeyCheck | Verb::Drill);
+            [Verb::Backup, Verb::Check, Verb::Forget, Verb::Prune, Verb::KeyCheck, Verb::Import, Verb::Drill];
+        let changes = changes.contains(&verb);
         let done = matches!(kind, None | Some(Kind::Partial | Kind::Damaged | Kind::Mismatch));
         if changes && done && self.config.trust_file().exists() {
             warned(View::look(&self.config, LOOK).await);

@@ -196,11 +196,11 @@ fn check(raw: Raw, file: &Path, text: String) -> Result<Config> {
         let drill = drill_of(plan.drill.unwrap_or_default(), &restore.checks)
             .map_err(|e| named(e, &format!("plans.{name}.drill")))?;
         let at = |e| named(e, &format!("plans.{name}"));
-        let (schedule, max_age) =
+        let (due, max_age) =
             observe::due_of(&plan.schedule, &plan.schedule_margin, &plan.max_runtime, &plan.max_age).map_err(at)?;
         let urls = observe::urls_of(plan.webhooks, &format!("plans.{name}.webhooks"), &dir)?;
         hooks.plans.insert(name.clone(), urls);
-        plans.insert(name.clone(), Plan { name, sources: listed, keep, restore, drill, schedule, max_age });
+        plans.insert(name.clone(), Plan { name, sources: listed, keep, restore, drill, due, max_age });
     }
     let mut foreign = BTreeMap::new();
     for (name, raw) in raw.foreign {

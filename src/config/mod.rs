@@ -157,7 +157,18 @@ pub struct Plan {
     /// How its backups are restored for proof.
     pub drill: DrillPlan,
     /// When it is backed up.
-    pub schedule: Option<sentry::Schedule>,
+    pub due: Due,
     /// The goal: how old its newest complete backup may be.
     pub max_age: Duration,
+}
+
+/// When a plan is backed up, as far as the file says it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Due {
+    /// Five fields, as cron writes them; for a scheduler that is not asked.
+    pub crontab: Option<String>,
+    /// It may begin so much later.
+    pub margin: Duration,
+    /// It may take so long.
+    pub max_runtime: Duration,
 }

@@ -2,12 +2,11 @@
 
 use super::raw::{RawMetrics, RawSentry, RawServe, RawWebhooks};
 use super::secret::{Secret, either};
-use super::{Metrics, Serve};
+use super::{Due, Metrics, Serve};
 use crate::error::{Error, Kind, Result};
 use crate::model::{Name, time};
 use crate::telemetry::hooks::Urls;
 use crate::telemetry::sentry::{Options, Schedule};
-use jiff::tz::TimeZone;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -38,18 +37,12 @@ pub(super) fn due_of(
     margin: &Option<String>,
     max_runtime: &Option<String>,
     max_age: &Option<String>,
-) -> Result<(Option<Schedule>, Duration)> {
+) -> Result<(Due, Duration)> {
     let margin = duration(margin.as_ref(), "schedule_margin", MARGIN)?;
     let max_runtime = duration(max_runtime.as_ref(), "max_runtime", MAX_RUNTIME)?;
-    let schedule = match schedule {
-        None => None,
-        Some(text) => {
-            Schedule::check_crontab(text)?;
-            let timezone = TimeZone::system().iana_name().map(str::to_owned);
-            Some(Schedule { crontab: text.clone(), margin, max_runtime, timezone })
-        }
-    };
-    Ok((schedule, duration(max_age.as_ref(), "max_age", MAX_AGE)?))
+    schedule.iter().try_for_each(|text| Schedule::check_crontab(text))?;
+    let due = Due { crontab: schedule.clone(), margin, max_runtime };
+    Ok((due, duration(max_age.as_ref(), "max_age", MAX_AGE)?))
 }
 
 pub(super) fn metrics_of(raw: RawMetrics) -> Result<Metrics> {
@@ -114,12 +107,9 @@ mod tests {
     #[test]
     fn a_schedule_is_checked_and_defaults_are_those_of_a_nightly_backup() {
         let text = |t: &str| Some(t.to_owned());
-        let (schedule, max_age) = due_of(&text("0 3 * * *"), &None, &text("2h"), &None).unwrap();
-        let schedule = schedule.unwrap();
-        assert_eq!(
-            (schedule.margin.as_secs(), schedule.max_runtime.as_secs(), max_age.as_secs()),
-            (1800, 7200, 93_600)
-        );
+        let (due, max_age) = due_of(&text("0 3 * * *"), &None, &text("2h"), &None).unwrap();
+        assert_eq!(due.crontab.as_deref(), Some("0 3 * * *"));
+        assert_eq!((due.margin.as_secs(), due.max_runtime.as_secs(), max_age.as_secs()), (1800, 7200, 93_600));
         assert!(due_of(&text("nightly"), &None, &None, &None).is_err());
         assert!(due_of(&None, &None, &None, &text("0s")).is_err());
     }

@@ -61,6 +61,15 @@ pub fn is_mount_point(directory: &Path) -> bool {
     lines(&mounts).any(|(_, _, place)| place == directory)
 }
 
+/// The mount that a path lies on, whether the path is there or not; `/` when nothing else is mounted above it.
+pub fn mount_point_of(path: &Path) -> PathBuf {
+    let there = path.ancestors().find_map(|p| p.canonicalize().ok());
+    let path = there.unwrap_or_else(|| path.to_owned());
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let above = lines(&mounts).map(|(_, _, place)| place).filter(|place| path.starts_with(place));
+    above.max_by_key(|place| place.components().count()).unwrap_or_else(|| PathBuf::from("/"))
+}
+
 /// Where something is mounted below this directory, not at it.
 pub fn mounts_below(directory: &Path) -> Vec<PathBuf> {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
@@ -111,5 +120,6 @@ mod tests {
         assert!(found.iter().any(|h| h.pid == child.id() && h.name == "sleep"), "{found:?}");
         assert!(other.is_empty());
         assert!(is_mount_point(Path::new("/proc")) && !is_mount_point(&inside));
+        assert_eq!(mount_point_of(Path::new("/proc/self/no such/file")), Path::new("/proc"));
     }
 }

@@ -12,7 +12,7 @@ pub mod priority;
 pub mod processes;
 pub mod service;
 pub mod systemd;
+pub mod systemd_calendar;
 pub mod systemd_timer;
 mod tail;
-pub mod unit;
 pub mod user;

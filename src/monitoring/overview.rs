@@ -9,6 +9,7 @@ use crate::recovery::restore::journal_file;
 use crate::recovery::rollback::{self, Past};
 use crate::repository::drills::Outcome;
 use crate::telemetry::monitor::Verb;
+use crate::telemetry::report::Report;
 use crate::telemetry::runs::store::Store;
 use crate::telemetry::runs::{Ending, Record};
 use jiff::Timestamp;
@@ -143,6 +144,18 @@ impl Overview {
     /// This host's record of a command, on a plan or on the whole vault.
     pub fn record(&self, verb: Verb, plan: Option<&Name>) -> Option<&Record> {
         self.records.iter().find(|r| r.host == self.host && r.verb == verb && r.plan.as_ref() == plan)
+    }
+
+    /// The size of a host's vault: when it was measured, bytes, objects. It is known to those who list all of it; the
+    /// latest of them is right.
+    pub fn measured(&self, host: &Name) -> Option<(Timestamp, u64, u64)> {
+        let of_vault = self.records.iter().filter(|r| r.host == *host && r.plan.is_none());
+        let measured = of_vault.filter_map(|r| match &r.last_report {
+            Some((at, Report::Prune(p))) => Some((*at, p.live_bytes, p.live_objects)),
+            Some((at, Report::Check(c))) => Some((*at, c.pack_bytes, c.packs)),
+            _ => None,
+        });
+        measured.max()
     }
 
     /// When it was last proven that all of a plan can be restored.

@@ -1,6 +1,7 @@
 //! What of an [`Overview`] needs somebody, the worst first. The page, `status` and the line for systemd say the same.
 
 use super::overview::{Drilled, Overview, Plan};
+use super::view::Key;
 use crate::error::Kind;
 use crate::model::{Name, size, time};
 use crate::repository::drills::Outcome;
@@ -20,6 +21,16 @@ pub enum Severity {
     Bad,
     /// It will be bad, or nobody knows.
     Notice,
+}
+
+impl Severity {
+    /// As `--json` spells it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Severity::Bad => "bad",
+            Severity::Notice => "notice",
+        }
+    }
 }
 
 /// Something that needs somebody.
@@ -75,22 +86,28 @@ pub fn problems(o: &Overview) -> Vec<Problem> {
             let n = size::plural(view.damaged, "damaged pack");
             add(Notice, format!("{n} wait for the next backup to store them again"), "backstay check");
         }
-        for key in view.keys.iter().filter(|k| k.role == "recovery") {
-            let stale = key.proven.is_none_or(|at| o.now.duration_since(at) > PROVE_KEYS_EVERY);
-            if stale {
-                let what = match key.proven {
-                    None => format!("recovery key {} was never proven to open the vault", key.name),
-                    Some(at) => format!("recovery key {} was last proven {}", key.name, time::ago(at, o.now)),
-                };
-                add(Notice, what, "backstay --identity FILE key check, where it is kept");
-            }
-        }
     }
     for trouble in &o.troubles {
         add(Notice, trouble.clone(), "mend the file, or remove it");
     }
+    found.extend(stale_keys(o));
     found.sort();
     found
+}
+
+/// Recovery keys that nobody has proven for long, or ever.
+pub fn stale_keys(o: &Overview) -> Vec<Problem> {
+    let keys = o.view.iter().flat_map(|view| &view.keys).filter(|key| key.role == "recovery");
+    let stale = keys.filter(|key| key.proven.is_none_or(|at| o.now.duration_since(at) > PROVE_KEYS_EVERY));
+    let problem = |key: &Key| {
+        let what = match key.proven {
+            None => format!("recovery key {} was never proven to open the vault", key.name),
+            Some(at) => format!("recovery key {} was last proven {}", key.name, time::ago(at, o.now)),
+        };
+        let todo = "backstay --identity FILE key check, where it is kept".to_owned();
+        Problem { severity: Severity::Notice, what, todo }
+    };
+    stale.map(problem).collect()
 }
 
 type Add<'a> = dyn FnMut(Severity, String, &str) + 'a;

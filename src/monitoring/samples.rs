@@ -25,7 +25,7 @@ pub fn samples(o: &Overview) -> Samples {
     for record in &o.records {
         of_record(&mut s, record);
     }
-    measured(&mut s, &o.records);
+    measured(&mut s, o);
     for (host, plan) in restorable(o) {
         s.set(&t::RESTORE_PROVEN, &[host.as_str(), plan.as_str()], unix(o.proven(host, plan)));
     }
@@ -173,19 +173,10 @@ fn of_report(s: &mut Samples, report: &Report, host: &str, plan: &str, run: &[&s
     }
 }
 
-/// The size of a repository is known to those who list all of it; the latest of them is right.
-fn measured(s: &mut Samples, records: &[Record]) {
-    let mut latest: BTreeMap<&Name, (Timestamp, u64, u64)> = BTreeMap::new();
-    for record in records.iter().filter(|r| r.plan.is_none()) {
-        let found = match &record.last_report {
-            Some((at, Report::Prune(p))) => (*at, p.live_bytes, p.live_objects),
-            Some((at, Report::Check(c))) => (*at, c.pack_bytes, c.packs),
-            _ => continue,
-        };
-        let known = latest.entry(&record.host).or_insert(found);
-        *known = (*known).max(found);
-    }
-    for (host, (at, bytes, objects)) in latest {
+fn measured(s: &mut Samples, o: &Overview) {
+    let hosts: BTreeSet<&Name> = o.records.iter().map(|record| &record.host).collect();
+    for host in hosts {
+        let Some((at, bytes, objects)) = o.measured(host) else { continue };
         s.set(&t::REPOSITORY_MEASURED, &[host.as_str()], unix(Some(at)));
         s.set(&t::REPOSITORY_BYTES, &[host.as_str()], bytes as f64);
         s.set(&t::REPOSITORY_OBJECTS, &[host.as_str()], objects as f64);

@@ -36,6 +36,7 @@ pub mod retry;
 pub mod s3;
 mod s3_error;
 mod s3_read;
+mod s3_versions;
 pub mod throttle;
 
 use async_trait::async_trait;
@@ -162,6 +163,17 @@ pub enum DeleteOutcome {
     Retained,
 }
 
+/// What becomes of an object that is deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Versions {
+    /// It is gone.
+    None,
+    /// An older version stays for a while.
+    Expiring,
+    /// An older version stays, and no rule takes it away.
+    Kept,
+}
+
 /// One object as the store lists it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ObjectInfo {
@@ -210,6 +222,12 @@ pub trait ObjectStore: Send + Sync + fmt::Debug {
 
     /// The store's clock (at least second resolution). For a directory it is the file system's.
     async fn now(&self) -> Result<Timestamp>;
+
+    /// What becomes of what is deleted; nothing when the store does not tell. Decorators need not pass it on: it is asked
+    /// of the store as it is.
+    async fn versions(&self) -> Result<Option<Versions>> {
+        Ok(None)
+    }
 }
 
 /// All objects under `prefix`, over all pages.

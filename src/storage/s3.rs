@@ -7,7 +7,8 @@
 use super::common::{Root, chain, check_folder, check_prefix, http_date, limit_for, within};
 use super::s3_error::{failure, is_retained};
 use super::{
-    DeleteOutcome, ErrorKind, ObjectInfo, ObjectStore, Page, PutMode, PutOutcome, Result, StorageError, check_key,
+    DeleteOutcome, ErrorKind, ObjectInfo, ObjectStore, Page, PutMode, PutOutcome, Result, StorageError, Versions,
+    check_key, s3_versions,
 };
 use async_trait::async_trait;
 use aws_config::BehaviorVersion;
@@ -322,6 +323,11 @@ impl ObjectStore for S3Store {
         };
         within(self.timeout, "now", &self.url, call).await?;
         http_date(&self.url, seen.0.lock().unwrap_or_else(PoisonError::into_inner).as_deref())
+    }
+
+    async fn versions(&self) -> Result<Option<Versions>> {
+        let call = async { Ok(s3_versions::of_bucket(&self.client, &self.bucket).await) };
+        within(self.timeout, "versions", &self.url, call).await
     }
 }
 

@@ -191,6 +191,10 @@ impl Monitor for Hooks {
             Event::Begun(run) => self.began(&run),
             Event::Ended(run, seconds, result) => self.ended(&run, seconds, &result),
             Event::Lost(run) => self.lost(&run),
+            Event::Declined(run) => {
+                let url = self.options.of(&run, |u| &u.json, true);
+                self.call("json_url", url, Body::Json(about("declined", &run)));
+            }
             Event::Committed(_, id) => lock(&self.seen).0 = Some(id),
             Event::Reported(report) => lock(&self.seen).1 = Some(*report),
             _ => {}

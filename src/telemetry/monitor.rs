@@ -31,6 +31,10 @@ pub enum Verb {
     KeyCheck,
     /// Dropping what restores kept.
     Cleanup,
+    /// Taking over backups that another script made.
+    Import,
+    /// Switching the page that clients see, by hand.
+    Maintenance,
 }
 
 impl Verb {
@@ -45,6 +49,8 @@ impl Verb {
         Verb::Prune,
         Verb::KeyCheck,
         Verb::Cleanup,
+        Verb::Import,
+        Verb::Maintenance,
     ];
 
     /// As labels and files spell it.
@@ -59,6 +65,8 @@ impl Verb {
             Verb::Prune => "prune",
             Verb::KeyCheck => "key-check",
             Verb::Cleanup => "cleanup",
+            Verb::Import => "import",
+            Verb::Maintenance => "maintenance",
         }
     }
 }
@@ -118,6 +126,8 @@ pub enum Event {
     Begun(Run),
     /// A command ended after so many seconds.
     Ended(Run, f64, Result<(), Failure>),
+    /// A command was begun and given up by whoever was asked to confirm it: nothing was done, so it is no run.
+    Declined(Run),
     /// A run is found that began, never ended, and whose process is gone.
     Lost(Run),
     /// A stage of a command begins, in words for the operator: `manifests`.

@@ -3,6 +3,9 @@
 //! Two nets. Every secret of the configuration registers its value here when it comes into being, as do passphrases and
 //! identities, and is taken out wherever it stands, also percent-encoded or in base64. And whatever looks like a secret
 //! goes: passwords in URLs, age identities, keys of clouds, bearer tokens, PEM keys, and values of names like `password`.
+//!
+//! A secret of three characters, or one that is a word which messages are made of, is left to the second net: to take
+//! it out everywhere leaves no text, and a hole where anybody expects `postgres` tells the password.
 
 use regex::{Captures, Regex};
 use serde_json::Value;
@@ -11,15 +14,57 @@ use zeroize::Zeroizing;
 
 /// What stands in place of a secret.
 pub const MASK: &str = "***";
-/// Shorter ones are taken out as whole words only: a password `a` would leave no text.
+/// Shorter ones are taken out as whole words only.
 const SHORT: usize = 6;
+/// Shorter ones are not looked for: they stand everywhere.
+const SHORTEST: usize = 4;
+/// Nor are these, which are nobody's secret even where they are somebody's password.
+const WORDS: &[&str] = &[
+    "admin",
+    "backstay",
+    "backup",
+    "changeme",
+    "database",
+    "debug",
+    "default",
+    "docker",
+    "example",
+    "false",
+    "files",
+    "guest",
+    "host",
+    "localhost",
+    "main",
+    "mariadb",
+    "mysql",
+    "nginx",
+    "none",
+    "null",
+    "password",
+    "postgres",
+    "postgresql",
+    "production",
+    "public",
+    "redis",
+    "restore",
+    "root",
+    "secret",
+    "service",
+    "source",
+    "staging",
+    "system",
+    "test",
+    "true",
+    "user",
+    "volume",
+];
 
 /// Known secrets and the forms in which they appear, longest first.
 static KNOWN: Mutex<Vec<Zeroizing<String>>> = Mutex::new(Vec::new());
 
 /// From now on this value is taken out of every text.
 pub fn register(secret: &str) {
-    if secret.trim().is_empty() {
+    if secret.trim().chars().count() < SHORTEST || WORDS.contains(&secret.to_ascii_lowercase().as_str()) {
         return;
     }
     let mut forms = vec![secret.to_owned(), percent(secret), secret.escape_debug().to_string()];
@@ -219,8 +264,17 @@ mod tests {
             assert!(clean.contains(MASK) && !clean.contains("Tr0ub"), "{clean}");
         }
         assert!(!scrub(encoded).contains("UcjB1YjRkb3ImMyBob3"), "{}", scrub(encoded));
-        register("q7");
-        assert_eq!(scrub("q7 and (q7), but not seq7 or q79"), "*** and (***), but not seq7 or q79");
+        register("q7x9");
+        assert_eq!(scrub("q7x9 and (q7x9), but not seq7x9 or q7x90"), "*** and (***), but not seq7x9 or q7x90");
+    }
+
+    #[test]
+    fn what_stands_everywhere_is_left_but_where_a_secret_stands() {
+        ["q7", "a", " ", "postgres", "Backup"].into_iter().for_each(register);
+        let text = "a backup of postgres on q7";
+        assert_eq!(scrub(text), text);
+        let clean = scrub("postgresql://postgres:postgres@q7/db, password=q7, PGPASSWORD: \"a\"");
+        assert_eq!(clean, "postgresql://postgres:***@q7/db, password=***, PGPASSWORD: ***");
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub struct S3Server {
     faults: Faults,
     append_only: Arc<AtomicBool>,
     task: JoinHandle<()>,
-    _data: TempDir,
+    data: TempDir,
 }
 
 impl S3Server {
@@ -92,13 +92,25 @@ impl S3Server {
                 });
             }
         });
-        S3Server { access, faults, append_only, task, _data: data }
+        S3Server { access, faults, append_only, task, data }
     }
 
     /// From now on the server allows what `config/policies/s3-append-only.json` allows: reading, listing, and writing
     /// under the condition that nothing is there.
     pub fn make_append_only(&self) {
         self.append_only.store(true, Ordering::Relaxed);
+    }
+
+    /// Everything that it keeps, as paths below its root.
+    pub fn keys(&self) -> Vec<std::path::PathBuf> {
+        let (mut todo, mut found) = (vec![self.data.path().to_owned()], Vec::new());
+        while let Some(dir) = todo.pop() {
+            for entry in std::fs::read_dir(dir).unwrap().flatten() {
+                if entry.path().is_dir() { todo.push(entry.path()) } else { found.push(entry.path()) }
+            }
+        }
+        found.sort();
+        found
     }
 
     /// The next requests with this method meet these faults.

@@ -1,8 +1,10 @@
 //! A real Prometheus scrapes a real agent that has backed up, restored, checked and failed; rules and dashboards name
-//! metrics that exist, and every query of a dashboard gives data.
+//! metrics that exist, every query of a dashboard gives data, and so does everything that a rule looks at.
 
+use crate::chromium::laid_out;
 use crate::endpoint::wait;
 use crate::metrics::world;
+use crate::render::{Answers, html};
 use crate::serve::Serving;
 use crate::world::World;
 use backstay::telemetry::metrics::table;
@@ -103,18 +105,29 @@ impl Prometheus {
         Prometheus { child, address }
     }
 
-    /// The result of a query: as many series as there are.
-    fn query(&self, query: &str) -> Option<Vec<serde_json::Value>> {
-        let encoded: String = query.bytes().map(|b| format!("%{b:02X}")).collect();
-        let (status, _, body) = crate::endpoint::get(&self.address, &format!("/api/v1/query?query={encoded}"))?;
+    /// What it answers at a path of its API.
+    fn ask(&self, path: &str) -> Option<serde_json::Value> {
+        let (status, head, body) = crate::endpoint::get(&self.address, path)?;
         if status == 503 {
             return None;
         }
-        // Chunks have their lengths between them; the answer is one line of JSON.
-        let json = &body[body.find('{')?..=body.rfind('}')?];
-        let answer: serde_json::Value = serde_json::from_str(json).unwrap_or_else(|e| panic!("{e}: {body}"));
-        assert_eq!(answer["status"], "success", "{query}: {answer}");
-        Some(answer["data"]["result"].as_array().unwrap().clone())
+        let json = if head.to_lowercase().contains("transfer-encoding: chunked") { unchunked(&body) } else { body };
+        let answer: serde_json::Value = serde_json::from_str(&json).unwrap_or_else(|e| panic!("{e}: {json}"));
+        assert_eq!(answer["status"], "success", "{path}: {answer}");
+        Some(answer["data"].clone())
+    }
+
+    /// The result of a query: as many series as there are.
+    fn query(&self, query: &str) -> Option<Vec<serde_json::Value>> {
+        let found = self.ask(&format!("/api/v1/query?query={}", encoded(query)))?;
+        Some(found["result"].as_array().unwrap().clone())
+    }
+
+    /// The same over the last half minute.
+    fn range(&self, query: &str) -> Vec<serde_json::Value> {
+        let now = jiff::Timestamp::now().as_second();
+        let path = format!("/api/v1/query_range?query={}&start={}&end={now}&step=1", encoded(query), now - 30);
+        self.ask(&path).unwrap()["result"].as_array().unwrap().clone()
     }
 }
 
@@ -125,13 +138,36 @@ impl Drop for Prometheus {
     }
 }
 
-/// Every query of every panel and annotation, with the variables as they would be.
+fn encoded(query: &str) -> String {
+    query.bytes().map(|b| format!("%{b:02X}")).collect()
+}
+
+/// The text of a body in chunks.
+fn unchunked(body: &str) -> String {
+    let (mut out, mut rest) = (String::new(), body);
+    while let Some((length, more)) = rest.split_once("\r\n") {
+        let length = usize::from_str_radix(length.trim(), 16).unwrap();
+        if length == 0 {
+            break;
+        }
+        out.push_str(&more[..length]);
+        rest = &more[length + 2..];
+    }
+    out
+}
+
+/// A query with the variables of its dashboard as they would be.
+fn filled(query: &str) -> String {
+    let query = query.replace("$host", "test-host").replace("$plan", ".*");
+    query.replace("$__rate_interval", "1m").replace("$__range", "1h")
+}
+
+/// Every query of every panel and annotation.
 fn queries(dashboard: &serde_json::Value, found: &mut BTreeSet<String>) {
     match dashboard {
         serde_json::Value::Object(map) => {
             if let Some(serde_json::Value::String(query)) = map.get("expr") {
-                let query = query.replace("$host", "test-host").replace("$plan", ".*");
-                found.insert(query.replace("$__rate_interval", "1m").replace("$__range", "1h"));
+                found.insert(filled(query));
             }
             map.values().for_each(|v| queries(v, found));
         }
@@ -169,4 +205,49 @@ fn every_query_of_every_dashboard_gives_data_and_alerts_come() {
     for query in &all {
         wait(query, || prometheus.query(query).filter(|found| !found.is_empty()));
     }
+    rules_work(&prometheus);
+    for (file, text) in files(".", "json") {
+        looked_at(file.trim_end_matches(".json"), &serde_json::from_str(&text).unwrap(), &prometheus);
+    }
+}
+
+/// Every rule was carried out without an error; what is recorded is there, and everything that an alert asks for.
+fn rules_work(prometheus: &Prometheus) {
+    let groups = prometheus.ask("/api/v1/rules").unwrap();
+    let rules: Vec<&serde_json::Value> =
+        groups["groups"].as_array().unwrap().iter().flat_map(|g| g["rules"].as_array().unwrap()).collect();
+    assert!(rules.len() > 15, "only {} rules were found: the search is broken", rules.len());
+    for rule in rules {
+        assert_eq!(rule["health"], "ok", "{rule:#}");
+        let query = rule["query"].as_str().unwrap();
+        if rule["type"] == "recording" {
+            let name = rule["name"].as_str().unwrap();
+            wait(name, || prometheus.query(name).filter(|found| !found.is_empty()));
+        }
+        for selector in selectors(query) {
+            wait(&selector, || prometheus.query(&selector).filter(|found| !found.is_empty()));
+        }
+    }
+}
+
+/// Metrics of a query with their labels: `backstay_run_active{verb="backup"}`. An alert that is quiet gives no data; what
+/// it looks at has to be there all the same.
+fn selectors(query: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for (at, _) in query.match_indices("backstay") {
+        let rest = &query[at..];
+        let name = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != ':').unwrap_or(rest.len());
+        let braces = rest[name..].starts_with('{').then(|| rest[name..].find('}').unwrap() + 1);
+        found.insert(rest[..name + braces.unwrap_or(0)].to_owned());
+    }
+    found
+}
+
+/// Leaves a picture of a dashboard with its data, and looks whether it can be read.
+fn looked_at(name: &str, dashboard: &serde_json::Value, prometheus: &Prometheus) {
+    let answers = Answers { instant: &|q| prometheus.query(q).unwrap(), range: &|q| prometheus.range(q) };
+    let page = html(dashboard, &|target| filled(target["expr"].as_str().unwrap()), &answers);
+    let measured = laid_out(&page, 1600, 2500, &format!("dashboard-{name}"));
+    assert!(measured["scroll"].as_u64().unwrap() <= 1600, "{measured:#}");
+    assert!(!measured["text"].as_str().unwrap().contains("NaN"), "{measured:#}");
 }

@@ -3,7 +3,9 @@
 use crate::endpoint::{Endpoint, wait};
 use crate::metrics::{of_run, textfile, world};
 use crate::world::World;
-use std::process::{Child, Stdio};
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::process::{Child, Command, Stdio};
 
 /// A world with a second source that takes a minute, and a backup of it under way.
 fn under_way(mut world: World) -> (World, Child) {
@@ -70,6 +72,76 @@ fn a_log_for_machines_has_levels_and_fields() {
     let failed = lines.iter().find(|l| l["state"] == "failed").unwrap_or_else(|| panic!("{}", ran.err));
     assert_eq!((&failed["level"], &failed["source"]), (&"error".into(), &"tree".into()));
     assert!(failed["time"].as_str().unwrap().parse::<jiff::Timestamp>().is_ok());
+}
+
+/// Runs a command on a terminal of its own, and types.
+fn typed(world: &World, args: &str, answer: &str) -> String {
+    let mut command = Command::new("script");
+    command.args(["-qec", &format!("{} {args}", env!("CARGO_BIN_EXE_backstay")), "/dev/null"]);
+    command.env("BACKSTAY_CONFIG", world.at("backstay.toml")).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().unwrap_or_else(|e| panic!("script: {e}: apt-get install bsdutils"));
+    let mut terminal = child.stdin.take().unwrap();
+    // The terminal hands over what was typed before somebody asks, too.
+    terminal.write_all(answer.as_bytes()).unwrap();
+    let out = child.wait_with_output().unwrap();
+    drop(terminal);
+    String::from_utf8_lossy(&out.stdout).into_owned()
+}
+
+#[test]
+fn a_restore_that_nobody_confirms_is_no_run() {
+    let hook = Endpoint::answering(&[200]);
+    let mut world = world();
+    world.extra.push_str(&format!("[webhooks]\njson_url = \"{}\"\n", hook.url("/json")));
+    world.configure("", &format!("paths = [\"{}\"]", world.at("tree")));
+    world.file("a.txt", b"x");
+    world.backup();
+    world.run(&["restore", "--yes"]).code(0);
+    let before = textfile(&world);
+    let told = hook.requests().len();
+    let said = typed(&world, "restore", "no\n");
+    assert!(said.contains("not confirmed"), "{said}");
+    let now = textfile(&world);
+    let of_restores = |values: &BTreeMap<String, f64>| -> Vec<(String, f64)> {
+        values.iter().filter(|(k, _)| k.contains("verb=\"restore\"")).map(|(k, v)| (k.clone(), *v)).collect()
+    };
+    assert!(of_restores(&before).len() > 5, "{before:?}");
+    assert_eq!(of_restores(&now), of_restores(&before));
+    let events: Vec<String> = hook.requests()[told..].iter().map(|r| r.body.clone()).collect();
+    assert!(events.len() == 2 && events[1].contains("\"declined\""), "{events:?}");
+    let problems = world.run(&["status", "--offline"]);
+    assert!(!problems.out.contains("restore of plan p failed"), "{}", problems.out);
+    // One that is confirmed is one.
+    let said = typed(&world, "restore", "p\n");
+    let ended = of_run("last_end_timestamp_seconds", "restore");
+    assert!(textfile(&world)[&ended] > before[&ended], "{said}");
+}
+
+#[test]
+fn taking_over_foreign_backups_and_switching_the_page_by_hand_are_runs() {
+    let mut world = world();
+    // Both fail at once here, which is an outcome too; what they do when they can is in tests of their own.
+    world.extra.push_str(&format!(
+        "[foreign.old]\nurl = \"file://{}\"\nfiles = [{{ pattern = \"tree_{{timestamp}}.tar\", is = \"tar\", source = \"tree\" }}]\n[maintenance]\nwhere = {{ container = \"no-such-nginx\" }}\n",
+        world.at("none")
+    ));
+    world.configure("", &format!("paths = [\"{}\"]", world.at("tree")));
+    assert_ne!(world.run(&["import", "old"]).code, 0);
+    assert_ne!(world.run(&["maintenance", "on"]).code, 0);
+    let now = textfile(&world);
+    for (verb, plan) in [("import", "p"), ("maintenance", "")] {
+        let of = format!("{{host=\"test-host\",plan=\"{plan}\",verb=\"{verb}\"}}");
+        assert!(now[&format!("backstay_run_last_exit_code{of}")] > 0.0, "{verb}");
+        assert_eq!(now[&format!("backstay_run_last_success_timestamp_seconds{of}")], 0.0, "{verb}");
+    }
+    // Looking is none.
+    let before = now
+        [&"backstay_run_last_attempt_timestamp_seconds{host=\"test-host\",plan=\"\",verb=\"maintenance\"}".to_owned()];
+    world.run(&["maintenance", "status"]);
+    assert_eq!(
+        textfile(&world)["backstay_run_last_attempt_timestamp_seconds{host=\"test-host\",plan=\"\",verb=\"maintenance\"}"],
+        before
+    );
 }
 
 #[test]

@@ -107,7 +107,7 @@ pub async fn attempt(
     }
     decide::refuse_users(&found, &told)?;
     if args.to.is_none() && !args.yes {
-        confirm(&m.plan)?;
+        confirm(context, &m.plan)?;
     }
     let started = Instant::now();
     let safety = match args.in_place && args.without_safety.is_none() && args.cold_copy.is_none() {

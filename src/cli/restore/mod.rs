@@ -238,8 +238,8 @@ pub(super) fn own_paths(config: Option<&Config>) -> Vec<PathBuf> {
     own
 }
 
-/// Asks for the plan's name: nobody types that by mistake.
-pub(super) fn confirm(plan: &Name) -> Result<()> {
+/// Asks for the plan's name: nobody types that by mistake. Whoever does not type it has done nothing, which is no run.
+pub(super) fn confirm(context: &Context, plan: &Name) -> Result<()> {
     let answer = ask(&notice(&format!("Type the plan's name ({plan}) to go on: ")))?.ok_or_else(|| {
         Error::new(Kind::Usage, "a restore replaces what is live, and nobody is here to confirm it")
             .hint("Give --yes, or --to to restore beside it, or --dry-run to see what would be done.")
@@ -247,5 +247,6 @@ pub(super) fn confirm(plan: &Name) -> Result<()> {
     if answer.trim() == plan.as_str() {
         return Ok(());
     }
+    context.decline();
     Err(Error::new(Kind::Refused, "not confirmed; nothing was done"))
 }

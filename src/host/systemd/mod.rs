@@ -65,6 +65,15 @@ pub async fn stop(unit: &Unit) -> Result<()> {
     systemctl(&["stop", "--", &unit.name], unit.stop_limit).await.map(drop).map_err(|e| of(&unit.name, e))
 }
 
+/// Has a unit read its files again, or starts it anew where it cannot, and waits for the end of that.
+///
+/// # Errors
+/// [`Kind::Restore`] with what systemd says about its job.
+pub async fn reload_or_restart(unit: &Unit) -> Result<()> {
+    let limit = unit.start_limit + unit.stop_limit;
+    systemctl(&["reload-or-restart", "--", &unit.name], limit).await.map(drop).map_err(|e| of(&unit.name, e))
+}
+
 /// Lets systemd read its files again.
 ///
 /// # Errors

@@ -7,7 +7,7 @@ use std::time::Duration;
 /// The properties that are asked for.
 pub(super) const PROPERTIES: &str = "Id,LoadState,LoadError,ActiveState,SubState,UnitFileState,Result,Type,RemainAfterExit,\
     FragmentPath,DropInPaths,Transient,Triggers,TriggeredBy,RequiredBy,RequisiteOf,BoundBy,ConsistsOf,NRestarts,\
-    TimeoutStartUSec,TimeoutStopUSec";
+    InvocationID,TimeoutStartUSec,TimeoutStopUSec";
 
 /// What is given to a unit whose own time is unknown.
 const USUAL: Duration = Duration::from_secs(90);
@@ -45,6 +45,8 @@ pub struct Unit {
     pub stopped_along: Vec<String>,
     /// How often it was started again by itself since somebody started it.
     pub restarts: u64,
+    /// Another one after each start, whoever asked for it.
+    pub invocation: String,
     /// How long its start may take.
     pub start_limit: Duration,
     /// How long its stop may take.
@@ -77,6 +79,7 @@ impl Unit {
             triggered_by: list("TriggeredBy"),
             stopped_along,
             restarts: value("NRestarts").parse().unwrap_or(0),
+            invocation: value("InvocationID").to_owned(),
             // Before it is killed it may be given its time more than once: for each of its commands and signals.
             start_limit: 2 * time(value("TimeoutStartUSec")) + Duration::from_secs(30),
             stop_limit: 4 * time(value("TimeoutStopUSec")) + Duration::from_secs(30),

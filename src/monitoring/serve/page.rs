@@ -215,7 +215,8 @@ fn restores(o: &Overview) -> String {
 }
 
 fn upkeep(o: &Overview) -> String {
-    let upkeep = [Verb::Check, Verb::Forget, Verb::Prune, Verb::KeyCheck, Verb::Cleanup];
+    let upkeep =
+        [Verb::Check, Verb::Forget, Verb::Prune, Verb::KeyCheck, Verb::Cleanup, Verb::Import, Verb::Maintenance];
     let row = |r: &Record| {
         vec![
             cell("", r.verb.name()),

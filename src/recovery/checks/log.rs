@@ -7,7 +7,7 @@ use super::words::{excerpt, listed};
 use crate::config::checks::{Log, LogOf};
 use crate::error::Result;
 use crate::host::docker::Docker;
-use crate::host::unit;
+use crate::host::systemd::journal;
 use std::time::{Duration, Instant};
 
 /// Bad lines that are told.
@@ -85,7 +85,7 @@ async fn count(log: &Log, context: &Context, mark: &Mark) -> Result<Counted> {
         }
     };
     match &log.of {
-        LogOf::Unit(name) => unit::log(name, context.since, &mut each).await?,
+        LogOf::Unit(name) => journal::lines_since(name, context.since, &mut each).await?,
         LogOf::Container(name) => Docker::connect().await?.container_log(name, context.since, &mut each).await?,
         LogOf::Service(name) => Docker::connect().await?.service_log(name, context.since, &mut each).await?,
         LogOf::File(path) => logfile::lines(path, mark, &mut each)?,

@@ -3,7 +3,8 @@
 use super::Verdict;
 use crate::config::checks::UnitState;
 use crate::error::{Error, Kind, Result};
-use crate::host::unit::{self, Seen};
+use crate::host::systemd;
+use crate::host::systemd::unit::Unit;
 use std::time::Duration;
 
 /// What should be, in words.
@@ -18,7 +19,7 @@ fn unknown(unit: &str, load: &str) -> String {
 
 /// Whether there is such a unit.
 pub(super) async fn preflight(name: &str) -> Result<()> {
-    match unit::look(name).await?.load.as_str() {
+    match systemd::look(name).await?.load.as_str() {
         "loaded" => Ok(()),
         load => Err(Error::new(Kind::Refused, unknown(name, load))
             .hint("Correct the name; `systemctl list-units --all` shows what there is.")),
@@ -29,7 +30,7 @@ pub(super) async fn preflight(name: &str) -> Result<()> {
 pub(super) async fn look(wanted: &UnitState, limit: Duration) -> Verdict {
     let once = async || {
         let late = |_| Err(Error::new(Kind::Source, "systemd does not answer in time"));
-        tokio::time::timeout(limit, unit::look(&wanted.unit)).await.unwrap_or_else(late)
+        tokio::time::timeout(limit, systemd::look(&wanted.unit)).await.unwrap_or_else(late)
     };
     let before = match once().await {
         Ok(seen) => seen,
@@ -52,13 +53,13 @@ pub(super) async fn look(wanted: &UnitState, limit: Duration) -> Verdict {
     }
 }
 
-fn told(seen: &Seen) -> String {
+fn told(seen: &Unit) -> String {
     let result =
         if seen.result.is_empty() || seen.result == "success" { String::new() } else { format!(": {}", seen.result) };
-    format!("{} ({}){result}", seen.active, seen.sub)
+    format!("{}{result}", seen.state())
 }
 
-fn wrong(wanted: &UnitState, seen: &Seen) -> Option<Verdict> {
+fn wrong(wanted: &UnitState, seen: &Unit) -> Option<Verdict> {
     if seen.load != "loaded" {
         return Some(Verdict::Final(unknown(&wanted.unit, &seen.load)));
     }

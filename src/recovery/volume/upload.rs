@@ -2,7 +2,7 @@
 //! counted by reading it back.
 
 use super::Staging;
-use super::count::Counted;
+use crate::recovery::count::Counted;
 use crate::error::{Error, Kind, Result};
 use crate::host::docker::Docker;
 use crate::host::docker::archive::Root;

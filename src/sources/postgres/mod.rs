@@ -186,7 +186,7 @@ impl PostgresSource {
     /// gone fails by its name.
     ///
     /// # Errors
-    /// [`Kind::Source`] when none is left, or none fits a pattern.
+    /// [`Kind::Source`] when none is left, none fits a pattern, or the server does not tell.
     pub async fn chosen(&self, server: &Server, admin: &Session) -> Result<Vec<String>> {
         let rows = admin
             .rows("datname", "FROM pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname")

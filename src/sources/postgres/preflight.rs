@@ -85,25 +85,35 @@ impl Look<'_> {
     /// [`Kind::Refused`] for what would fail later, with what to do.
     pub async fn at(&self, targets: &[(&str, &DatabaseFacts)], roles: &[u8]) -> Result<Told> {
         let admin = self.server.admin().await?;
+        let told = self.examine(&admin, targets, roles).await?;
+        self.probe(&admin, targets).await?;
+        Ok(told)
+    }
+
+    /// The same without the databases that are made to try: what the server says about itself, and nothing else.
+    ///
+    /// # Errors
+    /// [`Kind::Refused`] for what would fail later, with what to do.
+    pub async fn examine(&self, admin: &Session, targets: &[(&str, &DatabaseFacts)], roles: &[u8]) -> Result<Told> {
         let mut told = Told::default();
-        self.server_suits(&admin, targets).await?;
+        self.server_suits(admin, targets).await?;
         for (live, facts) in targets {
             self.name_suits(live)?;
             if self.part.is_none() {
-                self.live_can_move(&admin, live).await?;
+                self.live_can_move(admin, live).await?;
             }
-            self.extensions(&admin, facts, &mut told.warnings).await?;
+            self.extensions(admin, facts, &mut told.warnings).await?;
         }
-        self.privileges(&admin, targets, &mut told).await?;
-        let missing = globals::missing(&admin, roles).await?;
+        self.privileges(admin, targets, &mut told).await?;
+        let missing = globals::missing(admin, roles).await?;
         if !self.options.no_owner {
-            self.owners(&admin, targets, &missing).await?;
+            self.owners(admin, targets, &missing).await?;
         }
         if !missing.is_empty() {
-            self.may_make_roles(&admin, &missing).await?;
+            self.may_make_roles(admin, &missing).await?;
             told.warnings.push(format!("roles that the server lacks will be made: {}", missing.join(", ")));
         }
-        let tablespaces = self.tablespaces(&admin).await?;
+        let tablespaces = self.tablespaces(admin).await?;
         for (live, facts) in targets {
             if let Some(t) = facts.attributes.tablespace.as_ref().filter(|t| !tablespaces.contains(*t)) {
                 told.warnings.push(format!(
@@ -120,8 +130,7 @@ impl Look<'_> {
         if standbys > 0 {
             told.warnings.push(format!("{standbys} standby servers will get all of the load, and keep their readers on the old database until it comes"));
         }
-        told.space = room::look(self, &admin, targets).await?;
-        self.probe(&admin, targets).await?;
+        told.space = room::look(self, admin, targets).await?;
         Ok(told)
     }
 

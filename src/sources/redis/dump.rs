@@ -71,7 +71,10 @@ pub async fn dump(
 }
 
 /// Refuses what is no server with data of its own.
-fn suitable(live: &Live, source: &RedisSource, warnings: &mut Vec<String>) -> Result<()> {
+///
+/// # Errors
+/// [`Kind::Source`] with what it is.
+pub fn suitable(live: &Live, source: &RedisSource, warnings: &mut Vec<String>) -> Result<()> {
     let refuse = |what: &str, hint: &str| Err(Error::new(Kind::Source, what).at(source.server.label()).hint(hint));
     match live.mode.as_str() {
         "sentinel" => {

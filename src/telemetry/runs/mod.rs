@@ -180,6 +180,13 @@ impl Record {
         }
     }
 
+    /// Forgets the beginning of a run that was given up before it did anything; `before` is when one was begun before it.
+    pub fn decline(&mut self, mine: &Process, before: Option<Timestamp>) {
+        if self.open.take_if(|open| open.process == *mine).is_some() {
+            self.last_attempt = before;
+        }
+    }
+
     /// Notes the end of a run. Sources count as succeeded only with a backup that was committed, and the plan only with
     /// one that was whole.
     pub fn end(&mut self, mine: &Process, finished: Finished, report: Option<Report>) {
@@ -311,6 +318,18 @@ mod tests {
         assert_eq!(r.close_lost(at(20)).unwrap().at, at(10));
         assert_eq!(r.close_lost(at(30)), None);
         assert_eq!((r.counts.killed, r.last.unwrap().ending, r.last_success), (1, Ending::Killed, None));
+    }
+
+    #[test]
+    fn a_run_that_was_given_up_leaves_what_was_there_before() {
+        let me = Process::this();
+        let mut r = record();
+        r.begin(Attempt { at: at(10), process: me.clone(), whole: true });
+        r.end(&me, finished(Ending::Success, 15), report(true, None));
+        let before = r.clone();
+        r.begin(Attempt { at: at(20), process: me.clone(), whole: true });
+        r.decline(&me, before.last_attempt);
+        assert_eq!(r, before);
     }
 
     #[test]

@@ -29,6 +29,8 @@ struct Seen {
     backup: Option<BackupId>,
     report: Option<Report>,
     trouble: Vec<Error>,
+    /// When a run was begun before this one.
+    before: Option<Timestamp>,
 }
 
 impl Recorder {
@@ -48,8 +50,20 @@ impl Recorder {
 
     fn begin(&self, run: &Run) {
         let attempt = Attempt { at: run.at, process: self.me.clone(), whole: run.whole };
-        let written = self.store.change(run, |record| record.begin(attempt));
-        self.seen().trouble.extend(written.err());
+        let mut before = None;
+        let written = self.store.change(run, |record| {
+            before = record.last_attempt;
+            record.begin(attempt);
+        });
+        let mut seen = self.seen();
+        seen.before = before;
+        seen.trouble.extend(written.err());
+    }
+
+    fn decline(&self, run: &Run) {
+        let seen = std::mem::take(&mut *self.seen());
+        let written = self.store.change(run, |record| record.decline(&self.me, seen.before));
+        self.seen().trouble.extend(seen.trouble.into_iter().chain(written.err()));
     }
 
     fn end(&self, run: &Run, seconds: f64, result: Result<(), Failure>) {
@@ -101,6 +115,7 @@ impl Monitor for Recorder {
         match event {
             Event::Begun(run) => self.begin(&run),
             Event::Ended(run, seconds, result) => self.end(&run, seconds, result),
+            Event::Declined(run) => self.decline(&run),
             Event::StepEnded(name, seconds, result) => {
                 self.seen().steps.push(Step { name, seconds, failed: result.is_err() });
             }

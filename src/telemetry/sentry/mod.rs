@@ -197,6 +197,7 @@ impl Monitor for Sentry {
         match event {
             Event::Begun(run) => self.begin(&run),
             Event::Ended(run, seconds, result) => self.end(&run, seconds, &result),
+            Event::Declined(_) => *self.seen() = Seen::default(),
             Event::Lost(run) => {
                 let text = format!("the {run} that was begun {} was killed, or the machine went down", run.at);
                 let failure = Failure { kind: Kind::Interrupted, text, hint: None };
