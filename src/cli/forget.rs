@@ -4,9 +4,11 @@ use super::context::Context;
 use super::output::{Align, Table, dim, good, json, notice, say};
 use super::watch::About;
 use crate::error::{Error, Kind, Result};
+use crate::host::machine::machine;
 use crate::model::{BackupId, Name, size, time};
 use crate::recovery::select;
 use crate::repository::catalog::Catalog;
+use crate::repository::claims;
 use crate::repository::layout;
 use crate::repository::marks::{self, ForgetReport};
 use crate::repository::record::RecordKind;
@@ -63,6 +65,7 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let config = context.config()?;
     let _lock = context.lock(&config, "forget").await?;
     let (_, vault) = context.vault(false).await?;
+    claims::not_replaced(&vault, &machine(&config.state_dir)?).await?;
     let catalog = context.catalog(Some(&config), vault.clone());
     if !args.backup.is_empty() {
         let plan = context.plan(args.plan.as_deref(), Some(&config), &catalog).await?;

@@ -12,6 +12,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::Write;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// Name of the file in the state directory. It says which work of which process holds the lock.
@@ -38,8 +39,16 @@ impl Context {
     /// # Errors
     /// [`Kind::Busy`] with the work and the process that hold it.
     pub async fn lock(&self, config: &Config, work: &str) -> Result<Lock> {
-        make_state_dir(&config.state_dir)?;
-        let path = config.state_dir.join(FILE);
+        self.lock_in(&config.state_dir, work).await
+    }
+
+    /// The same for a machine that has no configuration yet.
+    ///
+    /// # Errors
+    /// As [`Context::lock`].
+    pub async fn lock_in(&self, state_dir: &Path, work: &str) -> Result<Lock> {
+        make_state_dir(state_dir)?;
+        let path = state_dir.join(FILE);
         let failed = |e: std::io::Error| Error::io("the lock cannot be taken", &path, e);
         let mut file =
             File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;

@@ -47,6 +47,8 @@ pub enum RecordKind {
     Proven,
     /// The name and role of a key file.
     KeyLabel,
+    /// A machine that took the host's name over.
+    Claim,
 }
 
 impl RecordKind {
@@ -62,6 +64,7 @@ impl RecordKind {
             RecordKind::Acknowledged => "acknowledged",
             RecordKind::Proven => "proven",
             RecordKind::KeyLabel => "key-label",
+            RecordKind::Claim => "claim",
         }
     }
 }

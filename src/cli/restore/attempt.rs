@@ -84,6 +84,9 @@ pub async fn attempt(
             rollback: false,
         };
         asked.flow = decide::flow(config, plan, &restored).await?;
+        if args.onto_fresh {
+            asked.flow = std::mem::take(&mut asked.flow).of_data();
+        }
         told = asked.flow.preflight(config, &plan.restore, &paths, &mut found).await?;
     }
     let made = |resources, monitor| With {

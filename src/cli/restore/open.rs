@@ -24,9 +24,14 @@ const TO_ANSWER: Duration = Duration::from_secs(180);
 
 /// Finishes the open restore, or takes it back.
 pub async fn go_on(context: &Context, forward: bool) -> Result<ExitCode> {
-    let started = Instant::now();
     let config = context.config()?;
     let _lock = context.lock(&config, "restore").await?;
+    go_on_with(context, config, forward).await
+}
+
+/// The same for somebody who holds the lock.
+pub async fn go_on_with(context: &Context, config: Config, forward: bool) -> Result<ExitCode> {
+    let started = Instant::now();
     let file = journal_file(&config.state_dir);
     if !file.exists() {
         return Err(Error::new(Kind::NotFound, "no restore of this host is open")
