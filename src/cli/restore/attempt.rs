@@ -83,10 +83,10 @@ pub async fn attempt(
             keep_on_failed_check: args.keep_on_failed_check,
             rollback: false,
         };
-        asked.flow = decide::flow(config, plan, &restored).await?;
-        if args.onto_fresh {
-            asked.flow = std::mem::take(&mut asked.flow).of_data();
-        }
+        asked.flow = match args.onto_fresh {
+            true => decide::of_data(plan),
+            false => decide::flow(config, plan, &restored).await?,
+        };
         told = asked.flow.preflight(config, &plan.restore, &paths, &mut found).await?;
     }
     let made = |resources, monitor| With {

@@ -74,13 +74,6 @@ pub struct With<'a> {
 }
 
 impl Flow {
-    /// What of it is about the data alone: nothing is stopped or started, no client sees a page, and nobody is asked
-    /// whether the application is well.
-    #[must_use]
-    pub fn of_data(self) -> Self {
-        Flow { application: None, maintenance: None, reload: Vec::new(), checks: Vec::new(), ..self }
-    }
-
     /// True when nothing is done.
     pub fn is_empty(&self) -> bool {
         *self == Flow::default()

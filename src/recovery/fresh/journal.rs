@@ -26,12 +26,12 @@ pub struct Begin {
     pub backups: Vec<(Name, BackupId)>,
     /// Whether nothing is taken over.
     pub exercise: bool,
+    /// Whether what is here already may give way.
+    pub onto_existing: bool,
     /// In an exercise, the units that are started.
     pub start: Vec<String>,
     /// Whether the given identity stays on this machine.
     pub keep_identity: bool,
-    /// Whether packages are installed.
-    pub install: bool,
     /// Units that were enabled here before.
     pub enabled: Vec<String>,
     /// The phases, in order.
@@ -248,9 +248,9 @@ mod tests {
             vault: VaultId([7; 16]),
             backups: vec![("erp".parse().unwrap(), BackupId::new(Timestamp::UNIX_EPOCH))],
             exercise: false,
+            onto_existing: false,
             start: Vec::new(),
             keep_identity: false,
-            install: true,
             enabled: vec!["cron.service".into()],
             phases: vec![Phase::Config, Phase::Data("erp".parse().unwrap())],
         }
