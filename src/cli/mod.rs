@@ -23,6 +23,7 @@ mod maintenance;
 mod man;
 mod managed;
 mod prune;
+mod recover;
 mod restore;
 mod restores;
 mod resume;
@@ -100,6 +101,8 @@ enum Command {
     Cat(browse::CatArgs),
     /// Restore files and databases
     Restore(Box<restore::Args>),
+    /// Make this fresh machine what a lost host was, out of its backups
+    Recover(recover::Args),
     /// Take backups that another script made into the repository, with their own times
     Import(import::Args),
     /// Start again what a backup that was killed left stopped or paused
@@ -174,8 +177,9 @@ pub fn main() -> ExitCode {
         let Cli { global, command } = cli;
         let context = Context::new(global);
         context.watch(command.about());
-        // A restore that is stopped goes back first, and sees to that itself; to be stopped is how `serve` ends.
-        let result = if matches!(command, Command::Restore(_) | Command::Rollback(_) | Command::Serve(_)) {
+        // A restore that is stopped goes back first, and sees to that itself; to be stopped is how `serve` ends. A recovery
+        // stays where it is.
+        let result = if matches!(command, Command::Restore(_) | Command::Rollback(_) | Command::Recover(_) | Command::Serve(_)) {
             run(&context, command).await
         } else {
             tokio::select! {
@@ -214,7 +218,10 @@ fn fail(e: &Error, json: bool) -> ExitCode {
 }
 
 async fn run(context: &Context, command: Command) -> Result<ExitCode> {
-    if !matches!(command, Command::Restore(_) | Command::Rollback(_) | Command::Completions(_) | Command::Man(_)) {
+    if !matches!(
+        command,
+        Command::Restore(_) | Command::Rollback(_) | Command::Recover(_) | Command::Completions(_) | Command::Man(_)
+    ) {
         tell_of_open_restore(context);
     }
     match command {
@@ -227,6 +234,7 @@ async fn run(context: &Context, command: Command) -> Result<ExitCode> {
         Command::Cat(args) => browse::cat(context, args).await,
         Command::Restore(args) if args.is_managed() => managed::hand_over(context).await,
         Command::Restore(args) => restore::run(context, *args).await,
+        Command::Recover(args) => recover::run(context, args).await,
         Command::Import(args) => import::run(context, args).await,
         Command::Resume(args) => resume::run(context, args).await,
         Command::Rollback(args) => rollback::run(context, args).await,

@@ -38,11 +38,30 @@ pub async fn make(version: &str, name: &str, port: u16, data: Option<&Path>) -> 
     let mut args = vec!["--port", &port];
     args.extend(data.iter().flat_map(|data| ["--datadir", data.as_str()]));
     args.extend([version, name]);
-    let program = Program::new("pg_createcluster", args);
-    let work = async { program.alone().await?.finish(Kind::Restore).await.map(drop) };
+    carry_out("pg_createcluster", &args, version, name).await
+}
+
+/// Removes a cluster that nobody has used yet.
+///
+/// # Errors
+/// [`Kind::Restore`] with what `pg_dropcluster` says.
+pub async fn remove(version: &str, name: &str) -> Result<()> {
+    carry_out("pg_dropcluster", &["--stop", version, name], version, name).await
+}
+
+/// Sets the port of a cluster.
+///
+/// # Errors
+/// [`Kind::Restore`] with what `pg_conftool` says.
+pub async fn set_port(version: &str, name: &str, port: u16) -> Result<()> {
+    carry_out("pg_conftool", &[version, name, "set", "port", &port.to_string()], version, name).await
+}
+
+async fn carry_out(program: &str, args: &[&str], version: &str, name: &str) -> Result<()> {
+    let work = async { Program::new(program, args.iter().copied()).alone().await?.finish(Kind::Restore).await.map(drop) };
     tokio::time::timeout(MAKE, work)
         .await
-        .unwrap_or_else(|_| Err(Error::new(Kind::Restore, "pg_createcluster does not end")))
+        .unwrap_or_else(|_| Err(Error::new(Kind::Restore, format!("{program} does not end"))))
         .map_err(|e| e.at(format!("cluster {version}/{name}")))
 }
 

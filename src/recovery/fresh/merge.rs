@@ -233,6 +233,28 @@ impl Merge<'_> {
     }
 }
 
+/// Copies files of directories that are not here, and nothing else: how packages of others are had. What is here stays.
+///
+/// # Errors
+/// [`Kind::Restore`] when one cannot be written.
+pub fn add(staged: &Path, root: &Path, folders: &[&str]) -> Result<u64> {
+    let mut added = 0;
+    for folder in folders.iter().map(Path::new) {
+        let (from, to) = (below(staged, folder), below(root, folder));
+        for entry in std::fs::read_dir(&from).into_iter().flatten().flatten() {
+            let (from, to) = (entry.path(), to.join(entry.file_name()));
+            let Ok(meta) = from.symlink_metadata() else { continue };
+            if !meta.is_file() || to.symlink_metadata().is_ok() {
+                continue;
+            }
+            let made = to.parent().map_or(Ok(()), std::fs::create_dir_all);
+            made.and_then(|()| copy(&from, &meta, &to)).map_err(failed("a file cannot be put in place", &to))?;
+            added += 1;
+        }
+    }
+    Ok(added)
+}
+
 fn below(root: &Path, path: &Path) -> PathBuf {
     root.join(path.strip_prefix("/").unwrap_or(path))
 }
@@ -382,6 +404,19 @@ mod tests {
         assert_eq!(merged.put, 1);
         assert_eq!(two.read("/etc/postgresql/15/main/postgresql.conf").as_deref(), Some("then"));
         assert_eq!(two.merge(&stay, &[]).only(Path::new("/etc/postgresql/17/main")).unwrap(), Merged::default());
+    }
+
+    #[test]
+    fn sources_of_packages_are_added_and_none_is_replaced() {
+        let two = Two::new();
+        write(&two.staged, "/etc/apt/sources.list.d/pgdg.list", "then");
+        write(&two.staged, "/etc/apt/sources.list.d/debian.sources", "then");
+        write(&two.root, "/etc/apt/sources.list.d/debian.sources", "here");
+        let folders = ["/etc/apt/sources.list.d", "/etc/apt/keyrings"];
+        assert_eq!(add(&two.staged, &two.root, &folders).unwrap(), 1);
+        assert_eq!(add(&two.staged, &two.root, &folders).unwrap(), 0);
+        assert_eq!(two.read("/etc/apt/sources.list.d/pgdg.list").as_deref(), Some("then"));
+        assert_eq!(two.read("/etc/apt/sources.list.d/debian.sources").as_deref(), Some("here"));
     }
 
     #[test]

@@ -8,10 +8,10 @@ use std::fmt;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// The files of the lost machine are fetched, to one side.
-    Fetch,
     /// Users and groups, with their numbers, before packages would take these.
     Accounts,
+    /// The files of the lost machine are fetched, to one side.
+    Fetch,
     /// What was installed.
     Packages,
     /// The files, less what starts anything.
@@ -96,8 +96,8 @@ pub fn phases(has: &Has) -> Vec<Phase> {
     };
     let some = |yes: bool, phase: Phase| yes.then_some(phase);
     let mut phases: Vec<Phase> = [
-        some(has.machine, Phase::Fetch),
         some(has.machine, Phase::Accounts),
+        some(has.machine, Phase::Fetch),
         some(has.install, Phase::Packages),
         Some(Phase::Config),
         some(!has.exercise, Phase::Trust),
@@ -142,8 +142,8 @@ mod tests {
         assert_eq!(
             names,
             [
-                "fetch the files",
                 "accounts",
+                "fetch the files",
                 "packages",
                 "configuration and units",
                 "keys",
