@@ -5,11 +5,16 @@ use crate::cli::restore::onto_fresh;
 use crate::config::SourceConfig;
 use crate::error::{Error, Kind, Result};
 use crate::model::Name;
+use crate::recovery::fresh::phase::{DATA, Phase};
 use crate::sources::command::Target;
 
 impl Recovery<'_> {
     /// Restores the sources of some kinds.
     pub(super) async fn restore(&self, plan: &Name, kinds: &[&str]) -> Result<Vec<String>> {
+        self.servers().await?;
+        if kinds == DATA && self.about.phases.contains(&Phase::Containers) {
+            self.containers().await?;
+        }
         let config = self.context.config()?;
         let backup = self.lost.backups.iter().find(|m| m.plan == *plan);
         let backup =

@@ -13,6 +13,7 @@ impl Recovery<'_> {
     /// Makes networks and containers, and starts those that serve data of a plan.
     pub(super) async fn containers(&self) -> Result<Vec<String>> {
         let Some(then) = &self.facts()?.docker else { return Ok(Vec::new()) };
+        self.servers().await?;
         let docker = Docker::connect().await?;
         let mut notes = Vec::new();
         let there = Deployment::read(&docker).await?;

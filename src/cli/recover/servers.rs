@@ -108,8 +108,16 @@ impl Recovery<'_> {
         Ok(Vec::new())
     }
 
+    /// Starts the servers into which data is loaded, those that do not run: a reboot may have come between.
     pub(super) async fn servers(&self) -> Result<Vec<String>> {
         let config = self.context.config()?;
+        if let Some(facts) = &self.lost.facts {
+            let here = Inventory::take().await.postgres_clusters;
+            let (wanted, _) = clusters::plan(&facts.inventory.postgres_clusters, &here, &cluster::majors())?;
+            for w in wanted.iter().filter(|w| w.exists) {
+                cluster::start(&w.version, &w.then.name).await?;
+            }
+        }
         let (mut units, mut docker) = (BTreeSet::new(), false);
         let mut local_postgres = false;
         for record in self.lost.records() {
