@@ -51,7 +51,7 @@ pub struct NewUser<'a> {
 pub async fn make_user(user: &NewUser<'_>) -> Result<()> {
     let id = user.id.map(|id| id.to_string());
     let mut args = vec!["--gid", user.group, "--home-dir", user.home, "--shell", user.shell];
-    args.extend(if user.system { ["--system", "--no-create-home"].as_slice() } else { ["--create-home"].as_slice() });
+    args.extend(if user.system { &["--system", "--no-create-home"][..] } else { &["--create-home"][..] });
     args.extend(id.iter().flat_map(|id| ["--uid", id.as_str()]));
     args.extend(["--", user.name]);
     carry_out("useradd", &args).await.map_err(|e| e.at(format!("user {}", user.name)))

@@ -273,7 +273,7 @@ pub fn fresh(what: &str, identity: &str) -> Machine {
 /// Runs the program on a fresh machine, with what somebody types there.
 pub fn recover(machine: &Machine, store: &Store, more: &[&str]) -> Ended {
     let argv = ["backstay", "recover", "--repository", URL, "--identity", "/root/recovery.key"];
-    ended(machine.command(&[&argv, more].concat()).envs(store.environment()))
+    ended(machine.command(&[&argv[..], more].concat()).envs(store.environment()))
 }
 
 pub fn ended(command: &mut Command) -> Ended {

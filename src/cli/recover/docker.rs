@@ -26,7 +26,9 @@ impl Recovery<'_> {
         for wanted in self.wanted().await? {
             let serves = serves_data(&config, &wanted);
             match docker.make_container(&wanted).await {
-                Ok(_) if serves => drop(docker.start(&wanted.name).await?),
+                Ok(_) if serves => {
+                    docker.start(&wanted.name).await?;
+                }
                 Ok(_) => {}
                 // Its data cannot be restored without it; of another one the rest of the application may do without.
                 Err(e) if serves => return Err(e),
@@ -46,12 +48,14 @@ impl Recovery<'_> {
         let mut notes = Vec::new();
         for wanted in self.wanted().await? {
             let named = self.about.start.iter().any(|s| s.strip_prefix("container:") == Some(&wanted.name));
-            if if self.about.exercise { named } else { wanted.ran(then) } {
-                match docker.start(&wanted.name).await {
-                    Ok(true) => {}
-                    Ok(false) => notes.push(format!("container {} is not here", wanted.name)),
-                    Err(e) => notes.push(e.one_line()),
-                }
+            let starts = if self.about.exercise { named } else { wanted.ran(then) };
+            if !starts {
+                continue;
+            }
+            match docker.start(&wanted.name).await {
+                Ok(true) => {}
+                Ok(false) => notes.push(format!("container {} is not here", wanted.name)),
+                Err(e) => notes.push(e.one_line()),
             }
         }
         Ok(notes)

@@ -155,6 +155,9 @@ impl Recovery<'_> {
                 let text = "left as this release has them, look whether yours are needed";
                 notes.push(format!("{text}: {}", list(merged.stayed.iter().collect())));
             }
+            if !merged.aside.is_empty() {
+                notes.push(format!("put aside, since the host did not have them: {}", list(merged.aside.iter().collect())));
+            }
             notes.extend(merged.problems);
             notes.extend(self.passwords().await?);
         }

@@ -8,7 +8,6 @@ use crate::error::{Error, Kind, Result};
 use crate::host::cluster;
 use crate::host::docker::Docker;
 use crate::host::inventory::Inventory;
-use crate::host::inventory::units::Units;
 use crate::host::systemd;
 use crate::host::systemd_timer::{self, Job};
 use crate::model::time;
@@ -185,7 +184,7 @@ impl Recovery<'_> {
         let here = Inventory::take().await.units.unwrap_or_default();
         let before = self.about.enabled.iter().cloned().collect();
         // Without facts everything that the plans name is taken to have run.
-        Ok(start::rounds(&then.unwrap_or_else(Units::default), &here, &before, &named, &late))
+        Ok(start::rounds(&then.unwrap_or_default(), &here, &before, &named, &late))
     }
 
     async fn start_all(&self, units: &[String]) -> Result<Vec<String>> {

@@ -2,6 +2,7 @@
 //!
 //! Everything is seen in files, so that a server which does not run hides nothing.
 
+use crate::model::size;
 use std::path::{Path, PathBuf};
 
 /// An RDB without a key is smaller.
@@ -38,7 +39,8 @@ pub fn not_fresh(root: &Path, will: &Will) -> Vec<String> {
     }
     if will.postgres {
         for (version, name, databases) in databases(&at("/var/lib/postgresql")) {
-            found.push(format!("/var/lib/postgresql/{version}/{name}: the cluster has {databases} databases of somebody's"));
+            let databases = size::plural(databases as u64, "database");
+            found.push(format!("/var/lib/postgresql/{version}/{name}: the cluster has {databases} of somebody's"));
         }
     }
     if will.redis {
@@ -48,12 +50,12 @@ pub fn not_fresh(root: &Path, will: &Will) -> Vec<String> {
         }
     }
     if will.docker {
-        for (folder, what) in [("volumes", "volumes"), ("containers", "containers")] {
+        for (folder, what) in [("volumes", "volume"), ("containers", "container")] {
             let own = ["metadata.db", "backingFsBlockDev"];
             let some: Vec<String> =
                 names(&at("/var/lib/docker").join(folder)).into_iter().filter(|n| !own.contains(&n.as_str())).collect();
             if !some.is_empty() {
-                found.push(format!("/var/lib/docker/{folder}: Docker has {} {what}", some.len()));
+                found.push(format!("/var/lib/docker/{folder}: Docker has {}", size::plural(some.len() as u64, what)));
             }
         }
     }
@@ -130,7 +132,7 @@ mod tests {
             ("var/lib/backstay/trust/erp-1.json", 1, "host erp-1"),
             ("var/lib/postgresql/15/main/base/16401/1", 1, "15/main"),
             ("var/lib/redis/dump.rdb", 1000, "Redis"),
-            ("var/lib/docker/volumes/documents/x", 1, "1 volumes"),
+            ("var/lib/docker/volumes/documents/x", 1, "1 volume"),
             ("srv/app/file", 1, "/srv/app"),
         ]
         .into_iter()

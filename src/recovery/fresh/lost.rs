@@ -181,11 +181,11 @@ impl Lost {
     /// The room that everything takes.
     pub fn needs(&self, state_dir: &Path) -> Vec<Need> {
         let clusters = self.facts.iter().flat_map(|f| &f.inventory.postgres_clusters);
-        let root = self.facts.iter().filter_map(|f| f.docker.as_ref()).map(|d| PathBuf::from(&d.root_dir));
+        let mut root = self.facts.iter().filter_map(|f| f.docker.as_ref()).map(|d| PathBuf::from(&d.root_dir));
         let places = Places {
             postgres: clusters.map(|c| PathBuf::from(&c.data_directory)).next().unwrap_or("/var/lib/postgresql".into()),
             redis: "/var/lib/redis".into(),
-            docker: root.filter(|r| r.is_absolute()).last().unwrap_or("/var/lib/docker".into()),
+            docker: root.find(|r| r.is_absolute()).unwrap_or("/var/lib/docker".into()),
             state: state_dir.to_owned(),
         };
         self.records().flat_map(|s| room::needs(s, &places)).collect()

@@ -10,6 +10,20 @@ use std::fs::Metadata;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+/// Directories in which a file that is there counts although nobody names it: what the lost machine did not have in them is
+/// put aside, as the site that a web server is installed with.
+const WHOLE: &[&str] = &[
+    "/etc/apache2",
+    "/etc/caddy",
+    "/etc/haproxy",
+    "/etc/mysql",
+    "/etc/nginx",
+    "/etc/php",
+    "/etc/redis",
+    "/etc/supervisor",
+    "/etc/uwsgi",
+];
+
 /// Which files.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Which {
@@ -50,6 +64,8 @@ pub struct Merged {
     pub bound: BTreeMap<PathBuf, Why>,
     /// Left as the package brought them.
     pub stayed: BTreeSet<PathBuf>,
+    /// Put aside, since the lost machine did not have them.
+    pub aside: Vec<PathBuf>,
     /// What could not be put in place, and why.
     pub problems: Vec<String>,
 }
@@ -88,8 +104,31 @@ impl Merge<'_> {
     pub fn run(&self, wanted: Which) -> Result<Merged> {
         let mut merged = Merged::default();
         self.folder(Path::new("/"), wanted, &mut merged)?;
+        // In another release a package's own files have other names.
+        let whole = WHOLE.iter().map(Path::new).filter(|p| self.stay.is_empty() && self.staged_at(p).is_dir());
+        for folder in whole.filter(|_| wanted == Which::Lying) {
+            self.put_aside(folder, &mut merged)?;
+        }
         self.settle()?;
         Ok(merged)
+    }
+
+    /// Puts files and links aside that were not fetched.
+    fn put_aside(&self, folder: &Path, merged: &mut Merged) -> Result<()> {
+        for entry in std::fs::read_dir(below(self.root, folder)).into_iter().flatten().flatten() {
+            let (path, at) = (folder.join(entry.file_name()), entry.path());
+            let Ok(meta) = at.symlink_metadata() else { continue };
+            if meta.is_dir() {
+                self.put_aside(&path, merged)?;
+            } else if self.staged_at(&path).symlink_metadata().is_err() {
+                let kept = self.kept(&path)?;
+                let moved = std::fs::rename(&at, &kept)
+                    .or_else(|_| copy(&at, &meta, &kept).and_then(|()| std::fs::remove_file(&at)));
+                moved.map_err(failed("what is in the way cannot be kept", &at))?;
+                merged.aside.push(path);
+            }
+        }
+        Ok(())
     }
 
     /// Puts one directory with everything in it in place, whatever the rules say.
@@ -333,15 +372,16 @@ mod tests {
             symlink("/lib/x", units.join("timers.target.wants/backstay-backup@p.timer")).unwrap();
             symlink("/dev/null", units.join("masked.service")).unwrap();
             write(&two.root, "/etc/nginx/nginx.conf", "here");
-            write(&two.root, "/etc/nginx/only-here.conf", "here");
+            write(&two.root, "/etc/nginx/sites-enabled/default", "here");
+            write(&two.root, "/etc/only-here.conf", "here");
             write(&two.root, "/etc/fstab", "here");
             write(&two.root, "/etc/app.conf", "then");
             write(&two.root, "/etc/ssl/openssl.cnf", "here");
             two
         }
 
-        fn run(&self, which: Which) -> Merged {
-            let stay = BTreeSet::from([PathBuf::from("/etc/ssl/openssl.cnf")]);
+        fn run(&self, which: Which, stay: &[&str]) -> Merged {
+            let stay = stay.iter().map(PathBuf::from).collect();
             let never = [PathBuf::from("/usr/local/bin/backstay"), PathBuf::from("/etc/postgresql/15/main")];
             self.merge(&stay, &never).run(which).unwrap()
         }
@@ -369,9 +409,10 @@ mod tests {
     #[test]
     fn files_come_and_what_starts_something_waits() {
         let two = Two::new();
-        let merged = two.run(Which::Lying);
+        let stay = ["/etc/ssl/openssl.cnf"];
+        let merged = two.run(Which::Lying, &stay);
         assert_eq!(two.read("/etc/nginx/nginx.conf").as_deref(), Some("then"));
-        assert_eq!(two.read("/etc/nginx/only-here.conf").as_deref(), Some("here"));
+        assert_eq!(two.read("/etc/only-here.conf").as_deref(), Some("here"));
         assert_eq!(two.read("/etc/fstab").as_deref(), Some("here"));
         assert_eq!(two.read("/etc/ssl/openssl.cnf").as_deref(), Some("here"));
         assert_eq!((two.read("/usr/local/bin/backstay"), two.read("/etc/postgresql/15/main/postgresql.conf")), (None, None));
@@ -383,16 +424,16 @@ mod tests {
         assert_eq!(merged.bound.keys().collect::<Vec<_>>(), [Path::new("/etc/fstab")]);
         assert_eq!(merged.stayed.len(), 1);
         // Once more: nothing is left to do, and what was kept is still what was there first.
-        let again = two.run(Which::Lying);
+        let again = two.run(Which::Lying, &stay);
         assert_eq!((again.put, again.same, again.replaced), (0, 3, 0), "{again:?}");
         assert_eq!(std::fs::read_to_string(two.before.join("etc/nginx/nginx.conf")).unwrap(), "here");
 
-        two.run(Which::Starting);
+        two.run(Which::Starting, &stay);
         assert!(two.is_link("/etc/systemd/system/multi-user.target.wants/app.service"));
         assert_eq!(two.read("/etc/cron.d/app").as_deref(), Some("then"));
         let timer = "/etc/systemd/system/timers.target.wants/backstay-backup@p.timer";
         assert!(!two.is_link(timer));
-        two.run(Which::Jobs);
+        two.run(Which::Jobs, &stay);
         assert!(two.is_link(timer));
     }
 
@@ -404,6 +445,20 @@ mod tests {
         assert_eq!(merged.put, 1);
         assert_eq!(two.read("/etc/postgresql/15/main/postgresql.conf").as_deref(), Some("then"));
         assert_eq!(two.merge(&stay, &[]).only(Path::new("/etc/postgresql/17/main")).unwrap(), Merged::default());
+    }
+
+    #[test]
+    fn a_site_that_came_with_the_package_and_was_removed_there_is_put_aside() {
+        let two = Two::new();
+        let site = "/etc/nginx/sites-enabled/default";
+        // In another release it stays: there it may be what makes the server work.
+        assert!(two.run(Which::Lying, &["/etc/ssl/openssl.cnf"]).aside.is_empty());
+        assert!(two.read(site).is_some());
+        let merged = two.run(Which::Lying, &[]);
+        assert_eq!(merged.aside, [Path::new(site)]);
+        assert_eq!((two.read(site), two.read("/etc/only-here.conf").as_deref()), (None, Some("here")));
+        assert_eq!(std::fs::read_to_string(below(&two.before, Path::new(site))).unwrap(), "here");
+        assert!(two.run(Which::Lying, &[]).aside.is_empty());
     }
 
     #[test]
@@ -424,7 +479,7 @@ mod tests {
         let two = Two::new();
         std::fs::remove_file(two.root.join("etc/app.conf")).unwrap();
         write(&two.root, "/etc/app.conf/inner", "here");
-        let merged = two.run(Which::Lying);
+        let merged = two.run(Which::Lying, &["/etc/ssl/openssl.cnf"]);
         assert_eq!(two.read("/etc/app.conf").as_deref(), Some("then"));
         assert_eq!(std::fs::read_to_string(two.before.join("etc/app.conf/inner")).unwrap(), "here");
         assert_eq!(merged.replaced, 2);
