@@ -195,6 +195,7 @@ impl Shop {
             ("/etc/shop/tools.conf", "of the operator\n"),
             ("/etc/nginx/sites-available/shop", SITE),
             ("/etc/fstab", "# of the first\n"),
+            ("/etc/ssl/certs/shop.pem", "certificate\n"),
             (
                 "/etc/systemd/system/shop.service",
                 unit("/usr/bin/python3 /opt/shop/app.py", "EnvironmentFile=/etc/shop/shop.env\nRestart=always").as_str(),

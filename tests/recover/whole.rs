@@ -79,7 +79,8 @@ fn a_lost_host_comes_back_on_a_fresh_machine_by_the_page_in_the_safe() {
     assert_eq!(machine.sh("id -u shop; id -u ann"), "555\n1234");
     assert_eq!(machine.sh("stat -c %U /home/ann/.ssh/authorized_keys"), "ann");
     assert!(machine.sh("getent shadow ann").starts_with("ann:$"));
-    assert_eq!(machine.sh("cat /etc/fstab"), "# of the second");
+    assert_eq!(machine.sh("cat /etc/fstab /etc/ssl/certs/shop.pem"), "# of the second\ncertificate");
+    assert!(!exists(&machine, "/etc/nginx/sites-enabled/default"));
     assert_eq!(machine.sh("cat /etc/cron.d/shop"), "0 3 * * * root /usr/bin/true");
     // The package is there, what it would have started did not start, and it did not take the operator's file away.
     assert_eq!(machine.sh("shop-tools; cat /var/lib/shop-tools.policy /etc/shop/tools.conf"), "tools\n101\nof the operator");
@@ -101,7 +102,7 @@ fn a_lost_host_comes_back_on_a_fresh_machine_by_the_page_in_the_safe() {
     let _wire = store.wire(&lost.machine);
     let survivor = &lost.machine;
     survivor.until("systemctl is-active docker postgresql redis-server");
-    says(&survivor.try_run(&["backstay", "backup"]), 10, &["was replaced", "generation 1", "--take-over", "disable"]);
-    says(&survivor.try_run(&["backstay", "prune"]), 10, &["was replaced"]);
+    says(&survivor.try_run(&["backstay", "--wait", "2m", "backup"]), 10, &["was replaced", "generation 1", "--take-over", "disable"]);
+    says(&survivor.try_run(&["backstay", "--wait", "2m", "prune"]), 10, &["was replaced"]);
     survivor.until("test \"$(systemctl show -P ExecMainStatus backstay-backup@shop.service)\" = 10");
 }

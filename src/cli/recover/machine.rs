@@ -9,9 +9,9 @@ use crate::host::inventory::{Inventory, accounts, system::System};
 use crate::host::people::{self as host_people, NewUser};
 use crate::host::{apt, systemd};
 use crate::model::size;
-use crate::recovery::fresh::merge::{self, Merge, Merged, Which};
+use crate::recovery::fresh::merge::{Merge, Merged, Which};
 use crate::recovery::fresh::people::{self, Make};
-use crate::recovery::fresh::{before, fetch, packages};
+use crate::recovery::fresh::{before, fetch, packages, place};
 use crate::repository::{access, keyring};
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -77,7 +77,7 @@ impl Recovery<'_> {
         let (Some(then), Some(now)) = (&inventory.packages, &here.packages) else { return Ok(Vec::new()) };
         let mut notes = Vec::new();
         if same_release(&inventory.system, &here.system) {
-            let added = merge::add(&self.staged(), Path::new("/"), SOURCES)?;
+            let added = place::add(&self.staged(), Path::new("/"), SOURCES)?;
             if added > 0 {
                 notes.push(format!("{} that say where packages come from", size::plural(added, "file")));
             }
@@ -142,7 +142,9 @@ impl Recovery<'_> {
         let mut notes = Vec::new();
         if self.lost.machine().is_some() {
             let merged = self.merge(Which::Lying).await?;
-            notes.push(format!("{} put in place, {} were so already", merged.put, merged.same));
+            // Links and bundles there are made by programs; certificates of one's own lie among them.
+            let certificates = place::add(&self.staged(), Path::new("/"), &["/etc/ssl/certs"])?;
+            notes.push(format!("{} put in place, {} were so already", merged.put + certificates, merged.same));
             if merged.replaced > 0 {
                 let kept = before(&self.state_dir);
                 notes.push(format!("{} replaced something, which is kept below {}", merged.replaced, kept.display()));

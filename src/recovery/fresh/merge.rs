@@ -3,37 +3,15 @@
 //! What is here and was not there stays. What is in the way of a file is kept below another directory. Files are linked,
 //! so a place has the old content or the new one, whatever happens meanwhile; done again, nothing changes any more.
 
+use super::place::{below, copy, same};
+pub use super::rules::Which;
+use super::rules::{WHOLE, which};
 use crate::error::{Error, Kind, Result};
 use crate::sources::host::bound::{self, Why};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::Metadata;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-
-/// Directories in which a file that is there counts although nobody names it: what the lost machine did not have in them is
-/// put aside, as the site that a web server is installed with.
-const WHOLE: &[&str] = &[
-    "/etc/apache2",
-    "/etc/caddy",
-    "/etc/haproxy",
-    "/etc/mysql",
-    "/etc/nginx",
-    "/etc/php",
-    "/etc/redis",
-    "/etc/supervisor",
-    "/etc/uwsgi",
-];
-
-/// Which files.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Which {
-    /// All but those that start something.
-    Lying,
-    /// Those that start something, but for Backstay's own jobs.
-    Starting,
-    /// What starts Backstay's own jobs.
-    Jobs,
-}
 
 /// From where to where.
 pub struct Merge<'a> {
@@ -72,28 +50,6 @@ pub struct Merged {
 
 fn failed<'a>(what: &'a str, path: &'a Path) -> impl Fn(std::io::Error) -> Error + 'a {
     move |e| Error::io(what, path, e).kind(Kind::Restore)
-}
-
-/// Whether a file starts something by lying in its place.
-fn starts(path: &Path) -> bool {
-    let parent = path.parent().and_then(Path::to_str).unwrap_or_default();
-    let of_units = parent.ends_with(".wants") || parent.ends_with(".requires") || parent.ends_with(".upholds");
-    let units = ["/etc/systemd/", "/usr/local/lib/systemd/"].iter().any(|p| parent.starts_with(p))
-        || parent.contains("/.config/systemd/");
-    let cron = ["/etc/cron.d", "/etc/cron.hourly", "/etc/cron.daily", "/etc/cron.weekly", "/etc/cron.monthly"];
-    (of_units && units)
-        || cron.contains(&parent)
-        || path == Path::new("/etc/crontab")
-        || ["/var/spool/cron", "/var/lib/systemd/linger"].iter().any(|p| path.starts_with(p))
-}
-
-fn which(path: &Path) -> Which {
-    let own = path.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with("backstay-"));
-    match starts(path) {
-        false => Which::Lying,
-        true if own => Which::Jobs,
-        true => Which::Starting,
-    }
 }
 
 impl Merge<'_> {
@@ -272,66 +228,9 @@ impl Merge<'_> {
     }
 }
 
-/// Copies files of directories that are not here, and nothing else: how packages of others are had. What is here stays.
-///
-/// # Errors
-/// [`Kind::Restore`] when one cannot be written.
-pub fn add(staged: &Path, root: &Path, folders: &[&str]) -> Result<u64> {
-    let mut added = 0;
-    for folder in folders.iter().map(Path::new) {
-        let (from, to) = (below(staged, folder), below(root, folder));
-        for entry in std::fs::read_dir(&from).into_iter().flatten().flatten() {
-            let (from, to) = (entry.path(), to.join(entry.file_name()));
-            let Ok(meta) = from.symlink_metadata() else { continue };
-            if !meta.is_file() || to.symlink_metadata().is_ok() {
-                continue;
-            }
-            let made = to.parent().map_or(Ok(()), std::fs::create_dir_all);
-            made.and_then(|()| copy(&from, &meta, &to)).map_err(failed("a file cannot be put in place", &to))?;
-            added += 1;
-        }
-    }
-    Ok(added)
-}
-
-fn below(root: &Path, path: &Path) -> PathBuf {
-    root.join(path.strip_prefix("/").unwrap_or(path))
-}
-
-/// Whether a place holds what is to be put there.
-fn same(from: &Path, meta: &Metadata, at: &Path, there: &Metadata) -> bool {
-    if (meta.dev(), meta.ino()) == (there.dev(), there.ino()) {
-        return true;
-    }
-    let alike = (meta.file_type(), meta.uid(), meta.gid(), meta.len())
-        == (there.file_type(), there.uid(), there.gid(), there.len());
-    if !alike {
-        return false;
-    }
-    if meta.is_symlink() {
-        return std::fs::read_link(from).ok() == std::fs::read_link(at).ok();
-    }
-    meta.permissions().mode() == there.permissions().mode()
-        && matches!((std::fs::read(from), std::fs::read(at)), (Ok(a), Ok(b)) if a == b)
-}
-
-/// A copy with owner, mode and time.
-fn copy(from: &Path, meta: &Metadata, to: &Path) -> std::io::Result<()> {
-    if meta.is_symlink() {
-        std::os::unix::fs::symlink(std::fs::read_link(from)?, to)?;
-        return std::os::unix::fs::lchown(to, Some(meta.uid()), Some(meta.gid()));
-    }
-    std::fs::copy(from, to)?;
-    std::os::unix::fs::lchown(to, Some(meta.uid()), Some(meta.gid()))?;
-    // A change of the owner takes set-user-id bits away.
-    std::fs::set_permissions(to, meta.permissions())?;
-    let file = std::fs::File::options().write(true).open(to)?;
-    file.set_modified(meta.modified()?)?;
-    file.sync_all()
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::place::add;
     use super::*;
     use std::os::unix::fs::symlink;
 

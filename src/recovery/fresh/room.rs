@@ -109,7 +109,7 @@ mod tests {
         assert!(too_small(&fits, disks).is_empty());
         let short = too_small(&[need("a", "/srv/app", 600 << 20), need("b", "/srv/other", 600 << 20)], disks);
         assert_eq!(short.len(), 1);
-        for word in ["/srv:", "a 600", "b 600", "1.0 GiB are free"] {
+        for word in ["/srv:", "a 600", "b 600", "1.00 GiB are free"] {
             assert!(short[0].contains(word), "{word} is not in {short:?}");
         }
         // A file system is not filled to its last byte.
