@@ -2,11 +2,15 @@
 
 use super::running::Recovery;
 use crate::cli::restore::onto_fresh;
-use crate::config::SourceConfig;
+use crate::config::{Config, SourceConfig};
 use crate::error::{Error, Kind, Result};
 use crate::model::Name;
+use crate::recovery::fresh::lost::paths_of;
 use crate::recovery::fresh::phase::{DATA, Phase};
+use crate::recovery::fresh::ways::{self, Way};
+use crate::repository::manifest::Manifest;
 use crate::sources::command::Target;
+use std::path::PathBuf;
 
 impl Recovery<'_> {
     /// Restores the sources of some kinds.
@@ -45,8 +49,32 @@ impl Recovery<'_> {
             true => None,
             false => Some(self.context.lock(&config, "recovery").await?),
         };
-        onto_fresh(&self.context, &config, &self.catalog, backup, &sources, self.began).await?;
+        // Of some sources of files only some paths are exchanged; each is a restore of its own.
+        let mut whole = Vec::new();
+        for name in sources {
+            let paths = backup.source(&name).filter(|s| s.kind == "files").map(paths_of).unwrap_or_default();
+            let exchanged = ways::of(&paths, Way::Exchange);
+            let left: Vec<String> = ways::of(&paths, Way::Leave).iter().map(|p| p.display().to_string()).collect();
+            if !left.is_empty() {
+                notes.push(format!(
+                    "of source {name} these belong to the system and are left out: {}; `backstay restore --source {name} --path PATH` brings parts back",
+                    left.join(", ")
+                ));
+            }
+            if exchanged.len() == paths.len() {
+                whole.push(name);
+            } else if !exchanged.is_empty() {
+                self.onto_this(&config, backup, &[name], &exchanged).await?;
+            }
+        }
+        if !whole.is_empty() {
+            self.onto_this(&config, backup, &whole, &[]).await?;
+        }
         Ok(notes)
+    }
+
+    async fn onto_this(&self, config: &Config, backup: &Manifest, sources: &[Name], paths: &[PathBuf]) -> Result<()> {
+        onto_fresh(&self.context, config, &self.catalog, backup, (sources, paths), self.began).await
     }
 }
 

@@ -11,6 +11,7 @@ use crate::host::{apt, systemd};
 use crate::model::size;
 use crate::recovery::fresh::merge::{Merge, Merged, Which};
 use crate::recovery::fresh::people::{self, Make};
+use crate::recovery::fresh::phase::Phase;
 use crate::recovery::fresh::{before, fetch, packages, place};
 use crate::repository::{access, keyring};
 use std::collections::BTreeSet;
@@ -62,11 +63,21 @@ impl Recovery<'_> {
     }
 
     pub(super) async fn fetch(&self) -> Result<Vec<String>> {
-        let Some((_, record)) = self.lost.machine() else { return Ok(Vec::new()) };
-        let (restored, unknown) = fetch::fetch(&self.reader("fetch")?, record, &self.staged()).await?;
-        let mut notes = vec![format!("{}, {}", size::plural(restored.files, "file"), size::human(restored.bytes))];
+        let (reader, staged) = (self.reader("fetch")?, self.staged());
+        let (mut files, mut bytes, mut unknown) = (0, 0, BTreeSet::new());
+        fetch::begin(&staged)?;
+        let machine = self.lost.machine().map(|(_, record)| (record, None));
+        let shared = self.lost.shared();
+        for (record, paths) in machine.into_iter().chain(shared.iter().map(|(r, paths)| (*r, Some(&paths[..])))) {
+            let (restored, names) = fetch::fetch(&reader, record, paths, &staged).await?;
+            files += restored.files;
+            bytes += restored.bytes;
+            unknown.extend(names);
+        }
+        let mut notes = vec![format!("{}, {}", size::plural(files, "file"), size::human(bytes))];
         if !unknown.is_empty() {
-            notes.push(format!("nobody here has these names, so what they own keeps its number: {}", unknown.join(", ")));
+            let names: Vec<String> = unknown.into_iter().collect();
+            notes.push(format!("nobody here has these names, so what they own keeps its number: {}", names.join(", ")));
         }
         Ok(notes)
     }
@@ -121,15 +132,15 @@ impl Recovery<'_> {
     /// Puts files in place.
     pub(super) async fn merge(&self, which: Which) -> Result<Merged> {
         let (staged, before) = (self.staged(), before(&self.state_dir));
-        let facts = self.facts()?;
-        let same = self.lost.machine().is_some_and(|(m, _)| m.machine == self.machine);
-        let stay = match same_release(&facts.inventory.system, &Inventory::take().await.system) {
+        let same = self.lost.newest().is_some_and(|m| m.machine == self.machine);
+        let here = Inventory::take().await.system;
+        let stay = match self.lost.facts.as_ref().is_some_and(|f| same_release(&f.inventory.system, &here)) {
             true => BTreeSet::new(),
             false => apt::configuration_files().await?,
         };
         let mut never: Vec<PathBuf> = vec!["/usr/share/keyrings".into()];
         never.extend(std::env::current_exe());
-        let clusters = facts.inventory.postgres_clusters.iter();
+        let clusters = self.lost.facts.iter().flat_map(|f| &f.inventory.postgres_clusters);
         never.extend(clusters.map(|c| Path::new("/etc/postgresql").join(&c.version).join(&c.name)));
         let work = tokio::task::spawn_blocking(move || {
             let root = Path::new("/");
@@ -140,7 +151,7 @@ impl Recovery<'_> {
 
     pub(super) async fn configure(&self) -> Result<Vec<String>> {
         let mut notes = Vec::new();
-        if self.lost.machine().is_some() {
+        if self.about.phases.contains(&Phase::Fetch) {
             let merged = self.merge(Which::Lying).await?;
             // Links and bundles there are made by programs; certificates of one's own lie among them.
             let certificates = place::add(&self.staged(), Path::new("/"), &["/etc/ssl/certs"])?;

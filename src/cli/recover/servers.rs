@@ -14,6 +14,7 @@ use crate::model::time;
 use crate::recovery::checks::context::{Context, Marks};
 use crate::recovery::fresh::clusters::{self, Wanted};
 use crate::recovery::fresh::merge::{Merge, Which};
+use crate::recovery::fresh::phase::Phase;
 use crate::recovery::fresh::{before, start};
 use crate::repository::claims;
 use crate::sources::postgres::GLOBALS;
@@ -121,8 +122,9 @@ impl Recovery<'_> {
         let mut local_postgres = false;
         for record in self.lost.records() {
             match config.sources.get(&record.name) {
+                // One that nobody knows how to stop is restored while it is down, and starts with the application.
                 Some(SourceConfig::Redis(r)) if r.container.is_none() && r.server.is_here() => {
-                    units.insert(r.unit.clone().unwrap_or_else(|| "redis-server.service".to_owned()));
+                    units.extend(r.unit.clone());
                 }
                 Some(SourceConfig::Postgres(p)) => match p.address.container() {
                     Some(_) => docker = true,
@@ -261,7 +263,7 @@ impl Recovery<'_> {
     }
 
     pub(super) async fn timers(&self) -> Result<Vec<String>> {
-        if self.lost.machine().is_some() {
+        if self.about.phases.contains(&Phase::Fetch) {
             self.merge(Which::Jobs).await?;
             systemd::reload().await?;
         }

@@ -13,6 +13,7 @@ use crate::repository::catalog::Catalog;
 use crate::repository::manifest::Manifest;
 use clap::Parser;
 use jiff::Timestamp;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 #[derive(Parser)]
@@ -21,7 +22,7 @@ struct Whole {
     args: Args,
 }
 
-/// Restores sources of a backup, or goes on with the restore of them that was interrupted. What was restored of it since
+/// Restores sources of a backup, or these paths of one, or goes on with the restore of them that was interrupted. What was restored of it since
 /// `since` is not restored once more. Whoever calls it holds the lock.
 ///
 /// # Errors
@@ -31,7 +32,7 @@ pub async fn onto_fresh(
     config: &Config,
     catalog: &Catalog,
     m: &Manifest,
-    sources: &[Name],
+    (sources, paths): (&[Name], &[PathBuf]),
     since: Timestamp,
 ) -> Result<()> {
     let file = journal_file(&config.state_dir);
@@ -59,6 +60,7 @@ pub async fn onto_fresh(
     let mut words = vec!["restore".to_owned(), m.id.to_string(), "--yes".to_owned()];
     words.extend(["--plan".to_owned(), m.plan.to_string()]);
     words.extend(sources.iter().flat_map(|s| ["--source".to_owned(), s.to_string()]));
+    words.extend(paths.iter().flat_map(|p| ["--path".to_owned(), p.display().to_string()]));
     let Whole { args } =
         Whole::try_parse_from(words).map_err(|e| Error::new(Kind::Internal, "a restore cannot be asked for").because(e))?;
     let args = Args { onto_fresh: true, ..args };

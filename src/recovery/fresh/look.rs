@@ -10,12 +10,12 @@ const EMPTY_RDB: u64 = 256;
 /// The first OID that a database of somebody's can have: PostgreSQL's own are below.
 const FIRST_OID: u32 = 16384;
 /// Directories in which packages put something of their own.
-const FILLED_BY_PACKAGES: &[&str] = &["/etc", "/usr", "/var/www/html", "/var/log", "/var/spool"];
+const FILLED_BY_PACKAGES: &[&str] = &["/var/www/html", "/var/spool"];
 
 /// What the lost host had, as far as it matters.
 #[derive(Clone, Debug, Default)]
 pub struct Will {
-    /// Paths of `files` sources.
+    /// Paths of `files` sources that are exchanged as a whole.
     pub paths: Vec<PathBuf>,
     /// Whether there are databases of PostgreSQL on the host.
     pub postgres: bool,
@@ -110,14 +110,13 @@ mod tests {
             std::fs::write(path, vec![b'x'; bytes]).unwrap();
         };
         let will = Will {
-            paths: vec!["/srv/app".into(), "/etc/app".into(), "/var/www/html".into()],
+            paths: vec!["/srv/app".into(), "/var/www/html".into()],
             postgres: true,
             redis: true,
             docker: true,
         };
         for (path, bytes) in [
             ("etc/backstay/backstay.toml.sample", 1),
-            ("etc/app/conf", 1),
             ("var/lib/postgresql/15/main/base/5/1", 1),
             ("var/lib/redis/dump.rdb", 100),
             ("var/lib/docker/volumes/metadata.db", 1),

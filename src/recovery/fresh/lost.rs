@@ -4,6 +4,7 @@ use super::journal::Begin;
 use super::look::Will;
 use super::phase::Has;
 use super::room::{self, Need, Places};
+use super::ways::{self, Way};
 use crate::error::{Error, Kind, Result};
 use crate::model::{Name, time};
 use crate::recovery::select;
@@ -26,6 +27,11 @@ pub struct Lost {
     pub notes: Vec<String>,
     /// Which backup and source the facts are of.
     machine: Option<(usize, Name)>,
+}
+
+/// The paths that a source was configured with.
+pub fn paths_of(record: &SourceRecord) -> Vec<PathBuf> {
+    record.facts.get("paths").and_then(|p| serde_json::from_value(p.clone()).ok()).unwrap_or_default()
 }
 
 /// Whether something of a backup can be restored.
@@ -156,6 +162,7 @@ impl Lost {
         let docker = self.facts.as_ref().and_then(|f| f.docker.as_ref());
         Has {
             machine: self.machine.is_some(),
+            files: self.machine.is_some() || !self.shared().is_empty(),
             install: install && self.facts.as_ref().is_some_and(|f| f.inventory.packages.is_some()),
             clusters: self.facts.as_ref().is_some_and(|f| !f.inventory.postgres_clusters.is_empty()),
             containers: docker.is_some_and(|d| !d.projects.is_empty() || !d.containers.is_empty()),
@@ -164,11 +171,22 @@ impl Lost {
         }
     }
 
+    /// Sources of files with those of their paths that lie in directories of the system, and that the source of the machine
+    /// does not hold anyway.
+    pub fn shared(&self) -> Vec<(&SourceRecord, Vec<PathBuf>)> {
+        let held = self.machine().map(|(_, record)| paths_of(record)).unwrap_or_default();
+        let of = |record| {
+            let mut paths = ways::of(&paths_of(record), Way::Merge);
+            paths.retain(|p| !held.iter().any(|h| p.starts_with(h)));
+            (record, paths)
+        };
+        let all = self.records().filter(|s| s.kind == "files").map(of);
+        all.filter(|(_, paths)| !paths.is_empty()).collect()
+    }
+
     /// What would meet something that is here already.
     pub fn will(&self) -> Will {
-        let paths = |s: &SourceRecord| -> Vec<PathBuf> {
-            s.facts.get("paths").and_then(|p| serde_json::from_value(p.clone()).ok()).unwrap_or_default()
-        };
+        let paths = |s: &SourceRecord| ways::of(&paths_of(s), Way::Exchange);
         let docker = self.facts.as_ref().is_some_and(|f| f.docker.is_some());
         Will {
             paths: self.records().filter(|s| s.kind == "files").flat_map(paths).collect(),

@@ -3,7 +3,8 @@
 //! [`lost`] is what the backups tell of the host. [`look`] says whether this machine is fresh, [`room`] whether all of it
 //! fits. What is to be made is decided by functions that touch nothing: [`people`], [`packages`], [`clusters`], [`start`].
 //! [`fetch`] gets the files of the machine, [`merge`] puts them into their places
-//! ([`rules`] says when, [`place`] how). [`phase`] has the order, and [`journal`] is what survives a crash: a recovery
+//! ([`rules`] says when, [`place`] how). [`ways`] says which paths of other sources go that
+//! way too. [`phase`] has the order, and [`journal`] is what survives a crash: a recovery
 //! that was interrupted goes on by the same command. Data itself is restored as by any other restore, with its own journal.
 
 pub mod clusters;
@@ -19,6 +20,7 @@ pub mod place;
 pub mod room;
 pub mod rules;
 pub mod start;
+pub mod ways;
 
 use std::path::{Path, PathBuf};
 

@@ -76,6 +76,8 @@ pub const DATA: &[&str] = &["postgres", "redis", "command"];
 pub struct Has {
     /// The backups say what the machine was.
     pub machine: bool,
+    /// They hold files of the system's directories.
+    pub files: bool,
     /// Packages are to be installed.
     pub install: bool,
     /// It had PostgreSQL clusters.
@@ -97,7 +99,7 @@ pub fn phases(has: &Has) -> Vec<Phase> {
     let some = |yes: bool, phase: Phase| yes.then_some(phase);
     let mut phases: Vec<Phase> = [
         some(has.machine, Phase::Accounts),
-        some(has.machine, Phase::Fetch),
+        some(has.files, Phase::Fetch),
         some(has.install, Phase::Packages),
         Some(Phase::Config),
         some(!has.exercise, Phase::Trust),
@@ -110,7 +112,7 @@ pub fn phases(has: &Has) -> Vec<Phase> {
     phases.extend(of(TREES, Phase::Trees));
     phases.extend(some(has.containers, Phase::Containers));
     phases.extend(of(DATA, Phase::Data));
-    phases.extend(some(has.machine && !has.exercise, Phase::Enable));
+    phases.extend(some(has.files && !has.exercise, Phase::Enable));
     phases.extend([Phase::Start, Phase::Checks, Phase::Rest]);
     if !has.exercise {
         phases.extend([Phase::Claim, Phase::Timers]);
@@ -128,6 +130,7 @@ mod tests {
         };
         Has {
             machine: true,
+            files: true,
             install: true,
             clusters: true,
             containers: true,
