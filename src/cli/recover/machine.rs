@@ -134,7 +134,11 @@ impl Recovery<'_> {
         let (staged, before) = (self.staged(), before(&self.state_dir));
         let same = self.lost.newest().is_some_and(|m| m.machine == self.machine);
         let here = Inventory::take().await.system;
-        let stay = match self.lost.facts.as_ref().is_some_and(|f| same_release(&f.inventory.system, &here)) {
+        let same_release = match &self.lost.facts {
+            Some(facts) => same_release(&facts.inventory.system, &here),
+            None => release_of(&staged).is_some_and(|then| Some(then) == release_of(Path::new("/"))),
+        };
+        let stay = match same_release {
             true => BTreeSet::new(),
             false => apt::configuration_files().await?,
         };
@@ -262,6 +266,12 @@ impl Recovery<'_> {
 
 fn same_release(then: &System, now: &System) -> bool {
     (&then.id, &then.version_id) == (&now.id, &now.version_id)
+}
+
+/// The major release of Debian that a tree is of, as far as its files tell.
+fn release_of(root: &Path) -> Option<String> {
+    let text = std::fs::read_to_string(root.join("etc/debian_version")).ok()?;
+    text.trim().split('.').next().map(str::to_owned)
 }
 
 /// Lines for `chpasswd`, of those who have a hash there and a locked password here.
