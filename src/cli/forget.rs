@@ -5,9 +5,11 @@ use super::drill;
 use super::output::{Align, Table, dim, good, json, notice, say};
 use super::watch::About;
 use crate::error::{Error, Kind, Result};
+use crate::host::machine::machine;
 use crate::model::{BackupId, Name, size, time};
 use crate::recovery::select;
 use crate::repository::catalog::Catalog;
+use crate::repository::claims;
 use crate::repository::drills::{self, Drills};
 use crate::repository::layout;
 use crate::repository::marks::{self, ForgetReport};
@@ -67,6 +69,7 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let _lock = context.lock(&config, "forget").await?;
     // Who holds an identity believes only proofs that another holder vouches for.
     let (_, vault) = context.vault_for_proofs().await?;
+    claims::not_replaced(&vault, &machine(&config.state_dir)?).await?;
     let catalog = context.catalog(Some(&config), vault.clone());
     if !args.backup.is_empty() {
         let plan = context.plan(args.plan.as_deref(), Some(&config), &catalog).await?;

@@ -28,6 +28,7 @@ mod maintenance;
 mod man;
 mod managed;
 mod prune;
+mod recover;
 mod restore;
 mod restores;
 mod resume;
@@ -112,6 +113,8 @@ enum Command {
     Restore(Box<restore::Args>),
     /// Restore a backup into staging, for proof: verify it, measure, throw it away, and record how that went
     Drill(Box<drill::Args>),
+    /// Make this fresh machine what a lost host was, out of its backups
+    Recover(recover::Args),
     /// Take backups that another script made into the repository, with their own times
     Import(import::Args),
     /// Start again what a backup that was killed left stopped or paused
@@ -188,9 +191,16 @@ pub fn main() -> ExitCode {
         manager.ready();
         let Cli { global, command } = cli;
         let context = Context::new(global);
-        // A restore or a drill that is stopped goes back first, and sees to that itself; to be stopped is how `serve` ends.
-        let sees_to_it =
-            matches!(command, Command::Restore(_) | Command::Rollback(_) | Command::Drill(_) | Command::Serve(_));
+        // A restore or a drill that is stopped goes back first, and sees to that itself; a recovery stays where it is; to be
+        // stopped is how `serve` ends.
+        let sees_to_it = matches!(
+            command,
+            Command::Restore(_)
+                | Command::Rollback(_)
+                | Command::Recover(_)
+                | Command::Drill(_)
+                | Command::Serve(_)
+        );
         // Before anybody can know of the run: one that is stopped is not to be taken for killed.
         let stopping = (!sees_to_it).then(listen);
         context.watch(command.about()).await;
@@ -242,6 +252,7 @@ async fn run(context: &Context, command: Command) -> Result<ExitCode> {
         command,
         Command::Restore(_)
             | Command::Rollback(_)
+            | Command::Recover(_)
             | Command::Status(_)
             | Command::Doctor(_)
             | Command::Completions(_)
@@ -263,6 +274,7 @@ async fn run(context: &Context, command: Command) -> Result<ExitCode> {
         Command::Restore(args) if args.is_managed() => managed::hand_over(context).await,
         Command::Restore(args) => restore::run(context, *args).await,
         Command::Drill(args) => drill::run(context, *args).await,
+        Command::Recover(args) => recover::run(context, args).await,
         Command::Import(args) => import::run(context, args).await,
         Command::Resume(args) => resume::run(context, args).await,
         Command::Rollback(args) => rollback::run(context, args).await,

@@ -6,6 +6,7 @@ use crate::error::{Error, Kind, Result};
 use console::{measure_text_width, style};
 use serde::Serialize;
 use std::io::Write;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// How a column is aligned.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -61,6 +62,24 @@ impl Table {
     }
 }
 
+/// Whether what is said is not the result.
+static ASIDE: AtomicBool = AtomicBool::new(false);
+
+/// While it lives, what is said goes to standard error: commands that are a part of another one do not mix with its result.
+pub struct Aside(());
+
+/// Begins that.
+pub fn aside() -> Aside {
+    ASIDE.store(true, Ordering::Relaxed);
+    Aside(())
+}
+
+impl Drop for Aside {
+    fn drop(&mut self) {
+        ASIDE.store(false, Ordering::Relaxed);
+    }
+}
+
 /// Prints a line of the result.
 pub fn say(line: &str) -> Result<()> {
     raw(format!("{line}\n").as_bytes())
@@ -68,6 +87,11 @@ pub fn say(line: &str) -> Result<()> {
 
 /// Writes bytes of the result. A reader that went away ends the program quietly, as is the custom.
 pub fn raw(bytes: &[u8]) -> Result<()> {
+    if ASIDE.load(Ordering::Relaxed) {
+        // Who does not read it does not want it.
+        let _ = std::io::stderr().lock().write_all(bytes);
+        return Ok(());
+    }
     let mut out = std::io::stdout().lock();
     match out.write_all(bytes).and_then(|()| out.flush()) {
         Ok(()) => Ok(()),

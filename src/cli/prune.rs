@@ -4,7 +4,9 @@ use super::context::Context;
 use super::output::{good, json, notice, say};
 use super::watch::About;
 use crate::error::{Error, Kind, Result};
+use crate::host::machine::machine;
 use crate::model::{size, time};
+use crate::repository::claims;
 use crate::repository::prune::{self, PruneOptions};
 use crate::storage::fs::FsStore;
 use crate::telemetry::monitor::Verb;
@@ -44,6 +46,9 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     {
         // What killed runs left half written; a day old at least.
         FsStore::new(std::path::Path::new(path), std::time::Duration::from_secs(600))?.sweep().await?;
+    }
+    if let Some(config) = &config {
+        claims::not_replaced(&vault, &machine(&config.state_dir)?).await?;
     }
     let catalog = context.catalog(config.as_ref(), vault);
     let options = PruneOptions { max_share: args.max_share / 100.0, dry_run: args.dry_run };

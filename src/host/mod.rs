@@ -1,5 +1,7 @@
 //! The machine: processes, systemd, the Docker daemon, and what identifies the host. It knows nothing of the repository.
 
+pub mod apt;
+pub mod cluster;
 pub mod docker;
 pub mod exec;
 pub mod holders;
@@ -8,6 +10,7 @@ pub mod machine;
 pub mod netns;
 pub mod nginx;
 pub mod notify;
+pub mod people;
 pub mod priority;
 pub mod processes;
 pub mod service;

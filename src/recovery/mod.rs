@@ -14,6 +14,8 @@
 //! and started, [`reload`] has restored files take effect, [`checks`] tell whether the application is well, [`hooks`] do what
 //! else is to be done. [`outline`] says all of it before anything happens.
 //!
+//! [`fresh`] is the way back onto a machine that has nothing yet.
+//!
 //! [`steps`] puts everything in its order, [`engine`] runs it, [`journal`] is what survives a crash, and [`restore`] is the
 //! whole. [`report`] tells how it went, [`by_hand`] what is left to do, and [`rollback`] takes one back later.
 //! A [`drill`] is the first half of a restore, for proof.
@@ -33,6 +35,7 @@ pub mod drill;
 pub mod engine;
 pub mod exchange;
 pub mod flow;
+pub mod fresh;
 pub mod hooks;
 pub mod host;
 pub mod images;

@@ -29,6 +29,19 @@ pub const HOLDS: &str = "holds/";
 pub const ACKNOWLEDGED: &str = "acknowledged/";
 /// Folder of the records that say when an identity was proven.
 pub const PROVEN: &str = "proven/";
+/// Folder of the claims on the host's name.
+pub const CLAIMS: &str = "claims/";
+
+/// The claim of a generation.
+pub fn claim(generation: u32) -> String {
+    format!("{CLAIMS}{generation:08}")
+}
+
+/// The generation of a claim; `None` for anything else.
+pub fn parse_claim(key: &str) -> Option<u32> {
+    let generation = key.strip_prefix(CLAIMS)?.parse().ok()?;
+    (claim(generation) == key).then_some(generation)
+}
 
 /// Folder of the records that say how drills ended.
 pub const DRILLS: &str = "drills/";
@@ -163,6 +176,7 @@ mod tests {
         assert_eq!(parse_key_file(&key_file(12, &plan)), Some((12, plan.clone())));
         assert_eq!(parse_key_label(&key_label(12345, &plan)), Some((12345, plan.clone())));
         assert_eq!(parse_epoch(&canary(3)), Some(3));
+        assert_eq!((parse_claim(&claim(7)), parse_claim("claims/7"), parse_claim("claims/x")), (Some(7), None, None));
         for stranger in
             ["keys/3/erp.age", "keys/00003/erp.age", "keys/0003/a/erp.age", "keys/0003/.age", "keys/x/erp.age"]
         {

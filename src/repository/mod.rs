@@ -9,6 +9,7 @@ pub mod access;
 pub mod catalog;
 pub mod check;
 pub mod chunker;
+pub mod claims;
 pub mod condemned;
 pub mod drills;
 pub mod keyring;

@@ -49,6 +49,8 @@ pub enum RecordKind {
     Drill,
     /// The name and role of a key file.
     KeyLabel,
+    /// A machine that took the host's name over.
+    Claim,
 }
 
 impl RecordKind {
@@ -65,6 +67,7 @@ impl RecordKind {
             RecordKind::Proven => "proven",
             RecordKind::Drill => "drill",
             RecordKind::KeyLabel => "key-label",
+            RecordKind::Claim => "claim",
         }
     }
 }

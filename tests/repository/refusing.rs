@@ -8,7 +8,7 @@ use backstay::error::Kind;
 use backstay::repository::access::{self, KeyRecipient, NewVault, Unlock};
 use backstay::repository::record::RecordKind;
 use backstay::repository::writer::WriterOptions;
-use backstay::repository::{layout, marks, vault};
+use backstay::repository::{claims, layout, marks, vault};
 use backstay::storage::fs::FsStore;
 use backstay::storage::{ErrorKind, ObjectStore, StorageError};
 use jiff::SignedDuration;
@@ -195,6 +195,53 @@ async fn a_clone_is_refused_under_every_plan_and_taking_over_holds_for_every_pla
         new.backup(plan, &sources).await.unwrap();
         world.clock.hours(1);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_replaced_in_the_middle_of_a_run_does_not_commit_and_removes_nothing() {
+    let world = World::new().await;
+    let (old, new, other) = (world.machine("old").await, world.machine("new").await, world.machine("other").await);
+    let sources = [stream("db", "x")];
+    old.backup("erp", &sources).await.unwrap();
+    world.clock.hours(1);
+    let vault = new.catalog.vault();
+    claims::not_replaced(vault, &old.id).await.unwrap();
+    let mut run = old.begin("erp").await.unwrap();
+    run.feed(&sources).await;
+    let claim = claims::take(vault, &new.id, [old.id.clone()], "recover").await.unwrap();
+    assert_eq!((claim.generation, claim.replaces.contains(&old.id)), (1, true));
+    let error = run.commit().await.unwrap_err();
+    assert!(error.kind == Kind::Refused && error.what.contains("was replaced"), "{error}");
+    assert_eq!(world.keys("backups/").len(), 1);
+    // Nor does it begin another one, before the new machine has made any.
+    assert_eq!(old.backup("erp", &sources).await.unwrap_err().kind, Kind::Refused);
+    assert_eq!(claims::not_replaced(vault, &old.id).await.unwrap_err().kind, Kind::Refused);
+    // A machine that never wrote here may prune for the host, and not write.
+    claims::not_replaced(vault, &other.id).await.unwrap();
+    assert_eq!(other.backup("erp", &sources).await.unwrap_err().kind, Kind::Refused);
+    new.backup("erp", &sources).await.unwrap();
+    // Taken twice by the same machine it is one claim.
+    assert_eq!(claims::take(vault, &new.id, [], "again").await.unwrap(), claim);
+
+    // The old one becomes the host again, and the new one is told.
+    world.clock.hours(1);
+    let mut run = old.begin_with("erp", WriterOptions { take_over: true, ..Machine::options() }).await.unwrap();
+    run.feed(&sources).await;
+    run.commit().await.unwrap();
+    let error = new.backup("erp", &sources).await.unwrap_err();
+    assert!(error.what.contains("was replaced") && error.what.contains("generation 2"), "{error}");
+    claims::not_replaced(vault, &old.id).await.unwrap();
+    old.backup("erp", &sources).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_that_somebody_without_the_secret_put_there_stops_backups_by_name() {
+    let world = World::new().await;
+    let machine = world.machine("m").await;
+    machine.backup("erp", &[stream("db", "x")]).await.unwrap();
+    machine.catalog.vault().put_raw("claims/00000001", "forged").await.unwrap();
+    let error = machine.backup("erp", &[stream("db", "x")]).await.unwrap_err();
+    assert_eq!((error.kind, error.place.as_deref()), (Kind::Damaged, Some("claims/00000001")));
 }
 
 #[tokio::test(flavor = "multi_thread")]

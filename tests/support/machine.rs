@@ -143,6 +143,11 @@ impl Machine {
         above.into_iter().map(|dir| dir.join(&self.name)).collect()
     }
 
+    /// Its first process, as it is numbered here: the way into its name spaces.
+    pub fn init(&self) -> u32 {
+        self.power.as_ref().expect("the machine is off").init
+    }
+
     fn log(&self) -> String {
         std::fs::read_to_string(self.dir.path().join("log")).unwrap_or_default()
     }

@@ -86,7 +86,10 @@ pub async fn attempt(
             keep_on_failed_check: args.keep_on_failed_check,
             rollback: false,
         };
-        asked.flow = decide::flow(config, plan, &restored).await?;
+        asked.flow = match args.onto_fresh {
+            true => decide::of_data(plan),
+            false => decide::flow(config, plan, &restored).await?,
+        };
         in_place::refuse_hooks(&asked)?;
         told = asked.flow.preflight(config, plan, &restored, &mut found).await?;
     }

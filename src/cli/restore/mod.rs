@@ -8,9 +8,12 @@ mod foreign;
 mod host;
 mod in_place;
 pub(super) mod open;
+mod onto_fresh;
 pub(super) mod plan;
 mod rdb;
 pub(super) mod report;
+
+pub(super) use onto_fresh::onto_fresh;
 
 use super::context::Context;
 use super::output::{ask, bad, notice, remark};
@@ -121,6 +124,9 @@ pub struct Args {
     /// Take back the restore that was interrupted
     #[arg(long, conflicts_with = "dry_run")]
     unwind: bool,
+    /// The machine has nothing yet: nothing is stopped, started or checked around it.
+    #[arg(skip)]
+    onto_fresh: bool,
 }
 
 impl Args {

@@ -29,9 +29,14 @@ const LOOK: Duration = Duration::from_millis(250);
 
 /// Finishes the open restore, or takes it back.
 pub async fn go_on(context: &Context, forward: bool) -> Result<ExitCode> {
-    let started = Instant::now();
     let config = context.config()?;
     let _lock = context.lock(&config, "restore").await?;
+    go_on_with(context, config, forward).await
+}
+
+/// The same for somebody who holds the lock.
+pub async fn go_on_with(context: &Context, config: Config, forward: bool) -> Result<ExitCode> {
+    let started = Instant::now();
     let file = journal_file(&config.state_dir);
     if !file.exists() {
         return Err(Error::new(Kind::NotFound, "no restore of this host is open")

@@ -4,7 +4,8 @@
 //! uses it, [`archive`] reaches it where it is not on this machine, [`still`] stops and starts, [`services`] does that to
 //! services of a swarm, [`tasks`] knows where those run, [`lifecycle`] finds what need not run, [`watch`] looks how something
 //! is doing and reads its log, [`log`] has the last of it. [`deployment`] is everything that there is,
-//! [`absent`] what a fresh daemon lacks of it, and [`scratch`] a server for a drill. Nothing here pulls an image.
+//! [`absent`] what a fresh daemon lacks of it, [`recreate`] makes containers anew, and [`scratch`] a server for a drill.
+//! Nothing here pulls an image.
 
 pub mod absent;
 pub mod archive;
@@ -15,6 +16,7 @@ pub mod find;
 pub mod images;
 pub mod lifecycle;
 pub mod log;
+pub mod recreate;
 pub mod scratch;
 pub mod services;
 pub mod still;

@@ -74,6 +74,14 @@ pub async fn reload_or_restart(unit: &Unit) -> Result<()> {
     systemctl(&["reload-or-restart", "--", &unit.name], limit).await.map(drop).map_err(|e| of(&unit.name, e))
 }
 
+/// Keeps a unit from starting at boot, and stops it.
+///
+/// # Errors
+/// [`Kind::Restore`] with what systemd says.
+pub async fn disable(name: &str) -> Result<()> {
+    systemctl(&["disable", "--now", "--quiet", "--", name], ANSWER).await.map(drop).map_err(|e| of(name, e))
+}
+
 /// Lets systemd read its files again.
 ///
 /// # Errors

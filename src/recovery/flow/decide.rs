@@ -69,6 +69,14 @@ pub async fn flow(config: &Config, plan: &Plan, restored: &Restored<'_>) -> Resu
     })
 }
 
+/// What of it is about the data alone, for a machine on which nothing runs yet: nothing is stopped or started, no client
+/// sees a page, and nobody is asked whether the application is well.
+pub fn of_data(plan: &Plan) -> Flow {
+    let section = &plan.restore;
+    let steps = |hooks: &[crate::config::checks::Hook]| hooks.iter().map(|h| h.step()).collect();
+    Flow { after_stage: steps(&section.after_stage), after_swap: steps(&section.after_swap), ..Flow::default() }
+}
+
 /// What is emptied: what was made of a database does not fit it any more when that goes back. A server that goes back
 /// itself does.
 fn flushes<'a>(config: &Config, section: &'a RestorePlan, sources: &[Name]) -> Vec<&'a Flush> {

@@ -15,7 +15,7 @@ use crate::repository::condemned::{Doubt, Records};
 use crate::repository::manifest::Manifest;
 use crate::repository::segment::SegmentRef;
 use crate::repository::vault::Vault;
-use crate::repository::{layout, marks};
+use crate::repository::{claims, layout, marks};
 use crate::telemetry::monitor::{Event, Monitor};
 use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
@@ -84,9 +84,7 @@ impl BackupWriter {
                 Err(e) => return Err(e),
             }
         }
-        if !options.take_over {
-            own_name(&catalog, earlier.first(), others, &machine, &*monitor).await?;
-        }
+        own_name(&catalog, earlier.first(), others, &machine, options.take_over, &*monitor).await?;
         let mut generations = HashMap::new();
         for pack in condemned.iter().chain(&damaged).chain(&condemned_segments) {
             let next = generations.entry(pack.id).or_insert(0);
@@ -167,18 +165,26 @@ pub(super) fn spared(doubt: Option<Doubt>, manifest: &Manifest) -> bool {
     doubt.is_none_or(|d| d.spares(manifest.store_time))
 }
 
-/// Makes sure that the newest backup of the host, of whatever plan, is of this machine. One manifest of each other plan
-/// is read.
+/// Makes sure that the name is this machine's: by the claim that holds, or else by the newest backup of the host, of
+/// whatever plan. One manifest of each other plan is read. Told to take over, it does.
 ///
 /// # Errors
-/// [`Kind::Refused`] when it is another machine's: a clone, or one that was replaced.
+/// [`Kind::Refused`] when it is another machine's: this one is a clone, or was replaced.
 async fn own_name(
     catalog: &Catalog,
     of_plan: Option<&Manifest>,
     others: Vec<(Name, BackupId)>,
     machine: &str,
+    take_over: bool,
     monitor: &dyn Monitor,
 ) -> Result<()> {
+    let vault = catalog.vault();
+    let claim = claims::newest(vault).await?;
+    match &claim {
+        Some(claim) if claim.machine == machine => return Ok(()),
+        Some(claim) if !take_over => return claims::only_for(claim, machine, vault),
+        _ => {}
+    }
     // Oldest first, so that the newest of each plan stays. Ids carry the hosts' clocks, which compare within a plan
     // only; between plans the store's time decides.
     let newest_ids: HashMap<Name, BackupId> = others.into_iter().collect();
@@ -192,6 +198,11 @@ async fn own_name(
             Err(e) if e.kind == Kind::NotFound => {}
             Err(e) => return Err(e),
         }
+    }
+    let other = newest.as_ref().is_some_and(|m| m.machine != machine);
+    if take_over && (claim.is_some() || other) {
+        let before = newest.map(|m| m.machine);
+        return claims::take(vault, machine, before, "a backup took over").await.map(drop);
     }
     match newest {
         Some(m) if m.machine != machine => Err(Error::new(

@@ -9,10 +9,10 @@ use super::{BackupWriter, Shared, lock};
 use crate::error::{Error, Kind, Result};
 use crate::model::Name;
 use crate::model::ids::PackPrefix;
-use crate::repository::layout;
 use crate::repository::manifest::{Artifact, Import, Manifest, SourceRecord, SourceState, Stats};
 use crate::repository::record::RecordKind;
 use crate::repository::segment::SegmentRef;
+use crate::repository::{claims, layout};
 use crate::storage::PutOutcome;
 use crate::telemetry::monitor::Event;
 use jiff::Timestamp;
@@ -70,6 +70,10 @@ impl BackupWriter {
         shared.renew_segments().await?;
         let (sources, usage) = shared.finish_artifacts(outcomes).await?;
         let manifest = shared.manifest(sources, &usage, whole_plan, finished)?;
+        // Somebody may have taken the name over while this run went on.
+        if let Some(claim) = claims::newest(&shared.vault).await? {
+            claims::only_for(&claim, &shared.machine, &shared.vault)?;
+        }
         shared.put_manifest(&manifest).await?;
         shared.confirm(&manifest, &usage).await?;
         // The backup exists: what is left in the journal costs nothing but a few lines.

@@ -122,6 +122,8 @@ const RULES: &[(&str, Why)] = &[
     ("/etc/mtab", Why::Generated),
     ("/etc/ld.so.cache", Why::Generated),
     ("/etc/ssl/certs", Why::Generated),
+    // Its certificate lies there, and one does not fit the key of another.
+    ("/etc/ssl/private/ssl-cert-snakeoil.key", Why::Generated),
     ("/etc/.pwd.lock", Why::Generated),
     ("/etc/.updated", Why::Generated),
 ];
@@ -169,6 +171,8 @@ mod tests {
             ("/etc/passwd", Some(Why::Accounts)),
             ("/etc/passwdqc.conf", None),
             ("/etc/nginx/nginx.conf", None),
+            ("/etc/ssl/private/ssl-cert-snakeoil.key", Some(Why::Generated)),
+            ("/etc/ssl/private/shop.key", None),
             ("/srv/etc/fstab", None),
             ("/etc", None),
         ] {

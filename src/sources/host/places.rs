@@ -21,6 +21,8 @@ const USUAL: &[&str] = &[
     "/usr/local/etc",
     "/usr/local/lib/systemd",
     "/usr/local/share/ca-certificates",
+    // Keys that vouch for packages of others.
+    "/usr/share/keyrings",
     "/root/.docker/config.json",
 ];
 /// In the home of every user: who may log in, and his own units.

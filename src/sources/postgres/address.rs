@@ -99,6 +99,17 @@ impl Address {
         self.container.as_deref()
     }
 
+    /// The port.
+    pub fn port(&self) -> u16 {
+        self.server.port
+    }
+
+    /// Whether it is a server of this machine, by what is configured; in a container it is.
+    pub fn is_here(&self) -> bool {
+        let host = self.server.host.as_str();
+        self.container.is_some() || host.starts_with('/') || ["", "localhost", "127.0.0.1", "::1"].contains(&host)
+    }
+
     /// Whether both name one server in the same way.
     pub fn is_same_server(&self, other: &Address) -> bool {
         let of = |a: &Address| (a.server.host.clone(), a.server.port, a.container.clone());

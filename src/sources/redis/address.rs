@@ -47,6 +47,14 @@ pub struct Server {
 }
 
 impl Server {
+    /// Whether it is a server of this machine, by what is configured.
+    pub fn is_here(&self) -> bool {
+        match &self.place {
+            Place::Unix(_) => true,
+            Place::Tcp { host, .. } => ["localhost", "127.0.0.1", "::1"].contains(&host.as_str()),
+        }
+    }
+
     /// Reads `redis://`, `rediss://` and `unix://` URLs.
     ///
     /// # Errors

@@ -1,0 +1,109 @@
+//! PostgreSQL clusters, by Debian's tools.
+
+use super::exec::{Place, Program};
+use super::systemd;
+use crate::error::{Error, Kind, Result};
+use std::path::Path;
+use std::time::Duration;
+use tokio::io::AsyncWriteExt;
+
+/// Where each major has its server.
+const SERVERS: &str = "/usr/lib/postgresql";
+/// Making a cluster writes some dozens of megabytes.
+const MAKE: Duration = Duration::from_secs(600);
+/// Roles are few.
+const ROLES: Duration = Duration::from_secs(600);
+
+/// Majors whose server is installed.
+pub fn majors() -> Vec<u32> {
+    let entries = std::fs::read_dir(SERVERS).into_iter().flatten().flatten();
+    let mut majors: Vec<u32> = entries
+        .filter(|e| e.path().join("bin/postgres").exists())
+        .filter_map(|e| e.file_name().to_str()?.parse().ok())
+        .collect();
+    majors.sort_unstable();
+    majors
+}
+
+fn unit(version: &str, name: &str) -> String {
+    format!("postgresql@{version}-{name}.service")
+}
+
+/// Makes a cluster that does not run yet.
+///
+/// # Errors
+/// [`Kind::Restore`] with what `pg_createcluster` says.
+pub async fn make(version: &str, name: &str, port: u16, data: Option<&Path>) -> Result<()> {
+    let (port, data) = (port.to_string(), data.map(|d| d.display().to_string()));
+    let mut args = vec!["--port", &port];
+    args.extend(data.iter().flat_map(|data| ["--datadir", data.as_str()]));
+    args.extend([version, name]);
+    carry_out("pg_createcluster", &args, version, name).await
+}
+
+/// Removes a cluster that nobody has used yet.
+///
+/// # Errors
+/// [`Kind::Restore`] with what `pg_dropcluster` says.
+pub async fn remove(version: &str, name: &str) -> Result<()> {
+    carry_out("pg_dropcluster", &["--stop", version, name], version, name).await
+}
+
+/// Sets the port of a cluster.
+///
+/// # Errors
+/// [`Kind::Restore`] with what `pg_conftool` says.
+pub async fn set_port(version: &str, name: &str, port: u16) -> Result<()> {
+    carry_out("pg_conftool", &[version, name, "set", "port", &port.to_string()], version, name).await
+}
+
+async fn carry_out(program: &str, args: &[&str], version: &str, name: &str) -> Result<()> {
+    let work = async { Program::new(program, args.iter().copied()).alone().await?.finish(Kind::Restore).await.map(drop) };
+    tokio::time::timeout(MAKE, work)
+        .await
+        .unwrap_or_else(|_| Err(Error::new(Kind::Restore, format!("{program} does not end"))))
+        .map_err(|e| e.at(format!("cluster {version}/{name}")))
+}
+
+/// Stops a cluster.
+///
+/// # Errors
+/// [`Kind::Restore`] with what systemd says.
+pub async fn stop(version: &str, name: &str) -> Result<()> {
+    let unit = systemd::look(&unit(version, name)).await?;
+    if unit.is_up() { systemd::stop(&unit).await } else { Ok(()) }
+}
+
+/// Starts a cluster and waits until it answers.
+///
+/// # Errors
+/// [`Kind::Restore`] with what systemd says.
+pub async fn start(version: &str, name: &str) -> Result<()> {
+    systemd::start(&systemd::look(&unit(version, name)).await?).await
+}
+
+/// Gives a cluster the roles of a backup with their passwords, settings and memberships, as its superuser through its
+/// socket. What is there already is no error; what cannot be made is told by the restore that needs it.
+///
+/// # Errors
+/// [`Kind::Restore`] when the cluster does not let its superuser in.
+pub async fn give_roles(port: u16, globals: &[u8]) -> Result<()> {
+    let port = port.to_string();
+    let args = ["--no-psqlrc", "--quiet", "--port", &port, "--dbname", "postgres", "--file", "-"];
+    let program = Program::new("psql", args).at(Place::User("postgres".to_owned()));
+    let work = async {
+        let (running, mut input) = program.writing().await?;
+        let written = input.write_all(globals).await;
+        drop(input);
+        running.finish(Kind::Restore).await?;
+        written.map_err(|e| Error::new(Kind::Restore, "roles cannot be handed over").because(e))
+    };
+    tokio::time::timeout(ROLES, work)
+        .await
+        .unwrap_or_else(|_| Err(Error::new(Kind::Restore, "psql does not end")))
+        .map_err(|e| {
+            e.at(format!("port {port}")).hint(
+                "The restored pg_hba.conf may not let the user postgres in through the socket: add the line `local all postgres peer` at its top, and run the same command again.",
+            )
+        })
+}

@@ -1,0 +1,305 @@
+//! The journal of one recovery: which phases are done, synced before anything follows from it.
+//!
+//! One line a record: a checksum and JSON. A line that is not whole was not synced, so its phase is not done, and every
+//! phase may be done again.
+
+use super::phase::Phase;
+use crate::error::{Error, Kind, Result};
+use crate::model::{BackupId, Name, VaultId};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// What a recovery is about: enough to go on with just the same backups.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Begin {
+    /// The recovery's id: its UTC time and a random tail.
+    pub id: BackupId,
+    /// The host.
+    pub host: Name,
+    /// Its vault.
+    pub vault: VaultId,
+    /// The backup of each plan.
+    pub backups: Vec<(Name, BackupId)>,
+    /// Whether nothing is taken over.
+    pub exercise: bool,
+    /// Whether what is here already may give way.
+    pub onto_existing: bool,
+    /// In an exercise, the units that are started.
+    pub start: Vec<String>,
+    /// Whether the given identity stays on this machine.
+    pub keep_identity: bool,
+    /// Units that were enabled here before.
+    pub enabled: Vec<String>,
+    /// The phases, in order.
+    pub phases: Vec<Phase>,
+}
+
+/// A record.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Record {
+    /// The first.
+    Begin(Begin),
+    /// A phase begins, or begins once more.
+    Doing(Phase),
+    /// It is done; what the operator should know of it.
+    Done(Phase, Vec<String>),
+    /// It failed, and may be tried again.
+    Failed(Phase, String),
+}
+
+/// A record with its time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Entry {
+    /// The host's clock.
+    pub at: Timestamp,
+    /// What.
+    #[serde(flatten)]
+    pub record: Record,
+}
+
+/// A journal on disk.
+#[derive(Debug)]
+pub struct Journal {
+    path: PathBuf,
+    file: File,
+    begin: Begin,
+    entries: Vec<Entry>,
+}
+
+/// How a phase went.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Took {
+    /// The phase.
+    pub phase: String,
+    /// Seconds of work, of all tries that ended.
+    pub seconds: f64,
+    /// How often it was begun.
+    pub tries: usize,
+    /// Whether it is done.
+    pub done: bool,
+    /// What the operator should know of it.
+    pub notes: Vec<String>,
+}
+
+fn failed(path: &Path) -> impl Fn(std::io::Error) -> Error + '_ {
+    move |e| {
+        Error::io("the journal of the recovery cannot be written or read", path, e)
+            .kind(Kind::Restore)
+            .hint("Free space or mend the disk, and run the same command again.")
+    }
+}
+
+fn line(entry: &Entry) -> Result<String> {
+    let json = serde_json::to_string(entry)
+        .map_err(|e| Error::new(Kind::Internal, "a record of the recovery cannot be written").because(e))?;
+    Ok(format!("{:08x} {json}\n", crc32c::crc32c(json.as_bytes())))
+}
+
+fn parse(line: &str) -> Option<Entry> {
+    let (crc, json) = line.split_once(' ')?;
+    (u32::from_str_radix(crc, 16).ok()? == crc32c::crc32c(json.as_bytes())).then_some(())?;
+    serde_json::from_str(json).ok()
+}
+
+impl Journal {
+    /// Begins one. It has its name when its beginning is synced.
+    ///
+    /// # Errors
+    /// [`Kind::Restore`] when it cannot be written.
+    pub fn begin(path: &Path, begin: Begin) -> Result<Self> {
+        let failed = failed(path);
+        let folder = path.parent().unwrap_or(Path::new("/"));
+        let part = path.with_extension("part");
+        let entry = Entry { at: Timestamp::now(), record: Record::Begin(begin.clone()) };
+        std::fs::create_dir_all(folder).map_err(&failed)?;
+        let mut file =
+            File::options().write(true).create(true).truncate(true).mode(0o600).open(&part).map_err(&failed)?;
+        file.write_all(line(&entry)?.as_bytes())
+            .and_then(|()| file.sync_all())
+            .and_then(|()| std::fs::rename(&part, path))
+            .and_then(|()| File::open(folder)?.sync_all())
+            .map_err(&failed)?;
+        let file = File::options().append(true).open(path).map_err(&failed)?;
+        Ok(Journal { path: path.to_owned(), file, begin, entries: vec![entry] })
+    }
+
+    /// Opens the one that is there; `None` when there is none.
+    ///
+    /// # Errors
+    /// [`Kind::Damaged`] when it is not what was written.
+    pub fn open(path: &Path) -> Result<Option<Self>> {
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(failed(path)(e)),
+        };
+        let damaged = || {
+            Error::new(Kind::Damaged, "the journal of the recovery is damaged")
+                .at(path.display())
+                .hint("Move it away and begin anew; what was restored so far may be there already: --onto-existing.")
+        };
+        let mut entries = Vec::new();
+        let mut whole = 0;
+        for l in text.split_inclusive('\n') {
+            match l.strip_suffix('\n').and_then(parse) {
+                Some(entry) => {
+                    entries.push(entry);
+                    whole += l.len();
+                }
+                // The torn end of a record that was never synced.
+                None if whole + l.len() == text.len() => break,
+                None => return Err(damaged()),
+            }
+        }
+        let Some(Record::Begin(begin)) = entries.first().map(|e| e.record.clone()) else { return Err(damaged()) };
+        let file = File::options().append(true).open(path).map_err(failed(path))?;
+        file.set_len(whole as u64).map_err(failed(path))?;
+        Ok(Some(Journal { path: path.to_owned(), file, begin, entries }))
+    }
+
+    /// What it is about.
+    pub fn about(&self) -> &Begin {
+        &self.begin
+    }
+
+    /// When it began.
+    pub fn began(&self) -> Timestamp {
+        self.entries.first().map_or(Timestamp::UNIX_EPOCH, |e| e.at)
+    }
+
+    /// When its last record was written.
+    pub fn last(&self) -> Timestamp {
+        self.entries.last().map_or(Timestamp::UNIX_EPOCH, |e| e.at)
+    }
+
+    /// Adds a record and syncs it.
+    ///
+    /// # Errors
+    /// [`Kind::Restore`]; then nothing further may happen.
+    pub fn write(&mut self, record: Record) -> Result<()> {
+        let entry = Entry { at: Timestamp::now(), record };
+        let text = line(&entry)?;
+        self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_data()).map_err(failed(&self.path))?;
+        self.entries.push(entry);
+        Ok(())
+    }
+
+    /// Whether a phase is done.
+    pub fn is_done(&self, phase: &Phase) -> bool {
+        self.entries.iter().any(|e| matches!(&e.record, Record::Done(p, _) if p == phase))
+    }
+
+    /// How each phase went, in their order.
+    pub fn phases(&self) -> Vec<Took> {
+        self.begin.phases.iter().map(|phase| self.took(phase)).collect()
+    }
+
+    fn took(&self, phase: &Phase) -> Took {
+        let mut took =
+            Took { phase: phase.to_string(), seconds: 0.0, tries: 0, done: false, notes: Vec::new() };
+        let mut since = None;
+        for entry in &self.entries {
+            match &entry.record {
+                Record::Doing(p) if p == phase => {
+                    took.tries += 1;
+                    since = Some(entry.at);
+                }
+                Record::Done(p, _) | Record::Failed(p, _) if p == phase => {
+                    let spent = since.take().map(|from| entry.at.duration_since(from).as_secs_f64());
+                    took.seconds += spent.unwrap_or_default();
+                    if let Record::Done(_, notes) = &entry.record {
+                        took.done = true;
+                        took.notes.clone_from(notes);
+                    }
+                }
+                _ => {}
+            }
+        }
+        took
+    }
+
+    /// Puts a journal that is done away, beside those of earlier recoveries.
+    ///
+    /// # Errors
+    /// [`Kind::Restore`].
+    pub fn close(self) -> Result<()> {
+        let folder = self.path.with_extension("d");
+        let to = folder.join(format!("{}.journal", self.begin.id));
+        std::fs::create_dir_all(&folder)
+            .and_then(|()| std::fs::rename(&self.path, &to))
+            .and_then(|()| File::open(self.path.parent().unwrap_or(Path::new("/")))?.sync_all())
+            .map_err(failed(&to))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn begin() -> Begin {
+        Begin {
+            id: BackupId::new(Timestamp::UNIX_EPOCH),
+            host: "erp-1".parse().unwrap(),
+            vault: VaultId([7; 16]),
+            backups: vec![("erp".parse().unwrap(), BackupId::new(Timestamp::UNIX_EPOCH))],
+            exercise: false,
+            onto_existing: false,
+            start: Vec::new(),
+            keep_identity: false,
+            enabled: vec!["cron.service".into()],
+            phases: vec![Phase::Config, Phase::Data("erp".parse().unwrap())],
+        }
+    }
+
+    #[test]
+    fn a_journal_is_read_back_wherever_it_was_cut() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("state/recover.journal");
+        assert!(Journal::open(&path).unwrap().is_none());
+        let data = Phase::Data("erp".parse().unwrap());
+        let mut j = Journal::begin(&path, begin()).unwrap();
+        j.write(Record::Doing(Phase::Config)).unwrap();
+        j.write(Record::Done(Phase::Config, vec!["a\nb".into()])).unwrap();
+        j.write(Record::Doing(data.clone())).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        let ends: Vec<usize> = whole.iter().enumerate().filter(|(_, b)| **b == b'\n').map(|(i, _)| i + 1).collect();
+        for cut in ends[0]..=whole.len() {
+            std::fs::write(&path, &whole[..cut]).unwrap();
+            let j = Journal::open(&path).unwrap().unwrap();
+            assert_eq!(*j.about(), begin());
+            assert_eq!(j.is_done(&Phase::Config), cut >= ends[2], "cut at {cut}");
+            assert!(!j.is_done(&data));
+        }
+        // After the torn end it goes on.
+        std::fs::write(&path, &whole[..whole.len() - 3]).unwrap();
+        let mut j = Journal::open(&path).unwrap().unwrap();
+        j.write(Record::Doing(data.clone())).unwrap();
+        j.write(Record::Failed(data.clone(), "x".into())).unwrap();
+        j.write(Record::Doing(data.clone())).unwrap();
+        j.write(Record::Done(data.clone(), Vec::new())).unwrap();
+        let j = Journal::open(&path).unwrap().unwrap();
+        let took = j.phases();
+        assert_eq!((took[0].done, took[0].tries, took[0].notes.len()), (true, 1, 1));
+        assert_eq!((took[1].done, took[1].tries), (true, 2));
+        j.close().unwrap();
+        assert!(Journal::open(&path).unwrap().is_none());
+        assert_eq!(std::fs::read_dir(dir.path().join("state/recover.d")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_flipped_bit_in_the_middle_is_damage() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("recover.journal");
+        let mut j = Journal::begin(&path, begin()).unwrap();
+        j.write(Record::Doing(Phase::Config)).unwrap();
+        let mut bytes = std::fs::read(&path).unwrap();
+        bytes[20] ^= 1;
+        std::fs::write(&path, bytes).unwrap();
+        assert_eq!(Journal::open(&path).unwrap_err().kind, Kind::Damaged);
+    }
+}

@@ -1,0 +1,216 @@
+//! A lost host, as its backups tell.
+
+use super::journal::Begin;
+use super::look::Will;
+use super::phase::Has;
+use super::room::{self, Need, Places};
+use super::ways::{self, Way};
+use crate::error::{Error, Kind, Result};
+use crate::model::{Name, time};
+use crate::recovery::select;
+use crate::repository::catalog::Catalog;
+use crate::repository::manifest::{Artifact, Manifest, SourceRecord};
+use crate::sources::host::HostFacts;
+use jiff::Timestamp;
+use std::path::{Path, PathBuf};
+
+/// What the name of a plan of safety backups ends with: what is in them was to be got rid of.
+const SAFETY: &str = "-safety";
+
+/// The host, with one backup of each plan.
+pub struct Lost {
+    /// The backups that are restored.
+    pub backups: Vec<Manifest>,
+    /// What the machine was, of the newest backup that tells it.
+    pub facts: Option<HostFacts>,
+    /// What the operator should know of the backups.
+    pub notes: Vec<String>,
+    /// Which backup and source the facts are of.
+    machine: Option<(usize, Name)>,
+}
+
+/// The paths that a source was configured with.
+pub fn paths_of(record: &SourceRecord) -> Vec<PathBuf> {
+    record.facts.get("paths").and_then(|p| serde_json::from_value(p.clone()).ok()).unwrap_or_default()
+}
+
+/// Whether something of a backup can be restored.
+fn has_something(m: &Manifest) -> bool {
+    m.whole_plan && m.sources.iter().any(|s| s.kind != "config" && s.is_complete())
+}
+
+impl Lost {
+    /// Looks what there is: of each plan, or of those that are named, the newest complete backup, begun by `at`. Of a plan
+    /// without a complete one, the newest of which anything is complete.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] when there is no backup.
+    pub async fn find(catalog: &Catalog, only: &[Name], at: Option<Timestamp>) -> Result<Self> {
+        let ids = catalog.ids(None).await?;
+        let mut plans: Vec<Name> = ids.iter().map(|(plan, _)| plan.clone()).collect();
+        plans.sort();
+        plans.dedup();
+        if let Some(unknown) = only.iter().find(|name| !plans.contains(name)) {
+            let names: Vec<&str> = plans.iter().map(Name::as_str).collect();
+            return Err(Error::new(Kind::NotFound, format!("plan {unknown} has no backup"))
+                .hint(format!("There are: {}.", names.join(", "))));
+        }
+        plans.retain(|p| if only.is_empty() { !p.as_str().ends_with(SAFETY) } else { only.contains(p) });
+        let (mut backups, mut notes) = (Vec::new(), Vec::new());
+        for plan in plans {
+            match select::backup(catalog, &plan, "latest", at, &[]).await {
+                Ok(m) => backups.push(m),
+                Err(e) if e.kind == Kind::NotFound => {
+                    let of_plan: Vec<_> = ids.iter().filter(|(p, _)| *p == plan).collect();
+                    let mut found = None;
+                    for (_, id) in of_plan.into_iter().rev() {
+                        let m = catalog.manifest(&plan, id).await?;
+                        if has_something(&m) && at.is_none_or(|at| m.started <= at) {
+                            found = Some(m);
+                            break;
+                        }
+                    }
+                    match found {
+                        Some(m) => {
+                            let failed: Vec<&str> =
+                                m.sources.iter().filter(|s| !s.is_complete()).map(|s| s.name.as_str()).collect();
+                            notes.push(format!(
+                                "no backup of plan {plan} is complete; of {} these sources are missing: {}",
+                                m.id,
+                                failed.join(", ")
+                            ));
+                            backups.push(m);
+                        }
+                        None => notes.push(format!("plan {plan} is left out: {}", e.one_line())),
+                    }
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        if backups.is_empty() {
+            return Err(Error::new(
+                Kind::NotFound,
+                format!("host {} has no backup that could be restored", catalog.vault().host()),
+            )
+            .because(notes.join("\n"))
+            .hint("`backstay list` with the same options shows what there is."));
+        }
+        Ok(Lost { notes, ..Self::of(backups) })
+    }
+
+    /// The same backups once more.
+    ///
+    /// # Errors
+    /// When one of them is not there any more.
+    pub async fn again(catalog: &Catalog, begin: &Begin) -> Result<Self> {
+        let mut backups = Vec::new();
+        for (plan, id) in &begin.backups {
+            backups.push(catalog.manifest(plan, id).await?);
+        }
+        Ok(Self::of(backups))
+    }
+
+    fn of(backups: Vec<Manifest>) -> Self {
+        let tells = |(n, m): (usize, &Manifest)| {
+            let record = m.sources.iter().find(|s| s.kind == "host" && s.is_complete())?;
+            Some((m.store_time, n, record.name.clone(), HostFacts::of(&record.facts)?))
+        };
+        let newest = backups.iter().enumerate().filter_map(tells).max_by_key(|(at, ..)| *at);
+        let (facts, machine) = newest.map_or((None, None), |(_, n, name, facts)| (Some(facts), Some((n, name))));
+        Lost { backups, facts, notes: Vec::new(), machine }
+    }
+
+    /// The source with the files of the machine, and its backup.
+    pub fn machine(&self) -> Option<(&Manifest, &SourceRecord)> {
+        let (n, name) = self.machine.as_ref()?;
+        let manifest = self.backups.get(*n)?;
+        Some((manifest, manifest.source(name)?))
+    }
+
+    /// The newest backup of all.
+    pub fn newest(&self) -> Option<&Manifest> {
+        self.backups.iter().max_by_key(|m| m.store_time)
+    }
+
+    /// The configuration, as text, of the newest backup that has it.
+    ///
+    /// # Errors
+    /// [`Kind::NotFound`] when none has it.
+    pub fn configuration(&self) -> Result<&Artifact> {
+        let with = self.backups.iter().filter_map(|m| {
+            let record = m.sources.iter().find(|s| s.kind == "config" && s.is_complete())?;
+            Some((m.store_time, record.artifacts.first()?))
+        });
+        with.max_by_key(|(at, _)| *at).map(|(_, artifact)| artifact).ok_or_else(|| {
+            Error::new(Kind::NotFound, "no backup holds the configuration of the host")
+                .hint("Write /etc/backstay/backstay.toml by hand, and restore plan by plan with `backstay restore`.")
+        })
+    }
+
+    /// Sources that can be restored, of all backups.
+    pub fn records(&self) -> impl Iterator<Item = &SourceRecord> {
+        self.backups.iter().flat_map(|m| &m.sources).filter(|s| s.kind != "config" && s.is_complete())
+    }
+
+    fn any(&self, kinds: &[&str]) -> bool {
+        self.records().any(|s| kinds.contains(&s.kind.as_str()))
+    }
+
+    /// What decides which phases there are.
+    pub fn has(&self, install: bool, exercise: bool) -> Has {
+        let kinds = |m: &Manifest| m.sources.iter().filter(|s| s.is_complete()).map(|s| s.kind.clone()).collect();
+        let docker = self.facts.as_ref().and_then(|f| f.docker.as_ref());
+        Has {
+            machine: self.machine.is_some(),
+            files: self.machine.is_some() || !self.shared().is_empty(),
+            install: install && self.facts.as_ref().is_some_and(|f| f.inventory.packages.is_some()),
+            clusters: self.facts.as_ref().is_some_and(|f| !f.inventory.postgres_clusters.is_empty()),
+            containers: docker.is_some_and(|d| !d.projects.is_empty() || !d.containers.is_empty()),
+            plans: self.backups.iter().map(|m| (m.plan.clone(), kinds(m))).collect(),
+            exercise,
+        }
+    }
+
+    /// Sources of files with those of their paths that lie in directories of the system, and that the source of the machine
+    /// does not hold anyway.
+    pub fn shared(&self) -> Vec<(&SourceRecord, Vec<PathBuf>)> {
+        let held = self.machine().map(|(_, record)| paths_of(record)).unwrap_or_default();
+        let of = |record| {
+            let mut paths = ways::of(&paths_of(record), Way::Merge);
+            paths.retain(|p| !held.iter().any(|h| p.starts_with(h)));
+            (record, paths)
+        };
+        let all = self.records().filter(|s| s.kind == "files").map(of);
+        all.filter(|(_, paths)| !paths.is_empty()).collect()
+    }
+
+    /// What would meet something that is here already.
+    pub fn will(&self) -> Will {
+        let paths = |s: &SourceRecord| ways::of(&paths_of(s), Way::Exchange);
+        let docker = self.facts.as_ref().is_some_and(|f| f.docker.is_some());
+        Will {
+            paths: self.records().filter(|s| s.kind == "files").flat_map(paths).collect(),
+            postgres: self.any(&["postgres"]),
+            redis: self.any(&["redis"]),
+            docker: docker || self.any(&["volume", "image"]),
+        }
+    }
+
+    /// The room that everything takes.
+    pub fn needs(&self, state_dir: &Path) -> Vec<Need> {
+        let clusters = self.facts.iter().flat_map(|f| &f.inventory.postgres_clusters);
+        let mut root = self.facts.iter().filter_map(|f| f.docker.as_ref()).map(|d| PathBuf::from(&d.root_dir));
+        let places = Places {
+            postgres: clusters.map(|c| PathBuf::from(&c.data_directory)).next().unwrap_or("/var/lib/postgresql".into()),
+            redis: "/var/lib/redis".into(),
+            docker: root.find(|r| r.is_absolute()).unwrap_or("/var/lib/docker".into()),
+            state: state_dir.to_owned(),
+        };
+        self.records().flat_map(|s| room::needs(s, &places)).collect()
+    }
+
+    /// How old the newest data is, in words.
+    pub fn last_seen(&self) -> String {
+        self.newest().map_or_else(String::new, |m| format!("{} ({})", time::utc(m.started), time::local(m.started)))
+    }
+}

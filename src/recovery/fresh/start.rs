@@ -1,0 +1,130 @@
+//! Which units run on the recovered machine, and when they start.
+
+use crate::host::inventory::units::Units;
+use std::collections::BTreeSet;
+
+/// Beginnings of names of what a machine starts by itself, or what belongs to its hardware and network.
+const OF_THE_MACHINE: &[&str] = &[
+    "systemd-",
+    "getty@",
+    "serial-getty@",
+    "console-",
+    "user@",
+    "user-runtime-dir@",
+    "dbus",
+    "cloud-",
+    "networking.",
+    "ifup@",
+    "NetworkManager",
+    "netplan",
+    "lvm2",
+    "dm-event",
+    "mdmonitor",
+    "blk-availability",
+    "keyboard-setup",
+    "kmod",
+    "modprobe@",
+    "qemu-guest-agent",
+    "open-vm-tools",
+    "walinuxagent",
+];
+
+/// Units to start, in two rounds.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Starts {
+    /// Before the checks.
+    pub first: Vec<String>,
+    /// After them: workers, and timers that start jobs.
+    pub late: Vec<String>,
+    /// Enabled here by its package, and not there: goes off.
+    pub off: Vec<String>,
+}
+
+/// What ran or was to run there. `named` are units of the plans' `stop` lists, of which `late` start after the checks.
+pub fn of(then: &Units, named: &BTreeSet<String>, late: &BTreeSet<String>) -> BTreeSet<String> {
+    let chosen = |unit: &str| {
+        let state = |name: &str| then.files.get(name).map(String::as_str);
+        let is = |name: &str| matches!(state(name), Some("enabled" | "enabled-runtime" | "linked"));
+        // An instance is as its template says, or was started by somebody.
+        let instance = unit.split_once('@').is_some_and(|(_, rest)| !rest.starts_with('.'));
+        is(unit) || (instance && state(unit).is_none())
+    };
+    let running = then.active.iter().flatten().filter(|unit| chosen(unit)).cloned();
+    let all = running.chain(named.iter().filter(|u| ran(then, u)).cloned()).chain(late.iter().filter(|u| ran(then, u)).cloned());
+    all.filter(|unit| !belongs_to_the_machine(unit)).collect()
+}
+
+fn ran(then: &Units, unit: &str) -> bool {
+    then.active.as_ref().is_none_or(|active| active.contains(unit))
+}
+
+fn belongs_to_the_machine(unit: &str) -> bool {
+    unit.starts_with("backstay") || OF_THE_MACHINE.iter().any(|beginning| unit.starts_with(beginning))
+}
+
+/// Two rounds of units, and what goes off. `before` are units that were enabled on this machine before anything was
+/// installed: those are its own affair.
+pub fn rounds(
+    then: &Units,
+    here: &Units,
+    before: &BTreeSet<String>,
+    named: &BTreeSet<String>,
+    late: &BTreeSet<String>,
+) -> Starts {
+    let of_late = |unit: &String| late.contains(unit) || unit.ends_with(".timer");
+    let (late, first) = of(then, named, late).into_iter().partition(of_late);
+    let off = here.enabled().filter(|unit| {
+        let was_off = matches!(then.files.get(*unit).map(String::as_str), Some("disabled" | "masked"));
+        was_off && !before.contains(*unit) && !belongs_to_the_machine(unit)
+    });
+    Starts { first, late, off: off.map(str::to_owned).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|n| (*n).to_owned()).collect()
+    }
+
+    fn units(files: &[(&str, &str)], active: &[&str]) -> Units {
+        Units {
+            files: files.iter().map(|(n, s)| ((*n).to_owned(), (*s).to_owned())).collect(),
+            active: Some(set(active)),
+            failed: BTreeSet::new(),
+        }
+    }
+
+    #[test]
+    fn what_ran_starts_again_workers_and_timers_after_the_checks() {
+        let then = units(
+            &[
+                ("nginx.service", "enabled"),
+                ("shop.service", "enabled"),
+                ("worker.service", "enabled"),
+                ("nightly.timer", "enabled"),
+                ("stopped.service", "enabled"),
+                ("redis-server.service", "disabled"),
+                ("backstay-backup@shop.timer", "enabled"),
+                ("systemd-timesyncd.service", "enabled"),
+            ],
+            &[
+                "nginx.service",
+                "shop.service",
+                "worker.service",
+                "nightly.timer",
+                "queue@1.service",
+                "by-hand.service",
+                "static.service",
+                "backstay-backup@shop.timer",
+                "systemd-timesyncd.service",
+            ],
+        );
+        let here = units(&[("redis-server.service", "enabled"), ("mine.service", "enabled")], &[]);
+        let starts = rounds(&then, &here, &set(&["mine.service"]), &set(&["by-hand.service"]), &set(&["worker.service"]));
+        assert_eq!(starts.first, ["by-hand.service", "nginx.service", "queue@1.service", "shop.service"]);
+        assert_eq!(starts.late, ["nightly.timer", "worker.service"]);
+        assert_eq!(starts.off, ["redis-server.service"]);
+    }
+}

@@ -1,0 +1,36 @@
+//! A rehearsal, while the host lives.
+
+use crate::shop::{HOST, Shape, Shop, Store, exists, fresh, recover, says, tree};
+
+#[test]
+fn an_exercise_takes_nothing_over_and_starts_only_what_is_named() {
+    let store = Store::new();
+    let host = Shop::new("live", &store, &Shape { docker: false, file: 100_000 });
+    host.machine.sh("backstay timer enable shop --at 02:00 >&2");
+    host.machine.run(&["backstay", "backup"]);
+    let mut machine = fresh("rehearsal", &host.identity());
+    machine.start();
+    let _wire = store.wire(&machine);
+    let done = recover(&machine, &store, &["--yes", "--exercise", "--start", "nginx.service", "--start", "shop.service"]);
+    says(&done, 0, &["rehearsed the recovery of host shop-1", "destroy it"]);
+    assert!(!done.err.contains("take over the name") && !done.err.contains("timers"), "{}", done.err);
+    machine.until("curl -sf http://127.0.0.1/ | grep -q '^green 500 125250 42 12$'");
+    assert_eq!(tree(&machine, "/srv/shop"), tree(&host.machine, "/srv/shop"));
+    // Nothing but what was named runs, now or after a reboot.
+    assert_eq!(machine.try_run(&["systemctl", "is-active", "shop-worker"]).out.trim(), "inactive");
+    for path in [
+        "/etc/cron.d/shop",
+        "/etc/systemd/system/multi-user.target.wants/shop.service",
+        "/etc/systemd/system/timers.target.wants/backstay-backup@shop.timer",
+        &format!("/var/lib/backstay/trust/{HOST}.json"),
+    ] {
+        assert!(!exists(&machine, path), "{path}");
+    }
+    // It has a name of its own, and cannot write under the host's.
+    assert!(machine.sh("cat /etc/backstay/conf.d/zz-recovered.toml").contains("shop-1-exercise"));
+    let argv = ["backstay", "--host", HOST, "--identity", "/root/recovery.key", "backup"];
+    says(&machine.try_run(&argv), 10, &["another machine has written"]);
+    // The host goes on.
+    host.machine.run(&["backstay", "backup"]);
+    assert_eq!(store.backups(), 2);
+}

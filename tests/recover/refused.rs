@@ -1,0 +1,63 @@
+//! What is not touched, and what is said about it.
+
+use crate::shop::{HOST, SHOWN, Shape, Shop, Store, exists, fresh, recover, says, tree};
+
+#[test]
+fn a_machine_that_is_not_fresh_or_too_small_or_lacks_its_servers_is_left_as_it_is() {
+    let store = Store::new();
+    let mut lost = Shop::new("no-a", &store, &Shape { docker: false, file: 2_000_000 });
+    lost.machine.run(&["backstay", "backup"]);
+    // The machine that was backed up is the last one to be made anew.
+    says(&recover(&lost.machine, &store, &["--yes"]), 10, &["not fresh", "very machine", "configured as a host"]);
+    let identity = lost.identity();
+    lost.machine.cut_power();
+
+    let mut machine = fresh("no-b", &identity);
+    machine.write("/srv/shop/mine", "mine\n");
+    machine.start();
+    let _wire = store.wire(&machine);
+    let before = tree(&machine, "/etc");
+    says(&recover(&machine, &store, &["--yes"]), 10, &["not fresh", "/srv/shop: there is something", "--onto-existing"]);
+    assert_eq!(tree(&machine, "/etc"), before);
+    assert!(!exists(&machine, "/var/lib/backstay/recover.journal"));
+    machine.sh("rm -r /srv/shop");
+
+    // A disk that is too small is told before anything is written.
+    machine.sh("mkdir -p /srv/shop; mount -t tmpfs -o size=16m none /srv/shop");
+    let short = recover(&machine, &store, &["--yes"]);
+    says(&short, 10, &["no room", "/srv/shop", "source files", "are free"]);
+    assert_eq!(tree(&machine, "/etc"), before);
+    machine.sh("umount /srv/shop; rmdir /srv/shop");
+
+    // A look, and a question that nobody answers.
+    let look = recover(&machine, &store, &["--dry-run"]);
+    says(&look, 0, &[HOST, "Debian GNU/Linux 12", "not installed here (1): shop-tools", "databases of shop", "take over the name"]);
+    says(&recover(&machine, &store, &[]), 2, &["nobody is here to confirm"]);
+    // The wrong host, and no identity.
+    says(&recover(&machine, &store, &["--host", "other", "--yes"]), 4, &["no vault of host other", HOST]);
+    assert_eq!(tree(&machine, "/etc"), before);
+
+    // Without its servers there is nothing to restore into.
+    machine.sh("dpkg --force-depends --purge redis-server >&2");
+    let before = tree(&machine, "/etc");
+    says(&recover(&machine, &store, &["--yes"]), 10, &["servers that hold the data", "redis-server", "--install"]);
+    assert_eq!(tree(&machine, "/etc"), before);
+}
+
+#[test]
+fn onto_existing_what_is_in_the_way_is_kept() {
+    let store = Store::new();
+    let mut lost = Shop::new("over-a", &store, &Shape { docker: false, file: 10_000 });
+    lost.machine.run(&["backstay", "backup"]);
+    let identity = lost.identity();
+    lost.machine.cut_power();
+    let mut machine = fresh("over-b", &identity);
+    machine.write("/srv/shop/mine", "mine\n");
+    machine.write("/etc/shop/shop.env", "COLOUR=mine\n");
+    machine.start();
+    let _wire = store.wire(&machine);
+    says(&recover(&machine, &store, &["--yes", "--onto-existing"]), 0, &["recovered", "kept below"]);
+    machine.until(&format!("test \"$(curl -sf http://127.0.0.1/)\" = '{SHOWN}'"));
+    assert_eq!(machine.sh("cat /srv/.shop_before_*/mine || cat /srv/shop_before_*/mine"), "mine");
+    assert_eq!(machine.sh("cat /var/lib/backstay/recover.d/before/etc/shop/shop.env"), "COLOUR=mine");
+}
