@@ -68,8 +68,14 @@ fn took(w: &World, what: &str) -> (f64, f64) {
     let last = all.iter().max_by_key(|r| r["id"].as_str().unwrap().to_owned()).unwrap();
     let seconds = |part: &str| last["report"][part]["seconds"].as_f64().unwrap_or_else(|| panic!("{last:#}"));
     let (whole, outage) = (seconds("whole"), seconds("outage"));
-    eprintln!("{what}: {whole:.1} s, of which the application was away for {outage:.1} s");
+    figure(&format!("{what}: {whole:.1} s, of which the application was away for {outage:.1} s"));
     (whole, outage)
+}
+
+/// A figure for the pages of the runbooks; tests that pass show theirs with `--no-capture`.
+#[allow(clippy::print_stderr, reason = "it is for whoever runs the test")]
+fn figure(text: &str) {
+    eprintln!("{text}");
 }
 
 /// Bytes that a backup has shipped.

@@ -19,7 +19,8 @@ impl Jobs {
     /// Asks systemd.
     pub async fn ask(config: &Config) -> Self {
         let plans = |of: fn(Name) -> Job| config.plans.keys().cloned().map(of);
-        let jobs: Vec<Job> = plans(Job::Backup).chain(plans(Job::Drill)).chain([Job::Check, Job::Prune]).collect();
+        let jobs: Vec<Job> =
+            plans(Job::Backup).chain(plans(Job::Drill)).chain([Job::Check, Job::Prune, Job::Cleanup]).collect();
         let asked = async {
             systemd_timer::require_systemd()?;
             systemd_timer::schedules(&jobs).await
@@ -77,6 +78,7 @@ fn is_noted(job: &Job, timer: &Schedule, overview: &Overview) -> bool {
         Job::Drill(plan) => (Verb::Drill, Some(plan)),
         Job::Check => (Verb::Check, None),
         Job::Prune => (Verb::Prune, None),
+        Job::Cleanup => (Verb::Cleanup, None),
     };
     let attempt = overview.record(verb, plan).and_then(|record| record.last_attempt);
     match (attempt, timer.last) {

@@ -52,7 +52,7 @@ pub struct CleanupArgs {
 impl Args {
     /// What is watched of it.
     pub fn about(&self) -> Option<About> {
-        (!self.dry_run).then(|| About { verb: Verb::Rollback, of: Of::Later, whole: true })
+        (!self.dry_run).then_some(About { verb: Verb::Rollback, of: Of::Later, whole: true })
     }
 }
 

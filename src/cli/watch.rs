@@ -213,8 +213,7 @@ impl Watch {
         let kind = failure.as_ref().map(|f| f.kind);
         let verb = run.verb;
         self.fan.event(Event::Ended(run, self.started.elapsed().as_secs_f64(), failure.map_or(Ok(()), Err)));
-        let changes =
-            [Verb::Backup, Verb::Check, Verb::Forget, Verb::Prune, Verb::KeyCheck, Verb::Import, Verb::Drill];
+        let changes = [Verb::Backup, Verb::Check, Verb::Forget, Verb::Prune, Verb::KeyCheck, Verb::Import, Verb::Drill];
         let changes = changes.contains(&verb);
         let done = matches!(kind, None | Some(Kind::Partial | Kind::Damaged | Kind::Mismatch));
         if changes && done && self.config.trust_file().exists() {

@@ -55,6 +55,8 @@ pub fn queries(text: &str, plan: &Name, sources: &BTreeMap<Name, Vec<String>>) -
             count_rows_up_to: 0,
             big_tables: 0,
             jobs: 1,
+            unit: None,
+            data_dir: None,
         };
         servers.insert(name.clone(), SourceConfig::Postgres(Box::new(server)));
     }

@@ -17,7 +17,8 @@ const INSTALL: Duration = Duration::from_secs(4 * 3600);
 /// What programs of packages ask whether they may start a service.
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 /// By which ours is known.
-const OURS: &str = "# Of `backstay recover`: nothing starts before its data is there. Removed when packages are installed.";
+const OURS: &str =
+    "# Of `backstay recover`: nothing starts before its data is there. Removed when packages are installed.";
 
 /// What dpkg and apt need to ask nobody, and to leave files alone that are there.
 fn unasked(program: &str, args: &[&str]) -> Program {

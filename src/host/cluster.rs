@@ -58,7 +58,8 @@ pub async fn set_port(version: &str, name: &str, port: u16) -> Result<()> {
 }
 
 async fn carry_out(program: &str, args: &[&str], version: &str, name: &str) -> Result<()> {
-    let work = async { Program::new(program, args.iter().copied()).alone().await?.finish(Kind::Restore).await.map(drop) };
+    let work =
+        async { Program::new(program, args.iter().copied()).alone().await?.finish(Kind::Restore).await.map(drop) };
     tokio::time::timeout(MAKE, work)
         .await
         .unwrap_or_else(|_| Err(Error::new(Kind::Restore, format!("{program} does not end"))))

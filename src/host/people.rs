@@ -9,7 +9,8 @@ use tokio::io::AsyncWriteExt;
 const LIMIT: Duration = Duration::from_secs(60);
 
 async fn carry_out(program: &str, args: &[&str]) -> Result<()> {
-    let work = async { Program::new(program, args.iter().copied()).alone().await?.finish(Kind::Restore).await.map(drop) };
+    let work =
+        async { Program::new(program, args.iter().copied()).alone().await?.finish(Kind::Restore).await.map(drop) };
     tokio::time::timeout(LIMIT, work)
         .await
         .unwrap_or_else(|_| Err(Error::new(Kind::Restore, format!("{program} does not end"))))
@@ -79,7 +80,5 @@ pub async fn set_hashes(lines: &str) -> Result<()> {
         running.finish(Kind::Restore).await?;
         written.map_err(|e| Error::new(Kind::Restore, "passwords cannot be set").because(e))
     };
-    tokio::time::timeout(LIMIT, work)
-        .await
-        .unwrap_or_else(|_| Err(Error::new(Kind::Restore, "chpasswd does not end")))
+    tokio::time::timeout(LIMIT, work).await.unwrap_or_else(|_| Err(Error::new(Kind::Restore, "chpasswd does not end")))
 }

@@ -310,6 +310,7 @@ mod tests {
             assume_space: None,
             what: What::All,
             in_place,
+            fresh_cluster: false,
             taken: None,
             flow: Flow::default(),
             rollback_of: None,

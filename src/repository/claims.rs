@@ -102,15 +102,16 @@ pub fn only_for(claim: &Claim, machine: &str, vault: &Vault) -> Result<()> {
         false => format!("another machine has the name {} ", vault.host()),
     };
     let hint = match replaced {
-        true => "Nothing was written. Stop this machine, or at least its timers (`systemctl disable --now 'backstay-*.timer'`): two machines must not work as one host. If it is to be the host again, run `backstay backup --take-over` once.",
-        false => "If this machine replaces that one, run once with --take-over; that holds for all plans. If it is a clone, give it a `host` name of its own.",
+        true => {
+            "Nothing was written. Stop this machine, or at least its timers (`systemctl disable --now 'backstay-*.timer'`): two machines must not work as one host. If it is to be the host again, run `backstay backup --take-over` once."
+        }
+        false => {
+            "If this machine replaces that one, run once with --take-over; that holds for all plans. If it is a clone, give it a `host` name of its own."
+        }
     };
-    Err(Error::new(
-        Kind::Refused,
-        format!("{what}on {} (generation {})", time::utc(claim.at), claim.generation),
-    )
-    .at(layout::claim(claim.generation))
-    .hint(hint))
+    Err(Error::new(Kind::Refused, format!("{what}on {} (generation {})", time::utc(claim.at), claim.generation))
+        .at(layout::claim(claim.generation))
+        .hint(hint))
 }
 
 /// Fails for a machine that was replaced, and for no other: before something is removed by a host's own rules.

@@ -180,8 +180,8 @@ pub async fn open(options: &StorageOptions, remember: Option<&Path>) -> Result<A
 /// As [`open`].
 pub async fn open_raw(options: &StorageOptions) -> Result<Arc<dyn ObjectStore>> {
     Ok(match built(options).await? {
-        Built::S3(store) => Arc::new(store),
-        Built::Gcs(store) => Arc::new(store),
+        Built::S3(store) => store,
+        Built::Gcs(store) => store,
         Built::Directory(path) => Arc::new(FsStore::new(&path, options.timeout)?),
     })
 }
@@ -189,9 +189,9 @@ pub async fn open_raw(options: &StorageOptions) -> Result<Arc<dyn ObjectStore>> 
 /// What options lead to, before anybody says what it may be used for.
 pub(super) enum Built {
     /// A bucket of S3 or a server like it.
-    S3(S3Store),
+    S3(Arc<S3Store>),
     /// A bucket of Google Cloud Storage.
-    Gcs(GcsStore),
+    Gcs(Arc<GcsStore>),
     /// A directory.
     Directory(PathBuf),
 }
@@ -228,7 +228,7 @@ pub(super) async fn built(options: &StorageOptions) -> Result<Built> {
                 timeout,
                 credentials,
             });
-            Built::S3(store.await?)
+            Built::S3(Arc::new(store.await?))
         }
         Location::Gcs { bucket, prefix } => {
             if options.anonymous && options.endpoint.is_none() {
@@ -242,7 +242,7 @@ pub(super) async fn built(options: &StorageOptions) -> Result<Built> {
                 service_account_file: options.service_account_file.clone(),
                 timeout,
             });
-            Built::Gcs(store.await?)
+            Built::Gcs(Arc::new(store.await?))
         }
         Location::File(path) => Built::Directory(path),
     })

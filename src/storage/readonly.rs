@@ -53,8 +53,8 @@ pub async fn list(store: &dyn ReadOnly, prefix: &str) -> Result<Vec<ObjectInfo>>
 /// [`ErrorKind::Invalid`] for options that make no sense, [`ErrorKind::Credentials`] for a key file that cannot be read.
 pub async fn open(options: &StorageOptions) -> Result<Arc<dyn ReadOnly>> {
     let inner: Arc<dyn ReadOnly> = match built(options).await? {
-        Built::S3(store) => Arc::new(store),
-        Built::Gcs(store) => Arc::new(store),
+        Built::S3(store) => store,
+        Built::Gcs(store) => store,
         Built::Directory(path) => Arc::new(Directory::new(&path, options.timeout)),
     };
     Ok(patient(inner, options))

@@ -6,19 +6,7 @@ use crate::host::{Host, JOURNAL, NOW, THEN, ok};
 /// Runs a restore that gets a signal at the n-th call of this kind on its journal. False when it ended before.
 fn restore_until(host: &Host, call: &str, signal: &str, n: usize) -> bool {
     let inject = format!("inject={call}:signal={signal}:when={n}");
-    let argv = [
-        "strace",
-        "-f",
-        "-qq",
-        "-o",
-        "/dev/null",
-        "-P",
-        JOURNAL,
-        "-e",
-        &format!("trace={call}"),
-        "-e",
-        &inject,
-    ];
+    let argv = ["strace", "-f", "-qq", "-o", "/dev/null", "-P", JOURNAL, "-e", &format!("trace={call}"), "-e", &inject];
     let argv: Vec<&str> = argv.into_iter().chain(["backstay", "restore", "--yes"]).collect();
     let ended = host.machine.try_run(&argv);
     match signal {

@@ -13,7 +13,7 @@ use backstay::recovery::journal::{Begin, Journal};
 use backstay::recovery::resource::Note;
 use backstay::recovery::resources::{Backups, resources};
 use backstay::recovery::restore::{history, journal_file, new_id, steps_of};
-use backstay::recovery::{database, select};
+use backstay::recovery::{chosen, select};
 use backstay::repository::access;
 use backstay::repository::catalog::Catalog;
 use backstay::repository::reader::Reader;
@@ -104,7 +104,11 @@ async fn drive(drive: Drive) {
     let asked = Asked {
         by: "a test".into(),
         parts: vec![
-            Part::Databases { source: db.name.clone(), targets: database::targets(db, None, None).unwrap() },
+            Part::Databases {
+                source: db.name.clone(),
+                targets: chosen::targets(db, None, None).unwrap(),
+                server: None,
+            },
             Part::Files { source: data.name.clone(), paths: paths.clone() },
         ],
         no_owner: false,
@@ -112,6 +116,7 @@ async fn drive(drive: Drive) {
         assume_space: None,
         what: What::All,
         in_place: None,
+        fresh_cluster: false,
         taken: Some(m.started),
         flow: decide::flow(&config, plan, &restored).await.unwrap(),
         rollback_of: None,

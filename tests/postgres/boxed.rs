@@ -87,20 +87,8 @@ impl Boxed {
         let programs = format!("{}:/usr:ro", usr(major).display());
         let path = format!("PATH={bin}:/usr/bin:/bin");
         let first = ["run", "-d", "--network", "none", "--name", &name];
-        let last = [
-            "-v",
-            &programs,
-            "--tmpfs",
-            "/tmp:mode=1777",
-            "--tmpfs",
-            "/run",
-            "-e",
-            &path,
-            IMAGE,
-            "sh",
-            "-c",
-            &script,
-        ];
+        let last =
+            ["-v", &programs, "--tmpfs", "/tmp:mode=1777", "--tmpfs", "/run", "-e", &path, IMAGE, "sh", "-c", &script];
         let started = docker(&daemon, &[&first[..], options, &last[..]].concat());
         assert!(started.status.success(), "{}", String::from_utf8_lossy(&started.stderr));
         let boxed = Boxed { name, major, daemon };

@@ -11,7 +11,8 @@ fn an_exercise_takes_nothing_over_and_starts_only_what_is_named() {
     let mut machine = fresh("rehearsal", &host.identity());
     machine.start();
     let _wire = store.wire(&machine);
-    let done = recover(&machine, &store, &["--yes", "--exercise", "--start", "nginx.service", "--start", "shop.service"]);
+    let done =
+        recover(&machine, &store, &["--yes", "--exercise", "--start", "nginx.service", "--start", "shop.service"]);
     says(&done, 0, &["rehearsed the recovery of host shop-1", "destroy it"]);
     assert!(!done.err.contains("take over the name") && !done.err.contains("timers"), "{}", done.err);
     machine.until("curl -sf http://127.0.0.1/ | grep -q '^green 500 125250 42 12$'");

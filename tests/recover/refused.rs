@@ -17,7 +17,11 @@ fn a_machine_that_is_not_fresh_or_too_small_or_lacks_its_servers_is_left_as_it_i
     machine.start();
     let _wire = store.wire(&machine);
     let before = tree(&machine, "/etc");
-    says(&recover(&machine, &store, &["--yes"]), 10, &["not fresh", "/srv/shop: there is something", "--onto-existing"]);
+    says(
+        &recover(&machine, &store, &["--yes"]),
+        10,
+        &["not fresh", "/srv/shop: there is something", "--onto-existing"],
+    );
     assert_eq!(tree(&machine, "/etc"), before);
     assert!(!exists(&machine, "/var/lib/backstay/recover.journal"));
     machine.sh("rm -r /srv/shop");
@@ -31,7 +35,11 @@ fn a_machine_that_is_not_fresh_or_too_small_or_lacks_its_servers_is_left_as_it_i
 
     // A look, and a question that nobody answers.
     let look = recover(&machine, &store, &["--dry-run"]);
-    says(&look, 0, &[HOST, "Debian GNU/Linux 12", "not installed here (1): shop-tools", "databases of shop", "take over the name"]);
+    says(
+        &look,
+        0,
+        &[HOST, "Debian GNU/Linux 12", "not installed here (1): shop-tools", "databases of shop", "take over the name"],
+    );
     says(&recover(&machine, &store, &[]), 2, &["nobody is here to confirm"]);
     // The wrong host, and no identity.
     says(&recover(&machine, &store, &["--host", "other", "--yes"]), 4, &["no vault of host other", HOST]);

@@ -136,7 +136,8 @@ impl Store {
     /// How many backups there are.
     pub fn backups(&self) -> usize {
         let client = self.access().client();
-        let listed = client.list_objects_v2().bucket(&self.access().bucket).prefix(format!("production/{HOST}/backups/"));
+        let listed =
+            client.list_objects_v2().bucket(&self.access().bucket).prefix(format!("production/{HOST}/backups/"));
         self.runtime.block_on(listed.send()).unwrap().contents().len()
     }
 }
@@ -147,9 +148,17 @@ fn mirror(machine: &Machine) {
     let root = machine.path(MIRROR);
     let tree = root.join("tree");
     for (path, text, mode) in [
-        ("DEBIAN/control", "Package: shop-tools\nVersion: 1.0\nArchitecture: all\nMaintainer: a <a@b.c>\nDescription: tools\n", 0o644),
+        (
+            "DEBIAN/control",
+            "Package: shop-tools\nVersion: 1.0\nArchitecture: all\nMaintainer: a <a@b.c>\nDescription: tools\n",
+            0o644,
+        ),
         ("DEBIAN/conffiles", "/etc/shop/tools.conf\n", 0o644),
-        ("DEBIAN/postinst", "#!/bin/sh\nset -e\n/usr/sbin/policy-rc.d shop-tools start || echo $? > /var/lib/shop-tools.policy\n", 0o755),
+        (
+            "DEBIAN/postinst",
+            "#!/bin/sh\nset -e\n/usr/sbin/policy-rc.d shop-tools start || echo $? > /var/lib/shop-tools.policy\n",
+            0o755,
+        ),
         ("etc/shop/tools.conf", "of the package\n", 0o644),
         ("usr/bin/shop-tools", "#!/bin/sh\necho tools\n", 0o755),
     ] {
@@ -176,7 +185,8 @@ fn mirror(machine: &Machine) {
 /// The host with its application, its data, and the package of Backstay; it has no vault yet.
 pub struct Shop {
     pub machine: Machine,
-    pub wire: Wire,
+    /// Stays as long as the host does.
+    pub _wire: Wire,
 }
 
 impl Shop {
@@ -185,7 +195,9 @@ impl Shop {
         mirror(&machine);
         machine.write("/etc/apt/sources.list.d/shop.list", &format!("deb [trusted=yes] file:{MIRROR} ./\n"));
         let unit = |command: &str, more: &str| {
-            format!("[Unit]\nAfter=postgresql.service redis-server.service\n[Service]\nUser=shop\nExecStart={command}\n{more}\n[Install]\nWantedBy=multi-user.target\n")
+            format!(
+                "[Unit]\nAfter=postgresql.service redis-server.service\n[Service]\nUser=shop\nExecStart={command}\n{more}\n[Install]\nWantedBy=multi-user.target\n"
+            )
         };
         for (path, text) in [
             ("/etc/backstay/backstay.toml", configuration(store.access(), shape).as_str()),
@@ -198,7 +210,8 @@ impl Shop {
             ("/etc/ssl/certs/shop.pem", "certificate\n"),
             (
                 "/etc/systemd/system/shop.service",
-                unit("/usr/bin/python3 /opt/shop/app.py", "EnvironmentFile=/etc/shop/shop.env\nRestart=always").as_str(),
+                unit("/usr/bin/python3 /opt/shop/app.py", "EnvironmentFile=/etc/shop/shop.env\nRestart=always")
+                    .as_str(),
             ),
             ("/etc/systemd/system/shop-worker.service", unit("/bin/sleep infinity", "").as_str()),
             ("/etc/cron.d/shop", "0 3 * * * root /usr/bin/true\n"),
@@ -209,11 +222,14 @@ impl Shop {
         let mut shop = {
             let mut machine = machine;
             std::fs::remove_file(machine.path("/etc/nginx/sites-enabled/default")).unwrap();
-            std::os::unix::fs::symlink("/etc/nginx/sites-available/shop", machine.path("/etc/nginx/sites-enabled/shop"))
-                .unwrap();
+            std::os::unix::fs::symlink(
+                "/etc/nginx/sites-available/shop",
+                machine.path("/etc/nginx/sites-enabled/shop"),
+            )
+            .unwrap();
             machine.start();
             let wire = store.wire(&machine);
-            Shop { machine, wire }
+            Shop { machine, _wire: wire }
         };
         shop.set_up(shape);
         shop

@@ -65,7 +65,9 @@ fn a_lost_host_comes_back_on_a_fresh_machine_by_the_page_in_the_safe() {
     machine.start();
     let _wire = store.wire(&machine);
     let said = by_the_page(&machine, &store);
-    for word in ["shop-tools", "PostgreSQL cluster 15/main", "recovered host shop-1", "databases of shop", "generation 1"] {
+    for word in
+        ["shop-tools", "PostgreSQL cluster 15/main", "recovered host shop-1", "databases of shop", "generation 1"]
+    {
         assert!(said.contains(word), "{word} is not said in:\n{said}");
     }
 
@@ -83,10 +85,16 @@ fn a_lost_host_comes_back_on_a_fresh_machine_by_the_page_in_the_safe() {
     assert!(!exists(&machine, "/etc/nginx/sites-enabled/default"));
     assert_eq!(machine.sh("cat /etc/cron.d/shop"), "0 3 * * * root /usr/bin/true");
     // The package is there, what it would have started did not start, and it did not take the operator's file away.
-    assert_eq!(machine.sh("shop-tools; cat /var/lib/shop-tools.policy /etc/shop/tools.conf"), "tools\n101\nof the operator");
+    assert_eq!(
+        machine.sh("shop-tools; cat /var/lib/shop-tools.policy /etc/shop/tools.conf"),
+        "tools\n101\nof the operator"
+    );
     assert!(!exists(&machine, "/usr/sbin/policy-rc.d"));
     // Nothing that only the recovery needed is left: hashes of passwords were in it.
-    assert!(!exists(&machine, "/var/lib/backstay/recover.d/files") && !exists(&machine, "/var/lib/backstay/recover.journal"));
+    assert!(
+        !exists(&machine, "/var/lib/backstay/recover.d/files")
+            && !exists(&machine, "/var/lib/backstay/recover.journal")
+    );
 
     // Its own timer makes the next backup, which ships almost nothing.
     let there = store.backups();
@@ -102,7 +110,11 @@ fn a_lost_host_comes_back_on_a_fresh_machine_by_the_page_in_the_safe() {
     let _wire = store.wire(&lost.machine);
     let survivor = &lost.machine;
     survivor.until("systemctl is-active docker postgresql redis-server");
-    says(&survivor.try_run(&["backstay", "--wait", "2m", "backup"]), 10, &["was replaced", "generation 1", "--take-over", "disable"]);
+    says(
+        &survivor.try_run(&["backstay", "--wait", "2m", "backup"]),
+        10,
+        &["was replaced", "generation 1", "--take-over", "disable"],
+    );
     says(&survivor.try_run(&["backstay", "--wait", "2m", "prune"]), 10, &["was replaced"]);
     survivor.until("test \"$(systemctl show -P ExecMainStatus backstay-backup@shop.service)\" = 10");
 }

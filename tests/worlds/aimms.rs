@@ -212,7 +212,11 @@ fn a_volume_made_from_scratch_is_filled_and_seven_days_are_kept() {
     // And so does the first nightly backup, although it is no dump in SQL.
     a.sql("aimms_jobs", "INSERT INTO job VALUES (2000, 'done')");
     let nightly = w.backup();
-    eprintln!("shipped: {} by the first import, {} by the first nightly backup", shipped(&all[0]), shipped(&nightly));
+    crate::figure(&format!(
+        "shipped: {} by the first import, {} by the first nightly backup",
+        shipped(&all[0]),
+        shipped(&nightly)
+    ));
     assert!(shipped(&nightly) * 4 < shipped(&all[0]), "{} after {}", shipped(&nightly), shipped(&all[0]));
     // Seven days, as before; the script's own files are nobody's to delete.
     w.run(&["forget"]).code(0);

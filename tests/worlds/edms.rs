@@ -112,7 +112,6 @@ pub struct Edms {
     pub data: String,
     /// Volume of the documents; what else is below `/app` is in the container alone.
     pub storage: String,
-    pub project: String,
     pub port: u16,
     pub front: u16,
     superuser: &'static str,
@@ -163,7 +162,7 @@ impl Edms {
         let page = ["python", "-m", "http.server", &on, "--bind", "127.0.0.1", "--directory", "/site"];
         let frontend = start("edms_prod_frontend", &of("frontend", ""), &page);
         let superuser = how.superuser;
-        Edms { boxes, world, db, backend, worker, frontend, data, storage, project, port, front, superuser }
+        Edms { boxes, world, db, backend, worker, frontend, data, storage, port, front, superuser }
     }
 
     /// Deploys it, makes its tables, and fills it.

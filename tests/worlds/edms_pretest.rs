@@ -104,7 +104,11 @@ fn it_is_restored_beside_the_live_database_first_and_then_for_real() {
     let imported = w.run(&["--json", "list"]).code(0).json()[0].clone();
     assert_eq!(imported["started"], "2026-01-01T13:00:29Z");
     let fresh = w.backup();
-    eprintln!("shipped: {} by the import, {} by the first backup of our own", shipped(&imported), shipped(&fresh));
+    crate::figure(&format!(
+        "shipped: {} by the import, {} by the first backup of our own",
+        shipped(&imported),
+        shipped(&fresh)
+    ));
     assert!(shipped(&fresh) * 4 < shipped(&imported), "{} after {}", shipped(&fresh), shipped(&imported));
 
     // Into a database of its own, which can be looked at for as long as one likes.

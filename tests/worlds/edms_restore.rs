@@ -124,7 +124,11 @@ fn corruption_and_deletion_are_taken_back_and_history_moves_along() {
     let all = w.run(&["--json", "list"]).code(0).json();
     assert_eq!((all[0]["started"].as_str(), all.as_array().unwrap().len()), (Some("2026-01-03T02:00:00Z"), 2));
     let nightly = w.backup();
-    eprintln!("shipped: {} by the first import, {} by the first nightly backup", shipped(&all[0]), shipped(&nightly));
+    crate::figure(&format!(
+        "shipped: {} by the first import, {} by the first nightly backup",
+        shipped(&all[0]),
+        shipped(&nightly)
+    ));
     assert!(shipped(&nightly) * 10 < shipped(&all[0]), "{} after {}", shipped(&nightly), shipped(&all[0]));
     w.run(&["check", "--read-data"]).code(0);
 }

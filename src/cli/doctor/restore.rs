@@ -8,7 +8,7 @@ use crate::error::{Error, Kind, Result};
 use crate::host::exec::Program;
 use crate::host::systemd;
 use crate::model::{Name, size};
-use crate::recovery::database::facts_of;
+use crate::recovery::chosen::facts_of;
 use crate::recovery::flow::decide::{self, Restored};
 use crate::recovery::maintenance::Maintenance;
 use crate::recovery::reload::Reload;
@@ -142,6 +142,8 @@ async fn databases(label: String, name: &Name, source: &PostgresSource, newest: 
         what: What::All,
         replica: false,
         only: None,
+        no_tablespaces: false,
+        scratch: false,
     };
     let look = Look { server: &server, options: &options, assume_space: None, part: None, dropped_first: false };
     let admin = server.admin().await?;

@@ -72,6 +72,7 @@ fn one(p: &Patient<'_>, job: &Job, timer: &Schedule) -> Check {
             Check::warning(name, "no timer: nothing proves by itself that its backups can be restored", how)
         }
         Job::Check => Check::warning(name, "no timer: nothing looks by itself whether packs are still there", how),
+        Job::Cleanup => Check::warning(name, "no timer: what restores keep stays until somebody removes it", how),
         Job::Prune => Check::warning(name, "no timer: the repository grows, unless another machine prunes it", how),
     }
 }

@@ -6,7 +6,7 @@ use crate::config::checks::{Check, What};
 use crate::config::{Config, DrillPlan, load, recorded};
 use crate::error::{Error, Kind, Result};
 use crate::model::Name;
-use crate::recovery::{database, select};
+use crate::recovery::{chosen, select};
 use crate::repository::manifest::Manifest;
 use crate::repository::reader::Reader;
 use std::collections::BTreeMap;
@@ -62,7 +62,7 @@ impl Whose {
         }
         let mut sources: BTreeMap<Name, Vec<String>> = BTreeMap::new();
         for record in m.sources.iter().filter(|s| s.kind == "postgres" && s.is_complete()) {
-            let names = database::facts_of(record)?.into_iter().map(|f| f.database).collect();
+            let names = chosen::facts_of(record)?.into_iter().map(|f| f.database).collect();
             sources.insert(record.name.clone(), names);
         }
         let Some(record) = m.sources.iter().find(|s| s.kind == "config" && s.is_complete()) else {

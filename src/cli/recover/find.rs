@@ -19,9 +19,11 @@ pub async fn host(context: &Context, store: &dyn ObjectStore) -> Result<Name> {
         (_, []) => Err(Error::new(Kind::NotFound, "the repository holds no vault")
             .at(store.url())
             .hint("Look at the URL: its prefix belongs to it.")),
-        (Some(name), several) => Err(Error::new(Kind::NotFound, format!("the repository holds no vault of host {name}"))
-            .at(store.url())
-            .hint(format!("There are: {}.", several.join(", ")))),
+        (Some(name), several) => {
+            Err(Error::new(Kind::NotFound, format!("the repository holds no vault of host {name}"))
+                .at(store.url())
+                .hint(format!("There are: {}.", several.join(", "))))
+        }
         (None, several) => {
             remark(&format!("{} holds these hosts:", store.url()));
             for name in several {

@@ -164,7 +164,8 @@ impl Recovery<'_> {
                 let kept = before(&self.state_dir);
                 notes.push(format!("{} replaced something, which is kept below {}", merged.replaced, kept.display()));
             }
-            let list = |paths: Vec<&PathBuf>| paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ");
+            let list =
+                |paths: Vec<&PathBuf>| paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ");
             if !merged.bound.is_empty() {
                 notes.push(format!("left out, since this is another machine: {}", list(merged.bound.keys().collect())));
             }
@@ -173,7 +174,10 @@ impl Recovery<'_> {
                 notes.push(format!("{text}: {}", list(merged.stayed.iter().collect())));
             }
             if !merged.aside.is_empty() {
-                notes.push(format!("put aside, since the host did not have them: {}", list(merged.aside.iter().collect())));
+                notes.push(format!(
+                    "put aside, since the host did not have them: {}",
+                    list(merged.aside.iter().collect())
+                ));
             }
             notes.extend(merged.problems);
             notes.extend(self.passwords().await?);
@@ -186,7 +190,8 @@ impl Recovery<'_> {
         notes.extend(self.name()?);
         systemd::reload().await?;
         for (program, args) in APPLY.iter().filter(|(program, _)| Path::new(program).exists()) {
-            let work = async { Program::new(*program, args.iter().copied()).alone().await?.finish(Kind::Restore).await };
+            let work =
+                async { Program::new(*program, args.iter().copied()).alone().await?.finish(Kind::Restore).await };
             let ended = tokio::time::timeout(TO_APPLY, work).await;
             match ended {
                 Ok(Ok(_)) => {}
@@ -277,7 +282,9 @@ fn release_of(root: &Path) -> Option<String> {
 /// Lines for `chpasswd`, of those who have a hash there and a locked password here.
 fn hashes(then: &str, now: &str, is_person: &dyn Fn(&str) -> bool) -> String {
     let fields = |text: &str| -> Vec<(String, String)> {
-        let two = |l: &str| l.split_once(':').map(|(n, rest)| (n.to_owned(), rest.split(':').next().unwrap_or("").to_owned()));
+        let two = |l: &str| {
+            l.split_once(':').map(|(n, rest)| (n.to_owned(), rest.split(':').next().unwrap_or("").to_owned()))
+        };
         text.lines().filter_map(two).collect()
     };
     let locked: BTreeSet<String> =

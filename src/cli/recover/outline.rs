@@ -77,7 +77,12 @@ pub fn of(catalog: &Catalog, lost: &Lost, here: &Inventory, args: &Args, state_d
         backup: m.id.clone(),
         taken: m.started,
         bytes: m.stats.bytes,
-        sources: m.sources.iter().filter(|s| s.kind != "config" && s.is_complete()).map(|s| s.name.to_string()).collect(),
+        sources: m
+            .sources
+            .iter()
+            .filter(|s| s.kind != "config" && s.is_complete())
+            .map(|s| s.name.to_string())
+            .collect(),
     };
     Outline {
         host: catalog.vault().host().clone(),
@@ -185,8 +190,11 @@ impl Outline {
                 .hint("Take a fresh machine. To go on with this one, --onto-existing: what is in the way is kept beside its place."));
         }
         if !self.too_small.is_empty() {
-            return Err(refused("this machine has no room for the host; nothing was written", self.too_small.join("\n"))
-                .hint("Give it a larger disk, or mount one where the data goes, and run the same command again."));
+            return Err(refused(
+                "this machine has no room for the host; nothing was written",
+                self.too_small.join("\n"),
+            )
+            .hint("Give it a larger disk, or mount one where the data goes, and run the same command again."));
         }
         if args.install {
             return if self.packages.missing.is_empty() { Ok(()) } else { apt::require() };

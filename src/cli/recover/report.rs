@@ -57,14 +57,20 @@ pub async fn of(recovery: &Recovery<'_>, journal: &Journal) -> Report {
 /// What only somebody with more than a backup can do.
 async fn still_to_do(recovery: &Recovery<'_>) -> Vec<String> {
     if recovery.about.exercise {
-        return vec!["this machine holds everything that the host did: destroy it when the exercise is over".to_owned()];
+        return vec![
+            "this machine holds everything that the host did: destroy it when the exercise is over".to_owned(),
+        ];
     }
     let mut left = Vec::new();
     if let Some(then) = recovery.lost.facts.as_ref().and_then(|f| f.docker.as_ref()) {
         let missing = async { then.missing(&Docker::connect().await?).await };
-        left.extend(missing.await.unwrap_or_else(|e| vec![format!("what Docker lacks is not known: {}", e.one_line())]));
+        left.extend(
+            missing.await.unwrap_or_else(|e| vec![format!("what Docker lacks is not known: {}", e.one_line())]),
+        );
     }
-    left.push("host name, addresses and SSH host keys are this machine's own: point names and firewalls at it".to_owned());
+    left.push(
+        "host name, addresses and SSH host keys are this machine's own: point names and firewalls at it".to_owned(),
+    );
     left.push("make sure that the lost machine does not come back: it would work beside this one, though it cannot back up any more".to_owned());
     left
 }

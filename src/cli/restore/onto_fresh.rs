@@ -61,8 +61,8 @@ pub async fn onto_fresh(
     words.extend(["--plan".to_owned(), m.plan.to_string()]);
     words.extend(sources.iter().flat_map(|s| ["--source".to_owned(), s.to_string()]));
     words.extend(paths.iter().flat_map(|p| ["--path".to_owned(), p.display().to_string()]));
-    let Whole { args } =
-        Whole::try_parse_from(words).map_err(|e| Error::new(Kind::Internal, "a restore cannot be asked for").because(e))?;
+    let Whole { args } = Whole::try_parse_from(words)
+        .map_err(|e| Error::new(Kind::Internal, "a restore cannot be asked for").because(e))?;
     let args = Args { onto_fresh: true, ..args };
     match attempt(context, Some(config), catalog, m, sources, &args).await? {
         Tried::Unfit(e) => Err(e),

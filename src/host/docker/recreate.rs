@@ -87,7 +87,8 @@ impl Specification {
     /// What the daemon is asked for, and the networks that it joins afterwards.
     fn body(&self, image: &str) -> Result<(ContainerCreateBody, Vec<String>)> {
         let mut body = self.config.clone();
-        let unclear = || Error::new(Kind::Damaged, format!("how container {} was asked for cannot be understood", self.name));
+        let unclear =
+            || Error::new(Kind::Damaged, format!("how container {} was asked for cannot be understood", self.name));
         let fields = body.as_object_mut().ok_or_else(unclear)?;
         // Docker's own choice was the beginning of its id.
         let own_choice = |h: &str| h.len() == 12 && h.bytes().all(|b| b.is_ascii_hexdigit());
@@ -179,9 +180,12 @@ impl Docker {
             None => match self.image(&wanted.image).await? {
                 Some(_) => wanted.image.as_str(),
                 None => {
-                    return Err(Error::new(Kind::Restore, format!("the image of container {} is not here", wanted.name))
-                        .at(asked)
-                        .hint("Pull it, or add an `image` source to the plan for the next time."));
+                    return Err(Error::new(
+                        Kind::Restore,
+                        format!("the image of container {} is not here", wanted.name),
+                    )
+                    .at(asked)
+                    .hint("Pull it, or add an `image` source to the plan for the next time."));
                 }
             },
         };
@@ -220,7 +224,11 @@ mod tests {
 
     #[test]
     fn what_others_depend_on_comes_first() {
-        let all = [container("a", "web", "db:service_healthy:true,cache:service_started:false"), container("b", "cache", "db:x:y"), container("c", "db", "")];
+        let all = [
+            container("a", "web", "db:service_healthy:true,cache:service_started:false"),
+            container("b", "cache", "db:x:y"),
+            container("c", "db", ""),
+        ];
         let text = serde_json::to_vec(&json!({ "containers": all, "services": [], "volumes": [] })).unwrap();
         let names: Vec<String> = specifications(&text).unwrap().into_iter().map(|s| s.name).collect();
         assert_eq!(names, ["c", "b", "a"]);

@@ -5,6 +5,7 @@ use super::resources::{nothing_live, parse};
 use crate::error::{Error, Kind, Result};
 use crate::recovery::database::Databases;
 use crate::recovery::resource::{Class, Compared, Findings, Note, Previous, Resource, StagedAs};
+use crate::sources::postgres::connect::ident;
 use crate::sources::postgres::session::SqlError;
 use crate::sources::postgres::{facts, globals};
 use async_trait::async_trait;
@@ -21,6 +22,23 @@ struct Staged {
 
 fn failed(what: String) -> impl Fn(SqlError) -> Error {
     move |e| e.says(what.clone()).kind(Kind::Restore)
+}
+
+impl ScratchDatabases {
+    /// Makes the roles that own something in a dump of another script and that it does not bring along. A restore asks
+    /// somebody to make them first; nobody works on this server, so that names are enough.
+    async fn owners(&self) -> Result<()> {
+        let admin = self.0.address.reach().await?.admin().await?;
+        let mut known = globals::roles(&admin).await?;
+        known.extend(globals::missing(&admin, &self.0.globals().await?).await?);
+        for owner in self.0.facts.iter().flat_map(|f| &f.owners) {
+            if known.insert(owner.clone()) {
+                let what = format!("role {owner} cannot be made");
+                admin.run(&format!("CREATE ROLE {} NOLOGIN", ident(owner))).await.map_err(failed(what))?;
+            }
+        }
+        Ok(())
+    }
 }
 
 #[async_trait]
@@ -52,6 +70,7 @@ impl Resource for ScratchDatabases {
     }
 
     async fn stage(&self, staging: &Note) -> Result<Note> {
+        self.owners().await?;
         self.0.stage(staging).await
     }
 

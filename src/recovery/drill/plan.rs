@@ -8,8 +8,9 @@ use crate::config::{Config, DrillPlan, SourceConfig};
 use crate::error::{Error, Kind, Result};
 use crate::model::{BackupId, Name};
 use crate::recovery::asked::Part;
+use crate::recovery::chosen as databases;
+use crate::recovery::command;
 use crate::recovery::volume::chosen;
-use crate::recovery::{command, database};
 use crate::repository::manifest::{Manifest, SourceRecord};
 use crate::sources::command::{Bound, CommandSource, Target};
 use crate::sources::postgres::facts::DatabaseFacts;
@@ -109,19 +110,19 @@ impl Planned {
             }
             "redis" => Part::Redis { source },
             "postgres" => {
-                let facts = database::facts_of(record)?;
+                let facts = databases::facts_of(record)?;
                 let own = match given.own.and_then(|c| c.sources.get(&source)) {
                     Some(SourceConfig::Postgres(own)) => Some(&**own),
                     _ => None,
                 };
                 self.server(given, &source, &facts, own, None, false).await?;
-                Part::Databases { targets: database::targets(record, None, None)?, source }
+                Part::Databases { targets: databases::targets(record, None, None)?, source, server: None }
             }
             "command" => {
                 if !self.command(given, record).await? {
                     return Ok(());
                 }
-                Part::Command { source }
+                Part::Command { source, to: None }
             }
             other => {
                 self.left_out.push(format!("source {source} is of kind {other}, which this version does not restore"));

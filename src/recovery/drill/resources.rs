@@ -11,8 +11,9 @@ use crate::config::{Config, SourceConfig};
 use crate::error::{Error, Kind, Result};
 use crate::model::{BackupId, Name};
 use crate::recovery::asked::Part;
+use crate::recovery::chosen::{self, Target as DatabaseTarget};
 use crate::recovery::command::{self, Taking};
-use crate::recovery::database::{self, Databases, Target as DatabaseTarget};
+use crate::recovery::database::Databases;
 use crate::recovery::redis::Wanted;
 use crate::recovery::resource::{Note, Resource};
 use crate::recovery::select;
@@ -137,7 +138,7 @@ pub(super) fn part_source(part: &Part) -> &Name {
         | Part::Volumes { source, .. }
         | Part::Images { source }
         | Part::Redis { source }
-        | Part::Command { source }
+        | Part::Command { source, .. }
         | Part::Databases { source, .. }
         | Part::Rows { source, .. }
         | Part::Tables { source, .. } => source,
@@ -171,7 +172,7 @@ fn databases(
                 .hint("A drill stages on its server: put the source back, so that it can be looked at there."));
         }
     };
-    let facts = from.as_ref().map(|(_, record)| database::facts_of(record)).transpose()?.unwrap_or_default();
+    let facts = from.as_ref().map(|(_, record)| chosen::facts_of(record)).transpose()?.unwrap_or_default();
     let databases = Databases {
         source: source.to_string(),
         address,
@@ -186,6 +187,7 @@ fn databases(
             what: What::All,
             replica: false,
             only: None,
+            no_tablespaces: false,
             scratch: is_scratch,
         },
         count_rows_up_to: configured.filter(|_| !is_scratch).map_or(COUNT_ALL, |c| c.count_rows_up_to),
@@ -229,6 +231,6 @@ fn command(
     let facts = from.as_ref().map(|(_, record)| command::facts_of(record)).transpose()?.unwrap_or_default();
     let taking = Taking { source: source.clone(), id: id.clone(), configured, facts, from };
     // What is loaded in place is fetched and checked in a directory of its own, and loaded nowhere.
-    let resource = command::resource(taking, &[], &place::private(&staging.dir))?;
+    let resource = command::resource(taking, None, &[], &place::private(&staging.dir))?;
     Ok(Some(Made { resource, scratch }))
 }

@@ -3,9 +3,9 @@
 use super::resources::{nothing_live, parse};
 use crate::error::{Error, Kind, Result};
 use crate::model::size;
+use crate::recovery::count;
 use crate::recovery::resource::{Class, Compared, Findings, Note, Previous, Resource};
 use crate::recovery::tree;
-use crate::recovery::count;
 use crate::repository::manifest::Artifact;
 use crate::repository::reader::Reader;
 use crate::repository::selection::Selection;

@@ -31,7 +31,9 @@ pub fn plan(then: &[Cluster], here: &[Cluster], majors: &[u32]) -> Result<(Vec<W
     for cluster in then {
         let name = format!("{}/{}", cluster.version, cluster.name);
         if cluster.status.contains("recovery") {
-            notes.push(format!("cluster {name} was a standby of another server and is not made: set it up from its primary"));
+            notes.push(format!(
+                "cluster {name} was a standby of another server and is not made: set it up from its primary"
+            ));
             continue;
         }
         if !cluster.status.starts_with("online") {

@@ -200,8 +200,7 @@ impl Journal {
     }
 
     fn took(&self, phase: &Phase) -> Took {
-        let mut took =
-            Took { phase: phase.to_string(), seconds: 0.0, tries: 0, done: false, notes: Vec::new() };
+        let mut took = Took { phase: phase.to_string(), seconds: 0.0, tries: 0, done: false, notes: Vec::new() };
         let mut since = None;
         for entry in &self.entries {
             match &entry.record {

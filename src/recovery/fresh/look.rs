@@ -33,7 +33,8 @@ pub fn not_fresh(root: &Path, will: &Will) -> Vec<String> {
     if at("/etc/backstay/backstay.toml").exists() {
         found.push("/etc/backstay/backstay.toml: it is configured as a host of Backstay".to_owned());
     }
-    for trust in names(&at("/var/lib/backstay/trust")).into_iter().filter_map(|n| n.strip_suffix(".json").map(str::to_owned))
+    for trust in
+        names(&at("/var/lib/backstay/trust")).into_iter().filter_map(|n| n.strip_suffix(".json").map(str::to_owned))
     {
         found.push(format!("/var/lib/backstay/trust: it knows the vault of host {trust}"));
     }
@@ -109,12 +110,8 @@ mod tests {
             std::fs::create_dir_all(path.parent().unwrap()).unwrap();
             std::fs::write(path, vec![b'x'; bytes]).unwrap();
         };
-        let will = Will {
-            paths: vec!["/srv/app".into(), "/var/www/html".into()],
-            postgres: true,
-            redis: true,
-            docker: true,
-        };
+        let will =
+            Will { paths: vec!["/srv/app".into(), "/var/www/html".into()], postgres: true, redis: true, docker: true };
         for (path, bytes) in [
             ("etc/backstay/backstay.toml.sample", 1),
             ("var/lib/postgresql/15/main/base/5/1", 1),

@@ -286,14 +286,7 @@ mod tests {
         }
 
         fn merge<'a>(&'a self, stay: &'a BTreeSet<PathBuf>, never: &'a [PathBuf]) -> Merge<'a> {
-            Merge {
-                staged: &self.staged,
-                root: &self.root,
-                before: &self.before,
-                same_machine: false,
-                never,
-                stay,
-            }
+            Merge { staged: &self.staged, root: &self.root, before: &self.before, same_machine: false, never, stay }
         }
 
         fn read(&self, path: &str) -> Option<String> {
@@ -314,7 +307,10 @@ mod tests {
         assert_eq!(two.read("/etc/only-here.conf").as_deref(), Some("here"));
         assert_eq!(two.read("/etc/fstab").as_deref(), Some("here"));
         assert_eq!(two.read("/etc/ssl/openssl.cnf").as_deref(), Some("here"));
-        assert_eq!((two.read("/usr/local/bin/backstay"), two.read("/etc/postgresql/15/main/postgresql.conf")), (None, None));
+        assert_eq!(
+            (two.read("/usr/local/bin/backstay"), two.read("/etc/postgresql/15/main/postgresql.conf")),
+            (None, None)
+        );
         assert!(two.is_link("/etc/systemd/system/masked.service"));
         assert_eq!(two.read("/etc/cron.d/app"), None);
         assert!(!two.is_link("/etc/systemd/system/multi-user.target.wants/app.service"));

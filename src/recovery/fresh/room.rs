@@ -34,7 +34,8 @@ pub struct Places {
 
 /// What a source will take.
 pub fn needs(record: &SourceRecord, places: &Places) -> Vec<Need> {
-    let need = |place: &Path, bytes: u64| Need { what: format!("source {}", record.name), place: place.to_owned(), bytes };
+    let need =
+        |place: &Path, bytes: u64| Need { what: format!("source {}", record.name), place: place.to_owned(), bytes };
     match record.kind.as_str() {
         "files" => {
             let paths: Vec<PathBuf> =

@@ -50,7 +50,9 @@ pub fn of(then: &Units, named: &BTreeSet<String>, late: &BTreeSet<String>) -> BT
         is(unit) || (instance && state(unit).is_none())
     };
     let running = then.active.iter().flatten().filter(|unit| chosen(unit)).cloned();
-    let all = running.chain(named.iter().filter(|u| ran(then, u)).cloned()).chain(late.iter().filter(|u| ran(then, u)).cloned());
+    let all = running
+        .chain(named.iter().filter(|u| ran(then, u)).cloned())
+        .chain(late.iter().filter(|u| ran(then, u)).cloned());
     all.filter(|unit| !belongs_to_the_machine(unit)).collect()
 }
 
@@ -122,7 +124,8 @@ mod tests {
             ],
         );
         let here = units(&[("redis-server.service", "enabled"), ("mine.service", "enabled")], &[]);
-        let starts = rounds(&then, &here, &set(&["mine.service"]), &set(&["by-hand.service"]), &set(&["worker.service"]));
+        let starts =
+            rounds(&then, &here, &set(&["mine.service"]), &set(&["by-hand.service"]), &set(&["worker.service"]));
         assert_eq!(starts.first, ["by-hand.service", "nginx.service", "queue@1.service", "shop.service"]);
         assert_eq!(starts.late, ["nightly.timer", "worker.service"]);
         assert_eq!(starts.off, ["redis-server.service"]);

@@ -84,7 +84,7 @@ impl Trees {
 
     /// Containers that see the path keep what was there before, so they must be stopped. A process does so only as long as
     /// it has something open: that is told.
-    async fn users_of(&self, path: &Path, stays: bool, findings: &mut Findings) -> Result<()> {
+    pub(super) async fn users_of(&self, path: &Path, stays: bool, findings: &mut Findings) -> Result<()> {
         let found = holders::of(path);
         let (boxed, others): (Vec<Holder>, Vec<Holder>) =
             found.into_iter().partition(|h| container_id(&h.cgroup).is_some());

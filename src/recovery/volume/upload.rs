@@ -2,11 +2,11 @@
 //! counted by reading it back.
 
 use super::Staging;
-use crate::recovery::count::Counted;
 use crate::error::{Error, Kind, Result};
 use crate::host::docker::Docker;
 use crate::host::docker::archive::Root;
 use crate::host::docker::volumes::Volume;
+use crate::recovery::count::Counted;
 use crate::repository::manifest::Artifact;
 use crate::repository::reader::Reader;
 use crate::repository::segment::{Bytes, FileType};

@@ -254,7 +254,9 @@ mod tests {
         let mut header = tar::Header::new_gnu();
         header.set_path("x").unwrap();
         header.set_mode(0o640);
-        (header.set_uid(0), header.set_gid(0), header.set_mtime(0));
+        header.set_uid(0);
+        header.set_gid(0);
+        header.set_mtime(0);
         header.set_size(0);
         header.set_cksum();
         let bytes = [&header.as_bytes()[..], &[0; 1024]].concat();

@@ -79,11 +79,6 @@ impl Address {
         &self.server.host
     }
 
-    /// Port.
-    pub fn port(&self) -> u16 {
-        self.server.port
-    }
-
     /// Role.
     pub fn user(&self) -> &str {
         &self.server.user

@@ -1,7 +1,8 @@
 //! Extensions that a database uses and a server does not have. A restore refuses such a server; one that is made for a drill
 //! gets the rest, since the data is what is to be proven, and a missing package of this machine is no fault of a backup.
 
-use super::archive::head::{Entry, Head, Section};
+use super::archive::entry::{Entry, Section};
+use super::archive::head::Head;
 use super::facts::DatabaseFacts;
 use super::pick;
 use super::session::Session;

@@ -106,7 +106,8 @@ impl Look<'_> {
         }
         self.privileges(admin, targets, &mut told).await?;
         let missing = globals::missing(admin, roles).await?;
-        if !self.options.no_owner {
+        // On a server of its own a drill makes them.
+        if !self.options.no_owner && !self.options.scratch {
             self.owners(admin, targets, &missing).await?;
         }
         if !missing.is_empty() {
