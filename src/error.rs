@@ -149,6 +149,11 @@ impl Error {
         )
     }
 
+    /// The end of a thread of ours that did not come to its end, by what it was doing: "reading".
+    pub fn panicked<E>(doing: &'static str) -> impl Fn(E) -> Self + Copy {
+        move |_| Error::new(Kind::Internal, format!("the {doing} thread ended by a panic"))
+    }
+
     /// A failed operation on a local file.
     pub fn io(what: impl Into<String>, path: impl AsRef<std::path::Path>, cause: std::io::Error) -> Self {
         Error::new(Kind::Internal, what).at(path.as_ref().display()).because(cause)

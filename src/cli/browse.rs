@@ -268,7 +268,7 @@ pub async fn cat(context: &Context, args: CatArgs) -> Result<ExitCode> {
         let result = write_first(&mut stream);
         result.map_err(|e| stream.take_error().unwrap_or(e))
     });
-    work.await.map_err(|_| Error::new(Kind::Internal, "the reading thread ended by a panic"))??;
+    work.await.map_err(Error::panicked("reading"))??;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -38,7 +38,7 @@ impl Feed {
         let flushed = pipe.flush();
         // Only when the pipe is closed the reader comes to its end.
         drop(pipe);
-        let stored = reading.join().map_err(|_| Error::new(Kind::Internal, "the storing thread ended by a panic"))?;
+        let stored = reading.join().map_err(Error::panicked("storing"))?;
         let stored = stored?;
         flushed.map_err(|e| Error::new(Kind::Internal, "an artifact was not taken to its end").because(e))?;
         Ok(stored)

@@ -116,7 +116,7 @@ async fn replayed(
         artifact.stream(&mut open()?)?;
         Ok((artifact.finish()?, facts_of(&summary)))
     });
-    let stored = storing.await.map_err(|_| Error::new(Kind::Internal, "the storing thread ended by a panic"))?;
+    let stored = storing.await.map_err(Error::panicked("storing"))?;
     let _ = std::fs::remove_dir_all(dir);
     stored
 }

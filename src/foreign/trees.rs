@@ -78,8 +78,7 @@ async fn unpack_one(file: &Openable, place: &Path, restores_a_server: bool) -> R
             let sorted = members::sort(content, &rule.members, &mut pipe);
             let flushed = pipe.flush();
             drop(pipe);
-            let unpacked =
-                unpacking.join().map_err(|_| Error::new(Kind::Internal, "the unpacking thread ended by a panic"))?;
+            let unpacked = unpacking.join().map_err(Error::panicked("unpacking"))?;
             // Where the unpacking broke off, sorting only finds that nobody listens.
             let sorted = match (sorted, unpacked) {
                 (Err(e), Ok(_)) => return Err(e),
@@ -218,5 +217,5 @@ async fn read(
         let view = View { artifact: &artifact, root: Some(&root), look: &|_, _| Ok(()) };
         read_as(&tree, &name, &writer, &*monitor, &view)
     });
-    work.await.map_err(|_| Error::new(Kind::Internal, "the reading thread ended by a panic"))?
+    work.await.map_err(Error::panicked("reading"))?
 }

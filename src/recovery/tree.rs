@@ -134,7 +134,7 @@ async fn unpack(pieces: Pieces, target: &Path, options: &Options) -> Result<Rest
         // The archive's error only says that reading failed; the stream knows why.
         result.map_err(|e| stream.take_error().unwrap_or(e))
     });
-    work.await.map_err(|_| Error::new(Kind::Internal, "the writing thread ended by a panic"))?
+    work.await.map_err(Error::panicked("writing"))?
 }
 
 async fn expect(reader: &Reader, artifact: &Artifact, selection: &Selection) -> Result<Expected> {

@@ -87,6 +87,7 @@ fn a_query_of_the_plan_that_fails_fails_the_drill_unless_it_is_skipped() {
 fn too_little_room_is_told_before_anything_is_made() {
     let mut host = Host::new();
     host.backup("p");
+    host.backup("f");
     let drills = host.world.path().join("drills");
     let before = std::fs::metadata(&drills).unwrap().modified().unwrap();
     host.drill = "max_bytes = \"1MiB\"".to_owned();

@@ -83,7 +83,7 @@ fn what_a_restore_kept_goes_by_its_timer_when_its_time_is_over() {
     host.job(cleanup);
     assert!(host.log(cleanup).contains("nothing is kept that need not be"), "{}", host.log(cleanup));
     assert_eq!(host.machine.sh(kept), "1\n1");
-    host.machine.sh("printf '[plans.shop.restore]\\nkeep_previous = \"1s\"\\n' >> /etc/backstay/backstay.toml");
+    host.machine.sh("printf '[plans.shop.restore]\\nkeep_previous = \"1ms\"\\n' >> /etc/backstay/backstay.toml");
     host.job(cleanup);
     assert_eq!(host.machine.sh(kept), "0\n0", "{}", host.log(cleanup));
     assert_eq!(host.machine.sh("cat /opt/shop/state; su postgres -c 'psql -qtAd shop -c \"table orders\"'"), "then\n1");

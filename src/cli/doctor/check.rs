@@ -1,6 +1,6 @@
 //! One thing that was looked at: what came out, and how to mend it.
 
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use serde::Serialize;
 use std::time::Duration;
 
@@ -99,7 +99,7 @@ pub(super) async fn of_files(
     let own = name.clone();
     within(name, async move {
         let looked = tokio::task::spawn_blocking(move || look(&own)).await;
-        looked.unwrap_or_else(|_| Err(Error::new(Kind::Internal, "the looking thread ended by a panic")))
+        looked.unwrap_or_else(|e| Err(Error::panicked("looking")(e)))
     })
     .await
 }

@@ -150,7 +150,7 @@ impl Recovery<'_> {
             let root = Path::new("/");
             Merge { staged: &staged, root, before: &before, same_machine: same, never: &never, stay: &stay }.run(which)
         });
-        work.await.map_err(|_| Error::new(Kind::Internal, "the writing thread ended by a panic"))?
+        work.await.map_err(Error::panicked("writing"))?
     }
 
     pub(super) async fn configure(&self) -> Result<Vec<String>> {

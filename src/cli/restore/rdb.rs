@@ -29,7 +29,7 @@ pub async fn into_directory(wanted: Wanted, dir: &Path) -> Result<(PathBuf, Vec<
         }
         compared.map(|compared| (path, compared))
     });
-    writing.await.map_err(|_| Error::new(Kind::Internal, "the writing thread ended by a panic"))?
+    writing.await.map_err(Error::panicked("writing"))?
 }
 
 fn all_good(compared: Vec<Compared>) -> Result<Vec<Compared>> {

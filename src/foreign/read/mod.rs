@@ -96,7 +96,7 @@ impl Openable {
             let done = work(&mut content).and_then(|done| content.finish().map(|()| done));
             done.map_err(|e| content.explain(e))
         });
-        done.await.map_err(|_| Error::new(Kind::Internal, "the reading thread ended by a panic"))?
+        done.await.map_err(Error::panicked("reading"))?
     }
 }
 

@@ -52,7 +52,7 @@ impl Docker {
                     .because(e)
                     .hint("The daemon must run on this machine, and we as root; or copy them out with `docker cp`."));
             }
-            Ok(Err(_)) => return Err(Error::new(Kind::Internal, "the opening thread ended by a panic")),
+            Ok(Err(e)) => return Err(Error::panicked("opening")(e)),
             Err(_) => {
                 return Err(Error::new(Kind::Source, what)
                     .at(path.display())

@@ -47,7 +47,7 @@ fn refused(what: &str, path: &Path) -> Error {
 /// Runs what reads and writes files where it may block.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|_| Error::new(Kind::Internal, "the copying thread ended by a panic"))?
+    done.map_err(Error::panicked("copying"))?
 }
 
 /// Directories outside of the data directory that links in it lead to: the log, and what tablespaces have of this version.

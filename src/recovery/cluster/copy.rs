@@ -70,6 +70,26 @@ pub fn remove(tree: &Path) -> Result<()> {
     }
 }
 
+/// Removes what is in a directory, if there is one.
+///
+/// # Errors
+/// [`Kind::Restore`].
+pub fn empty(directory: &Path) -> Result<()> {
+    let bad = |e| failed("a directory cannot be emptied", directory, e);
+    let entries = match std::fs::read_dir(directory) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        entries => entries.map_err(bad)?,
+    };
+    for entry in entries {
+        let entry = entry.map_err(bad)?;
+        match entry.file_type().map_err(bad)?.is_dir() {
+            true => remove(&entry.path())?,
+            false => std::fs::remove_file(entry.path()).map_err(bad)?,
+        }
+    }
+    Ok(())
+}
+
 /// Bytes that a tree takes on its disk. What vanishes meanwhile is not counted.
 pub fn bytes(tree: &Path) -> u64 {
     let Ok(meta) = tree.symlink_metadata() else { return 0 };

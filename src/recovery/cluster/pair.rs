@@ -90,8 +90,8 @@ impl Pair {
             return Ok(());
         }
         if wanted == Which::Second && self.elsewhere {
-            // There is no room for both.
-            copy::remove(&self.first_home)?;
+            // There is no room for both. The directory itself stays: a new one could get its inode, and would be taken for it.
+            copy::empty(&self.first_home)?;
             let part = copy::part(&self.place);
             copy::tree(&self.second_home, &part)?;
             return Self::moved(&part, &self.place);

@@ -146,8 +146,7 @@ impl Resource for ImagesAside {
         for (n, id) in parse::<Vec<String>>(staged)?.into_iter().enumerate() {
             let root = self.at(n).join("content");
             let looking = tokio::task::spawn_blocking(move || look(&root, &id));
-            let looked =
-                looking.await.map_err(|_| Error::new(Kind::Internal, "the reading thread ended by a panic"))?;
+            let looked = looking.await.map_err(Error::panicked("reading"))?;
             lines.extend(looked?);
         }
         Ok(lines)

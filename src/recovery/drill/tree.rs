@@ -67,7 +67,7 @@ pub(super) async fn verify(label: &str, directory: &Path, written: &Note) -> Res
     let written: Written = parse(written)?;
     let content = directory.join("content");
     let counting = tokio::task::spawn_blocking(move || count::count(&content));
-    let found = counting.await.map_err(|_| Error::new(Kind::Internal, "the counting thread ended by a panic"))??;
+    let found = counting.await.map_err(Error::panicked("counting"))??;
     let line = |what: &str, expected: u64, found: u64| Compared {
         what: format!("{what} of {label}"),
         expected: size::count(expected),

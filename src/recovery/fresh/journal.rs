@@ -261,7 +261,8 @@ mod tests {
         let path = dir.path().join("state/recover.journal");
         assert!(Journal::open(&path).unwrap().is_none());
         let data = Phase::Data("erp".parse().unwrap());
-        let mut j = Journal::begin(&path, begin()).unwrap();
+        let begun = begin();
+        let mut j = Journal::begin(&path, begun.clone()).unwrap();
         j.write(Record::Doing(Phase::Config)).unwrap();
         j.write(Record::Done(Phase::Config, vec!["a\nb".into()])).unwrap();
         j.write(Record::Doing(data.clone())).unwrap();
@@ -270,7 +271,7 @@ mod tests {
         for cut in ends[0]..=whole.len() {
             std::fs::write(&path, &whole[..cut]).unwrap();
             let j = Journal::open(&path).unwrap().unwrap();
-            assert_eq!(*j.about(), begin());
+            assert_eq!(*j.about(), begun);
             assert_eq!(j.is_done(&Phase::Config), cut >= ends[2], "cut at {cut}");
             assert!(!j.is_done(&data));
         }

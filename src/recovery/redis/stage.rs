@@ -130,7 +130,7 @@ pub async fn stage(staging: Staging, wanted: &Wanted) -> Result<Staged> {
         let identity = identity(&staging.rdb)?.ok_or_else(missing)?;
         Ok(Staged { identity, parts, lasting: facts.lasting(), staging })
     });
-    writing.await.map_err(|_| Error::new(Kind::Internal, "the writing thread ended by a panic"))?
+    writing.await.map_err(Error::panicked("writing"))?
 }
 
 fn differs(line: &Compared) -> Error {
@@ -244,7 +244,7 @@ pub async fn verify(staged: &Staged, facts: &RedisFacts) -> Result<Vec<Compared>
             File::open(&path).map_err(|e| Error::io("the staged data cannot be read", &path, e).kind(Kind::Restore))?;
         rdb::read(file).map_err(|fault| damaged(&path, fault))
     });
-    let summary = reading.await.map_err(|_| Error::new(Kind::Internal, "the reading thread ended by a panic"))??;
+    let summary = reading.await.map_err(Error::panicked("reading"))??;
     let mut lines = compare(facts, &summary);
     match scratch::load(&staged.staging.rdb, staged.staging.server.as_ref(), facts).await? {
         Trial::Loaded { server, keyspace } => {

@@ -224,7 +224,7 @@ impl Resource for Trees {
     async fn verify(&self, staged: &Note) -> Result<Vec<Compared>> {
         let staging: Staging = parse(staged)?;
         let counting = tokio::task::spawn_blocking(move || staging.paths.iter().map(compared).collect());
-        counting.await.map_err(|_| Error::new(Kind::Internal, "the counting thread ended by a panic"))?
+        counting.await.map_err(Error::panicked("counting"))?
     }
 
     async fn unstage(&self, staging: &Note) -> Result<()> {

@@ -353,7 +353,7 @@ impl Resource for DockerVolume {
             let root = staging.root.clone().unwrap_or_default();
             let directory = self.staged_at(&root, staging.inner);
             let counting = tokio::task::spawn_blocking(move || count::count(&directory));
-            counting.await.map_err(|_| Error::new(Kind::Internal, "the counting thread ended by a panic"))??
+            counting.await.map_err(Error::panicked("counting"))??
         };
         let line = |what: &str, expected: u64, found: u64| Compared {
             what: format!("{what} of volume {}", self.name),

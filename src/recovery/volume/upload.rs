@@ -89,7 +89,7 @@ pub(super) async fn count(docker: &Docker, name: &str) -> Result<Counted> {
     let volume = volume.ok_or_else(|| Error::new(Kind::Restore, format!("volume {name} is gone")))?;
     let (stream, helper) = docker.volume_archive(&volume, &[]).await.map_err(|e| e.kind(Kind::Restore))?;
     let work = tokio::task::spawn_blocking(move || read(SyncIoBridge::new(stream)));
-    let counted = work.await.map_err(|_| Error::new(Kind::Internal, "the counting thread ended by a panic"));
+    let counted = work.await.map_err(Error::panicked("counting"));
     helper.remove().await?;
     counted?
 }

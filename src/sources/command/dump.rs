@@ -97,8 +97,7 @@ async fn stream(
     window.done();
     drop(sinks);
     // What was stored has no end yet: it counts when everybody has said that all went well.
-    let (artifact, streamed) =
-        storing.await.map_err(|_| Error::new(Kind::Internal, "the reading thread ended by a panic"))?;
+    let (artifact, streamed) = storing.await.map_err(Error::panicked("reading"))?;
     streamed?;
     call.finish(running, Kind::Source).await?;
     if let Some((check, running)) = checking {
@@ -114,5 +113,5 @@ async fn stream(
         ));
     }
     let finishing = tokio::task::spawn_blocking(move || artifact.finish());
-    finishing.await.map_err(|_| Error::new(Kind::Internal, "the reading thread ended by a panic"))?
+    finishing.await.map_err(Error::panicked("reading"))?
 }

@@ -21,7 +21,7 @@ pub mod xattrs;
 
 use super::window::Window;
 use super::{Delivered, Source};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::model::Name;
 use crate::repository::writer::BackupWriter;
 use crate::telemetry::monitor::Monitor;
@@ -63,6 +63,6 @@ impl Source for FilesSource {
         window.ready().await?;
         let (source, name, writer) = (self.clone(), name.clone(), writer.clone());
         let work = tokio::task::spawn_blocking(move || read::read(&source, &name, &writer, &*monitor));
-        work.await.map_err(|_| Error::new(Kind::Internal, "the reading thread ended by a panic"))?
+        work.await.map_err(Error::panicked("reading"))?
     }
 }

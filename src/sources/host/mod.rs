@@ -128,8 +128,7 @@ impl Source for HostSource {
         }
         let (name, writer) = (name.clone(), writer.clone());
         let work = tokio::task::spawn_blocking(move || read_tree(&tree, &name, &writer, &*monitor));
-        let (mut delivered, bound) =
-            work.await.map_err(|_| Error::new(Kind::Internal, "the reading thread ended by a panic"))??;
+        let (mut delivered, bound) = work.await.map_err(Error::panicked("reading"))??;
         delivered.artifacts.extend(artifacts);
         warnings.append(&mut delivered.warnings);
         if let Some(facts) = delivered.facts.as_object_mut() {
@@ -182,5 +181,5 @@ async fn value(writer: &BackupWriter, name: String, media: &'static str, bytes: 
         artifact.value(&bytes)?;
         artifact.finish()
     });
-    work.await.map_err(|_| Error::new(Kind::Internal, "the writing thread ended by a panic"))?
+    work.await.map_err(Error::panicked("writing"))?
 }

@@ -99,7 +99,7 @@ impl Source for ImageSource {
             let stream = docker.save(id)?;
             let (artifact, writer) = (writer.artifact(&artifact_name(id), "tar"), writer.clone());
             let work = tokio::task::spawn_blocking(move || repack(SyncIoBridge::new(stream), artifact, &writer, &how));
-            let read = work.await.map_err(|_| Error::new(Kind::Internal, "the reading thread ended by a panic"))?;
+            let read = work.await.map_err(Error::panicked("reading"))?;
             artifacts.push(read?.0);
         }
         Ok(Delivered { artifacts, facts: serde_json::json!({ "images": images }), warnings })

@@ -302,7 +302,7 @@ impl<R: Read> Read for Scanning<R> {
 
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
     let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|_| Error::new(Kind::Internal, "the reading thread ended by a panic"))
+    done.map_err(Error::panicked("reading"))
 }
 
 /// Streams a program's output into an artifact; it counts only when the program exited with 0.

@@ -129,10 +129,7 @@ async fn wire(server: &Server, inside: Option<u32>) -> Result<Box<dyn Wire>> {
         Some(process) => {
             let name = host.clone();
             let connecting = tokio::task::spawn_blocking(move || netns::connect(process, &name, port, CONNECT_TIMEOUT));
-            let stream = connecting
-                .await
-                .map_err(|_| Error::new(Kind::Internal, "the connecting thread ended by a panic"))?
-                .map_err(failed)?;
+            let stream = connecting.await.map_err(Error::panicked("connecting"))?.map_err(failed)?;
             stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream)).map_err(failed)?
         }
     };

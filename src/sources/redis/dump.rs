@@ -112,7 +112,7 @@ async fn snapshot(
     let readers = [to_store, to_parser];
     let received = transfer::receive(&mut connection, form, &readers).await;
     drop(readers);
-    let panicked = |_| Error::new(Kind::Internal, "a reading thread ended by a panic");
+    let panicked = Error::panicked("reading");
     let (stored, summary) = (storing.await.map_err(panicked)?, parsing.await.map_err(panicked)?);
     received?;
     let damaged = |e: Fault| {
@@ -134,7 +134,7 @@ async fn store(mut artifact: ArtifactWriter, mut content: impl Read + Send + 'st
         artifact.stream(&mut content)?;
         artifact.finish()
     });
-    writing.await.map_err(|_| Error::new(Kind::Internal, "the reading thread ended by a panic"))?
+    writing.await.map_err(Error::panicked("reading"))?
 }
 
 /// Pieces from the connection as a reader. It ends well only when the sender said that all has come.
@@ -180,5 +180,5 @@ async fn append_only(source: &RedisSource, live: &Live, settings: Option<Setting
     }
     let dir = place::data_dir(source, &settings.dir, Some(live)).await.map_err(|e| e.kind(Kind::Source))?;
     let opening = tokio::task::spawn_blocking(move || aof::open(&dir, &settings));
-    opening.await.map_err(|_| Error::new(Kind::Internal, "the reading thread ended by a panic"))?
+    opening.await.map_err(Error::panicked("reading"))?
 }

@@ -2,7 +2,7 @@
 //! started, and removed again.
 
 use super::{VolumeSource, artifact_name, live};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Result};
 use crate::host::docker::Docker;
 use crate::repository::writer::BackupWriter;
 use crate::sources::Delivered;
@@ -41,7 +41,7 @@ pub async fn read(
     let artifact = writer.artifact(&artifact_name(&chosen.volume.name), "tar");
     let writer = writer.clone();
     let work = tokio::task::spawn_blocking(move || repack(SyncIoBridge::new(stream), artifact, &writer, &how));
-    let read = work.await.map_err(|_| Error::new(Kind::Internal, "the reading thread ended by a panic"));
+    let read = work.await.map_err(Error::panicked("reading"));
     // Whatever came of it, the helper goes.
     let removed = helper.remove().await;
     let (artifact, counted) = read??;

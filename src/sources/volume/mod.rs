@@ -210,7 +210,7 @@ impl VolumeSource {
             let (source, volume, name, writer) = (self.clone(), chosen.volume.clone(), name.clone(), writer.clone());
             let work =
                 tokio::task::spawn_blocking(move || direct::read(&source, &volume, live, &name, &writer, &*monitor));
-            let read = work.await.map_err(|_| Error::new(Kind::Internal, "the reading thread ended by a panic"))??;
+            let read = work.await.map_err(Error::panicked("reading"))??;
             return Ok((read, "direct"));
         }
         Ok((archive::read(self, docker, chosen, live, writer, monitor).await?, "archive"))

@@ -45,7 +45,7 @@ pub async fn head(archive: &dyn Archive) -> Result<Option<(Head, u64)>> {
         let head = Head::read(&mut counting);
         (head, counting.bytes)
     });
-    let (head, bytes) = read.await.map_err(|_| Error::new(Kind::Internal, "the reading thread ended by a panic"))?;
+    let (head, bytes) = read.await.map_err(Error::panicked("reading"))?;
     match head {
         Ok(head) => Ok(Some((head, bytes))),
         Err(ArchiveError::Unknown(..)) => Ok(None),

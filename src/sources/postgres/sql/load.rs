@@ -70,7 +70,7 @@ pub async fn load(
         };
         Error { what: "a statement of the dump was refused".into(), ..e }.at(format!("database {name}")).hint(hint)
     });
-    let cut = cutting.await.map_err(|_| Error::new(Kind::Internal, "the reading thread ended by a panic"))?;
+    let cut = cutting.await.map_err(Error::panicked("reading"))?;
     // A refusal ends the reading too; the dump's own fault is told only when the server had none.
     let warnings = said?;
     let left_out = cut?;
