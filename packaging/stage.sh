@@ -31,7 +31,7 @@ install -m 644 config/backstay.toml "$root/etc/backstay/backstay.toml.sample"
 
 put 755 usr/share/backstay config/recover.sh
 cp -r config/policies "$root/usr/share/backstay/policies"
-[ ! -d dashboards ] || cp -r dashboards "$root/usr/share/backstay/dashboards"
+cp -r dashboards "$root/usr/share/backstay/dashboards"
 put 644 usr/share/doc/backstay README.md CHANGELOG.md LICENSE-APACHE LICENSE-MIT
 put 644 usr/share/doc/backstay/docs docs/*.md
 put 644 usr/share/doc/backstay/docs/runbooks docs/runbooks/*.md

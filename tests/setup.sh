@@ -87,7 +87,7 @@ case ${1:-test} in
         without_service prometheus
         cron
         daemon
-        "$(dirname "$0")/pg-roots.sh"
+        "$(dirname "$0")/server-roots.sh"
         "$(dirname "$0")/machine-root.sh"
         redis
         django

@@ -77,6 +77,8 @@ impl Quiet {
         containers.sort_by_key(|(c, _)| std::cmp::Reverse(c.created));
         for (container, how) in containers {
             let name = container.name.clone();
+            // The one before may have taken its time to stop.
+            let Some(container) = self.docker.container(&name).await? else { continue };
             match (how, container.state.as_str()) {
                 (How::Stop, "paused") => {
                     return Err(Error::new(

@@ -147,5 +147,8 @@ fn tell(r: &Report) -> Result<()> {
     if !r.verified.is_empty() {
         super::restore::report::verification(&r.verified)?;
     }
-    Ok(())
+    if !r.left_out.is_empty() {
+        say(&format!("  {} what only a superuser may make: {}", notice("left out:"), r.left_out.join(", ")))?;
+    }
+    r.warnings.iter().try_for_each(|line| say(&format!("  {} {line}", notice("a tool said:"))))
 }

@@ -119,6 +119,8 @@ pub struct Looked<'a> {
     pub told: Told,
     /// The last completed restore of this plan.
     pub last: Option<&'a Report>,
+    /// What the steps of a later drill of this plan took. Seconds.
+    pub drilled: &'a [(String, f64)],
     /// How long what was live is kept.
     pub keep_previous: Option<SignedDuration>,
     /// The time.
@@ -127,7 +129,8 @@ pub struct Looked<'a> {
 
 /// Makes the outline.
 pub fn outline(looked: Looked<'_>) -> Outline {
-    let known = |step: &str| looked.last.and_then(|last| forecast(last)(step));
+    let drilled = |step: &str| looked.drilled.iter().find(|(name, _)| name == step).map(|(_, seconds)| *seconds);
+    let known = |step: &str| drilled(step).or_else(|| looked.last.and_then(|last| forecast(last)(step)));
     let steps: Vec<Planned> = looked.steps.iter().map(|s| Planned { step: s.clone(), expected: known(s) }).collect();
     let all: Vec<f64> = steps.iter().filter_map(|s| s.expected).collect();
     let between = |from: &[&str], to: &[&str]| {

@@ -108,12 +108,25 @@ pub struct Report {
     pub steps: Vec<StepReport>,
     /// The comparison with the facts of the backup.
     pub verified: Vec<Compared>,
+    /// What the connecting role may not make, and so was left out of databases.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
+    /// What the tools of a database said although they succeeded.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// Checks of the application, as their steps left them.
     pub checks: Vec<serde_json::Value>,
 }
 
 fn seconds(from: Timestamp, to: Timestamp) -> f64 {
     to.duration_since(from).as_secs_f64().max(0.0)
+}
+
+/// The texts under this key in the notes of staged databases, and of what is staged otherwise.
+fn texts(staged: &[serde_json::Value], key: &str) -> Vec<String> {
+    let list = |of: &serde_json::Value, key: &str| of.get(key).and_then(|v| v.as_array()).cloned().unwrap_or_default();
+    let all = staged.iter().flat_map(|note| list(note, "databases").into_iter().chain([note.clone()]));
+    all.flat_map(|of| list(&of, key)).filter_map(|v| v.as_str().map(str::to_owned)).collect()
 }
 
 /// Reads a journal.
@@ -137,6 +150,7 @@ pub fn of(journal: &Journal) -> Result<Report> {
         named.filter_map(|(n, _)| journal.done(n).cloned()).collect()
     };
     let verified = names("verify ").into_iter().filter_map(|n| serde_json::from_value::<Vec<Compared>>(n).ok());
+    let staged = names("stage ");
     let stopped = journal.began(QUIET);
     Ok(Report {
         id: about.id.clone(),
@@ -151,6 +165,8 @@ pub fn of(journal: &Journal) -> Result<Report> {
         lost: asked.taken.filter(|_| outcome == Outcome::Restored).map(|t| Span::new(t, stopped.unwrap_or(whole.to))),
         steps: steps(&about.steps, entries),
         verified: verified.flatten().collect(),
+        left_out: texts(&staged, "left_out"),
+        warnings: texts(&staged, "warnings"),
         checks: names("check "),
     })
 }
@@ -220,6 +236,17 @@ mod tests {
 
     fn entry(second: i64, record: Record) -> Entry {
         Entry { at: at(second), record }
+    }
+
+    #[test]
+    fn what_was_left_out_of_databases_is_found_in_their_notes() {
+        let notes = [
+            json!({ "databases": [{ "left_out": ["EVENT TRIGGER x"], "warnings": [] }, { "left_out": ["COMMENT y"] }] }),
+            json!({ "left_out": ["CAST z"], "paths": [{ "left_out": [["sockets", 2]] }] }),
+            json!(null),
+        ];
+        assert_eq!(texts(&notes, "left_out"), ["EVENT TRIGGER x", "COMMENT y", "CAST z"]);
+        assert!(texts(&notes, "warnings").is_empty());
     }
 
     #[test]

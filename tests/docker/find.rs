@@ -80,6 +80,34 @@ async fn a_daemon_that_is_not_there_or_not_for_us_is_told() {
     assert!(e.contains("does not answer") && e.contains("Connection refused"), "{e}");
 }
 
+#[test]
+fn a_socket_that_is_not_for_us_is_told_as_such() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = World::new();
+    let socket = world.at("docker.sock");
+    let _daemon = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+    std::fs::set_permissions(&socket, PermissionsExt::from_mode(0o660)).unwrap();
+    std::fs::set_permissions(world.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    std::fs::write(
+        world.path().join("nobody.toml"),
+        format!(
+            "host = \"h\"\nstate_dir = \"/tmp/nobody-{0}\"\n[repository]\nurl = \"file:///tmp/nobody-{0}/repo\"\n\
+             [sources.uploads]\nkind = \"volume\"\nvolumes = [\"uploads\"]\n[plans.p]\nsources = [\"uploads\"]\n",
+            std::process::id()
+        ),
+    )
+    .unwrap();
+    let out = Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--", env!("CARGO_BIN_EXE_backstay")])
+        .args(["--config", &world.at("nobody.toml"), "--json", "doctor", "--area", "sources"])
+        .env("DOCKER_HOST", format!("unix://{socket}"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&out.stdout);
+    assert!(said.contains("we may not use the Docker daemon") && said.contains("the group of the socket"), "{said}");
+    assert_eq!(out.status.code(), Some(17), "{said}");
+}
+
 #[tokio::test]
 async fn a_swarm_service_is_found_here_and_named_with_its_node_elsewhere() {
     let (manager, worker) = (Daemon::start(), Daemon::start());

@@ -137,6 +137,28 @@ fn sigterm_while_a_container_is_still_stopping_puts_it_back_too() {
 }
 
 #[test]
+fn one_that_is_removed_before_its_turn_comes_is_in_nobodys_way() {
+    let stage = Stage::new();
+    let (name, _) = volume(&stage, "v", &[]);
+    let mount = format!("{name}:/data");
+    let gone = stage.container("gone", &["-v", &mount]);
+    // The younger one is stopped first, and takes its time.
+    let slow = stage.container_of(
+        "slow",
+        &["-v", &mount],
+        &["sh", "-c", "trap 'touch /data/stopping; sleep 3; exit 0' TERM; while :; do sleep 0.1; done"],
+    );
+    let world = world(&format!("volume = \"{name}\"\nwhile_reading = \"stop\""));
+    let child = world.command(&["backup"]).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    until("the first one stops", || stage.docker(&["exec", &slow, "ls", "/data"]).contains("stopping"));
+    stage.docker(&["rm", "-f", &gone]);
+    let out = child.wait_with_output().unwrap();
+    assert_eq!(out.status.code(), Some(0), "{}", String::from_utf8_lossy(&out.stderr));
+    assert_eq!((state(&stage, &slow).as_str(), journals(&world)), ("running", 0));
+    assert!(!stage.docker(&["ps", "-a", "--format", "{{.Names}}"]).contains(&gone));
+}
+
+#[test]
 fn a_container_that_comes_up_meanwhile_fails_the_source() {
     let stage = Stage::new();
     let (name, place) = volume(&stage, "v", &[]);

@@ -1,6 +1,6 @@
 //! Volumes on their way out.
 
-use super::stage::Stage;
+use super::stage::{Daemon, Stage};
 use super::world::{World, noise};
 use std::path::PathBuf;
 
@@ -111,6 +111,25 @@ fn volumes_are_chosen_by_name_label_project_or_what_is_left() {
         configure(&world, body);
         world.run(&["backup"]).code(3);
     }
+}
+
+#[test]
+fn all_volumes_but_those_named_are_chosen() {
+    // On a daemon of its own: nobody else's volumes come into it.
+    let daemon = Daemon::start();
+    let stage = Stage::on(Some(daemon.host()));
+    let volumes = ["one", "two", "three"].map(|what| volume(&stage, what, &[]).0);
+    let world = World::bare();
+    configure(&world, &format!("all_but = [\"{}\"]", volumes[1]));
+    world.run(&["init", "--recovery-out", &world.at("recovery.key")]).code(0);
+    let ran = super::world::run(world.command(&["--json", "backup"]).env("DOCKER_HOST", daemon.host())).code(0);
+    let manifest = ran.json();
+    let mut chosen: Vec<&String> =
+        manifest["sources"][0]["facts"]["volumes"].as_object().unwrap().keys().collect();
+    chosen.sort();
+    let mut wanted = vec![&volumes[0], &volumes[2]];
+    wanted.sort();
+    assert_eq!(chosen, wanted);
 }
 
 #[test]

@@ -48,6 +48,22 @@ fn a_plan_is_proven_and_nothing_live_has_changed() {
 }
 
 #[test]
+fn what_a_drill_took_is_the_forecast_of_a_restore() {
+    let host = Host::new();
+    host.backup("p");
+    let forecast = || {
+        let outline = host.world.run(&["--json", "restore", "--plan", "p", "--dry-run"]).code(0).json();
+        let steps = outline["steps"].as_array().unwrap().clone();
+        let known = steps.iter().filter(|s| s["expected"].is_number()).map(|s| s["step"].as_str().unwrap().to_owned());
+        known.collect::<Vec<_>>()
+    };
+    assert_eq!(forecast(), Vec::<String>::new());
+    host.world.run(&["drill", "p"]).code(0);
+    assert_eq!(forecast(), ["stage files tree", "stage database erp", "verify files tree", "verify database erp"]);
+    host.world.run(&["restore", "--plan", "p", "--dry-run"]).code(0).says(&["the last time"]);
+}
+
+#[test]
 fn the_newest_the_oldest_any_and_a_named_backup_can_be_drilled() {
     let host = Host::new();
     let w = &host.world;

@@ -45,7 +45,7 @@ fn is_open(host: &Host) -> bool {
 /// Every second record, from this one on; two tests side by side see all of them.
 fn killed_before(what: &str, first: usize) {
     let host = Host::new(what);
-    host.with_strace();
+    host.machine.with_strace();
     let before = host.state();
     let writes = at_every(&host, "write", "KILL", first, 2, |host, n| {
         if is_open(host) {
@@ -71,7 +71,7 @@ fn killed_before_each_even_record_it_is_taken_back() {
 /// The same between a record and its sync; the first sync of a journal with its name is that of the second record.
 fn killed_after(what: &str, first: usize) {
     let host = Host::new(what);
-    host.with_strace();
+    host.machine.with_strace();
     let before = host.state();
     let writes = at_every(&host, "fdatasync", "KILL", first, 2, |host, n| {
         let resumed = host.backstay(&["restore", "--resume"]);
@@ -100,7 +100,7 @@ fn what_was_staged_and_is_not_whole_any_more_is_not_put_in_place() {
     // Without a hook: what one has changed is not compared any more.
     let hook = "after_stage = [{ source = \"db\", sql = \"UPDATE entry SET note = 'staged'\" }]";
     let host = Host::with("staged", |_| (), |config| config.replace(hook, ""));
-    host.with_strace();
+    host.machine.with_strace();
     let before = host.state();
     ok(&host.backstay(&["restore", "--yes"]));
     let stopped = host.records().iter().position(|r| r == "done stop the application").unwrap();
@@ -117,9 +117,36 @@ fn what_was_staged_and_is_not_whole_any_more_is_not_put_in_place() {
 }
 
 #[test]
+fn a_journal_that_cannot_be_written_stops_everything() {
+    let host = Host::new("full");
+    host.machine.with_strace();
+    let before = host.state();
+    ok(&host.backstay(&["restore", "--yes"]));
+    let records = host.records();
+    let number = |record: &str| records.iter().position(|r| r == record).unwrap();
+    let (quiet, swap) = (number("done stop the application"), number("done swap database app"));
+    ok(&host.backstay(&["rollback", "--yes"]));
+    host.clean();
+    for n in [quiet, swap, swap + 3] {
+        // From this record on the disk is full.
+        let inject = format!("inject=write:error=ENOSPC:when={n}+");
+        let argv = ["strace", "-f", "-qq", "-o", "/dev/null", "-P", JOURNAL, "-e", "trace=write", "-e", &inject];
+        let argv: Vec<&str> = argv.into_iter().chain(["backstay", "restore", "--yes"]).collect();
+        let ended = host.machine.try_run(&argv);
+        assert_ne!(ended.code, 0, "record {n}: {}", ended.out);
+        assert!(ended.err.contains("journal") && ended.err.contains("No space left"), "record {n}: {}", ended.err);
+        // Nothing that is not written down is done: what is open can be taken back, and is.
+        assert!(is_open(&host), "record {n}: {}", ended.err);
+        ok(&host.backstay(&["restore", "--unwind"]));
+        host.clean();
+        assert_eq!((host.shows(), host.state()), (NOW.to_owned(), before.clone()), "record {n}");
+    }
+}
+
+#[test]
 fn stopped_at_each_record_it_goes_back_by_itself() {
     let host = Host::new("term");
-    host.with_strace();
+    host.machine.with_strace();
     let before = host.state();
     let writes = at_every(&host, "write", "TERM", 2, 3, |host, n| {
         assert!(!is_open(host), "stopped at record {n}");

@@ -138,18 +138,6 @@ impl Host {
         format!("{files}\n{databases}\n{rows}\n{units}\n{page}")
     }
 
-    /// The program that ends another one, or has it wait, at a system call; the machine is of the same release as this one.
-    pub fn with_strace(&self) {
-        let libraries = ["libunwind-ptrace.so.0", "libunwind-x86_64.so.8", "libunwind.so.8"];
-        let from = Path::new("/lib/x86_64-linux-gnu");
-        std::fs::copy("/usr/bin/strace", self.machine.path("/usr/bin/strace"))
-            .expect("strace: run tests/setup.sh test");
-        for library in libraries {
-            let to = self.machine.path(&format!("/usr/lib/x86_64-linux-gnu/{library}"));
-            std::fs::copy(from.join(library), to).unwrap();
-        }
-    }
-
     /// [`records`] of this host.
     pub fn records(&self) -> Vec<String> {
         records(&self.machine.path(RESTORES))

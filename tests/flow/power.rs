@@ -76,7 +76,7 @@ impl Host {
 /// Cuts the power at each of these, and expects the restore to be finished.
 fn finished(what: &str, steps: &[&str]) {
     let mut host = Host::new(what);
-    host.with_strace();
+    host.machine.with_strace();
     host.with_boot_unit();
     let before = host.state();
     ok(&host.backstay(&["restore", "--yes"]));
@@ -117,7 +117,7 @@ fn after_the_exchange_has_begun_it_is_finished_at_the_boot() {
 #[test]
 fn what_is_not_staged_yet_and_what_is_going_back_goes_back_at_the_boot() {
     let mut host = Host::new("power-c");
-    host.with_strace();
+    host.machine.with_strace();
     host.with_boot_unit();
     let before = host.state();
     ok(&host.backstay(&["restore", "--yes"]));
@@ -154,7 +154,7 @@ fn what_is_not_staged_yet_and_what_is_going_back_goes_back_at_the_boot() {
 #[test]
 fn nothing_of_the_application_runs_at_the_boot_before_the_restore_is_over() {
     let mut host = Host::new("power-d");
-    host.with_strace();
+    host.machine.with_strace();
     ok(&host.backstay(&["restore", "--yes"]));
     let number = host.number_of("done swap files data");
     ok(&host.backstay(&["rollback", "--yes"]));

@@ -53,7 +53,7 @@ fn clients_see_the_old_data_a_page_and_the_restored_data_and_nothing_else() {
     assert_eq!(report["checks"].as_array().unwrap().len(), 3, "{report:#}");
     let id = restores[0]["id"].as_str().unwrap();
     let told = host.backstay(&["restores", id]);
-    for word in ["outage", "stop the application", "entry", "maintenance off"] {
+    for word in ["outage", "stop the application", "entry", "maintenance off", "by       ", " UTC ("] {
         assert!(told.out.contains(word), "{word} is not in\n{}", told.out);
     }
 

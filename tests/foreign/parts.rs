@@ -54,14 +54,14 @@ fn settings_come_out_of_several_archives_and_a_crontab_keeps_its_owner() {
     assert_eq!([read("cron/root"), read("compose/a.yml"), read("scripts/b.sh")], ["0 2 * * * old\n", "old", "old"]);
     let m = fs::metadata(&cron).unwrap();
     assert_eq!((m.mode() & 0o7777, m.uid(), m.gid()), (0o600, 65_534, 65_534));
-    // An archive that has nothing of what it is said to have is told.
+    // An archive that has nothing of what it is said to have is not good.
     script(
         &w,
         &format!(
             "cp scripts_{T}.tar.gz scripts_20260105_020000.tar.gz; cp crontab_{T}.txt crontab_20260105_020000.txt; tar czf compose_20260105_020000.tar.gz /etc/hostname 2> /dev/null"
         ),
     );
-    w.run(&["check", "--foreign"]).code(0).says(&["nothing of the paths of source settings"]);
+    w.run(&["check", "--foreign"]).code(7).says(&["holds nothing of what is to be restored", "tree/compose"]);
     let w = world(sources, "\"settings\"", &layout(""));
     w.run(&["list", "--foreign"]).code(3).says(&["which file of source settings it is", "Set `path`"]);
     let w = world(sources, "\"settings\"", &layout(", path = \"DIR/elsewhere\""));

@@ -129,7 +129,7 @@ async fn a_client_that_asks_all_the_time_sees_no_502_when_the_application_stops_
     let load = Load::start(at(web.http), "shop.example.com", &["/", "/slow/3", "/slow/1"]);
     let (address, slow) = (at(web.http), Request::get("/slow/40").host("shop.example.com"));
     let slow = std::thread::spawn(move || slow.send(address).unwrap());
-    until("the slow request has begun", || web.app.running().contains(&"/slow/40".into()));
+    until("the slow request has begun", || web.app.running().contains(&"/slow/80".into()));
     tokio::time::sleep(Duration::from_millis(200)).await;
     maintenance.on("x").await.unwrap();
     let is_served = |app: &super::app::App| app.running().contains(&"/slow/40".into());
@@ -160,7 +160,7 @@ async fn a_drain_that_takes_too_long_is_told() {
     let maintenance = web.with(|s| s.drain = Duration::from_secs(1));
     let (address, slow) = (at(web.http), Request::get("/slow/80").host("shop.example.com"));
     let slow = std::thread::spawn(move || slow.send(address).unwrap());
-    until("the slow request has begun", || web.app.running().contains(&"/slow/40".into()));
+    until("the slow request has begun", || web.app.running().contains(&"/slow/80".into()));
     maintenance.on("x").await.unwrap();
     let started = Instant::now();
     assert_eq!(maintenance.drain().await.unwrap().left, 1);

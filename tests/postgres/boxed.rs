@@ -1,5 +1,5 @@
 //! PostgreSQL servers of several majors in containers without a network. Nothing is pulled: the image is a handful of
-//! links, and the programs are mounted from below a directory that `tests/pg-roots.sh` unpacks, or from this machine.
+//! links, and the programs are mounted from below a directory that `tests/server-roots.sh` unpacks, or from this machine.
 
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
@@ -54,7 +54,7 @@ fn usr(major: u32) -> PathBuf {
     }
     let home = std::env::var("HOME").unwrap();
     let root = PathBuf::from(format!("{home}/.cache/backstay-tools/pg/{major}/usr"));
-    assert!(root.exists(), "PostgreSQL {major} is not here: tests/pg-roots.sh");
+    assert!(root.exists(), "PostgreSQL {major} is not here: tests/server-roots.sh");
     root
 }
 

@@ -123,6 +123,9 @@ fn a_role_that_is_no_superuser_leaves_out_what_it_may_not_make_and_says_so() {
     assert_eq!(c.psql("copy", "SELECT pg_get_userbyid(relowner) FROM pg_class WHERE relname = 'theirs'"), "app");
     let json = w.run(&["--json", "restore", "--to", "copy2", "--no-owner"]).code(0).json();
     assert_eq!(json["staged"][0]["databases"][0]["left_out"].as_array().unwrap().len(), 5, "{json}");
+    // Who asks later is told too.
+    let report = w.run(&["--json", "restores", &w.last_restore()]).code(0).json();
+    assert_eq!(report["left_out"].as_array().unwrap().len(), 5, "{report}");
     // A superuser leaves out nothing.
     configure(&w, &c, SOCKET);
     w.run(&["restore", "--to", "copy3"]).code(0);

@@ -133,6 +133,23 @@ fn tcp_with_tls_is_verified_as_libpq_would() {
 }
 
 #[test]
+fn encoding_and_locale_are_those_of_the_backup_and_not_of_the_server() {
+    let c = Cluster::start();
+    c.psql("postgres", "CREATE DATABASE erp TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'");
+    c.psql("erp", "CREATE TABLE words (w text); INSERT INTO words SELECT chr(233) || g FROM generate_series(1, 50) g");
+    let words = || c.psql("erp", "SELECT count(*) || md5(string_agg(w, ',' ORDER BY w)) FROM words");
+    let before = words();
+    let w = with_database(&c, SOCKET);
+    w.backup();
+    c.psql("erp", "DELETE FROM words");
+    w.run(&["restore", "--yes"]).code(0);
+    assert_eq!(words(), before);
+    let how = "SELECT pg_encoding_to_char(encoding) || ' ' || datcollate || ' ' || datctype FROM pg_database \
+               WHERE datname = 'erp'";
+    assert_eq!(c.psql("postgres", how), "LATIN1 C C");
+}
+
+#[test]
 fn all_databases_and_odd_names_are_dumped_and_one_is_picked_out() {
     let c = Cluster::start();
     let odd = "we ird=name'x";

@@ -1,7 +1,7 @@
 //! Whatever happens in the middle: the same command goes on.
 
 use crate::machine::Machine;
-use crate::shop::{SHOWN, Shape, Shop, Store, URL, exists, fresh, recover, says, tree};
+use crate::shop::{SHOWN, Shape, Shop, Store, URL, ended, exists, fresh, recover, says, tree};
 use crate::wire::Wire;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -92,5 +92,41 @@ fn killed_cut_off_from_the_store_and_without_power_it_goes_on_by_the_same_comman
     machine.until(&format!("test \"$(curl -sf http://127.0.0.1/)\" = '{SHOWN}'"));
     assert_eq!(tree(&machine, "/srv/shop"), files);
     assert!(!exists(&machine, JOURNAL) && !exists(&machine, "/var/lib/backstay/restore.journal"));
+    machine.run(&["backstay", "backup"]);
+}
+
+/// Before the record that a phase is done, and the next time before the one that the next phase begins: each phase is done
+/// twice, as far as it does anything the second time.
+#[test]
+fn killed_before_every_record_it_is_finished_by_the_same_command_again_and_again() {
+    let store = Store::new();
+    let mut lost = Shop::new("kill-a", &store, &Shape { docker: true, file: 20_000 });
+    lost.machine.run(&["backstay", "backup"]);
+    let (identity, files) = (lost.identity(), tree(&lost.machine, "/srv/shop"));
+    lost.machine.cut_power();
+
+    let mut machine = fresh("kill-b", &identity);
+    machine.with_strace();
+    machine.start();
+    let _wire = store.wire(&machine);
+    let recover = ["backstay", "recover", "--repository", URL, "--identity", "/root/recovery.key", "--install", "--yes"];
+    let mut runs = 0;
+    loop {
+        let inject = format!("inject=write:signal=KILL:when={}", 2 + runs % 2);
+        let strace = ["strace", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-P", JOURNAL, "-e", "trace=write"];
+        let argv = [&strace[..], &["-e", &inject], &recover[..]].concat();
+        let out = ended(machine.command(&argv).envs(store.environment()));
+        runs += 1;
+        if out.code == 0 {
+            break;
+        }
+        assert!(runs < 80 && exists(&machine, JOURNAL), "run {runs}: {}\n{}", out.out, out.err);
+    }
+    assert!(runs > 20, "only {runs} runs: nothing was killed");
+    machine.until(&format!("test \"$(curl -sf http://127.0.0.1/)\" = '{SHOWN}'"));
+    assert_eq!(machine.sh("curl -sf http://127.0.0.1/documents/a.txt"), "contract");
+    assert_eq!(tree(&machine, "/srv/shop"), files);
+    assert_eq!(machine.sh("systemctl is-active shop shop-worker nginx redis-server docker | sort -u"), "active");
+    assert!(!exists(&machine, JOURNAL) && !exists(&machine, "/usr/sbin/policy-rc.d"));
     machine.run(&["backstay", "backup"]);
 }

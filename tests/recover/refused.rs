@@ -45,6 +45,13 @@ fn a_machine_that_is_not_fresh_or_too_small_or_lacks_its_servers_is_left_as_it_i
     says(&recover(&machine, &store, &["--host", "other", "--yes"]), 4, &["no vault of host other", HOST]);
     assert_eq!(tree(&machine, "/etc"), before);
 
+    // Packages are installed by apt or not at all.
+    machine.sh("mv /usr/bin/apt-get /usr/bin/apt-got");
+    let without = recover(&machine, &store, &["--yes", "--install"]);
+    says(&without, 10, &["no apt", "/usr/bin/apt-get"]);
+    machine.sh("mv /usr/bin/apt-got /usr/bin/apt-get");
+    assert_eq!(tree(&machine, "/etc"), before);
+
     // Without its servers there is nothing to restore into.
     machine.sh("dpkg --force-depends --purge redis-server >&2");
     let before = tree(&machine, "/etc");

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -33,12 +33,11 @@ impl Flavour {
         Flavour { name: format!("redis {version}"), command: vec![program.display().to_string()], major }
     }
 
-    /// Other releases that are unpacked below the directory in `BACKSTAY_REDIS_SERVERS`: a directory each, with the
-    /// root of its packages. None when it is not set.
+    /// Other releases, which `tests/server-roots.sh` unpacks: a directory each, with the root of its packages.
     pub fn others() -> Vec<Self> {
-        let Some(dir) = std::env::var_os("BACKSTAY_REDIS_SERVERS") else { return Vec::new() };
+        let dir = Path::new(&std::env::var("HOME").unwrap()).join(".cache/backstay-tools/redis");
         let mut found = Vec::new();
-        for entry in std::fs::read_dir(dir).unwrap().flatten() {
+        for entry in std::fs::read_dir(dir).expect("run tests/setup.sh test as root").flatten() {
             let root = entry.path().join("root");
             let text = |p: &str| root.join(p).display().to_string();
             for program in ["redis-server", "valkey-server"] {

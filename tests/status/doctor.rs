@@ -1,6 +1,6 @@
 //! What `doctor` finds on a host, and that it changes nothing.
 
-use crate::alone::alone;
+use crate::alone::{self, alone};
 use crate::world::{World, picture};
 use serde_json::Value;
 use std::os::unix::fs::PermissionsExt;
@@ -173,4 +173,37 @@ fn an_open_restore_does_not_hide_behind_anything() {
     let all = checks(&world, &["--area", "proofs"], 17);
     assert!(all.iter().any(|c| c["outcome"] == "bad" && c["detail"].as_str().unwrap().contains("a restore is open")));
     alone(&world, &["doctor", "--area", "proofs"]).code(17).says(&["backstay restore --resume"]);
+}
+
+#[test]
+fn a_docker_that_does_not_answer_is_told_before_its_sources() {
+    let mut world = World::new();
+    world.extra = "[sources.uploads]\nkind = \"volume\"\nvolumes = [\"shop_uploads\"]\n".into();
+    world.configure("", &format!("paths = [\"{}\"]", world.at("tree")));
+    let mut doctor = alone::command(&world, &["--json", "doctor", "--area", "sources"]);
+    let ran = crate::world::run(doctor.env("DOCKER_HOST", "unix:///nowhere/docker.sock")).code(17);
+    let all = ran.json()["checks"].as_array().unwrap().clone();
+    expect(&all, "sources", "docker", "bad", &["does not answer", "/nowhere/docker.sock", "systemctl start docker"]);
+    expect(&all, "sources", "uploads (volume)", "bad", &["does not answer"]);
+    expect(&all, "sources", "tree (files)", "good", &[]);
+}
+
+#[test]
+fn an_nginx_that_would_show_no_page_or_is_broken_is_told() {
+    let mut world = World::new();
+    let conf = world.at("nginx.conf");
+    world.extra = format!("[maintenance]\ncommand = [\"nginx\", \"-c\", \"{conf}\"]\n");
+    world.configure("", &format!("paths = [\"{}\"]", world.at("tree")));
+    world.file("a.txt", b"x");
+    world.backup();
+    let nginx = |server: &str| {
+        let text = format!(
+            "pid {0};\nerror_log stderr;\nevents {{}}\nhttp {{ access_log off; server {{ listen 127.0.0.1:1; server_name shop.example.com; {server} }} }}\n",
+            world.at("nginx.pid")
+        );
+        std::fs::write(&conf, text).unwrap();
+        checks(&world, &["--area", "restore"], 17)
+    };
+    expect(&nginx("return 200;"), "restore", "maintenance page", "bad", &["shop.example.com", "maintenance"]);
+    expect(&nginx("retrun 200;"), "restore", "maintenance page", "bad", &["retrun"]);
 }

@@ -128,9 +128,9 @@ fn an_open_restore_and_what_restores_kept_are_shown_with_sizes_and_times() {
 }
 
 /// On a terminal of its own.
-fn on_a_terminal(world: &World, no_color: bool) -> String {
+fn on_a_terminal(world: &World, command_line: &str, no_color: bool) -> String {
     let mut command = Command::new("script");
-    let inside = format!("mount -t tmpfs none /run && exec {} status", env!("CARGO_BIN_EXE_backstay"));
+    let inside = format!("mount -t tmpfs none /run && exec {} {command_line}", env!("CARGO_BIN_EXE_backstay"));
     command.args(["-qec", &format!("unshare --mount sh -c '{inside}'"), "/dev/null"]);
     command.env("BACKSTAY_CONFIG", world.at("backstay.toml")).env("TERM", "xterm-256color").env_remove("NO_COLOR");
     if no_color {
@@ -143,8 +143,23 @@ fn on_a_terminal(world: &World, no_color: bool) -> String {
 #[test]
 fn colours_are_for_terminals_and_for_those_who_want_them() {
     let world = world();
-    let coloured = on_a_terminal(&world, false);
+    let coloured = on_a_terminal(&world, "status", false);
     assert!(coloured.contains("\x1b[33m1 notice\x1b[0m"), "{coloured:?}");
-    let plain = on_a_terminal(&world, true);
+    let plain = on_a_terminal(&world, "status", true);
     assert!(plain.contains("1 notice") && !plain.contains("\x1b["), "{plain:?}");
+}
+
+#[test]
+fn work_on_a_terminal_shows_what_goes_on_how_fast_and_for_how_long() {
+    let world = World::new();
+    world.file("large", crate::world::noise(3 << 20, 1));
+    world.backup();
+    world.configure("limit_download = \"1MiB\"", &format!("paths = [\"{}\"]", world.at("tree")));
+    let seen = on_a_terminal(&world, &format!("restore --to {}", world.at("out")), true);
+    for word in ["restore p", "MiB/", "iB/s", "eta "] {
+        assert!(seen.contains(word), "{word:?} is not in {seen:?}");
+    }
+    // The bar goes, the result stays.
+    let last = seen.rsplit('\r').next().unwrap();
+    assert!(last.contains("restored") || seen.trim_end().contains("restored"), "{seen:?}");
 }

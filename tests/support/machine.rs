@@ -79,6 +79,16 @@ impl Machine {
         std::fs::write(&path, text).unwrap();
     }
 
+    /// Gives it the program that ends another one, or has it wait, at a system call. It is of the same release as this one.
+    pub fn with_strace(&self) {
+        let libraries = ["libunwind-ptrace.so.0", "libunwind-x86_64.so.8", "libunwind.so.8"];
+        let from = Path::new("/lib/x86_64-linux-gnu");
+        std::fs::copy("/usr/bin/strace", self.path("/usr/bin/strace")).expect("strace: run tests/setup.sh test");
+        for library in libraries {
+            std::fs::copy(from.join(library), self.path(&format!("/usr/lib/x86_64-linux-gnu/{library}"))).unwrap();
+        }
+    }
+
     /// Switches it on and waits until systemd has started everything that is enabled.
     pub fn start(&mut self) {
         assert!(self.power.is_none(), "{} is on", self.name);

@@ -31,6 +31,8 @@ fn a_new_installation_brings_everything_and_starts_nothing() {
         "/usr/share/fish/vendor_completions.d/backstay.fish",
         "/usr/share/backstay/recover.sh",
         "/usr/share/backstay/policies/s3-append-only.json",
+        "/usr/share/backstay/dashboards/overview.json",
+        "/usr/share/backstay/dashboards/host.json",
         "/usr/share/doc/backstay/docs/systemd.md",
         "/usr/share/doc/backstay/changelog.gz",
     ] {

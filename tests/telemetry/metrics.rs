@@ -1,5 +1,6 @@
 //! Metrics in the textfile, after real commands. Also the documents of them.
 
+use crate::endpoint::Endpoint;
 use crate::world::World;
 use backstay::telemetry::metrics::table;
 use std::collections::BTreeMap;
@@ -25,7 +26,7 @@ pub fn textfile(world: &World) -> BTreeMap<String, f64> {
 }
 
 pub fn of_run(metric: &str, verb: &str) -> String {
-    let plan = if ["backup", "restore"].contains(&verb) { "p" } else { "" };
+    let plan = if ["backup", "restore", "rollback"].contains(&verb) { "p" } else { "" };
     format!("backstay_run_{metric}{{host=\"test-host\",plan=\"{plan}\",verb=\"{verb}\"}}")
 }
 
@@ -93,6 +94,56 @@ fn every_command_has_its_metrics() {
         now.keys().filter(|k| k.starts_with("backstay_restore_last_step_duration_seconds")).collect();
     assert!(steps.len() >= 3 && steps.iter().any(|s| s.contains("step=\"swap ")), "{steps:?}");
     assert!(now["backstay_restore_last_outage_seconds{host=\"test-host\",plan=\"p\",verb=\"restore\"}"] < 60.0);
+}
+
+#[test]
+fn going_back_and_removing_what_was_kept_are_runs() {
+    let world = world();
+    world.file("a.txt", b"then");
+    world.backup();
+    world.file("a.txt", b"now");
+    world.run(&["restore", "--yes"]).code(0);
+    world.run(&["rollback", "--yes"]).code(0);
+    world.run(&["cleanup", "--restore", &world.last_restore()]).code(0);
+    let now = textfile(&world);
+    for verb in ["rollback", "cleanup"] {
+        assert_eq!(now[&of_run("last_exit_code", verb)], 0.0, "{verb}");
+        assert!(now[&of_run("last_success_timestamp_seconds", verb)] > 1.7e9, "{verb}");
+    }
+    let success = now[&of_run("last_success_timestamp_seconds", "rollback")];
+    // There is nothing to go back to any more, and somebody is told.
+    world.run(&["rollback", "--yes"]).code(4);
+    let now = textfile(&world);
+    assert_eq!(now[&of_run("last_success_timestamp_seconds", "rollback")], success);
+}
+
+#[test]
+fn a_pushgateway_gets_one_group_and_one_that_refuses_or_is_silent_fails_nothing() {
+    let (taking, refusing, silent) = (Endpoint::answering(&[202]), Endpoint::answering(&[400]), Endpoint::silent());
+    let pushing = |to: String| {
+        let mut world = World::bare();
+        world.extra = format!("[metrics]\npushgateway = \"{to}\"\n");
+        world.configure("", &format!("paths = [\"{}\"]", world.at("tree")));
+        world.run(&["init", "--recovery-out", &world.at("recovery.key")]).code(0);
+        world.file("a.txt", b"x");
+        world
+    };
+    pushing(taking.url("/push/")).backup();
+    let pushes = taking.requests();
+    let last = pushes.last().unwrap();
+    // A group is replaced as a whole by PUT, so that what is gone is not shown for ever.
+    assert_eq!((last.method.as_str(), last.path.as_str()), ("PUT", "/push/metrics/job/backstay/instance/test-host"));
+    assert!(last.head.to_lowercase().contains("content-type: text/plain"), "{}", last.head);
+    let values = values(&last.body);
+    assert_eq!(values[&of_run("last_exit_code", "backup")], 0.0);
+    assert!(last.body.contains("# TYPE backstay_run_last_exit_code gauge"), "{}", last.body);
+
+    let world = pushing(refusing.url(""));
+    world.run(&["backup"]).code(0).says(&["the metrics could not be pushed", "400", "metrics.pushgateway"]);
+    let world = pushing(silent.url(""));
+    let started = std::time::Instant::now();
+    world.run(&["backup"]).code(0).says(&["the metrics could not be pushed"]);
+    assert!(started.elapsed().as_secs() < 30);
 }
 
 #[test]

@@ -107,6 +107,7 @@ pub(super) async fn of_files(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::Kind;
 
     #[tokio::test]
     async fn what_does_not_answer_is_told_as_such_and_an_error_with_its_remedy() {

@@ -12,6 +12,9 @@ use crate::recovery::report::{self, Report};
 use crate::recovery::resource::Findings;
 use crate::recovery::rollback::{self, Past};
 use crate::repository::manifest::Manifest;
+use crate::telemetry::monitor::Verb;
+use crate::telemetry::runs::Ending;
+use crate::telemetry::runs::store::Store;
 use jiff::{SignedDuration, Timestamp};
 
 /// What is put in place.
@@ -42,6 +45,7 @@ pub fn print(
     told: Told,
 ) -> Result<()> {
     let last = config.and_then(|c| last_of(c, of));
+    let drilled = config.map_or_else(Vec::new, |c| drilled(c, of, last.as_ref().map(|last| last.whole.to)));
     let (backup, rollback_of, begun) = match of {
         Of::Backup(m) => (&m.id, None, m.started),
         Of::Rollback(past) => (&past.journal().about().backup, Some(past.id()), past.ended()),
@@ -55,6 +59,7 @@ pub fn print(
         steps: steps.iter().map(|s| s.name()).collect(),
         told,
         last: last.as_ref(),
+        drilled: &drilled,
         keep_previous: config.and_then(|c| c.plans.get(of.plan())).map(|p| p.restore.keep_previous),
         now: Timestamp::now(),
     });
@@ -73,6 +78,15 @@ fn last_of(config: &Config, of: Of<'_>) -> Option<Report> {
             && p.rollback_of().is_some() == matches!(of, Of::Rollback(_))
     });
     report::of(last?.journal()).ok()
+}
+
+/// What the steps of a drill took that came after that restore: it stages and verifies as a restore does.
+fn drilled(config: &Config, of: Of<'_>, after: Option<Timestamp>) -> Vec<(String, f64)> {
+    let Of::Backup(_) = of else { return Vec::new() };
+    let records = Store::new(&config.state_dir).all().into_iter();
+    let mine = records.filter(|r| r.host == config.host && r.verb == Verb::Drill && r.plan.as_ref() == Some(of.plan()));
+    let good = mine.filter_map(|r| r.last).filter(|l| l.ending == Ending::Success && Some(l.ended) > after);
+    good.flat_map(|last| last.steps).map(|step| (step.name, step.seconds)).collect()
 }
 
 fn words(seconds: f64) -> String {
