@@ -11,8 +11,9 @@ use super::database::{Databases, Staged, failed};
 use super::resource::{Class, Compared, Findings, Note, Previous, Resource, parse};
 use crate::error::{Error, Kind, Result};
 use crate::sources::postgres::attributes::Attributes;
-use crate::sources::postgres::connect::{ident, literal};
+use crate::sources::postgres::connect::{Server, ident, literal};
 use crate::sources::postgres::globals;
+use crate::sources::postgres::session::Session;
 use crate::sources::postgres::swap::{self, Exchange};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -71,7 +72,9 @@ impl InPlace {
         let admin = server.admin_beside(&one.live).await?;
         drop_database(&admin, &one.live).await.map_err(failed("the live database cannot be dropped"))?;
         let mut staged = Staged::new(&one.live, one.loading.clone());
-        of.stage_one(&server, &admin, &mut staged).await?;
+        // The live one is gone by now, and nobody else knows any more whose it was.
+        let owner = one.live_oid.map(|_| one.attributes.owner.as_str());
+        of.stage_one(&server, &admin, &mut staged, owner).await?;
         let bad: Vec<String> = of
             .verify_one(&server, &staged)
             .await?
@@ -99,6 +102,37 @@ impl InPlace {
             left_out: Vec::new(),
         };
         swap::swap(&server, &[exchange]).await
+    }
+
+    /// The safety backup with the owners and grants that the live database had, whatever the restore leaves out: a superuser
+    /// may set them.
+    async fn as_it_was(&self, safety: &Databases, server: &Server, admin: &Session) -> Result<Databases> {
+        let mut whole = safety.on(safety.address.clone());
+        if globals::is_superuser(admin, &server.user).await? {
+            (whole.options.no_owner, whole.options.no_privileges) = (false, false);
+        }
+        Ok(whole)
+    }
+
+    /// What a role that is no superuser should know of the way back.
+    async fn goes_back_without(&self) -> Result<Option<String>> {
+        let options = &self.new.options;
+        if self.cold.is_some() || !(options.no_owner || options.no_privileges) {
+            return Ok(None);
+        }
+        let server = self.new.address.reach().await?;
+        if globals::is_superuser(&server.admin().await?, &server.user).await? {
+            return Ok(None);
+        }
+        let what = match (options.no_owner, options.no_privileges) {
+            (true, true) => "owners and grants",
+            (true, false) => "owners",
+            (false, _) => "grants",
+        };
+        Ok(Some(format!(
+            "role {} is no superuser: when this is taken back, a safety backup too is loaded without {what}",
+            server.user
+        )))
     }
 
     /// What the live databases take. Bytes.
@@ -151,6 +185,7 @@ impl Resource for InPlace {
         if let Some(cold) = &self.cold {
             cold.preflight(&mut found, self.live_bytes().await?).await?;
         }
+        found.warnings.extend(self.goes_back_without().await?);
         found.warnings.push("the live database is dropped before the load; until that ends there is none".to_owned());
         Ok(found)
     }
@@ -254,8 +289,9 @@ impl Resource for InPlace {
                 )
                 .hint("Restore another backup: the live data is gone, as the waiver said.")
             })?;
-            if !self.is_put(safety, one).await? {
-                self.put(safety, one).await?;
+            let safety = self.as_it_was(safety, &server, &admin).await?;
+            if !self.is_put(&safety, one).await? {
+                self.put(&safety, one).await?;
             }
         }
         Ok(())

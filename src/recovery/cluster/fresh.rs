@@ -107,7 +107,7 @@ impl FreshCluster {
             // One that `initdb` has made.
             drop_database(&admin, live).await.map_err(failed("an empty database cannot be dropped"))?;
             let mut staged = Staged::new(live, swap::beside(live, "staged", on.id.as_str()));
-            on.stage_one(&server, &admin, &mut staged).await?;
+            on.stage_one(&server, &admin, &mut staged, None).await?;
             let attributes = on.attributes(live)?;
             let exchange = swap::plan(&admin, live, staged.name(), on.id.as_str(), &attributes).await?;
             swap::swap(&server, &[exchange]).await?;
