@@ -117,6 +117,7 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let monitor = context.monitor(&format!("rollback {}", about.plan));
     told.warnings.into_iter().for_each(|w| monitor.event(Event::Warning(w)));
     for (label, findings) in &found {
+        findings.warnings.iter().for_each(|w| monitor.event(Event::Warning(format!("{label}: {w}"))));
         for user in &findings.lingering {
             monitor.event(Event::Warning(lingers(label, user)));
         }

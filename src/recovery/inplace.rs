@@ -18,6 +18,7 @@ use crate::sources::postgres::swap::{self, Exchange};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::path::Path;
 
 /// Databases of one source, replaced without a second copy.
 pub struct InPlace {
@@ -37,6 +38,9 @@ struct Plan {
     /// What the cold copy consists of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     cold: Option<Cold>,
+    /// Databases of the server that are not restored, and go back with the cold copy all the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    others: Vec<String>,
 }
 
 impl Plan {
@@ -135,6 +139,25 @@ impl InPlace {
         )))
     }
 
+    /// Removes what was made beside the live databases.
+    async fn remove(&self, plan: &Plan, keep_what_the_copy_replaced: bool) -> Result<()> {
+        let admin = self.new.address.reach().await?.admin().await?;
+        for one in &plan.databases {
+            drop_database(&admin, &one.loading).await.map_err(failed("what was being loaded cannot be dropped"))?;
+        }
+        globals::drop(&admin, &plan.roles)
+            .await
+            .map_err(failed("the roles that were made for the restore cannot be dropped"))?;
+        plan.cold.as_ref().map_or(Ok(()), |cold| cold.remove(keep_what_the_copy_replaced))
+    }
+
+    /// Databases of the server that a cold copy takes back besides those that are restored.
+    async fn others(&self, cold: &ColdCopy) -> Result<Vec<String>> {
+        let mut names = cold.databases().await?;
+        names.retain(|name| !self.new.targets.iter().any(|t| t.live == *name));
+        Ok(names)
+    }
+
     /// What the live databases take. Bytes.
     async fn live_bytes(&self) -> Result<u64> {
         let admin = self.new.address.reach().await?.admin().await?;
@@ -190,6 +213,22 @@ impl Resource for InPlace {
         Ok(found)
     }
 
+    /// A cold copy takes the other databases of the server along. The server need not run for that, so it is asked if it can be.
+    async fn used(&self) -> Result<Findings> {
+        let mut found = Findings::default();
+        if let Some(cold) = &self.cold {
+            let warning = match self.others(cold).await {
+                Ok(others) if others.is_empty() => None,
+                Ok(others) => Some(others.join(", ")),
+                Err(_) => Some("its other databases, which it does not tell now".to_owned()),
+            };
+            found.warnings.extend(warning.map(|others| {
+                format!("the cold copy takes back all of the server, with {others}; what was written there since is kept")
+            }));
+        }
+        Ok(found)
+    }
+
     async fn plan_staging(&self) -> Result<Note> {
         let server = self.new.address.reach().await?;
         let admin = server.admin().await?;
@@ -207,11 +246,11 @@ impl Resource for InPlace {
             databases.push(One { live: target.live.clone(), live_oid, open, attributes, loading });
         }
         let roles = globals::missing(&admin, &self.new.globals().await?).await?;
-        let cold = match &self.cold {
-            Some(cold) => Some(cold.plan().await?),
-            None => None,
+        let (cold, others) = match &self.cold {
+            Some(cold) => (Some(cold.plan().await?), self.others(cold).await?),
+            None => (None, Vec::new()),
         };
-        Ok(json!(Plan { databases, roles, cold }))
+        Ok(json!(Plan { databases, roles, cold, others }))
     }
 
     async fn stage(&self, staging: &Note) -> Result<Note> {
@@ -226,16 +265,28 @@ impl Resource for InPlace {
         Ok(Vec::new())
     }
 
+    /// What other databases of the server have written is nobody's to throw away, but the operator's.
     async fn unstage(&self, staging: &Note) -> Result<()> {
         let plan: Plan = parse(staging)?;
-        let admin = self.new.address.reach().await?.admin().await?;
-        for one in &plan.databases {
-            drop_database(&admin, &one.loading).await.map_err(failed("what was being loaded cannot be dropped"))?;
-        }
-        globals::drop(&admin, &plan.roles)
-            .await
-            .map_err(failed("the roles that were made for the restore cannot be dropped"))?;
-        plan.cold.as_ref().map_or(Ok(()), Cold::remove)
+        self.remove(&plan, !plan.others.is_empty()).await
+    }
+
+    fn kept_by_unstage(&self, staging: &Note) -> Vec<String> {
+        let Ok(Plan { cold: Some(cold), others, .. }) = parse::<Plan>(staging) else { return Vec::new() };
+        let names = others.join(", ");
+        let told = |path: &Path| {
+            format!(
+                "the cold copy took back all of the server: what {names} had written since is in {}; remove that when nobody needs it",
+                path.display()
+            )
+        };
+        // What its links led to lies beside those, under names that end alike.
+        let main = cold.set_aside().first().copied().map(told);
+        main.filter(|_| !others.is_empty()).into_iter().collect()
+    }
+
+    async fn drop_staged(&self, staging: &Note) -> Result<()> {
+        self.remove(&parse(staging)?, false).await
     }
 
     async fn plan_swap(&self, staged: &Note) -> Result<Note> {

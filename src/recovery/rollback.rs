@@ -245,7 +245,7 @@ pub async fn clean(past: &Past, resources: &[Arc<dyn Resource>]) -> Result<()> {
     for resource in resources {
         if past.rolled_back_by.is_some() || past.keeps_what_failed() {
             if let Some(note) = past.note(&stage_name(&**resource)) {
-                resource.unstage(note).await?;
+                resource.drop_staged(note).await?;
             }
         } else if let Some(note) = past.note(&swap_name(&**resource)) {
             resource.drop_previous(note).await?;
