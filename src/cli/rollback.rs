@@ -80,7 +80,7 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let plan = config.plans.get(&about.plan);
     let mut found = Vec::new();
     for resource in &resources {
-        found.push((resource.label(), resource.used().await?));
+        found.push((resource.label(), resource.used(past.swap_note(&**resource)).await?));
     }
     let mut told = Told::default();
     if let Some(plan) = plan {

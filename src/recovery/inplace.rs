@@ -214,7 +214,7 @@ impl Resource for InPlace {
     }
 
     /// A cold copy takes the other databases of the server along. The server need not run for that, so it is asked if it can be.
-    async fn used(&self) -> Result<Findings> {
+    async fn used(&self, _: Option<&Note>) -> Result<Findings> {
         let mut found = Findings::default();
         if let Some(cold) = &self.cold {
             let warning = match self.others(cold).await {

@@ -126,8 +126,8 @@ pub trait Resource: Send + Sync {
     async fn preflight(&self) -> Result<Findings>;
 
     /// Who uses the live one now: [`Findings::users`] and [`Findings::lingering`], and what else an exchange back takes
-    /// along, as warnings. For an exchange that needs nothing of a backup.
-    async fn used(&self) -> Result<Findings> {
+    /// along, as warnings. For an exchange that needs nothing of a backup; `swap` is the note of the one that it takes back.
+    async fn used(&self, _swap: Option<&Note>) -> Result<Findings> {
         Ok(Findings::default())
     }
 

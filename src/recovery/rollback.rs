@@ -70,6 +70,11 @@ impl Past {
         asked_of(&self.journal).ok().and_then(|a| a.rollback_of)
     }
 
+    /// What was noted of the exchange of a resource, if that was done.
+    pub fn swap_note(&self, resource: &dyn Resource) -> Option<&Note> {
+        self.note(&swap_name(resource))
+    }
+
     fn note(&self, step: &str) -> Option<&Note> {
         self.journal.position(step).and_then(|n| self.journal.done(n))
     }

@@ -108,6 +108,21 @@ fn of_a_data_directory_that_is_gone_a_new_one_is_made() {
 }
 
 #[test]
+fn two_sources_of_one_server_do_not_both_make_it_anew() {
+    let c = Cluster::start();
+    let (w, _) = broken(&c);
+    let text = std::fs::read_to_string(w.at("backstay.toml")).unwrap();
+    let (top, rest) = text.split_once("[sources.db]").unwrap();
+    let (db, plan) = rest.split_once("[plans.p]").unwrap();
+    let plan = plan.replace("\"db\"", "\"db\", \"again\"");
+    w.write_config(&format!("{top}[sources.db]{db}[sources.again]{db}[plans.p]{plan}"));
+    w.backup();
+    broke(&c);
+    w.run(&["restore", "--fresh-cluster", "--yes"]).code(2).says(&["makes a server anew for one source", "again"]);
+    assert!(beside(&c).is_empty());
+}
+
+#[test]
 fn what_fails_leaves_the_old_directory_where_it_was_and_no_server_running() {
     let c = Cluster::start();
     let (w, _) = broken(&c);
