@@ -223,7 +223,9 @@ impl Resource for InPlace {
                 Err(_) => Some("its other databases, which it does not tell now".to_owned()),
             };
             found.warnings.extend(warning.map(|others| {
-                format!("the cold copy takes back all of the server, with {others}; what was written there since is kept")
+                format!(
+                    "the cold copy takes back all of the server, with {others}; what was written there since is kept"
+                )
             }));
         }
         Ok(found)

@@ -169,9 +169,8 @@ mod tests {
             destination: "/etc/nginx".into(),
             writable: false,
         };
-        let below = |sources: &[&str]| {
-            has_below(&sources.iter().map(|s| mount(s)).collect::<Vec<_>>(), Path::new("/srv/conf"))
-        };
+        let below =
+            |sources: &[&str]| has_below(&sources.iter().map(|s| mount(s)).collect::<Vec<_>>(), Path::new("/srv/conf"));
         assert!(!below(&["/srv/conf", "/srv", "/srv/conf.d"]));
         assert!(below(&["/srv/conf", "/srv/conf/sites"]));
     }
