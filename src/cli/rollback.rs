@@ -80,7 +80,7 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let plan = config.plans.get(&about.plan);
     let mut found = Vec::new();
     for resource in &resources {
-        found.push((resource.label(), resource.used().await?));
+        found.push((resource.label(), resource.used(past.swap_note(&**resource)).await?));
     }
     let mut told = Told::default();
     if let Some(plan) = plan {
@@ -117,6 +117,7 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let monitor = context.monitor(&format!("rollback {}", about.plan));
     told.warnings.into_iter().for_each(|w| monitor.event(Event::Warning(w)));
     for (label, findings) in &found {
+        findings.warnings.iter().for_each(|w| monitor.event(Event::Warning(format!("{label}: {w}"))));
         for user in &findings.lingering {
             monitor.event(Event::Warning(lingers(label, user)));
         }

@@ -63,7 +63,26 @@ impl Picking {
     }
 }
 
+/// A file that is damaged.
+struct Unfit {
+    /// The database that it was to give; nothing when it was to give all that are wanted of a cluster.
+    only: Option<String>,
+    error: Error,
+}
+
+impl Unfit {
+    /// Whether other files gave what it was to give: these databases, or all that are wanted of a cluster. `names` are
+    /// those that are wanted, when no pattern is among them.
+    fn is_replaced(&self, done: &BTreeSet<String>, whole_cluster: bool, names: Option<&[&str]>) -> bool {
+        match &self.only {
+            Some(database) => done.contains(database),
+            None => whole_cluster || names.is_some_and(|names| names.iter().all(|name| done.contains(*name))),
+        }
+    }
+}
+
 /// Takes the databases of a source. Of two files that hold the same one, the second stands in when the first is damaged.
+/// One for which none does fails the whole, however many others there are.
 pub(super) async fn take(
     taking: &Taking<'_>,
     name: &Name,
@@ -76,13 +95,16 @@ pub(super) async fn take(
     let (mut artifacts, mut facts, mut warnings) = (Vec::new(), Vec::new(), Vec::new());
     let mut globals = Vec::new();
     let mut done: BTreeSet<String> = BTreeSet::new();
-    let mut damaged: Option<Error> = None;
+    let mut damaged: Vec<Unfit> = Vec::new();
+    let mut whole_cluster = false;
     for file in files {
         let own = file.rule.database.clone().unwrap_or_else(|| default.to_owned());
         if file.rule.is != Is::PgDumpall && done.contains(&own) {
             continue;
         }
         let place = file.part.object.key.clone();
+        let gives_all = file.rule.is == Is::PgDumpall && file.rule.database.is_none();
+        let only = (!gives_all).then(|| own.clone());
         let got = match file.rule.is {
             Is::PgCustom => custom(&file, own, &large, writer).await,
             is => {
@@ -93,6 +115,7 @@ pub(super) async fn take(
         };
         match got {
             Ok(got) => {
+                whole_cluster |= gives_all;
                 globals.extend_from_slice(&got.globals);
                 for (artifact, f) in got.databases {
                     if done.insert(f.database.clone()) {
@@ -101,15 +124,17 @@ pub(super) async fn take(
                     }
                 }
             }
-            Err(e) if matches!(e.kind, Kind::Damaged | Kind::Key) && damaged.is_none() => {
-                warnings.push(format!("{place} cannot be used: {}", e.one_line()));
-                damaged = Some(e);
+            Err(error) if matches!(error.kind, Kind::Damaged | Kind::Key) => {
+                warnings.push(format!("{place} cannot be used: {}", error.one_line()));
+                damaged.push(Unfit { only, error });
             }
-            Err(e) => return Err(damaged.unwrap_or(e)),
+            Err(e) => return Err(damaged.into_iter().next().map_or(e, |first| first.error)),
         }
     }
-    if let (Some(e), true) = (damaged, facts.is_empty()) {
-        return Err(e);
+    let picked = wanted.picked();
+    let names = picked.names();
+    if let Some(lost) = damaged.into_iter().find(|d| !d.is_replaced(&done, whole_cluster, names.as_deref())) {
+        return Err(lost.error);
     }
     if !globals.is_empty() {
         let mut artifact = writer.artifact(GLOBALS, "sql");
@@ -250,5 +275,26 @@ impl Databases for Artifacts {
             self.ended.push(Ended { name, in_dump, artifact: feed.end()? });
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_holds_the_same_stands_in_for_a_damaged_file() {
+        let done = BTreeSet::from(["b".to_owned()]);
+        let unfit = |only: Option<&str>| Unfit {
+            only: only.map(str::to_owned),
+            error: Error::new(Kind::Damaged, "it is cut short"),
+        };
+        assert!(unfit(Some("b")).is_replaced(&done, false, None));
+        assert!(!unfit(Some("a")).is_replaced(&done, false, None));
+        // A dump of the cluster in which it was not found does not help either.
+        assert!(!unfit(Some("a")).is_replaced(&done, true, Some(&["b"])));
+        let cluster = unfit(None);
+        assert!(cluster.is_replaced(&done, true, None) && cluster.is_replaced(&done, false, Some(&["b"])));
+        assert!(!cluster.is_replaced(&done, false, Some(&["a", "b"])) && !cluster.is_replaced(&done, false, None));
     }
 }

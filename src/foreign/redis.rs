@@ -96,6 +96,12 @@ async fn replayed(
 ) -> Result<(PendingArtifact, RedisFacts)> {
     let program = program().await?;
     let failed = |e: std::io::Error| Error::io("the append-only file cannot be unpacked", dir, e);
+    // Left of a file before it that was not good.
+    if let Err(e) = std::fs::remove_dir_all(dir)
+        && e.kind() != std::io::ErrorKind::NotFound
+    {
+        return Err(failed(e));
+    }
     std::fs::DirBuilder::new().mode(0o700).create(dir).map_err(failed)?;
     let path = dir.join(AOF);
     let (looked, bytes) = file.with(move |content| unpack(content, &path)).await?;

@@ -79,10 +79,11 @@ async fn unpack_one(file: &Openable, place: &Path, restores_a_server: bool) -> R
             let flushed = pipe.flush();
             drop(pipe);
             let unpacked = unpacking.join().map_err(Error::panicked("unpacking"))?;
-            // Where the unpacking broke off, sorting only finds that nobody listens.
+            // Where the unpacking broke off, sorting only finds that nobody listens; where sorting did, unpacking only finds
+            // that nothing comes any more.
             let sorted = match (sorted, unpacked) {
-                (Err(e), Ok(_)) => return Err(e),
-                (_, Err(e)) => return Err(e),
+                (Err(e), Err(unpacking)) => return Err(if lost_its_listener(&e) { unpacking } else { e }),
+                (Err(e), Ok(_)) | (Ok(_), Err(e)) => return Err(e),
                 (Ok(sorted), Ok(_)) => sorted,
             };
             flushed.map_err(super::read::unreadable)?;
@@ -92,6 +93,12 @@ async fn unpack_one(file: &Openable, place: &Path, restores_a_server: bool) -> R
         })
     })
     .await
+}
+
+/// Whether it says no more than that whoever took what was written had gone.
+fn lost_its_listener(e: &Error) -> bool {
+    let cause = e.cause.as_ref().and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    cause.is_some_and(|cause| cause.kind() == std::io::ErrorKind::BrokenPipe)
 }
 
 impl Trees {
@@ -218,4 +225,20 @@ async fn read(
         read_as(&tree, &name, &writer, &*monitor, &view)
     });
     work.await.map_err(Error::panicked("reading"))?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sorting_that_nobody_listens_to_has_no_verdict() {
+        let (reader, mut writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let nobody = writer.write_all(b"x").unwrap_err();
+        assert!(lost_its_listener(&super::super::read::unreadable(nobody)));
+        let cut = std::io::Error::from(std::io::ErrorKind::UnexpectedEof);
+        assert!(!lost_its_listener(&super::super::read::unreadable(cut)));
+        assert!(!lost_its_listener(&Error::new(Kind::Damaged, "it is cut short")));
+    }
 }

@@ -157,7 +157,14 @@ impl Databases {
         Ok(attributes)
     }
 
-    pub(super) async fn stage_one(&self, server: &Server, admin: &Session, staged: &mut Staged) -> Result<()> {
+    /// Loads one. Without owners what is loaded goes to `owner`: that of the live database, if there was one.
+    pub(super) async fn stage_one(
+        &self,
+        server: &Server,
+        admin: &Session,
+        staged: &mut Staged,
+        owner: Option<&str>,
+    ) -> Result<()> {
         let facts = self.facts(&staged.live)?;
         let Some((reader, record)) = &self.from else {
             return Err(Error::new(Kind::Internal, "a restore without a backup cannot stage"));
@@ -179,8 +186,8 @@ impl Databases {
         };
         staged.loaded = rows.into_iter().map(|((schema, name), rows)| (schema, name, rows)).collect();
         (staged.warnings, staged.left_out) = (warnings, left_out);
-        if self.options.no_owner && !self.targets.iter().any(|t| t.copy) {
-            staged.warnings.extend(hand_over_to_live(server, admin, staged).await?);
+        if let Some(owner) = owner.filter(|_| self.options.no_owner && !self.targets.iter().any(|t| t.copy)) {
+            staged.warnings.extend(hand_over_to(owner, server, admin, staged).await?);
         }
         Ok(())
     }
@@ -227,15 +234,20 @@ impl Databases {
     }
 }
 
+/// Whose the live database is, if there is one.
+async fn owner_of(admin: &Session, live: &str) -> Result<Option<String>> {
+    let from = format!("FROM pg_database WHERE datname = {}", literal(live));
+    let rows = admin.rows("pg_get_userbyid(datdba)", &from).await;
+    let rows = rows.map_err(failed("the owner of the live database cannot be read"))?;
+    Ok(rows.first().map(|r| r.text(0)))
+}
+
 /// Without owners everything belongs to the role that loaded it. The application works as the owner of the live database,
 /// and would be locked out; so that role gets it. Told, where that cannot be.
-async fn hand_over_to_live(server: &Server, admin: &Session, staged: &Staged) -> Result<Option<String>> {
-    let owner = format!("FROM pg_database WHERE datname = {}", literal(&staged.live));
-    let rows = admin
-        .rows("pg_get_userbyid(datdba)", &owner)
-        .await
-        .map_err(failed("the owner of the live database cannot be read"))?;
-    let Some(owner) = rows.first().map(|r| r.text(0)).filter(|owner| *owner != server.user) else { return Ok(None) };
+async fn hand_over_to(owner: &str, server: &Server, admin: &Session, staged: &Staged) -> Result<Option<String>> {
+    if owner == server.user {
+        return Ok(None);
+    }
     if !globals::is_superuser(admin, &server.user).await? {
         let told = format!(
             "everything belongs to role {}, and {owner}, to whom the database belongs, may not use it",
@@ -245,7 +257,7 @@ async fn hand_over_to_live(server: &Server, admin: &Session, staged: &Staged) ->
     }
     let session = server.session(&staged.staged).await?;
     let cannot = format!("what was loaded cannot be given to {owner}");
-    hand_over(&session, &owner).await.map_err(failed(&cannot))?;
+    hand_over(&session, owner).await.map_err(failed(&cannot))?;
     Ok(None)
 }
 
@@ -314,7 +326,11 @@ impl Resource for Databases {
         let admin = server.admin().await?;
         globals::make(&admin, &self.globals().await?, &staging.roles).await?;
         for staged in &mut staging.databases {
-            self.stage_one(&server, &admin, staged).await?;
+            let owner = match self.options.no_owner {
+                true => owner_of(&admin, &staged.live).await?,
+                false => None,
+            };
+            self.stage_one(&server, &admin, staged, owner.as_deref()).await?;
         }
         Ok(json!(staging))
     }

@@ -31,6 +31,11 @@ pub trait Step: Send + Sync {
     /// What somebody must do by hand when the undo fails.
     fn by_hand(&self, note: &Note) -> Vec<String>;
 
+    /// What its undo has left on purpose, and where.
+    fn kept_by_undo(&self, _note: &Note) -> Vec<String> {
+        Vec::new()
+    }
+
     /// True when what it made must outlive an undo once the application has run on it: it may have written there, and
     /// nobody but the operator may throw that away. The step then counts as undone, and `cleanup` does it later.
     fn outlives_a_start(&self) -> bool {
@@ -240,6 +245,10 @@ impl Engine {
                 self.monitor.event(Event::StepStarted(name.clone()));
                 let started = Instant::now();
                 let undone = step.undo(&note).await;
+                if undone.is_ok() {
+                    let kept = step.kept_by_undo(&note).into_iter();
+                    kept.for_each(|told| self.monitor.event(Event::Warning(told)));
+                }
                 let told = undone.as_ref().copied().map_err(Error::one_line);
                 self.monitor.event(Event::StepEnded(name, started.elapsed().as_secs_f64(), told));
                 if let Err(error) = undone {

@@ -11,12 +11,14 @@ use super::database::{Databases, Staged, failed};
 use super::resource::{Class, Compared, Findings, Note, Previous, Resource, parse};
 use crate::error::{Error, Kind, Result};
 use crate::sources::postgres::attributes::Attributes;
-use crate::sources::postgres::connect::{ident, literal};
+use crate::sources::postgres::connect::{Server, ident, literal};
 use crate::sources::postgres::globals;
+use crate::sources::postgres::session::Session;
 use crate::sources::postgres::swap::{self, Exchange};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
+use std::path::Path;
 
 /// Databases of one source, replaced without a second copy.
 pub struct InPlace {
@@ -36,6 +38,9 @@ struct Plan {
     /// What the cold copy consists of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     cold: Option<Cold>,
+    /// Databases of the server that are not restored, and go back with the cold copy all the same.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    others: Vec<String>,
 }
 
 impl Plan {
@@ -71,7 +76,9 @@ impl InPlace {
         let admin = server.admin_beside(&one.live).await?;
         drop_database(&admin, &one.live).await.map_err(failed("the live database cannot be dropped"))?;
         let mut staged = Staged::new(&one.live, one.loading.clone());
-        of.stage_one(&server, &admin, &mut staged).await?;
+        // The live one is gone by now, and nobody else knows any more whose it was.
+        let owner = one.live_oid.map(|_| one.attributes.owner.as_str());
+        of.stage_one(&server, &admin, &mut staged, owner).await?;
         let bad: Vec<String> = of
             .verify_one(&server, &staged)
             .await?
@@ -99,6 +106,56 @@ impl InPlace {
             left_out: Vec::new(),
         };
         swap::swap(&server, &[exchange]).await
+    }
+
+    /// The safety backup with the owners and grants that the live database had, whatever the restore leaves out: a superuser
+    /// may set them.
+    async fn as_it_was(&self, safety: &Databases, server: &Server, admin: &Session) -> Result<Databases> {
+        let mut whole = safety.on(safety.address.clone());
+        if globals::is_superuser(admin, &server.user).await? {
+            (whole.options.no_owner, whole.options.no_privileges) = (false, false);
+        }
+        Ok(whole)
+    }
+
+    /// What a role that is no superuser should know of the way back.
+    async fn goes_back_without(&self) -> Result<Option<String>> {
+        let options = &self.new.options;
+        if self.cold.is_some() || !(options.no_owner || options.no_privileges) {
+            return Ok(None);
+        }
+        let server = self.new.address.reach().await?;
+        if globals::is_superuser(&server.admin().await?, &server.user).await? {
+            return Ok(None);
+        }
+        let what = match (options.no_owner, options.no_privileges) {
+            (true, true) => "owners and grants",
+            (true, false) => "owners",
+            (false, _) => "grants",
+        };
+        Ok(Some(format!(
+            "role {} is no superuser: when this is taken back, a safety backup too is loaded without {what}",
+            server.user
+        )))
+    }
+
+    /// Removes what was made beside the live databases.
+    async fn remove(&self, plan: &Plan, keep_what_the_copy_replaced: bool) -> Result<()> {
+        let admin = self.new.address.reach().await?.admin().await?;
+        for one in &plan.databases {
+            drop_database(&admin, &one.loading).await.map_err(failed("what was being loaded cannot be dropped"))?;
+        }
+        globals::drop(&admin, &plan.roles)
+            .await
+            .map_err(failed("the roles that were made for the restore cannot be dropped"))?;
+        plan.cold.as_ref().map_or(Ok(()), |cold| cold.remove(keep_what_the_copy_replaced))
+    }
+
+    /// Databases of the server that a cold copy takes back besides those that are restored.
+    async fn others(&self, cold: &ColdCopy) -> Result<Vec<String>> {
+        let mut names = cold.databases().await?;
+        names.retain(|name| !self.new.targets.iter().any(|t| t.live == *name));
+        Ok(names)
     }
 
     /// What the live databases take. Bytes.
@@ -151,7 +208,26 @@ impl Resource for InPlace {
         if let Some(cold) = &self.cold {
             cold.preflight(&mut found, self.live_bytes().await?).await?;
         }
+        found.warnings.extend(self.goes_back_without().await?);
         found.warnings.push("the live database is dropped before the load; until that ends there is none".to_owned());
+        Ok(found)
+    }
+
+    /// A cold copy takes the other databases of the server along. The server need not run for that, so it is asked if it can be.
+    async fn used(&self, _: Option<&Note>) -> Result<Findings> {
+        let mut found = Findings::default();
+        if let Some(cold) = &self.cold {
+            let warning = match self.others(cold).await {
+                Ok(others) if others.is_empty() => None,
+                Ok(others) => Some(others.join(", ")),
+                Err(_) => Some("its other databases, which it does not tell now".to_owned()),
+            };
+            found.warnings.extend(warning.map(|others| {
+                format!(
+                    "the cold copy takes back all of the server, with {others}; what was written there since is kept"
+                )
+            }));
+        }
         Ok(found)
     }
 
@@ -172,11 +248,11 @@ impl Resource for InPlace {
             databases.push(One { live: target.live.clone(), live_oid, open, attributes, loading });
         }
         let roles = globals::missing(&admin, &self.new.globals().await?).await?;
-        let cold = match &self.cold {
-            Some(cold) => Some(cold.plan().await?),
-            None => None,
+        let (cold, others) = match &self.cold {
+            Some(cold) => (Some(cold.plan().await?), self.others(cold).await?),
+            None => (None, Vec::new()),
         };
-        Ok(json!(Plan { databases, roles, cold }))
+        Ok(json!(Plan { databases, roles, cold, others }))
     }
 
     async fn stage(&self, staging: &Note) -> Result<Note> {
@@ -191,16 +267,28 @@ impl Resource for InPlace {
         Ok(Vec::new())
     }
 
+    /// What other databases of the server have written is nobody's to throw away, but the operator's.
     async fn unstage(&self, staging: &Note) -> Result<()> {
         let plan: Plan = parse(staging)?;
-        let admin = self.new.address.reach().await?.admin().await?;
-        for one in &plan.databases {
-            drop_database(&admin, &one.loading).await.map_err(failed("what was being loaded cannot be dropped"))?;
-        }
-        globals::drop(&admin, &plan.roles)
-            .await
-            .map_err(failed("the roles that were made for the restore cannot be dropped"))?;
-        plan.cold.as_ref().map_or(Ok(()), Cold::remove)
+        self.remove(&plan, !plan.others.is_empty()).await
+    }
+
+    fn kept_by_unstage(&self, staging: &Note) -> Vec<String> {
+        let Ok(Plan { cold: Some(cold), others, .. }) = parse::<Plan>(staging) else { return Vec::new() };
+        let names = others.join(", ");
+        let told = |path: &Path| {
+            format!(
+                "the cold copy took back all of the server: what {names} had written since is in {}; remove that when nobody needs it",
+                path.display()
+            )
+        };
+        // What its links led to lies beside those, under names that end alike.
+        let main = cold.set_aside().first().copied().map(told);
+        main.filter(|_| !others.is_empty()).into_iter().collect()
+    }
+
+    async fn drop_staged(&self, staging: &Note) -> Result<()> {
+        self.remove(&parse(staging)?, false).await
     }
 
     async fn plan_swap(&self, staged: &Note) -> Result<Note> {
@@ -254,8 +342,9 @@ impl Resource for InPlace {
                 )
                 .hint("Restore another backup: the live data is gone, as the waiver said.")
             })?;
-            if !self.is_put(safety, one).await? {
-                self.put(safety, one).await?;
+            let safety = self.as_it_was(safety, &server, &admin).await?;
+            if !self.is_put(&safety, one).await? {
+                self.put(&safety, one).await?;
             }
         }
         Ok(())

@@ -125,9 +125,9 @@ pub trait Resource: Send + Sync {
     /// [`crate::error::Kind::Refused`] for whatever would make a later step fail, with what to do about it.
     async fn preflight(&self) -> Result<Findings>;
 
-    /// Who uses the live one now: [`Findings::users`] and [`Findings::lingering`], and nothing else. For an exchange that
-    /// needs nothing of a backup.
-    async fn used(&self) -> Result<Findings> {
+    /// Who uses the live one now: [`Findings::users`] and [`Findings::lingering`], and what else an exchange back takes
+    /// along, as warnings. For an exchange that needs nothing of a backup; `swap` is the note of the one that it takes back.
+    async fn used(&self, _swap: Option<&Note>) -> Result<Findings> {
         Ok(Findings::default())
     }
 
@@ -145,6 +145,16 @@ pub trait Resource: Send + Sync {
     /// Removes the staged copy, whatever there is of it, and what was made for it (roles). Takes the note of
     /// [`Resource::plan_staging`] or of [`Resource::stage`].
     async fn unstage(&self, staging: &Note) -> Result<()>;
+
+    /// What [`Resource::unstage`] has left on purpose, and where: what others wrote meanwhile.
+    fn kept_by_unstage(&self, _staging: &Note) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// The same as [`Resource::unstage`] when the operator has said that nothing of it is needed any more.
+    async fn drop_staged(&self, staging: &Note) -> Result<()> {
+        self.unstage(staging).await
+    }
 
     /// Reads the identities of both sides and decides where the previous data will be kept. No effect.
     async fn plan_swap(&self, staged: &Note) -> Result<Note>;

@@ -70,6 +70,11 @@ impl Past {
         asked_of(&self.journal).ok().and_then(|a| a.rollback_of)
     }
 
+    /// What was noted of the exchange of a resource, if that was done.
+    pub fn swap_note(&self, resource: &dyn Resource) -> Option<&Note> {
+        self.note(&swap_name(resource))
+    }
+
     fn note(&self, step: &str) -> Option<&Note> {
         self.journal.position(step).and_then(|n| self.journal.done(n))
     }
@@ -245,7 +250,7 @@ pub async fn clean(past: &Past, resources: &[Arc<dyn Resource>]) -> Result<()> {
     for resource in resources {
         if past.rolled_back_by.is_some() || past.keeps_what_failed() {
             if let Some(note) = past.note(&stage_name(&**resource)) {
-                resource.unstage(note).await?;
+                resource.drop_staged(note).await?;
             }
         } else if let Some(note) = past.note(&swap_name(&**resource)) {
             resource.drop_previous(note).await?;

@@ -96,6 +96,10 @@ impl Step for Stage {
         self.0.unstage_by_hand(note)
     }
 
+    fn kept_by_undo(&self, note: &Note) -> Vec<String> {
+        self.0.kept_by_unstage(note)
+    }
+
     fn outlives_a_start(&self) -> bool {
         true
     }

@@ -69,6 +69,21 @@ fn settings_come_out_of_several_archives_and_a_crontab_keeps_its_owner() {
 }
 
 #[test]
+fn an_append_only_file_stands_in_for_one_that_is_damaged() {
+    let sources = "[sources.cache]\nkind = \"redis\"\nurl = \"redis://localhost:1\"\nunit = \"none.service\"";
+    let layout = "files = [ { pattern = \"redis_{timestamp}.aof\", is = \"aof\", source = \"cache\" }, { pattern = \"copy_{timestamp}.aof\", is = \"aof\", source = \"cache\", optional = true } ]";
+    let w = world(sources, "\"cache\"", layout);
+    let good = "*2\r\n$6\r\nSELECT\r\n$1\r\n0\r\n*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n1\r\n";
+    fs::write(w.path().join(format!("backups/redis_{T}.aof")), format!("{good}hello\r\n")).unwrap();
+    fs::write(w.path().join(format!("backups/copy_{T}.aof")), good).unwrap();
+    w.run(&["init", "--recovery-out", &w.at("recovery.key")]).code(0);
+    let imported = w.run(&["import", "--set", T]).code(0);
+    imported.says(&["aof cannot be used", "something that is no command"]);
+    let shown = w.run(&["--json", "show"]).code(0).json();
+    assert_eq!(shown["sources"][0]["facts"]["redis"]["keyspaces"][0]["keys"], 1);
+}
+
+#[test]
 fn an_append_only_file_is_replayed_and_what_reaches_beyond_its_data_is_not() {
     let sources = "[sources.cache]\nkind = \"redis\"\nurl = \"redis://localhost:1\"\nunit = \"none.service\"";
     let layout = "files = [ { pattern = \"redis_{timestamp}.aof\", is = \"aof\", source = \"cache\" }, { pattern = \"redis_{timestamp}.rdb\", is = \"rdb\", source = \"cache\", optional = true } ]";

@@ -118,3 +118,18 @@ fn a_script_in_sql_stands_in_for_an_archive_that_is_damaged() {
         .code(10)
         .says(&["tables or sections cannot be picked out of a dump in SQL"]);
 }
+
+#[test]
+fn another_database_does_not_stand_in_for_one_that_is_damaged() {
+    let s = Site::new();
+    s.cluster.psql("postgres", "CREATE DATABASE other");
+    s.script(&format!(
+        "mkdir -p {T}; pg_dump -Fc erp > {T}/a.dump; pg_dump -Fc other > {T}/b.dump; truncate -s -1000 {T}/a.dump"
+    ));
+    s.with("files = [ { pattern = \"{timestamp}/a.dump\", is = \"pg-custom\", source = \"db\" }, { pattern = \"{timestamp}/b.dump\", is = \"pg-custom\", source = \"db\", database = \"other\" } ]");
+    s.spoil();
+    let before = s.erp();
+    s.world.run(&["restore", "--foreign", "old", "latest", "--yes"]).code(7).says(&["a.dump"]);
+    assert_eq!(s.erp(), before);
+    assert_eq!(s.cluster.psql("postgres", "SELECT count(*) FROM pg_database WHERE datname LIKE 'other%'"), "1");
+}

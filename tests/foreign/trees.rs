@@ -68,6 +68,26 @@ fn an_archive_rooted_at_the_machine_gives_the_paths_of_its_source() {
 }
 
 #[test]
+fn an_archive_that_is_cut_within_a_whole_gzip_is_passed_over_for_the_one_before() {
+    let w = files("files = [ { pattern = \"config_{timestamp}.tar.gz\", is = \"tar\", source = \"tree\" } ]");
+    let text = "old ".repeat(50_000);
+    w.file("large", &text);
+    let tree = w.at("tree");
+    script(
+        &w,
+        &format!(
+            "tar cf ../all.tar {tree} 2>/dev/null; gzip < ../all.tar > config_20260103_020000.tar.gz; \
+             head -c 100000 ../all.tar | gzip > config_{T}.tar.gz; rm ../all.tar"
+        ),
+    );
+    w.file("large", "new");
+    w.run(&["restore", "--foreign", "old", "latest", "--yes"]).code(7).says(&["cut short"]);
+    assert_eq!(fs::read_to_string(w.at("tree/large")).unwrap(), "new");
+    w.run(&["restore", "--foreign", "old", "latest", "--yes", "--fallback", "1"]).code(0);
+    assert_eq!(fs::read_to_string(w.at("tree/large")).unwrap(), text);
+}
+
+#[test]
 fn a_zip_is_read_where_it_lies() {
     let zip = |entry: &str| {
         format!("files = [ {{ pattern = \"{{timestamp}}.zip\", is = \"fixture\", compression = \"zip\"{entry} }} ]")

@@ -156,6 +156,9 @@ async fn a_directory_of_ours_comes_first_and_a_file_mounted_by_itself_stays_the_
     let e = maintenance.on("y").await.unwrap_err();
     assert!(e.kind == Kind::Refused && e.to_string().contains("does not run"), "{e}");
     assert!(maintenance.off(State::Off, None).await.is_err());
+    // Stopped with the application, it reads its files when it starts.
+    maintenance.apply_if_up().await.unwrap();
+    assert!(maintenance.apply().await.is_err());
     let file = own.join("maintenance.conf");
     let off = maintenance.off(State::Absent, Some(&file)).await.unwrap();
     assert_eq!((off.before, snippet::state_of(&file).unwrap()), (State::On("x".into()), State::Absent));

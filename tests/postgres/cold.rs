@@ -71,7 +71,8 @@ fn data_that_cannot_be_dumped_is_copied_and_comes_back_by_a_rollback() {
     assert_eq!(beside(&c).len(), 1);
     // What was written since is kept when the copy takes its place.
     c.psql("other", "CREATE TABLE since (x int)");
-    w.run(&["rollback", "--yes"]).code(0);
+    w.run(&["rollback", "--dry-run"]).code(0).says(&["takes back all of the server, with other"]);
+    w.run(&["rollback", "--yes"]).code(0).says(&["takes back all of the server, with other"]);
     assert_eq!(closed(&c), live);
     assert_eq!(c.psql("other", "SELECT count(*) FROM pg_class WHERE relname = 'since'"), "0");
     assert!(beside(&c).iter().all(|n| n.starts_with("data_staged_")) && beside(&c).len() == 1, "{:?}", beside(&c));
@@ -114,6 +115,18 @@ fn a_load_that_fails_puts_the_copy_back_from_beside_and_from_another_disk() {
         let in_space: Vec<PathBuf> = std::fs::read_dir(&space).unwrap().map(|e| e.unwrap().path()).collect();
         assert_eq!(in_space.len(), 1, "{in_space:?}");
     }
+}
+
+#[test]
+fn what_other_databases_wrote_stays_beside_when_a_load_that_fails_puts_the_copy_back() {
+    let c = Cluster::start();
+    let (w, _, live) = undumpable(&c);
+    c.psql("postgres", "CREATE DATABASE other");
+    damage(&w);
+    let said = w.run(&["restore", "--in-place", "--yes", "--cold-copy"]).code(7);
+    said.says(&["what other had written since is in", "data_staged_"]);
+    assert_eq!(closed(&c), live);
+    assert!(beside(&c).len() == 1 && beside(&c)[0].starts_with("data_staged_"), "{:?}", beside(&c));
 }
 
 #[test]

@@ -11,6 +11,9 @@ fn broken(c: &Cluster) -> (World, [String; 2]) {
     c.psql("postgres", "CREATE DATABASE erp CONNECTION LIMIT 33; ");
     c.psql("erp", SCHEMA);
     c.psql("postgres", "ALTER ROLE postgres SET work_mem = '11MB'; CREATE TABLE notes AS SELECT 'of the cluster' AS x");
+    // Such settings win over those of any file, also over the port of a server that only fills.
+    c.psql("postgres", &format!("ALTER SYSTEM SET port = {}", c.port));
+    c.psql("postgres", "ALTER SYSTEM SET maintenance_work_mem = '77MB'");
     let before = [c.dump("erp"), c.dump("postgres")];
     let mut w = with_database(c, SOCKET);
     w.extra = format!("databases = \"all\"\nbig_tables = \"1MiB\"\ndata_dir = \"{}\"", c.path("data"));
@@ -38,6 +41,7 @@ fn is_whole(c: &Cluster, before: &[String; 2]) {
     assert_eq!([c.dump("erp"), c.dump("postgres")], *before);
     assert_eq!(c.psql("postgres", "SELECT datconnlimit FROM pg_database WHERE datname = 'erp'"), "33");
     assert_eq!(c.psql("postgres", "SHOW work_mem"), "11MB");
+    assert_eq!(c.psql("postgres", "SHOW maintenance_work_mem"), "77MB");
     assert_eq!(c.psql("postgres", "SHOW ssl"), "on");
     assert_eq!(c.psql("postgres", "SHOW fsync"), "off", "the setting of the test's own cluster");
     let databases = c.psql("postgres", "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database");
@@ -101,6 +105,21 @@ fn of_a_data_directory_that_is_gone_a_new_one_is_made() {
     assert!(!c.psql_as("postgres", "erp", "wrong", "SELECT 1").status.success());
     w.run(&["rollback", "--yes"]).code(0);
     assert!(!Path::new(&c.path("data")).exists());
+}
+
+#[test]
+fn two_sources_of_one_server_do_not_both_make_it_anew() {
+    let c = Cluster::start();
+    let (w, _) = broken(&c);
+    let text = std::fs::read_to_string(w.at("backstay.toml")).unwrap();
+    let (top, rest) = text.split_once("[sources.db]").unwrap();
+    let (db, plan) = rest.split_once("[plans.p]").unwrap();
+    let plan = plan.replace("\"db\"", "\"db\", \"again\"");
+    w.write_config(&format!("{top}[sources.db]{db}[sources.again]{db}[plans.p]{plan}"));
+    w.backup();
+    broke(&c);
+    w.run(&["restore", "--fresh-cluster", "--yes"]).code(2).says(&["makes a server anew for one source", "again"]);
+    assert!(beside(&c).is_empty());
 }
 
 #[test]

@@ -63,6 +63,33 @@ fn a_load_that_fails_brings_the_live_data_back_from_the_safety_backup() {
 }
 
 #[test]
+fn without_owners_that_of_the_dropped_database_gets_it_and_the_way_back_has_all_of_them() {
+    let c = Cluster::start();
+    let (w, ..) = changed(&c);
+    c.psql("postgres", "CREATE ROLE app");
+    c.psql("postgres", "CREATE ROLE clerk");
+    c.psql("postgres", "ALTER DATABASE erp OWNER TO app");
+    c.psql("erp", "ALTER TABLE other OWNER TO clerk");
+    c.psql("erp", "GRANT SELECT ON other TO app");
+    let live = c.dump("erp");
+    let packs = w.objects("packs");
+    let largest = packs.iter().max_by_key(|p| p.metadata().unwrap().len()).unwrap();
+    let whole = std::fs::read(largest).unwrap();
+    let mut bytes = whole.clone();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(largest, bytes).unwrap();
+    let args = ["restore", "--in-place", "--no-owner", "--no-privileges", "--yes"];
+    w.run(&args).code(7).says(&["undo: swap database erp in place"]);
+    assert_eq!(c.dump("erp"), live);
+    assert_eq!(c.psql("erp", "SELECT tableowner FROM pg_tables WHERE tablename = 'other'"), "clerk");
+    assert_eq!(c.psql("erp", "SELECT has_table_privilege('app', 'other', 'SELECT')"), "t");
+    std::fs::write(largest, whole).unwrap();
+    w.run(&args).code(0);
+    assert_eq!(c.psql("erp", "SELECT tableowner FROM pg_tables WHERE tablename = 't'"), "app");
+}
+
+#[test]
 fn nothing_is_dropped_without_a_safety_backup_or_a_waiver() {
     let c = Cluster::start();
     let (w, good, live) = changed(&c);

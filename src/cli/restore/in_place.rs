@@ -4,10 +4,12 @@
 use super::Args;
 use crate::cli::backup;
 use crate::cli::context::Context;
+use crate::config::{Config, SourceConfig};
 use crate::error::{Error, Kind, Result};
 use crate::model::Name;
 use crate::recovery::asked::{Asked, Safety};
 use crate::repository::manifest::{Manifest, SourceRecord};
+use crate::sources::postgres::PostgresSource;
 
 /// What the name of a plan of safety backups ends with.
 const SAFETY: &str = "-safety";
@@ -37,6 +39,34 @@ pub fn only_databases(chosen: &[&SourceRecord], option: &str) -> Result<()> {
         .hint("Pick the postgres sources with --source.")),
         None => Ok(()),
     }
+}
+
+/// A new cluster is filled by one source: two of one server would each make it.
+///
+/// # Errors
+/// [`Kind::Usage`] with both.
+pub fn one_source_for_each_server(config: Option<&Config>, chosen: &[&SourceRecord]) -> Result<()> {
+    let configured = |s: &SourceRecord| match config?.sources.get(&s.name)? {
+        SourceConfig::Postgres(server) => Some((s.name.clone(), server)),
+        _ => None,
+    };
+    let servers: Vec<_> = chosen.iter().filter_map(|s| configured(s)).collect();
+    for (n, (one, server)) in servers.iter().enumerate() {
+        let same = |other: &PostgresSource| {
+            server.address.is_same_server(&other.address)
+                || (server.data_dir.is_some() && server.data_dir == other.data_dir)
+        };
+        if let Some((other, _)) = servers[n + 1..].iter().find(|(_, other)| same(other)) {
+            return Err(Error::new(
+                Kind::Usage,
+                format!("--fresh-cluster makes a server anew for one source, and {one} and {other} are of the same one"),
+            )
+            .hint(format!(
+                "Name one with --source {one}. When the new cluster runs, restore {other} into it without --fresh-cluster."
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The cold copy that is asked for, if one is.

@@ -161,21 +161,28 @@ impl ColdCopy {
             }
             found.space.push(space);
         }
+        found.warnings.push(format!(
+            "the server is stopped while {} is copied; putting the copy back takes back all of its databases: {}",
+            main.place.display(),
+            self.databases().await?.join(", ")
+        ));
+        Ok(())
+    }
+
+    /// Databases of the server in which somebody may write, but for the one that every server has.
+    ///
+    /// # Errors
+    /// When the server does not tell them.
+    pub async fn databases(&self) -> Result<Vec<String>> {
         let admin = self.source.address.reach().await?.admin().await?;
-        let others = admin
+        let rows = admin
             .rows(
                 "datname",
                 "FROM pg_database WHERE datallowconn AND NOT datistemplate AND datname <> 'postgres' ORDER BY datname",
             )
             .await
             .map_err(|e| e.says("the server does not tell its databases"))?;
-        let names: Vec<String> = others.iter().map(|r| r.text(0)).collect();
-        found.warnings.push(format!(
-            "the server is stopped while {} is copied; putting the copy back takes back all of its databases: {}",
-            main.place.display(),
-            names.join(", ")
-        ));
-        Ok(())
+        Ok(rows.iter().map(|r| r.text(0)).collect())
     }
 
     async fn cluster(&self, cold: &Cold) -> Result<Cluster> {
@@ -282,15 +289,24 @@ impl Cold {
         Ok((spaces, shared))
     }
 
-    /// Removes whatever of the copy, and of what was restored, is not in place.
+    /// What the copy has taken the place of, as far as it is kept: the data directory, and where its links led to.
+    pub fn set_aside(&self) -> Vec<&Path> {
+        let kept = self.pairs.iter().filter(|p| !p.elsewhere).map(|p| p.first_home.as_path());
+        kept.filter(|path| path.symlink_metadata().is_ok()).collect()
+    }
+
+    /// Removes whatever of the copy, and of what was restored, is not in place; with `keep` not what the copy has taken the
+    /// place of.
     ///
     /// # Errors
     /// [`Kind::Restore`].
-    pub fn remove(&self) -> Result<()> {
+    pub fn remove(&self, keep: bool) -> Result<()> {
         for pair in &self.pairs {
-            for path in [&pair.first_home, &pair.second_home] {
-                copy::remove(path)?;
+            // Of one whose copy came from another disk there is nothing left but an empty directory.
+            if !keep || pair.elsewhere {
+                copy::remove(&pair.first_home)?;
             }
+            copy::remove(&pair.second_home)?;
             copy::remove(&copy::part(&pair.second_home))?;
             copy::remove(&copy::part(&pair.place))?;
         }

@@ -50,7 +50,11 @@ fn directory(from: &Path, to: &Path) -> Result<()> {
     copy_meta(from, to)
 }
 
-fn link(from: &Path, to: &Path) -> Result<()> {
+/// Copies a link, with its owner.
+///
+/// # Errors
+/// [`Kind::Restore`].
+pub fn link(from: &Path, to: &Path) -> Result<()> {
     let bad = |e: std::io::Error| failed("a link of the server cannot be copied", from, e);
     let meta = from.symlink_metadata().map_err(bad)?;
     let target = std::fs::read_link(from).map_err(bad)?;

@@ -7,6 +7,7 @@
 use super::copy;
 use super::made::{Made, Shape};
 use super::pair::{Pair, Which, arrange};
+use super::settings;
 use crate::error::{Error, Kind, Result};
 use crate::host::holders::is_mount_point;
 use crate::model::size::human;
@@ -107,7 +108,7 @@ impl FreshCluster {
             // One that `initdb` has made.
             drop_database(&admin, live).await.map_err(failed("an empty database cannot be dropped"))?;
             let mut staged = Staged::new(live, swap::beside(live, "staged", on.id.as_str()));
-            on.stage_one(&server, &admin, &mut staged).await?;
+            on.stage_one(&server, &admin, &mut staged, None).await?;
             let attributes = on.attributes(live)?;
             let exchange = swap::plan(&admin, live, staged.name(), on.id.as_str(), &attributes).await?;
             swap::swap(&server, &[exchange]).await?;
@@ -190,10 +191,18 @@ impl Resource for FreshCluster {
             match cluster.settings_inside {
                 true => "settings and access rules are taken over from the old directory, as far as they are there"
                     .to_owned(),
-                false => "settings and access rules in /etc stay as they are".to_owned(),
+                false => "settings and access rules in /etc stay as they are; what ALTER SYSTEM has set is taken over, as far as it is there"
+                    .to_owned(),
             },
             "standbys and replication slots of the old cluster do not know the new one".to_owned(),
         ];
+        let large = settings::too_large(data);
+        if !large.is_empty() {
+            warnings.push(format!(
+                "files in the old directory that are too large to be settings are not taken over: {}",
+                large.join(", ")
+            ));
+        }
         if !globals::has_passwords(&globals) {
             warnings.push("the backup has no passwords of roles: they must be set again".to_owned());
         }
@@ -220,10 +229,7 @@ impl Resource for FreshCluster {
         let (made, owner) = (&staging.made, &cluster.owner);
         let shape = Shape::of(made.major, &staging.place, owner, self.model()?).await?;
         made.make(owner, &shape).await?;
-        if cluster.settings_inside {
-            made.adopt_settings(&staging.place, &self.server.address, owner)?;
-        }
-        made.start(owner).await?;
+        made.start(owner, true).await?;
         let filled = self.fill(made).await;
         if filled.is_err() {
             made.abandon(owner).await?;
@@ -237,7 +243,7 @@ impl Resource for FreshCluster {
     async fn verify(&self, staged: &Note) -> Result<Vec<Compared>> {
         let staging: Staging = parse(staged)?;
         let owner = self.owner(&staging.place, &staging.made).await?;
-        staging.made.start(&owner).await?;
+        staging.made.start(&owner, false).await?;
         let compared = async {
             let on = self.new.on(staging.made.address());
             let server = on.address.reach().await?;
@@ -282,6 +288,11 @@ impl Resource for FreshCluster {
                 return Err(Error::new(Kind::Restore, "the new cluster is not there").at(turn.made.data.display()));
             }
             cluster.stopped().await?;
+            // Between the two renames there is no old one to take anything from, and it was taken before.
+            if turn.pair.in_place()? == Some(Which::First) || turn.pair.first.is_none() {
+                let (inside, listens) = (cluster.settings_inside, &self.server.address);
+                settings::adopt(&turn.pair.place, &turn.made.data, inside, listens, &cluster.owner)?;
+            }
             arrange(std::slice::from_ref(&turn.pair), Which::Second)?;
         } else if identity(&turn.pair.place)? != Some(turn.second) {
             return Err(Error::new(Kind::Restore, "the data directory is neither the old nor the new one")

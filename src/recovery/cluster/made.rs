@@ -17,20 +17,10 @@ use std::time::{Duration, Instant};
 
 /// The port in the name of the socket; nobody listens on it.
 const PORT: u16 = 5432;
-/// Files of a data directory that belong to what is in it. The others are settings, certificates, and what was put there.
-const CONTENT: &[&str] =
-    &["PG_VERSION", "base", "global", "log", "postmaster.pid", "postmaster.opts", "current_logfiles"];
-/// The same, by how their names begin.
-const CONTENT_BEGINS: &[&str] = &["pg_", "backup_label", "tablespace_map", "standby.signal", "recovery.", "core"];
 /// How long processes may take to end when what started them is gone.
 const TO_END: Duration = Duration::from_secs(60);
 /// How often one looks.
 const PAUSE: Duration = Duration::from_millis(50);
-/// Access rules where none are left: everybody with a password, from this machine.
-const PASSWORDS: &str =
-    "local all all scram-sha-256\nhost all all 127.0.0.1/32 scram-sha-256\nhost all all ::1/128 scram-sha-256\n";
-/// A file of settings is no larger. Bytes.
-const LARGEST: u64 = 1 << 20;
 
 /// Names of it, for the journal.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -92,11 +82,11 @@ impl Shape {
 }
 
 /// A text in a file of settings.
-fn quoted(text: &str) -> String {
+pub(super) fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\\', "\\\\").replace('\'', "''"))
 }
 
-fn cannot(what: &str, path: &Path) -> impl Fn(std::io::Error) -> Error {
+pub(super) fn cannot(what: &str, path: &Path) -> impl Fn(std::io::Error) -> Error {
     let (what, path) = (what.to_owned(), path.to_owned());
     move |e| Error::io(what.clone(), &path, e).kind(Kind::Restore)
 }
@@ -147,11 +137,11 @@ impl Made {
         })
     }
 
-    /// Starts its server.
+    /// Starts its server. While it is `filling` nothing waits for the disk.
     ///
     /// # Errors
     /// [`Kind::Restore`] with the end of its log.
-    pub async fn start(&self, owner: &Owner) -> Result<()> {
+    pub async fn start(&self, owner: &Owner, filling: bool) -> Result<()> {
         private(&self.run, owner)?;
         let at = |name: &str| quoted(&self.run.join(name).display().to_string());
         let settings = [
@@ -161,9 +151,12 @@ impl Made {
             format!("unix_socket_directories = {}", quoted(&self.run.display().to_string())),
             "unix_socket_permissions = 0700\nlisten_addresses = ''".to_owned(),
             format!("port = {PORT}"),
-            // A crash makes it anew; what is filled is synced before it counts.
-            "fsync = off\nfull_page_writes = off\nwal_level = minimal\nmax_wal_senders = 0\nautovacuum = off"
-                .to_owned(),
+            "wal_level = minimal\nmax_wal_senders = 0\nautovacuum = off".to_owned(),
+            match filling {
+                // A crash makes it anew; what is filled is synced before it counts.
+                true => "fsync = off\nfull_page_writes = off".to_owned(),
+                false => String::new(),
+            },
         ]
         .join("\n");
         for (name, text) in [
@@ -232,49 +225,6 @@ impl Made {
     pub fn tidy(&self) -> Result<()> {
         copy::remove(&self.run)
     }
-
-    /// Takes over settings, access rules and certificates from an old data directory, or says where the server listened when
-    /// there are none any more.
-    ///
-    /// # Errors
-    /// [`Kind::Restore`] when they cannot be read or written.
-    pub fn adopt_settings(&self, old: &Path, listens: &Address, owner: &Owner) -> Result<()> {
-        let mut has_settings = false;
-        for entry in std::fs::read_dir(old).into_iter().flatten().flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let is_content = CONTENT.contains(&name.as_str()) || CONTENT_BEGINS.iter().any(|b| name.starts_with(b));
-            // Two of the settings begin like what is content.
-            if is_content && !["pg_hba.conf", "pg_ident.conf"].contains(&name.as_str()) {
-                continue;
-            }
-            let (from, to) = (entry.path(), self.data.join(&name));
-            let Ok(meta) = from.symlink_metadata() else { continue };
-            if meta.is_dir() {
-                copy::tree(&from, &to)?;
-            } else if meta.is_file() && meta.len() <= LARGEST {
-                has_settings |= name == "postgresql.conf" && meta.len() > 0;
-                let failed = cannot("a file of settings cannot be taken over", &from);
-                std::fs::copy(&from, &to).and_then(|_| chown(&to, Some(owner.uid), Some(owner.gid))).map_err(failed)?;
-            }
-        }
-        if has_settings {
-            return Ok(());
-        }
-        let path = self.data.join("postgresql.conf");
-        let mut lines = format!("\nport = {}\n", listens.port());
-        if listens.host().starts_with('/') {
-            lines.push_str(&format!("unix_socket_directories = {}\n", quoted(listens.host())));
-        }
-        let failed = cannot("settings of the new cluster cannot be written", &path);
-        let written = std::fs::OpenOptions::new().append(true).open(&path);
-        written.and_then(|mut file| std::io::Write::write_all(&mut file, lines.as_bytes())).map_err(&failed)?;
-        // Who comes with a password is not one whom the operating system vouches for.
-        let rules = self.data.join("pg_hba.conf");
-        if listens.password().is_some() && !old.join("pg_hba.conf").exists() {
-            std::fs::write(&rules, PASSWORDS).map_err(failed)?;
-        }
-        Ok(())
-    }
 }
 
 #[cfg(test)]
@@ -300,36 +250,5 @@ mod tests {
         for arg in ["--locale-provider=icu", "--icu-locale=de", "--data-checksums"] {
             assert!(unknown.contains(&arg.to_owned()), "{unknown:?}");
         }
-    }
-
-    #[test]
-    fn settings_are_taken_over_and_content_is_not() {
-        let dir = tempfile::tempdir().unwrap();
-        let (old, data) = (dir.path().join("old"), dir.path().join("new"));
-        std::fs::create_dir_all(old.join("conf.d")).unwrap();
-        std::fs::create_dir_all(old.join("pg_xact")).unwrap();
-        std::fs::create_dir(&data).unwrap();
-        for name in ["postgresql.conf", "pg_hba.conf", "server.key", "conf.d/x.conf", "PG_VERSION", "postmaster.pid"] {
-            std::fs::write(old.join(name), name).unwrap();
-        }
-        std::fs::write(data.join("postgresql.conf"), "# as initdb wrote it\n").unwrap();
-        let made = Made { data: data.clone(), run: dir.path().join("run"), major: 15, user: "postgres".into() };
-        let me = std::fs::metadata(&data).unwrap();
-        let owner = Owner { uid: me.uid(), gid: me.gid(), name: None };
-        let listens = Address::parse("postgresql://postgres@localhost:5433/erp?host=/run/it's").unwrap();
-        made.adopt_settings(&old, &listens, &owner).unwrap();
-        for name in ["postgresql.conf", "pg_hba.conf", "server.key", "conf.d/x.conf"] {
-            assert_eq!(std::fs::read_to_string(data.join(name)).unwrap(), name);
-        }
-        assert!(
-            !data.join("PG_VERSION").exists()
-                && !data.join("postmaster.pid").exists()
-                && !data.join("pg_xact").exists()
-        );
-        // Of one of which nothing is left.
-        std::fs::write(data.join("postgresql.conf"), "# as initdb wrote it\n").unwrap();
-        made.adopt_settings(&dir.path().join("gone"), &listens, &owner).unwrap();
-        let text = std::fs::read_to_string(data.join("postgresql.conf")).unwrap();
-        assert_eq!(text, "# as initdb wrote it\n\nport = 5433\nunix_socket_directories = '/run/it''s'\n");
     }
 }

@@ -2,10 +2,11 @@
 //!
 //! [`pair`]s of directories take one place in turns, and [`copy`] makes the second of them. A [`cold`] copy of the whole
 //! server stands for what a restore in place drops. A [`fresh`] cluster, [`made`] beside it, takes the place of one that does not
-//! start.
+//! start, and has its [`settings`].
 
 pub mod cold;
 pub mod copy;
 pub mod fresh;
 pub mod made;
 pub mod pair;
+pub mod settings;

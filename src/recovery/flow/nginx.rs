@@ -33,7 +33,8 @@ pub async fn that_sees(config: &Config, paths: &[PathBuf]) -> Result<Option<Sett
     Ok(paths.iter().any(sees).then(|| settings.clone()))
 }
 
-/// Has it read its configuration behind the swaps, or in the undo before them.
+/// Has it read its configuration behind the swaps, or in the undo before them. Without a page it may be stopped like the
+/// rest of the application, and then reads its files when that starts.
 pub struct TakeUp {
     /// nginx.
     pub nginx: Arc<Maintenance>,
@@ -53,18 +54,18 @@ impl Step for TakeUp {
 
     async fn act(&self, _: &Note) -> Result<Note> {
         if !self.on_the_way_back {
-            self.nginx.apply().await?;
+            self.nginx.apply_if_up().await?;
         }
         Ok(Note::Null)
     }
 
     async fn undo(&self, _: &Note) -> Result<()> {
-        if self.on_the_way_back { self.nginx.apply().await } else { Ok(()) }
+        if self.on_the_way_back { self.nginx.apply_if_up().await } else { Ok(()) }
     }
 
     fn by_hand(&self, _: &Note) -> Vec<String> {
         match self.on_the_way_back {
-            true => vec!["`nginx -t`, then `nginx -s reload` in the containers of nginx".to_owned()],
+            true => vec!["`nginx -t`, then `nginx -s reload` in the containers of nginx, if they run".to_owned()],
             false => Vec::new(),
         }
     }

@@ -249,4 +249,18 @@ impl Maintenance {
         site.nginx.test().await?;
         site.nginx.reload(&site.told).await
     }
+
+    /// The same, where it need not run: one that is stopped reads its files when it starts.
+    ///
+    /// # Errors
+    /// [`Kind::Restore`] when nginx refuses it; it then goes on with the old one.
+    pub async fn apply_if_up(&self) -> Result<()> {
+        match Site::look(&self.settings, &self.state_dir).await? {
+            Looked::Up(site) if site.told.is_running() => {
+                site.nginx.test().await?;
+                site.nginx.reload(&site.told).await
+            }
+            _ => Ok(()),
+        }
+    }
 }

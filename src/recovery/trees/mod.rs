@@ -10,7 +10,7 @@ use super::exchange;
 use super::inner;
 use super::resource::{Class, Compared, Findings, Note, Previous, Resource, StagedAs, parse};
 use super::select;
-use super::swapping::Swapping;
+use super::swapping::{How, Swapping};
 use super::tree;
 use crate::error::{Error, Kind, Result};
 use crate::host::nginx::config::Where;
@@ -196,10 +196,16 @@ impl Resource for Trees {
         self.look().await
     }
 
-    async fn used(&self) -> Result<Findings> {
+    async fn used(&self, swap: Option<&Note>) -> Result<Findings> {
+        let swaps = swap.map(Self::swaps).transpose()?.unwrap_or_default();
         let mut findings = Findings::default();
         for path in &self.paths {
-            self.users_of(path, self.stays(path).await?, &mut findings).await?;
+            // It goes back the way it came, whatever is mounted by now.
+            let stays = match swaps.iter().find(|s| s.path() == path) {
+                Some(swapping) => matches!(swapping.how, How::Inner(_)),
+                None => self.stays(path).await?,
+            };
+            self.users_of(path, stays, &mut findings).await?;
         }
         Ok(findings)
     }

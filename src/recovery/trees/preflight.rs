@@ -3,7 +3,7 @@
 use super::Trees;
 use crate::error::{Error, Kind, Result};
 use crate::host::docker::Docker;
-use crate::host::docker::find::Container;
+use crate::host::docker::find::{Container, Mount};
 use crate::host::holders::{self, Holder};
 use crate::host::nginx::config::Where;
 use crate::model::size;
@@ -95,8 +95,8 @@ impl Trees {
         let docker = Docker::connect().await.map_err(|e| e.kind(Kind::Restore))?;
         for holder in boxed {
             let container = docker.container(container_id(&holder.cgroup).unwrap_or_default()).await?;
-            // It sees what is exchanged in the directory that it has.
-            if stays && container.as_ref().is_some_and(|c| self.is_nginx(c)) {
+            // It sees what is exchanged in the directory that it has, and not what takes the place of one below that.
+            if stays && container.as_ref().is_some_and(|c| self.is_nginx(c) && !has_below(&c.mounts, path)) {
                 continue;
             }
             let user = match container {
@@ -135,6 +135,11 @@ impl Trees {
     }
 }
 
+/// Whether something below a path is mounted by itself.
+fn has_below(mounts: &[Mount], path: &Path) -> bool {
+    mounts.iter().map(|mount| Path::new(&mount.source)).any(|mount| mount != path && mount.starts_with(path))
+}
+
 /// The id of the container that a control group is of.
 fn container_id(cgroup: &str) -> Option<&str> {
     cgroup
@@ -153,5 +158,20 @@ mod tests {
             assert_eq!(container_id(&cgroup), Some(id.as_str()));
         }
         assert_eq!(container_id("0::/system.slice/nginx.service\n"), None);
+    }
+
+    #[test]
+    fn what_is_mounted_below_a_path_is_told_from_the_path_itself_and_from_what_is_above() {
+        let mount = |source: &str| Mount {
+            kind: "bind".into(),
+            volume: None,
+            source: source.into(),
+            destination: "/etc/nginx".into(),
+            writable: false,
+        };
+        let below =
+            |sources: &[&str]| has_below(&sources.iter().map(|s| mount(s)).collect::<Vec<_>>(), Path::new("/srv/conf"));
+        assert!(!below(&["/srv/conf", "/srv", "/srv/conf.d"]));
+        assert!(below(&["/srv/conf", "/srv/conf/sites"]));
     }
 }

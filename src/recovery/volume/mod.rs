@@ -271,7 +271,7 @@ impl Resource for DockerVolume {
         Ok(findings)
     }
 
-    async fn used(&self) -> Result<Findings> {
+    async fn used(&self, _: Option<&Note>) -> Result<Findings> {
         let docker = self.docker().await?;
         let mut findings = Findings::default();
         if let Some(volume) = docker.volume(&self.name).await?

@@ -1,17 +1,17 @@
 //! The threads that write the files of a restore, while the one that reads the archive goes on.
 //!
 //! Making a file and filling it is mostly the kernel's work, and the kernel lets one thread at a time into a directory or a
-//! file while others spin. So each directory has its thread, a lane, which writes all files in it, in order; the next
-//! directory has another one.
+//! file while others spin. So each directory has its thread, a lane, which writes all files in it, in order; others have
+//! other ones. An archive may come back to a directory (`tar -r`), so its path says which lane that is.
 
 use super::place::{Meta, OpenDir, Shared, bad, lock};
 use super::untar::create;
 use crate::error::{Error, Kind, Result};
 use std::fs::File;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::num::NonZeroU64;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -77,7 +77,6 @@ pub struct Lanes {
     pub shared: Arc<Shared>,
     queue: Arc<Queue>,
     lanes: Vec<(Sender<Job>, JoinHandle<()>)>,
-    next: AtomicUsize,
 }
 
 /// What waits, and buffers that can be filled again.
@@ -99,12 +98,14 @@ impl Lanes {
             let thread = std::thread::Builder::new().name("restore".into()).spawn(move || work(&mine, &shared, &queue));
             Some((jobs, thread.ok()?))
         });
-        Lanes { lanes: lanes.collect(), shared, queue, next: AtomicUsize::new(0) }
+        Lanes { lanes: lanes.collect(), shared, queue }
     }
 
-    /// A lane for the next directory.
-    pub fn next(&self) -> usize {
-        self.next.fetch_add(1, Ordering::Relaxed)
+    /// The lane of a directory: the same whenever it is opened, so that of two versions of a file the later one stays.
+    pub fn of(&self, directory: &[u8]) -> usize {
+        let mut hasher = DefaultHasher::new();
+        directory.hash(&mut hasher);
+        (hasher.finish() % self.lanes.len().max(1) as u64) as usize
     }
 
     /// A buffer of so many bytes, of whatever content.
@@ -122,7 +123,7 @@ impl Lanes {
         self.shared.failed()?;
         self.wait(WAITING)?;
         *lock(&self.queue.waiting) += job.weight();
-        let lane = self.lanes.get(lane % self.lanes.len().max(1));
+        let lane = self.lanes.get(lane);
         lane.and_then(|(jobs, _)| jobs.send(job).ok()).ok_or_else(gone)
     }
 
@@ -285,6 +286,15 @@ mod tests {
             assert_eq!([0, 1, 2, 3, 4].map(of), [full, full, 0, full, 0]);
             assert_eq!(bytes.len(), 5 * PIECE);
         }
+    }
+
+    #[test]
+    fn a_directory_has_one_lane_and_many_have_all_of_them() {
+        let lanes = Lanes::new(false);
+        let of = |n: usize| lanes.of(format!("some/where/d{n}").as_bytes());
+        assert!((0..200).all(|n| of(n) == of(n)));
+        let used: std::collections::BTreeSet<usize> = (0..200).map(of).collect();
+        assert_eq!(used.len(), lanes.lanes.len());
     }
 
     #[test]

@@ -55,7 +55,7 @@ pub struct OpenDir {
 impl OpenDir {
     /// An open directory; without `meta` it is left as it is.
     pub fn new(path: Vec<u8>, fd: OwnedFd, meta: Option<Meta>, lanes: &Lanes) -> Arc<Self> {
-        Arc::new(OpenDir { path, fd, lane: lanes.next(), meta, shared: lanes.shared.clone() })
+        Arc::new(OpenDir { lane: lanes.of(&path), path, fd, meta, shared: lanes.shared.clone() })
     }
 }
 

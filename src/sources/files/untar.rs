@@ -344,4 +344,28 @@ mod tests {
         assert!(untar(&mut &bytes[..], &target, &Options::default()).is_err());
         assert!(std::fs::read_dir(&outside).unwrap().next().is_none());
     }
+
+    #[test]
+    fn of_two_versions_of_a_file_the_later_one_stays_wherever_the_archive_was_meanwhile() {
+        let target = tempfile::tempdir().unwrap();
+        let mut builder = tar::Builder::new(Vec::new());
+        for round in 0..5 {
+            for dir in 0..40 {
+                let content = format!("{dir} in round {round}");
+                let mut file = tar::Header::new_gnu();
+                file.set_size(content.len() as u64);
+                file.set_mode(0o600);
+                file.set_uid(0);
+                file.set_gid(0);
+                file.set_mtime(0);
+                builder.append_data(&mut file, format!("d{dir}/f"), content.as_bytes()).unwrap();
+            }
+        }
+        let bytes = builder.into_inner().unwrap();
+        untar(&mut &bytes[..], target.path(), &Options::default()).unwrap();
+        for dir in 0..40 {
+            let found = std::fs::read_to_string(target.path().join(format!("d{dir}/f"))).unwrap();
+            assert_eq!(found, format!("{dir} in round 4"));
+        }
+    }
 }

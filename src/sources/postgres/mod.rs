@@ -89,6 +89,16 @@ impl Picked {
         };
         meant && !self.exclude.iter().any(|pattern| matches(pattern, name))
     }
+
+    /// The names that are meant, when they are said without a pattern.
+    pub fn names(&self) -> Option<Vec<&str>> {
+        match &self.databases {
+            Databases::Named(names) if !names.iter().any(|name| name.contains(['*', '?'])) => {
+                Some(names.iter().map(String::as_str).filter(|name| self.has(name)).collect())
+            }
+            _ => None,
+        }
+    }
 }
 
 /// A server and what to dump of it.

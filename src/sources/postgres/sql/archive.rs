@@ -3,7 +3,8 @@
 //! between.
 //!
 //! The table of contents comes first, so the dump is gone through twice: for its statements, then for its rows. What an
-//! archive cannot hold in such a way (rows as `INSERT`, large objects, changes of the session's role) stays SQL.
+//! archive cannot hold in such a way (rows as `INSERT`, large objects, changes of the session's role, names that rely on a path
+//! in which they are looked for) stays SQL.
 
 use super::super::archive::blocks::Framer;
 use super::super::archive::entry::{Entry, Section, put_int};
@@ -103,6 +104,9 @@ impl Contents {
             "default_table_access_method" => self.access_method = value,
             // Whoever makes what follows.
             "session" | "role" => self.unfit = true,
+            // Of an old `pg_dump`: names that stand for what is in the path, and texts in which a backslash is none.
+            "search_path" if !value.is_empty() => self.unfit = true,
+            "standard_conforming_strings" if value == "off" => self.unfit = true,
             _ => {}
         }
     }
@@ -364,6 +368,16 @@ mod tests {
     fn rows_as_statements_and_large_objects_stay_sql() {
         for sql in ["INSERT INTO public.a VALUES (1);", "SELECT pg_catalog.lo_create('5');"] {
             assert!(contents(&["CREATE TABLE public.a (x int);", sql]).head("erp", "15").is_none(), "{sql}");
+        }
+    }
+
+    #[test]
+    fn what_relies_on_settings_of_an_old_pg_dump_stays_sql() {
+        for set in ["SET search_path = public, pg_catalog;", "SET standard_conforming_strings = off;"] {
+            assert!(contents(&[set, "CREATE TABLE a (x int);"]).head("erp", "9.6").is_none(), "{set}");
+        }
+        for set in ["SET search_path = '';", "SET standard_conforming_strings = on;"] {
+            assert!(contents(&[set, "CREATE TABLE public.a (x int);"]).head("erp", "15").is_some(), "{set}");
         }
     }
 
