@@ -213,9 +213,15 @@ impl Made {
     /// # Errors
     /// [`Kind::Restore`].
     pub async fn remove(&self, owner: &Owner) -> Result<()> {
-        self.abandon(owner).await?;
-        copy::remove(&self.run)?;
-        copy::remove(&self.data)
+        let deadline = Instant::now() + TO_END;
+        loop {
+            self.abandon(owner).await?;
+            match copy::remove(&self.run).and_then(|()| copy::remove(&self.data)) {
+                // What was asked to end may write a last file until it has.
+                Err(_) if Instant::now() < deadline => tokio::time::sleep(PAUSE).await,
+                done => return done,
+            }
+        }
     }
 
     /// Removes what was for its server alone.
