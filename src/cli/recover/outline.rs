@@ -57,7 +57,7 @@ struct Packages {
 
 /// Looks at everything and touches nothing.
 pub fn of(catalog: &Catalog, lost: &Lost, here: &Inventory, args: &Args, state_dir: &Path) -> Outline {
-    let mut not_fresh = look::not_fresh(Path::new("/"), &lost.will());
+    let mut not_fresh = look::not_fresh(Path::new("/"), &lost.will(), &here.postgres_clusters);
     // Without an id of the system one would be written; such a machine was never backed up.
     let known = Path::new("/etc/machine-id").exists();
     if known && lost.newest().is_some_and(|m| machine(state_dir).is_ok_and(|here| here == m.machine)) {

@@ -15,7 +15,7 @@ use crate::recovery::checks::context::{Context, Marks};
 use crate::recovery::fresh::clusters::{self, Wanted};
 use crate::recovery::fresh::merge::{Merge, Which};
 use crate::recovery::fresh::phase::Phase;
-use crate::recovery::fresh::{before, start};
+use crate::recovery::fresh::{before, look, start};
 use crate::repository::claims;
 use crate::sources::postgres::GLOBALS;
 use jiff::Timestamp;
@@ -53,11 +53,13 @@ impl Recovery<'_> {
             let mut exists = w.exists;
             if let Some(elsewhere) = elsewhere {
                 // Its settings will name a directory in which there is nothing.
-                if self.about.onto_existing {
+                let in_use = look::in_use(Path::new(&elsewhere.data_directory));
+                if self.about.onto_existing || in_use.is_some() {
                     return Err(Error::new(
                         Kind::Refused,
                         format!("cluster {version}/{name} is here with its data in {}", elsewhere.data_directory),
                     )
+                    .because(in_use.unwrap_or_else(|| "what is here already is never dropped".to_owned()))
                     .hint(format!("It was in {}. Move its data there, or drop it.", w.then.data_directory)));
                 }
                 cluster::remove(version, name).await?;

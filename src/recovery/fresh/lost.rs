@@ -190,7 +190,8 @@ impl Lost {
         let docker = self.facts.as_ref().is_some_and(|f| f.docker.is_some());
         Will {
             paths: self.records().filter(|s| s.kind == "files").flat_map(paths).collect(),
-            postgres: self.any(&["postgres"]),
+            postgres: self.any(&["postgres"])
+                || self.facts.as_ref().is_some_and(|f| !f.inventory.postgres_clusters.is_empty()),
             redis: self.any(&["redis"]),
             docker: docker || self.any(&["volume", "image"]),
         }
