@@ -58,6 +58,9 @@ pub struct Args {
     /// Go on although this machine is not fresh; what is in the way is kept beside its place
     #[arg(long)]
     onto_existing: bool,
+    /// Also restore to servers that run on other machines; they are not lost with the host
+    #[arg(long, conflicts_with = "exercise")]
+    other_servers: bool,
     /// Rehearse: under another name, without timers, starting only what --start names, and taking nothing over
     #[arg(long)]
     exercise: bool,
@@ -153,7 +156,7 @@ async fn begin(
     let at = args.at.as_deref().map(time::parse_moment).transpose()?;
     let lost = Lost::find(catalog, &only, at).await?;
     let here = Inventory::take().await;
-    let outline = outline::of(catalog, &lost, &here, args, state_dir);
+    let outline = outline::of(catalog, &lost, &here, args, state_dir).await;
     outline.print(context, &lost, args.dry_run)?;
     if args.dry_run {
         return Ok(None);
@@ -172,6 +175,7 @@ async fn begin(
         backups: lost.backups.iter().map(|m| (m.plan.clone(), m.id.clone())).collect(),
         exercise: args.exercise,
         onto_existing: args.onto_existing,
+        other_servers: args.other_servers,
         start: args.start.clone(),
         keep_identity: args.keep_identity,
         enabled: here.units.iter().flat_map(|u| u.enabled().map(str::to_owned)).collect(),

@@ -56,12 +56,11 @@ pub async fn of(recovery: &Recovery<'_>, journal: &Journal) -> Report {
 
 /// What only somebody with more than a backup can do.
 async fn still_to_do(recovery: &Recovery<'_>) -> Vec<String> {
+    let mut left = recovery.left_out().await;
     if recovery.about.exercise {
-        return vec![
-            "this machine holds everything that the host did: destroy it when the exercise is over".to_owned(),
-        ];
+        left.push("this machine holds everything that the host did: destroy it when the exercise is over".to_owned());
+        return left;
     }
-    let mut left = Vec::new();
     if let Some(then) = recovery.lost.facts.as_ref().and_then(|f| f.docker.as_ref()) {
         let missing = async { then.missing(&Docker::connect().await?).await };
         left.extend(

@@ -15,6 +15,7 @@ use crate::recovery::checks::context::{Context, Marks};
 use crate::recovery::fresh::clusters::{self, Wanted};
 use crate::recovery::fresh::merge::{Merge, Which};
 use crate::recovery::fresh::phase::Phase;
+use crate::recovery::fresh::whose::may_be_here;
 use crate::recovery::fresh::{before, look, start};
 use crate::repository::claims;
 use crate::sources::postgres::GLOBALS;
@@ -100,7 +101,8 @@ impl Recovery<'_> {
         for record in self.lost.records().filter(|s| s.kind == "postgres") {
             let Some(SourceConfig::Postgres(source)) = config.sources.get(&record.name) else { continue };
             let address = &source.address;
-            if address.container().is_some() || !address.is_here() || address.port() != wanted.then.port {
+            let here = config.sources.get(&record.name).is_some_and(|s| may_be_here(s, self.lost.hostname()));
+            if address.container().is_some() || !here || address.port() != wanted.then.port {
                 continue;
             }
             let Some(globals) = record.artifacts.iter().find(|a| a.name == GLOBALS) else { continue };
@@ -123,14 +125,16 @@ impl Recovery<'_> {
         let (mut units, mut docker) = (BTreeSet::new(), false);
         let mut local_postgres = false;
         for record in self.lost.records() {
-            match config.sources.get(&record.name) {
+            let source = config.sources.get(&record.name);
+            let here = source.is_some_and(|s| may_be_here(s, self.lost.hostname()));
+            match source {
                 // One that nobody knows how to stop is restored while it is down, and starts with the application.
-                Some(SourceConfig::Redis(r)) if r.container.is_none() && r.server.is_here() => {
+                Some(SourceConfig::Redis(r)) if r.container.is_none() && here => {
                     units.extend(r.unit.clone());
                 }
                 Some(SourceConfig::Postgres(p)) => match p.address.container() {
                     Some(_) => docker = true,
-                    None => local_postgres |= p.address.is_here(),
+                    None => local_postgres |= here,
                 },
                 Some(SourceConfig::Redis(r)) => docker |= r.container.is_some(),
                 Some(SourceConfig::Volume(_) | SourceConfig::Image(_)) => docker = true,

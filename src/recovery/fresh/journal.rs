@@ -28,6 +28,9 @@ pub struct Begin {
     pub exercise: bool,
     /// Whether what is here already may give way.
     pub onto_existing: bool,
+    /// Whether servers of other machines are restored too.
+    #[serde(default)]
+    pub other_servers: bool,
     /// In an exercise, the units that are started.
     pub start: Vec<String>,
     /// Whether the given identity stays on this machine.
@@ -248,6 +251,7 @@ mod tests {
             backups: vec![("erp".parse().unwrap(), BackupId::new(Timestamp::UNIX_EPOCH))],
             exercise: false,
             onto_existing: false,
+            other_servers: false,
             start: Vec::new(),
             keep_identity: false,
             enabled: vec!["cron.service".into()],

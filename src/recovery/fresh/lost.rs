@@ -132,6 +132,11 @@ impl Lost {
         self.backups.iter().max_by_key(|m| m.store_time)
     }
 
+    /// What the machine called itself; empty when that is not known.
+    pub fn hostname(&self) -> &str {
+        self.facts.as_ref().map_or("", |f| f.inventory.system.hostname.as_str())
+    }
+
     /// The configuration, as text, of the newest backup that has it.
     ///
     /// # Errors

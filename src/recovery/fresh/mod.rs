@@ -4,7 +4,7 @@
 //! fits. What is to be made is decided by functions that touch nothing: [`people`], [`packages`], [`clusters`], [`start`].
 //! [`fetch`] gets the files of the machine, [`merge`] puts them into their places
 //! ([`rules`] says when, [`place`] how). [`ways`] says which paths of other sources go that
-//! way too. [`phase`] has the order, and [`journal`] is what survives a crash: a recovery
+//! way too, [`whose`] whether the server of a source is lost at all. [`phase`] has the order, and [`journal`] is what survives a crash: a recovery
 //! that was interrupted goes on by the same command. Data itself is restored as by any other restore, with its own journal.
 
 pub mod clusters;
@@ -21,6 +21,7 @@ pub mod room;
 pub mod rules;
 pub mod start;
 pub mod ways;
+pub mod whose;
 
 use std::path::{Path, PathBuf};
 
