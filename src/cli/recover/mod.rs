@@ -231,7 +231,7 @@ fn with_packages(journal: &mut Journal, lost: &Lost) -> Result<()> {
 impl Args {
     /// The backups that are chosen, by plan.
     fn backups(&self) -> Result<Vec<(Name, String)>> {
-        let pair = |text: &String| {
+        let pair = |text: &String| -> Result<(Name, String)> {
             let (plan, id) = text.split_once('=').filter(|(_, id)| !id.is_empty()).ok_or_else(|| {
                 Error::new(Kind::Usage, format!("{text:?} names no backup")).hint("Write --backup PLAN=ID.")
             })?;
@@ -332,17 +332,23 @@ fn with_a_way_on(e: Error, phase: &Phase) -> Error {
 mod tests {
     use super::*;
     use crate::model::{BackupId, VaultId};
-    use clap::Parser;
     use jiff::Timestamp;
 
-    #[derive(Parser)]
-    struct Line {
-        #[command(flatten)]
-        args: Args,
-    }
-
-    fn given(words: &[&str]) -> Args {
-        Line::try_parse_from(std::iter::once(&"recover").chain(words)).unwrap().args
+    fn nothing() -> Args {
+        Args {
+            plan: Vec::new(),
+            at: None,
+            backup: Vec::new(),
+            install: false,
+            yes: false,
+            dry_run: false,
+            onto_existing: false,
+            other_servers: false,
+            exercise: false,
+            start: Vec::new(),
+            keep_identity: false,
+            start_over: false,
+        }
     }
 
     #[test]
@@ -362,23 +368,32 @@ mod tests {
             at: None,
             notes: Vec::new(),
         };
-        for fits in [&[][..], &["--plan", "erp"], &["--onto-existing"], &["--install"], &["--backup", "erp=2026"]] {
-            given(fits).fits(&about).unwrap();
-        }
-        for differs in
-            [&["--plan", "shop"][..], &["--other-servers"], &["--keep-identity"], &["--at", "2026-01-03 22:00"]]
-        {
-            let error = given(differs).fits(&about).unwrap_err();
-            assert!(error.kind == Kind::Usage && error.what.contains(differs[0]), "{error:?}");
+        let fits = [
+            nothing(),
+            Args { plan: vec!["erp".into()], ..nothing() },
+            Args { onto_existing: true, install: true, backup: vec!["erp=2026".into()], ..nothing() },
+        ];
+        fits.iter().for_each(|args| args.fits(&about).unwrap());
+        for (option, args) in [
+            ("--plan", Args { plan: vec!["shop".into()], ..nothing() }),
+            ("--at", Args { at: Some("2026-01-03 22:00".into()), ..nothing() }),
+            ("--other-servers", Args { other_servers: true, ..nothing() }),
+            ("--keep-identity", Args { keep_identity: true, ..nothing() }),
+            ("--start", Args { start: vec!["nginx.service".into()], ..nothing() }),
+        ] {
+            let error = args.fits(&about).unwrap_err();
+            assert!(error.kind == Kind::Usage && error.what.contains(option), "{error:?}");
         }
     }
 
     #[test]
     fn a_backup_is_chosen_by_plan_and_id() {
-        let chosen = given(&["--backup", "erp=20260103T", "--backup", "site=x"]).backups().unwrap();
+        let of =
+            |texts: &[&str]| Args { backup: texts.iter().map(|t| (*t).to_owned()).collect(), ..nothing() }.backups();
+        let chosen = of(&["erp=20260103T", "site=x"]).unwrap();
         assert_eq!(chosen[0], ("erp".parse().unwrap(), "20260103T".to_owned()));
         for wrong in ["erp", "erp=", "=x"] {
-            assert_eq!(given(&["--backup", wrong]).backups().unwrap_err().kind, Kind::Usage, "{wrong}");
+            assert_eq!(of(&[wrong]).unwrap_err().kind, Kind::Usage, "{wrong}");
         }
     }
 }

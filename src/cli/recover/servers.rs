@@ -178,6 +178,10 @@ impl Recovery<'_> {
         let merged = self.merge(Which::Starting).await?;
         systemd::reload().await?;
         let mut notes = merged.problems;
+        let then = self.lost.facts.as_ref().and_then(|f| f.inventory.units.clone()).unwrap_or_default();
+        for unit in start::again(&self.waiting(), &then) {
+            notes.extend(systemd::enable(&unit).await.err().map(|e| e.one_line()));
+        }
         for unit in self.rounds().await?.off {
             systemd::disable(&unit).await?;
             notes.push(format!("{unit} was disabled, and is again"));

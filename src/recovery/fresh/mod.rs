@@ -35,6 +35,11 @@ pub fn staged(state_dir: &Path) -> PathBuf {
     state_dir.join("recover.d/files")
 }
 
+/// The names of units that are disabled until their data is there.
+pub fn waiting(state_dir: &Path) -> PathBuf {
+    state_dir.join("recover.d/waiting")
+}
+
 /// Where files of this machine are kept that gave way.
 pub fn before(state_dir: &Path) -> PathBuf {
     state_dir.join("recover.d/before")
