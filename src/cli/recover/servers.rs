@@ -16,7 +16,7 @@ use crate::recovery::fresh::clusters::{self, Wanted};
 use crate::recovery::fresh::merge::{Merge, Which};
 use crate::recovery::fresh::phase::Phase;
 use crate::recovery::fresh::whose::may_be_here;
-use crate::recovery::fresh::{before, look, start};
+use crate::recovery::fresh::{before, look, settings, start};
 use crate::repository::claims;
 use crate::sources::postgres::GLOBALS;
 use jiff::Timestamp;
@@ -71,6 +71,14 @@ impl Recovery<'_> {
                 false => cluster::make(version, name, w.then.port, data.as_deref()).await?,
             }
             self.settings(w).await?;
+            let folder = Path::new("/etc/postgresql").join(version).join(name);
+            if self.about.exercise {
+                settings::keep_alone(&folder)?;
+            } else if settings::archives(&folder) {
+                notes.push(format!(
+                    "cluster {version}/{name} archives its WAL to where the lost host did: look that nothing there is overwritten"
+                ));
+            }
             cluster::start(version, name).await?;
             notes.extend(self.roles(w).await?);
         }
