@@ -445,9 +445,14 @@ impl Docker {
                 Err(e) if is_status(&e, 404) => continue,
                 other => other.map_err(failed(format!("container {} cannot be looked at", c.name)))?,
             };
+            let endpoints = inspected.network_settings.and_then(|n| n.networks).unwrap_or_default();
+            let endpoints: BTreeMap<String, serde_json::Value> = endpoints
+                .into_iter()
+                .map(|(name, e)| (name, json!({ "Aliases": e.aliases, "IPAMConfig": e.ipam_config })))
+                .collect();
             containers.push(json!({
                 "name": c.name, "image": c.image_id, "config": inspected.config, "host_config": inspected.host_config,
-                "networks": c.networks, "service": c.labels.get(COMPOSE_SERVICE),
+                "networks": c.networks, "endpoints": endpoints, "service": c.labels.get(COMPOSE_SERVICE),
             }));
         }
         let services = if manager { self.service_specs().await? } else { Vec::new() };

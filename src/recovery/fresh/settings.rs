@@ -46,8 +46,7 @@ pub fn keep_alone(folder: &Path) -> Result<()> {
     // A file of its own: this one may be a link of that which was fetched.
     let new = folder.join(".postgresql.conf.backstay-new");
     let _ = std::fs::remove_file(&new);
-    main.symlink_metadata()
-        .and_then(|_| main.metadata())
+    main.metadata()
         .and_then(|meta| copy(&main, &meta, &new))
         .and_then(|()| std::fs::File::options().append(true).open(&new))
         .and_then(|mut file| {
