@@ -50,7 +50,7 @@ pub fn not_fresh(root: &Path, will: &Will, clusters: &[Cluster]) -> Vec<String> 
     }
     if will.redis {
         let set = std::fs::read_to_string(at("/etc/redis/redis.conf")).ok().and_then(|text| directory(&text));
-        let folders: BTreeSet<PathBuf> = std::iter::once("/var/lib/redis".into()).chain(set).collect();
+        let folders: BTreeSet<PathBuf> = std::iter::once(PathBuf::from("/var/lib/redis")).chain(set).collect();
         for folder in folders {
             let here = at(&folder.to_string_lossy());
             let rdb = std::fs::metadata(here.join("dump.rdb")).map_or(0, |m| m.len());

@@ -49,15 +49,15 @@ fn is_partly(m: &Manifest) -> Option<String> {
 
 /// The newest complete backup of a plan, or else the newest of which anything is complete; `ids` come newest first. Those
 /// that cannot be read are passed over, and told.
-async fn newest<'a>(
+async fn newest(
     catalog: &Catalog,
     plan: &Name,
-    ids: impl Iterator<Item = &'a BackupId>,
+    ids: &[&BackupId],
     at: Option<Timestamp>,
     notes: &mut Vec<String>,
 ) -> Result<Option<Manifest>> {
     let mut some = None;
-    for id in ids {
+    for id in ids.iter().copied() {
         let m = match catalog.manifest(plan, id).await {
             Err(e) if e.kind == Kind::Damaged => {
                 notes.push(format!(
@@ -138,8 +138,8 @@ impl Lost {
                 backups.push(m);
                 continue;
             }
-            let of_plan = ids.iter().filter(|(p, _)| *p == plan).map(|(_, id)| id);
-            match newest(catalog, &plan, of_plan.rev(), at, &mut notes).await? {
+            let of_plan: Vec<&BackupId> = ids.iter().rev().filter(|(p, _)| *p == plan).map(|(_, id)| id).collect();
+            match newest(catalog, &plan, &of_plan, at, &mut notes).await? {
                 Some(m) if m.is_complete() => backups.push(m),
                 Some(m) => {
                     notes.push(format!("no backup of plan {plan} is complete"));
