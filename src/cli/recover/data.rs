@@ -81,15 +81,20 @@ impl Recovery<'_> {
                 None => Some("it is not configured any more".to_owned()),
                 Some(source) => {
                     let whose = whose(source, self.lost.hostname()).await;
-                    if let Whose::Named(host) = &whose {
+                    let planned = config.plans.get(&backup.plan).is_some_and(|p| p.sources.contains(&record.name));
+                    if let (Whose::Named(host), true) = (&whose, planned) {
                         return Err(Error::new(
                             Kind::Refused,
                             format!("the server of source {} is {host}, as the lost host was called, and that name does not lead to this machine", record.name),
                         )
-                        .hint(format!("When it was on the lost host, add the line `127.0.1.1 {host}` to /etc/hosts. When it is another machine, take the source out of its plan in /etc/backstay/backstay.toml.")));
+                        .hint(format!("When it was on the lost host, add the line `127.0.0.1 {host}` to /etc/hosts. When it is another machine, take the source out of its plan in /etc/backstay/backstay.toml.")));
                     }
-                    why_not(source, &record.kind, self.about.exercise)
-                        .or_else(|| (whose == Whose::Elsewhere && !self.about.other_servers).then(elsewhere))
+                    let other = match whose {
+                        Whose::Here => None,
+                        Whose::Named(_) => Some("its plan does not name it any more".to_owned()),
+                        Whose::Elsewhere => (!self.about.other_servers).then(elsewhere),
+                    };
+                    why_not(source, &record.kind, self.about.exercise).or(other)
                 }
             };
             match why {
