@@ -8,6 +8,7 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::host::docker::Docker;
+use crate::host::docker::stilled::FOLDER;
 use crate::sources::window::{Hold, How, Who};
 use crate::telemetry::monitor::{Event, Monitor};
 use serde::{Deserialize, Serialize};
@@ -16,9 +17,6 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-/// Folder of the journals below the state directory.
-const FOLDER: &str = "quiesce";
 
 /// One thing that was done, or was about to be. Names, since ids do not survive.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

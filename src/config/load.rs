@@ -246,7 +246,7 @@ pub(super) fn named(e: Error, key: &str) -> Error {
     Error { what, ..e }
 }
 
-fn source_of(source: RawSource, key: &str, dir: &Path, never: &[PathBuf]) -> Result<SourceConfig> {
+pub(super) fn source_of(source: RawSource, key: &str, dir: &Path, never: &[PathBuf]) -> Result<SourceConfig> {
     Ok(match source {
         RawSource::Command(_) => return Err(Error::new(Kind::Internal, "a command is read elsewhere")),
         RawSource::Files { paths, exclude, one_file_system, reread, group: _ } => {

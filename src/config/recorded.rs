@@ -3,8 +3,10 @@
 
 use super::SourceConfig;
 use super::checks::{Check, RawCheck, checks_of};
+use super::command::command_of;
 use super::drill::RawDrill;
-use super::load::explain;
+use super::load::{explain, source_of};
+use super::raw::RawSource;
 use crate::error::{Error, Kind, Result};
 use crate::model::Name;
 use crate::sources::postgres::address::Address;
@@ -19,6 +21,12 @@ use std::path::Path;
 struct Recorded {
     #[serde(default)]
     plans: BTreeMap<String, RecordedPlan>,
+}
+
+#[derive(Deserialize)]
+struct RecordedSources {
+    #[serde(default)]
+    sources: BTreeMap<String, serde_json::Value>,
 }
 
 #[derive(Deserialize)]
@@ -69,6 +77,37 @@ pub fn queries(text: &str, plan: &Name, sources: &BTreeMap<Name, Vec<String>>) -
     Ok(checks.into_iter().filter(|check| !drill.skip_checks.contains(&check.name)).collect())
 }
 
+/// The sources as far as they can be understood without the secrets that they name, whose files are not here yet: enough to
+/// tell what will become of them, and for nothing else.
+///
+/// # Errors
+/// [`Kind::Config`] when the text is none that this version reads.
+pub fn sources(text: &str) -> Result<BTreeMap<Name, SourceConfig>> {
+    let here = Path::new("the configuration in the backup");
+    let read = config::Config::builder().add_source(File::from_str(text, FileFormat::Toml)).build();
+    let recorded: RecordedSources = read.and_then(config::Config::try_deserialize).map_err(|e| explain(e, here))?;
+    let (mut found, mut commands) = (BTreeMap::new(), Vec::new());
+    for (name, mut value) in recorded.sources {
+        let Ok(name) = name.parse::<Name>() else { continue };
+        if let Some(keys) = value.as_object_mut() {
+            keys.retain(|key, _| !["password", "password_file", "secrets", "secrets_file"].contains(&key.as_str()));
+        }
+        match serde_json::from_value::<RawSource>(value) {
+            Ok(RawSource::Command(raw)) => commands.push((name, raw)),
+            Ok(raw) => {
+                found.extend(source_of(raw, "sources", Path::new("/"), &[]).ok().map(|source| (name, source)));
+            }
+            Err(_) => {}
+        }
+    }
+    // Those may be bound to one of the others.
+    for (name, raw) in commands {
+        let command = command_of(*raw, "sources", Path::new("/"), &found);
+        found.extend(command.ok().map(|c| (name, SourceConfig::Command(Box::new(c)))));
+    }
+    Ok(found)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,5 +147,23 @@ sql = "SELECT 1"
         assert_eq!(names("erp"), ["orders"]);
         assert!(names("another").is_empty());
         assert!(queries("[plans", &"erp".parse().unwrap(), &sources).is_err());
+    }
+
+    #[test]
+    fn sources_are_understood_without_their_secrets() {
+        let text = r#"
+[sources.db]
+kind = "postgres"
+url = "postgresql://postgres@db.example.org/erp"
+password_file = "/not/here"
+[sources.odd]
+kind = "of another version"
+[sources.dump]
+kind = "command"
+dump = ["cat", "/etc/hostname"]
+"#;
+        let found = sources(text).unwrap();
+        let kinds: Vec<(&str, &str)> = found.iter().map(|(name, s)| (name.as_str(), s.kind())).collect();
+        assert_eq!(kinds, [("db", "postgres"), ("dump", "command")]);
     }
 }

@@ -52,6 +52,9 @@ fn killed_cut_off_from_the_store_and_without_power_it_goes_on_by_the_same_comman
     assert!(exists(&machine, JOURNAL) && exists(&machine, "/var/lib/backstay/restore.journal"));
     // Another host, or an exercise, is not to be begun in the middle.
     says(&recover(&machine, &store, &["--yes", "--exercise"]), 9, &["was interrupted", "--start-over"]);
+    // Nor are other options given to it.
+    let otherwise = recover(&machine, &store, &["--yes", "--keep-identity"]);
+    says(&otherwise, 2, &["begun otherwise: --keep-identity", "--start-over"]);
 
     // The power goes, in the same phase.
     let mut child = start(&machine, &store);

@@ -12,7 +12,7 @@ use crate::model::size;
 use crate::recovery::fresh::merge::{Merge, Merged, Which};
 use crate::recovery::fresh::people::{self, Make};
 use crate::recovery::fresh::phase::Phase;
-use crate::recovery::fresh::{before, fetch, packages, place};
+use crate::recovery::fresh::{before, fetch, packages, place, start, waiting};
 use crate::repository::{access, keyring};
 use std::collections::BTreeSet;
 use std::io::Write;
@@ -97,29 +97,12 @@ impl Recovery<'_> {
         if !wanted.left_out.is_empty() {
             notes.push(format!("of the other machine, left out: {}", wanted.left_out.join(", ")));
         }
-        if wanted.missing.is_empty() {
-            return Ok(notes);
-        }
-        if let Err(e) = apt::update().await {
-            notes.push(format!("the lists of packages are not all fresh: {}", e.one_line()));
-        }
-        let candidates = apt::candidates(&wanted.missing).await?;
-        let (found, unknown): (Vec<String>, Vec<String>) =
-            wanted.missing.into_iter().partition(|name| candidates.contains_key(name));
-        if !unknown.is_empty() {
-            notes.push(format!(
-                "cannot be had here, install by hand: {} (packages came from: {})",
-                unknown.join(", "),
-                then.sources.join("; ")
-            ));
-        }
-        apt::deny_starts()?;
-        let installed = if found.is_empty() { Ok(()) } else { apt::install(&found).await };
-        apt::allow_starts()?;
-        installed?;
-        if !found.is_empty() {
-            notes.push(format!("installed: {}", found.join(", ")));
-        }
+        let found = match wanted.missing.is_empty() {
+            // An earlier try may have been killed while nothing was allowed to start.
+            true => apt::allow_starts().map(|()| Vec::new())?,
+            false => install(wanted.missing, &then.sources, &mut notes).await?,
+        };
+        notes.extend(self.hold_back().await?);
         let held: Vec<String> =
             wanted.held.into_iter().filter(|n| now.installed.contains_key(n) || found.contains(n)).collect();
         if !held.is_empty() {
@@ -127,6 +110,36 @@ impl Recovery<'_> {
             notes.push(format!("held, as they were: {}", held.join(", ")));
         }
         Ok(notes)
+    }
+
+    /// Keeps what packages have enabled from starting at a boot before its data is there.
+    async fn hold_back(&self) -> Result<Vec<String>> {
+        let here = Inventory::take().await.units.unwrap_or_default();
+        let early = start::too_early(&here, &self.about.enabled.iter().cloned().collect());
+        if early.is_empty() {
+            return Ok(Vec::new());
+        }
+        // First, so that whatever is disabled is known to be.
+        let all: BTreeSet<String> = self.waiting().into_iter().chain(early.iter().cloned()).collect();
+        let text: String = all.iter().map(|unit| format!("{unit}\n")).collect();
+        write_private(&waiting(&self.state_dir), text.as_bytes())?;
+        let mut notes = Vec::new();
+        for unit in &early {
+            notes.extend(systemd::disable(unit).await.err().map(|e| e.one_line()));
+        }
+        let until = if self.about.exercise {
+            "disabled, since this is an exercise"
+        } else {
+            "disabled until its data is there"
+        };
+        notes.push(format!("{until}: {}", early.join(", ")));
+        Ok(notes)
+    }
+
+    /// Units that are disabled until their data is there.
+    pub(super) fn waiting(&self) -> Vec<String> {
+        let text = std::fs::read_to_string(waiting(&self.state_dir)).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
     }
 
     /// Puts files in place.
@@ -267,6 +280,31 @@ impl Recovery<'_> {
             )]),
         }
     }
+}
+
+/// Installs what can be had, and nothing starts by that; what was installed.
+async fn install(missing: Vec<String>, sources: &[String], notes: &mut Vec<String>) -> Result<Vec<String>> {
+    if let Err(e) = apt::update().await {
+        notes.push(format!("the lists of packages are not all fresh: {}", e.one_line()));
+    }
+    let candidates = apt::candidates(&missing).await?;
+    let (found, unknown): (Vec<String>, Vec<String>) =
+        missing.into_iter().partition(|name| candidates.contains_key(name));
+    if !unknown.is_empty() {
+        notes.push(format!(
+            "cannot be had here, install by hand: {} (packages came from: {})",
+            unknown.join(", "),
+            sources.join("; ")
+        ));
+    }
+    apt::deny_starts()?;
+    let installed = if found.is_empty() { Ok(()) } else { apt::install(&found).await };
+    apt::allow_starts()?;
+    installed?;
+    if !found.is_empty() {
+        notes.push(format!("installed: {}", found.join(", ")));
+    }
+    Ok(found)
 }
 
 fn same_release(then: &System, now: &System) -> bool {

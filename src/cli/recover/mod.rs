@@ -14,6 +14,7 @@ use super::output::{aside, ask, good, json, notice, remark};
 use crate::config::load::DEFAULT_STATE;
 use crate::config::repository;
 use crate::error::{Error, Kind, Result};
+use crate::host::apt;
 use crate::host::inventory::Inventory;
 use crate::model::{Name, time};
 use crate::recovery::fresh::journal::{Begin, Journal, Record};
@@ -21,6 +22,7 @@ use crate::recovery::fresh::journal_file;
 use crate::recovery::fresh::lost::Lost;
 use crate::recovery::fresh::phase::{Phase, phases};
 use crate::recovery::restore::new_id;
+use crate::recovery::select;
 use crate::repository::access;
 use crate::repository::catalog::Catalog;
 use jiff::SignedDuration;
@@ -46,6 +48,10 @@ pub struct Args {
     /// Of each plan the newest backup begun by this time (`2026-01-03 22:00` in local time, or with a zone)
     #[arg(long, value_name = "TIME")]
     at: Option<String>,
+    /// Of this plan this backup, by its id or the beginning of it (repeatable); also for a recovery that goes on, until the
+    /// plan's databases are there
+    #[arg(long, value_name = "PLAN=ID")]
+    backup: Vec<String>,
     /// Install the packages that the lost host had and this machine lacks
     #[arg(long)]
     install: bool,
@@ -58,6 +64,9 @@ pub struct Args {
     /// Go on although this machine is not fresh; what is in the way is kept beside its place
     #[arg(long)]
     onto_existing: bool,
+    /// Also restore to servers that run on other machines; they are not lost with the host
+    #[arg(long, conflicts_with = "exercise")]
+    other_servers: bool,
     /// Rehearse: under another name, without timers, starting only what --start names, and taking nothing over
     #[arg(long)]
     exercise: bool,
@@ -115,9 +124,16 @@ async fn recover(context: &Context, args: &Args) -> Result<ExitCode> {
     let (journal, lost) = match open {
         Some(journal) if !args.start_over => {
             same(&journal, &catalog, args)?;
+            let mut journal = journal;
+            for (plan, which) in args.backups()? {
+                journal.take(&plan, &select::backup(&catalog, &plan, &which, None, &[]).await?.id)?;
+            }
             let begun = time::utc(journal.began());
             remark(&notice(&format!("goes on with the recovery of host {host} that was begun {begun}")));
             let lost = Lost::again(&catalog, journal.about()).await?;
+            if args.install {
+                with_packages(&mut journal, &lost)?;
+            }
             (journal, lost)
         }
         left => match begin(context, args, &catalog, &state_dir, left).await? {
@@ -151,9 +167,9 @@ async fn begin(
     let only: Vec<Name> =
         args.plan.iter().map(|p| p.parse().map_err(|e: Error| e.kind(Kind::Usage))).collect::<Result<_>>()?;
     let at = args.at.as_deref().map(time::parse_moment).transpose()?;
-    let lost = Lost::find(catalog, &only, at).await?;
+    let lost = Lost::find(catalog, &only, at, &args.backups()?).await?;
     let here = Inventory::take().await;
-    let outline = outline::of(catalog, &lost, &here, args, state_dir);
+    let outline = outline::of(catalog, &lost, &here, args, state_dir).await;
     outline.print(context, &lost, args.dry_run)?;
     if args.dry_run {
         return Ok(None);
@@ -172,10 +188,13 @@ async fn begin(
         backups: lost.backups.iter().map(|m| (m.plan.clone(), m.id.clone())).collect(),
         exercise: args.exercise,
         onto_existing: args.onto_existing,
+        other_servers: args.other_servers,
         start: args.start.clone(),
         keep_identity: args.keep_identity,
         enabled: here.units.iter().flat_map(|u| u.enabled().map(str::to_owned)).collect(),
         phases: phases(&lost.has(args.install, args.exercise)),
+        at,
+        notes: lost.notes.clone(),
     };
     Ok(Some((Journal::begin(&journal_file(state_dir), begin)?, lost)))
 }
@@ -185,12 +204,68 @@ fn same(journal: &Journal, catalog: &Catalog, args: &Args) -> Result<()> {
     let about = journal.about();
     let vault = catalog.vault();
     if about.vault == vault.header.vault && about.host == *vault.host() && about.exercise == args.exercise {
-        return Ok(());
+        return args.fits(about);
     }
     let what = if about.exercise { "an exercise with" } else { "a recovery of" };
     Err(Error::new(Kind::Busy, format!("{what} host {} was interrupted on this machine and is open", about.host))
         .at(journal_file(Path::new(DEFAULT_STATE)).display())
         .hint("Run its command again to finish it, or give --start-over to begin this one instead."))
+}
+
+/// Lets packages be installed after all, in a recovery that was begun without that.
+fn with_packages(journal: &mut Journal, lost: &Lost) -> Result<()> {
+    let mut about = journal.about().clone();
+    if about.phases.contains(&Phase::Packages) || !lost.has(true, about.exercise).install {
+        return Ok(());
+    }
+    apt::require()?;
+    if journal.is_done(&Phase::Enable) {
+        return Err(Error::new(Kind::Usage, "what starts is enabled already, and packages would start with it")
+            .hint("Install them by `apt-get install`, and run the same command again without --install."));
+    }
+    let at = about.phases.iter().position(|p| *p == Phase::Config).unwrap_or(0);
+    about.phases.insert(at, Phase::Packages);
+    journal.write(Record::Amended(about))
+}
+
+impl Args {
+    /// The backups that are chosen, by plan.
+    fn backups(&self) -> Result<Vec<(Name, String)>> {
+        let pair = |text: &String| -> Result<(Name, String)> {
+            let (plan, id) = text.split_once('=').filter(|(_, id)| !id.is_empty()).ok_or_else(|| {
+                Error::new(Kind::Usage, format!("{text:?} names no backup")).hint("Write --backup PLAN=ID.")
+            })?;
+            Ok((plan.parse().map_err(|e: Error| e.kind(Kind::Usage))?, id.to_owned()))
+        };
+        self.backup.iter().map(pair).collect()
+    }
+
+    /// What is given now is what the recovery was begun with; what is not given is as it was then. Packages and another
+    /// backup may come later.
+    fn fits(&self, about: &Begin) -> Result<()> {
+        let at = self.at.as_deref().map(time::parse_moment).transpose()?;
+        let plans = || about.backups.iter().map(|(plan, _)| plan.as_str());
+        let same_plans =
+            self.plan.len() == about.backups.len() && plans().all(|p| self.plan.iter().any(|given| given == p));
+        let differs = [
+            ("--plan", !self.plan.is_empty() && !same_plans),
+            ("--at", at.is_some() && at != about.at),
+            ("--onto-existing", self.onto_existing && !about.onto_existing),
+            ("--other-servers", self.other_servers && !about.other_servers),
+            ("--keep-identity", self.keep_identity && !about.keep_identity),
+            ("--start", !self.start.is_empty() && self.start != about.start),
+        ];
+        let differs: Vec<&str> =
+            differs.into_iter().filter(|(_, differs)| *differs).map(|(option, _)| option).collect();
+        if differs.is_empty() {
+            return Ok(());
+        }
+        Err(Error::new(
+            Kind::Usage,
+            format!("the recovery that is open on this machine was begun otherwise: {}", differs.join(", ")),
+        )
+        .hint("Leave that out to finish it as it was begun, or give --start-over to begin anew."))
+    }
 }
 
 /// Asks for the host's name: nobody types that by mistake.
@@ -251,4 +326,74 @@ fn with_a_way_on(e: Error, phase: &Phase) -> Error {
     let hint = e.hint.as_ref().map(|hint| format!("{hint} ")).unwrap_or_default();
     let what = format!("the recovery stopped at \"{phase}\": {}", e.what);
     Error { what, ..e }.do_instead(format!("{hint}When that is mended, run the same command again: it goes on there."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{BackupId, VaultId};
+    use jiff::Timestamp;
+
+    fn nothing() -> Args {
+        Args {
+            plan: Vec::new(),
+            at: None,
+            backup: Vec::new(),
+            install: false,
+            yes: false,
+            dry_run: false,
+            onto_existing: false,
+            other_servers: false,
+            exercise: false,
+            start: Vec::new(),
+            keep_identity: false,
+            start_over: false,
+        }
+    }
+
+    #[test]
+    fn a_recovery_goes_on_with_the_options_that_it_was_begun_with() {
+        let about = Begin {
+            id: BackupId::new(Timestamp::UNIX_EPOCH),
+            host: "erp-1".parse().unwrap(),
+            vault: VaultId([7; 16]),
+            backups: vec![("erp".parse().unwrap(), BackupId::new(Timestamp::UNIX_EPOCH))],
+            exercise: false,
+            onto_existing: true,
+            other_servers: false,
+            start: Vec::new(),
+            keep_identity: false,
+            enabled: Vec::new(),
+            phases: vec![Phase::Config],
+            at: None,
+            notes: Vec::new(),
+        };
+        let fits = [
+            nothing(),
+            Args { plan: vec!["erp".into()], ..nothing() },
+            Args { onto_existing: true, install: true, backup: vec!["erp=2026".into()], ..nothing() },
+        ];
+        fits.iter().for_each(|args| args.fits(&about).unwrap());
+        for (option, args) in [
+            ("--plan", Args { plan: vec!["shop".into()], ..nothing() }),
+            ("--at", Args { at: Some("2026-01-03 22:00".into()), ..nothing() }),
+            ("--other-servers", Args { other_servers: true, ..nothing() }),
+            ("--keep-identity", Args { keep_identity: true, ..nothing() }),
+            ("--start", Args { start: vec!["nginx.service".into()], ..nothing() }),
+        ] {
+            let error = args.fits(&about).unwrap_err();
+            assert!(error.kind == Kind::Usage && error.what.contains(option), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_backup_is_chosen_by_plan_and_id() {
+        let of =
+            |texts: &[&str]| Args { backup: texts.iter().map(|t| (*t).to_owned()).collect(), ..nothing() }.backups();
+        let chosen = of(&["erp=20260103T", "site=x"]).unwrap();
+        assert_eq!(chosen[0], ("erp".parse().unwrap(), "20260103T".to_owned()));
+        for wrong in ["erp", "erp=", "=x"] {
+            assert_eq!(of(&[wrong]).unwrap_err().kind, Kind::Usage, "{wrong}");
+        }
+    }
 }

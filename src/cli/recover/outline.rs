@@ -1,9 +1,10 @@
 //! What the lost host was and what will be done, before anything is.
 
-use super::Args;
+use super::{Args, data};
 use crate::cli::context::Context;
 use crate::cli::host_facts;
 use crate::cli::output::{Align, Table, bad, json, notice, say};
+use crate::config::recorded;
 use crate::error::{Error, Kind, Result};
 use crate::host::apt;
 use crate::host::inventory::Inventory;
@@ -11,13 +12,17 @@ use crate::host::machine::machine;
 use crate::model::{BackupId, Name, size, time};
 use crate::recovery::fresh::lost::Lost;
 use crate::recovery::fresh::packages::{self, Wanted};
-use crate::recovery::fresh::phase::phases;
+use crate::recovery::fresh::phase::{DATA, TREES, phases};
+use crate::recovery::fresh::whose::{Whose, whose};
 use crate::recovery::fresh::{look, people, room};
 use crate::repository::catalog::Catalog;
 use crate::repository::manifest::Manifest;
+use crate::repository::reader::Reader;
+use crate::telemetry::monitor::Silent;
 use jiff::Timestamp;
 use serde::Serialize;
 use std::path::Path;
+use std::sync::Arc;
 
 /// Names that are shown of a long list.
 const SHOWN: usize = 40;
@@ -32,6 +37,7 @@ pub struct Outline {
     packages: Packages,
     accounts: usize,
     left_out: Vec<String>,
+    not_restored: Vec<String>,
     not_fresh: Vec<String>,
     too_small: Vec<String>,
     phases: Vec<String>,
@@ -56,8 +62,8 @@ struct Packages {
 }
 
 /// Looks at everything and touches nothing.
-pub fn of(catalog: &Catalog, lost: &Lost, here: &Inventory, args: &Args, state_dir: &Path) -> Outline {
-    let mut not_fresh = look::not_fresh(Path::new("/"), &lost.will());
+pub async fn of(catalog: &Catalog, lost: &Lost, here: &Inventory, args: &Args, state_dir: &Path) -> Outline {
+    let mut not_fresh = look::not_fresh(Path::new("/"), &lost.will(), &here.postgres_clusters);
     // Without an id of the system one would be written; such a machine was never backed up.
     let known = Path::new("/etc/machine-id").exists();
     if known && lost.newest().is_some_and(|m| machine(state_dir).is_ok_and(|here| here == m.machine)) {
@@ -91,12 +97,51 @@ pub fn of(catalog: &Catalog, lost: &Lost, here: &Inventory, args: &Args, state_d
         plans: lost.backups.iter().map(plan).collect(),
         packages: Packages { missing: wanted.missing, left_out: wanted.left_out, needed },
         accounts: then.map_or(0, |i| people::plan(&i.accounts, &here.accounts).make.len()),
+        not_restored: not_restored(catalog, lost, args).await,
         left_out: lost.facts.iter().flat_map(|f| &f.bound).map(|b| b.path.display().to_string()).collect(),
         not_fresh,
         too_small: room::too_small(&lost.needs(state_dir), room::free),
         phases: phases(&lost.has(args.install, args.exercise)).iter().map(ToString::to_string).collect(),
         notes: notes(lost, here),
     }
+}
+
+/// Sources that will not be restored, as far as the configuration in the backup tells.
+async fn not_restored(catalog: &Catalog, lost: &Lost, args: &Args) -> Vec<String> {
+    let read = async {
+        let text = Reader::new(catalog.clone(), Arc::new(Silent))?.small(lost.configuration()?).await?;
+        recorded::sources(&String::from_utf8_lossy(&text))
+    };
+    let sources = match read.await {
+        Ok(sources) => sources,
+        Err(e) => return vec![format!("which sources will not be restored is not known: {}", e.one_line())],
+    };
+    let mut found = Vec::new();
+    for (m, record) in lost.backups.iter().flat_map(|m| m.sources.iter().map(move |s| (m, s))) {
+        let kind = record.kind.as_str();
+        if !TREES.contains(&kind) && !DATA.contains(&kind) {
+            continue;
+        }
+        if !record.is_complete() {
+            found.push(data::not_restored(&record.name, &format!("it failed in backup {}", m.id)));
+            continue;
+        }
+        let Some(source) = sources.get(&record.name) else { continue };
+        let whose = match whose(source, lost.hostname()).await {
+            Whose::Here => None,
+            Whose::Named(host) => {
+                found.push(format!(
+                    "source {}: its server is {host}, as the lost host was called: that name must lead to this machine",
+                    record.name
+                ));
+                None
+            }
+            Whose::Elsewhere => (!args.other_servers).then(data::elsewhere),
+        };
+        let why = data::why_not(source, kind, args.exercise).or(whose);
+        found.extend(why.map(|why| data::not_restored(&record.name, &why)));
+    }
+    found
 }
 
 fn notes(lost: &Lost, here: &Inventory) -> Vec<String> {
@@ -176,6 +221,7 @@ impl Outline {
         for note in &self.notes {
             say(&notice(note))?;
         }
+        self.not_restored.iter().try_for_each(|what| say(&bad(what)))?;
         self.not_fresh.iter().chain(&self.too_small).try_for_each(|what| say(&bad(what)))
     }
 

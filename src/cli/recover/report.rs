@@ -20,6 +20,8 @@ pub struct Report {
     ended: Timestamp,
     seconds: f64,
     backups: Vec<Restored>,
+    /// What is to be known of the backups.
+    notes: Vec<String>,
     phases: Vec<Took>,
     still_to_do: Vec<String>,
 }
@@ -49,6 +51,7 @@ pub async fn of(recovery: &Recovery<'_>, journal: &Journal) -> Report {
         ended: journal.last(),
         seconds: journal.last().duration_since(journal.began()).as_secs_f64(),
         backups: recovery.lost.backups.iter().map(restored).collect(),
+        notes: recovery.lost.notes.clone(),
         phases: journal.phases(),
         still_to_do: still_to_do(recovery).await,
     }
@@ -56,12 +59,11 @@ pub async fn of(recovery: &Recovery<'_>, journal: &Journal) -> Report {
 
 /// What only somebody with more than a backup can do.
 async fn still_to_do(recovery: &Recovery<'_>) -> Vec<String> {
+    let mut left = recovery.left_out().await;
     if recovery.about.exercise {
-        return vec![
-            "this machine holds everything that the host did: destroy it when the exercise is over".to_owned(),
-        ];
+        left.push("this machine holds everything that the host did: destroy it when the exercise is over".to_owned());
+        return left;
     }
-    let mut left = Vec::new();
     if let Some(then) = recovery.lost.facts.as_ref().and_then(|f| f.docker.as_ref()) {
         let missing = async { then.missing(&Docker::connect().await?).await };
         left.extend(
@@ -93,6 +95,7 @@ impl Report {
                 backup.backup
             ))?;
         }
+        self.notes.iter().try_for_each(|note| say(&format!("  {} {note}", notice("note:"))))?;
         let mut table = Table::new(&[("phase", Align::Left), ("took", Align::Right), ("tries", Align::Right)]);
         for phase in &self.phases {
             table.row(vec![phase.phase.clone(), words(phase.seconds), phase.tries.to_string()]);

@@ -123,12 +123,16 @@ impl<'a> Recovery<'a> {
     /// # Errors
     /// [`Kind::Restore`]: hashes of passwords must not be left lying about unnoticed.
     pub fn clear(&self) -> Result<()> {
-        let staged = self.staged();
-        match std::fs::remove_dir_all(&staged) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                Err(Error::io("the fetched files cannot be removed", &staged, e).kind(Kind::Restore))
+        let (staged, waiting) = (self.staged(), fresh::waiting(&self.state_dir));
+        for (path, removed) in [(&staged, std::fs::remove_dir_all(&staged)), (&waiting, std::fs::remove_file(&waiting))]
+        {
+            match removed {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::io("the fetched files cannot be removed", path, e).kind(Kind::Restore));
+                }
+                _ => {}
             }
-            _ => Ok(()),
         }
+        Ok(())
     }
 }

@@ -15,7 +15,8 @@ use crate::recovery::checks::context::{Context, Marks};
 use crate::recovery::fresh::clusters::{self, Wanted};
 use crate::recovery::fresh::merge::{Merge, Which};
 use crate::recovery::fresh::phase::Phase;
-use crate::recovery::fresh::{before, start};
+use crate::recovery::fresh::whose::may_be_here;
+use crate::recovery::fresh::{before, look, settings, start};
 use crate::repository::claims;
 use crate::sources::postgres::GLOBALS;
 use jiff::Timestamp;
@@ -53,11 +54,13 @@ impl Recovery<'_> {
             let mut exists = w.exists;
             if let Some(elsewhere) = elsewhere {
                 // Its settings will name a directory in which there is nothing.
-                if self.about.onto_existing {
+                let in_use = look::in_use(Path::new(&elsewhere.data_directory));
+                if self.about.onto_existing || in_use.is_some() {
                     return Err(Error::new(
                         Kind::Refused,
                         format!("cluster {version}/{name} is here with its data in {}", elsewhere.data_directory),
                     )
+                    .because(in_use.unwrap_or_else(|| "what is here already is never dropped".to_owned()))
                     .hint(format!("It was in {}. Move its data there, or drop it.", w.then.data_directory)));
                 }
                 cluster::remove(version, name).await?;
@@ -68,6 +71,14 @@ impl Recovery<'_> {
                 false => cluster::make(version, name, w.then.port, data.as_deref()).await?,
             }
             self.settings(w).await?;
+            let folder = Path::new("/etc/postgresql").join(version).join(name);
+            if self.about.exercise {
+                settings::keep_alone(&folder)?;
+            } else if settings::archives(&folder) {
+                notes.push(format!(
+                    "cluster {version}/{name} archives its WAL to where the lost host did: look that nothing there is overwritten"
+                ));
+            }
             cluster::start(version, name).await?;
             notes.extend(self.roles(w).await?);
         }
@@ -98,7 +109,8 @@ impl Recovery<'_> {
         for record in self.lost.records().filter(|s| s.kind == "postgres") {
             let Some(SourceConfig::Postgres(source)) = config.sources.get(&record.name) else { continue };
             let address = &source.address;
-            if address.container().is_some() || !address.is_here() || address.port() != wanted.then.port {
+            let here = config.sources.get(&record.name).is_some_and(|s| may_be_here(s, self.lost.hostname()));
+            if address.container().is_some() || !here || address.port() != wanted.then.port {
                 continue;
             }
             let Some(globals) = record.artifacts.iter().find(|a| a.name == GLOBALS) else { continue };
@@ -121,14 +133,16 @@ impl Recovery<'_> {
         let (mut units, mut docker) = (BTreeSet::new(), false);
         let mut local_postgres = false;
         for record in self.lost.records() {
-            match config.sources.get(&record.name) {
+            let source = config.sources.get(&record.name);
+            let here = source.is_some_and(|s| may_be_here(s, self.lost.hostname()));
+            match source {
                 // One that nobody knows how to stop is restored while it is down, and starts with the application.
-                Some(SourceConfig::Redis(r)) if r.container.is_none() && r.server.is_here() => {
+                Some(SourceConfig::Redis(r)) if r.container.is_none() && here => {
                     units.extend(r.unit.clone());
                 }
                 Some(SourceConfig::Postgres(p)) => match p.address.container() {
                     Some(_) => docker = true,
-                    None => local_postgres |= p.address.is_here(),
+                    None => local_postgres |= here,
                 },
                 Some(SourceConfig::Redis(r)) => docker |= r.container.is_some(),
                 Some(SourceConfig::Volume(_) | SourceConfig::Image(_)) => docker = true,
@@ -172,6 +186,10 @@ impl Recovery<'_> {
         let merged = self.merge(Which::Starting).await?;
         systemd::reload().await?;
         let mut notes = merged.problems;
+        let then = self.lost.facts.as_ref().and_then(|f| f.inventory.units.clone()).unwrap_or_default();
+        for unit in start::again(&self.waiting(), &then) {
+            notes.extend(systemd::enable(&unit).await.err().map(|e| e.one_line()));
+        }
         for unit in self.rounds().await?.off {
             systemd::disable(&unit).await?;
             notes.push(format!("{unit} was disabled, and is again"));

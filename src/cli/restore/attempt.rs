@@ -7,8 +7,8 @@ use crate::error::{Error, Kind, Result};
 use crate::model::{Name, size};
 use crate::recovery::asked::Safety;
 use crate::recovery::engine::Ended;
-use crate::recovery::flow::With;
 use crate::recovery::flow::decide::{self, Restored};
+use crate::recovery::flow::{Flow, With};
 use crate::recovery::outline::Told;
 use crate::recovery::resource::Findings;
 use crate::recovery::resources::{Backups, preflight, resources};
@@ -88,6 +88,7 @@ pub async fn attempt(
             rollback: false,
         };
         asked.flow = match args.onto_fresh {
+            true if args.without_hooks => Flow::default(),
             true => decide::of_data(plan),
             false => decide::flow(config, plan, &restored).await?,
         };

@@ -127,6 +127,9 @@ pub struct Args {
     /// The machine has nothing yet: nothing is stopped, started or checked around it.
     #[arg(skip)]
     onto_fresh: bool,
+    /// None of the plan's hooks is run.
+    #[arg(skip)]
+    without_hooks: bool,
 }
 
 impl Args {

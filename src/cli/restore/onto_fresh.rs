@@ -23,7 +23,7 @@ struct Whole {
 }
 
 /// Restores sources of a backup, or these paths of one, or goes on with the restore of them that was interrupted. What was restored of it since
-/// `since` is not restored once more. Whoever calls it holds the lock.
+/// `since` is not restored once more. Without `hooks` the plan's are left out. Whoever calls it holds the lock.
 ///
 /// # Errors
 /// Those of the restore; what it did is undone then, or its journal is open.
@@ -33,7 +33,7 @@ pub async fn onto_fresh(
     catalog: &Catalog,
     m: &Manifest,
     (sources, paths): (&[Name], &[PathBuf]),
-    since: Timestamp,
+    (since, hooks): (Timestamp, bool),
 ) -> Result<()> {
     let file = journal_file(&config.state_dir);
     if file.exists() {
@@ -63,7 +63,7 @@ pub async fn onto_fresh(
     words.extend(paths.iter().flat_map(|p| ["--path".to_owned(), p.display().to_string()]));
     let Whole { args } = Whole::try_parse_from(words)
         .map_err(|e| Error::new(Kind::Internal, "a restore cannot be asked for").because(e))?;
-    let args = Args { onto_fresh: true, ..args };
+    let args = Args { onto_fresh: true, without_hooks: !hooks, ..args };
     match attempt(context, Some(config), catalog, m, sources, &args).await? {
         Tried::Unfit(e) => Err(e),
         Tried::Ended(code) if code == ExitCode::SUCCESS => Ok(()),

@@ -4,7 +4,7 @@
 //! only: values of variables may be secrets, and are in [`Docker::specifications`] alone, which is stored sealed.
 
 use super::find::{COMPOSE_PROJECT, COMPOSE_SERVICE, Container};
-use super::{Docker, failed, is_status};
+use super::{Docker, failed, is_status, stilled};
 use crate::error::Result;
 use bollard::models::{self, MountType};
 use bollard::query_parameters::{ListConfigsOptions, ListNetworksOptions, ListSecretsOptions, ListServicesOptions};
@@ -245,6 +245,16 @@ impl Deployment {
     /// # Errors
     /// When it does not answer as it should.
     pub async fn read(docker: &Docker) -> Result<Self> {
+        Self::read_besides(docker, &[]).await
+    }
+
+    /// The same during a backup: containers that stand still for its moment, as journals below these state directories
+    /// say, count as running.
+    ///
+    /// # Errors
+    /// As [`Deployment::read`].
+    pub async fn read_besides(docker: &Docker, state_dirs: &[PathBuf]) -> Result<Self> {
+        let mut stilled = stilled::names(state_dirs);
         let info = docker.api.info().await.map_err(failed("the daemon does not tell about itself"))?;
         let mut found = Deployment {
             version: info.server_version.clone().unwrap_or_default(),
@@ -269,7 +279,10 @@ impl Deployment {
                 made_by: made_by(&labels),
             });
         }
-        found.sort_containers(docker.all_containers().await?);
+        let containers = docker.all_containers().await?;
+        // Once more: one may have been stopped in between, or put back.
+        stilled.extend(stilled::names(state_dirs));
+        found.sort_containers(containers, &stilled);
         if found.swarm.as_ref().is_some_and(|s| s.role == "manager") {
             let specs = docker.service_specs().await?;
             found.services = specs.into_iter().map(|spec| service(spec, &names)).collect();
@@ -283,7 +296,7 @@ impl Deployment {
     }
 
     /// Puts containers to their projects; those of services are known by these.
-    fn sort_containers(&mut self, containers: Vec<Container>) {
+    fn sort_containers(&mut self, containers: Vec<Container>, stilled: &BTreeSet<String>) {
         let mut projects: BTreeMap<String, Project> = BTreeMap::new();
         for c in containers.into_iter().filter(|c| c.swarm_service().is_none()) {
             let volumes = c.mounts.iter().filter_map(|m| m.volume.clone()).filter(|v| !is_nameless(v)).collect();
@@ -292,8 +305,8 @@ impl Deployment {
                 self.containers.push(Single {
                     networks,
                     volumes,
+                    state: if stilled.contains(&c.name) { "running".to_owned() } else { c.state },
                     name: c.name,
-                    state: c.state,
                     image: c.image,
                     image_id: c.image_id,
                     restart: c.restart,
@@ -315,7 +328,7 @@ impl Deployment {
             });
             let s = &mut of.services[at];
             s.replicas += 1;
-            s.running += u64::from(c.is_up());
+            s.running += u64::from(c.is_up() || stilled.contains(&c.name));
             s.networks.extend(networks);
             s.volumes.extend::<BTreeSet<String>>(volumes);
             (s.image, s.image_id) = (c.image, c.image_id);
@@ -445,9 +458,14 @@ impl Docker {
                 Err(e) if is_status(&e, 404) => continue,
                 other => other.map_err(failed(format!("container {} cannot be looked at", c.name)))?,
             };
+            let endpoints = inspected.network_settings.and_then(|n| n.networks).unwrap_or_default();
+            let endpoints: BTreeMap<String, serde_json::Value> = endpoints
+                .into_iter()
+                .map(|(name, e)| (name, json!({ "Aliases": e.aliases, "IPAMConfig": e.ipam_config })))
+                .collect();
             containers.push(json!({
                 "name": c.name, "image": c.image_id, "config": inspected.config, "host_config": inspected.host_config,
-                "networks": c.networks, "service": c.labels.get(COMPOSE_SERVICE),
+                "networks": c.networks, "endpoints": endpoints, "service": c.labels.get(COMPOSE_SERVICE),
             }));
         }
         let services = if manager { self.service_specs().await? } else { Vec::new() };

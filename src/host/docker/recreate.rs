@@ -11,7 +11,7 @@ use bollard::models::{
 use bollard::query_parameters::CreateContainerOptionsBuilder;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// Label with the services on which one of compose depends: `db:service_started:false,cache:…`.
 const DEPENDS: &str = "com.docker.compose.depends_on";
@@ -32,6 +32,8 @@ pub struct Specification {
     pub host_config: Value,
     /// Names of networks.
     pub networks: Vec<String>,
+    /// What it was asked for in each of them, as the daemon's API has it; not in older backups.
+    pub endpoints: BTreeMap<String, EndpointSettings>,
 }
 
 /// The containers of what [`Docker::specifications`] gave.
@@ -66,7 +68,11 @@ impl Specification {
                 let services = then.projects.iter().filter(|p| p.name == project).flat_map(|p| &p.services);
                 services.filter(|s| s.name == service).any(|s| s.running > 0)
             }
-            _ => then.containers.iter().any(|c| c.name == self.name && c.state == "running"),
+            // What a backup had paused is to run, and so is what was on its way up.
+            _ => then
+                .containers
+                .iter()
+                .any(|c| c.name == self.name && ["running", "paused", "restarting"].contains(&c.state.as_str())),
         }
     }
 
@@ -78,10 +84,27 @@ impl Specification {
             })
     }
 
-    /// What it is reached by in its networks.
-    fn endpoint(&self) -> EndpointSettings {
-        let aliases = self.label(COMPOSE_SERVICE).map(|service| vec![service.to_owned(), self.name.clone()]);
-        EndpointSettings { aliases, ..EndpointSettings::default() }
+    /// What it is reached by in a network.
+    fn endpoint(&self, network: &str) -> EndpointSettings {
+        let then = self.endpoints.get(network);
+        let own: Vec<String> = then.and_then(|e| e.aliases.clone()).unwrap_or_default();
+        let own: Vec<String> = own.into_iter().filter(|alias| !is_own_choice(alias)).collect();
+        let of_compose = || self.label(COMPOSE_SERVICE).map(|service| vec![service.to_owned(), self.name.clone()]);
+        EndpointSettings {
+            aliases: if own.is_empty() { of_compose() } else { Some(own) },
+            ipam_config: then.and_then(|e| e.ipam_config.clone()),
+            ..EndpointSettings::default()
+        }
+    }
+
+    /// The networks that it is in, that which it is made with first; none where it has none of its own.
+    fn joins(&self) -> Vec<String> {
+        let mode = self.host_config.get("NetworkMode").and_then(Value::as_str).unwrap_or("default");
+        let own = !["host", "none"].contains(&mode) && !mode.starts_with("container:");
+        let mut networks: Vec<String> = if own { self.networks.clone() } else { Vec::new() };
+        // Older daemons take no other one there.
+        networks.sort_by_key(|n| n != mode);
+        networks
     }
 
     /// What the daemon is asked for, and the networks that it joins afterwards.
@@ -90,25 +113,24 @@ impl Specification {
         let unclear =
             || Error::new(Kind::Damaged, format!("how container {} was asked for cannot be understood", self.name));
         let fields = body.as_object_mut().ok_or_else(unclear)?;
-        // Docker's own choice was the beginning of its id.
-        let own_choice = |h: &str| h.len() == 12 && h.bytes().all(|b| b.is_ascii_hexdigit());
-        if fields.get("Hostname").and_then(Value::as_str).is_some_and(own_choice) {
+        if fields.get("Hostname").and_then(Value::as_str).is_some_and(is_own_choice) {
             fields.remove("Hostname");
         }
         fields.insert("Image".to_owned(), json!(image));
         fields.insert("HostConfig".to_owned(), self.host_config.clone());
-        let mode = self.host_config.get("NetworkMode").and_then(Value::as_str).unwrap_or("default");
-        let own = !["host", "none"].contains(&mode) && !mode.starts_with("container:");
-        let mut networks: Vec<String> = if own { self.networks.clone() } else { Vec::new() };
-        // The one that it was made with comes first; older daemons take no other one there.
-        networks.sort_by_key(|n| n != mode);
+        let networks = self.joins();
         if let Some(first) = networks.first().filter(|n| *n != "bridge") {
-            let endpoint = serde_json::to_value(self.endpoint()).map_err(|_| unclear())?;
+            let endpoint = serde_json::to_value(self.endpoint(first)).map_err(|_| unclear())?;
             fields.insert("NetworkingConfig".to_owned(), json!({ "EndpointsConfig": { first: endpoint } }));
         }
         let body = serde_json::from_value(body).map_err(|e| unclear().because(e))?;
         Ok((body, networks.into_iter().skip(1).filter(|n| n != "bridge").collect()))
     }
+}
+
+/// Whether Docker chose a name itself: the beginning of the container's id.
+fn is_own_choice(name: &str) -> bool {
+    name.len() == 12 && name.bytes().all(|b| b.is_ascii_hexdigit())
 }
 
 /// Those that others depend on come first; where that goes in a circle, by name.
@@ -166,12 +188,15 @@ impl Docker {
         made.map(|_| true).map_err(failed(format!("network {} cannot be made", network.name)))
     }
 
-    /// Makes a container unless there is one of its name; `false` when there is. It does not run yet.
+    /// Makes a container unless there is one of its name; `false` when there is, which joins the networks that it lacks. It
+    /// does not run yet.
     ///
     /// # Errors
     /// When its image is not here, or the daemon refuses.
     pub async fn make_container(&self, wanted: &Specification) -> Result<bool> {
-        if self.container(&wanted.name).await?.is_some_and(|c| c.name == wanted.name) {
+        if let Some(there) = self.container(&wanted.name).await?.filter(|c| c.name == wanted.name) {
+            let lacks = wanted.joins().into_iter().filter(|n| n != "bridge" && !there.networks.contains(n)).collect();
+            self.join(wanted, lacks).await?;
             return Ok(false);
         }
         let asked = wanted.config.get("Image").and_then(Value::as_str).unwrap_or_default();
@@ -193,9 +218,14 @@ impl Docker {
         let options = CreateContainerOptionsBuilder::new().name(checked(&wanted.name)?).build();
         let made = self.api.create_container(Some(options), body).await;
         made.map_err(failed(format!("container {} cannot be made", wanted.name)))?;
-        for network in more {
-            let request =
-                NetworkConnectRequest { container: wanted.name.clone(), endpoint_config: Some(wanted.endpoint()) };
+        self.join(wanted, more).await?;
+        Ok(true)
+    }
+
+    async fn join(&self, wanted: &Specification, networks: Vec<String>) -> Result<()> {
+        for network in networks {
+            let endpoint_config = Some(wanted.endpoint(&network));
+            let request = NetworkConnectRequest { container: wanted.name.clone(), endpoint_config };
             match self.api.connect_network(checked(&network)?, request).await {
                 Err(e) if !is_status(&e, 403) => {
                     return Err(failed(format!("container {} cannot join network {network}", wanted.name))(e));
@@ -203,7 +233,7 @@ impl Docker {
                 _ => {}
             }
         }
-        Ok(true)
+        Ok(())
     }
 }
 
@@ -250,5 +280,37 @@ mod tests {
         let aliases = endpoints["shop_default"].aliases.clone().unwrap();
         assert_eq!(aliases, ["web", "shop-web-1"]);
         assert_eq!(body.host_config.unwrap().network_mode.as_deref(), Some("shop_default"));
+    }
+
+    #[test]
+    fn a_container_has_its_names_and_addresses_in_each_network() {
+        let mut asked = container("shop-web-1", "web", "");
+        asked["endpoints"] = json!({
+            "front": { "Aliases": ["www", "0123456789ab"], "IPAMConfig": { "IPv4Address": "10.9.0.7" } },
+            "shop_default": { "Aliases": null, "IPAMConfig": null },
+        });
+        let text = serde_json::to_vec(&json!({ "containers": [asked] })).unwrap();
+        let mut wanted = specifications(&text).unwrap().remove(0);
+        assert_eq!(wanted.joins(), ["shop_default", "front"]);
+        let front = wanted.endpoint("front");
+        assert_eq!(front.aliases, Some(vec!["www".to_owned()]));
+        assert_eq!(front.ipam_config.unwrap().ipv4_address.as_deref(), Some("10.9.0.7"));
+        assert_eq!(wanted.endpoint("shop_default").aliases, Some(vec!["web".to_owned(), "shop-web-1".to_owned()]));
+        wanted.host_config = json!({ "NetworkMode": "container:other" });
+        assert!(wanted.joins().is_empty());
+    }
+
+    #[test]
+    fn what_was_paused_ran() {
+        let single = |state: &str| super::super::deployment::Single {
+            name: "db".into(),
+            state: state.into(),
+            ..super::super::deployment::Single::default()
+        };
+        let wanted = Specification { name: "db".into(), ..Specification::default() };
+        for (state, expected) in [("running", true), ("paused", true), ("restarting", true), ("exited", false)] {
+            let then = Deployment { containers: vec![single(state)], ..Deployment::default() };
+            assert_eq!(wanted.ran(&then), expected, "{state}");
+        }
     }
 }

@@ -82,6 +82,14 @@ pub async fn disable(name: &str) -> Result<()> {
     systemctl(&["disable", "--now", "--quiet", "--", name], ANSWER).await.map(drop).map_err(|e| of(name, e))
 }
 
+/// Has a unit start at boot, and does not start it now.
+///
+/// # Errors
+/// [`Kind::Restore`] with what systemd says.
+pub async fn enable(name: &str) -> Result<()> {
+    systemctl(&["enable", "--quiet", "--", name], ANSWER).await.map(drop).map_err(|e| of(name, e))
+}
+
 /// Lets systemd read its files again.
 ///
 /// # Errors

@@ -34,6 +34,9 @@ pub struct Context {
     /// Where log files ended before the start.
     #[serde(default)]
     pub marks: Marks,
+    /// Whether it is a drill: then what fails for want of an answer must not speak against the backup.
+    #[serde(default)]
+    pub drill: bool,
 }
 
 /// Where log files ended at one moment.
@@ -58,12 +61,18 @@ impl Marks {
 impl Context {
     /// After the application was started at this moment.
     pub fn live(since: Timestamp, marks: Marks) -> Self {
-        Context { since, staging: Vec::new(), before_swap: false, marks }
+        Context { since, staging: Vec::new(), before_swap: false, marks, drill: false }
     }
 
     /// On what was staged.
     pub fn staged(databases: Vec<Renamed>) -> Self {
-        Context { since: Timestamp::now(), staging: databases, before_swap: true, marks: Marks::default() }
+        let marks = Marks::default();
+        Context { since: Timestamp::now(), staging: databases, before_swap: true, marks, drill: false }
+    }
+
+    /// On what a drill has staged.
+    pub fn drilled(databases: Vec<Renamed>) -> Self {
+        Context { drill: true, ..Context::staged(databases) }
     }
 
     /// The present name of a database; `None` when it is not part of what is looked at.

@@ -45,6 +45,9 @@ pub struct Outcome {
     pub kind: String,
     /// Whether all is as it should be.
     pub good: bool,
+    /// Whether what is checked answered at all; without an answer nothing speaks against it.
+    #[serde(default = "yes")]
+    pub asked: bool,
     /// How often it looked.
     pub tries: u32,
     /// How long it took, in milliseconds.
@@ -55,6 +58,10 @@ pub struct Outcome {
     pub found: String,
 }
 
+fn yes() -> bool {
+    true
+}
+
 /// What one look told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Verdict {
@@ -62,6 +69,8 @@ enum Verdict {
     Good(String),
     /// Not yet, perhaps.
     Bad(String),
+    /// Nobody answered, perhaps not yet.
+    Unasked(String),
     /// Looking again would not help, or do harm.
     Final(String),
     /// The deadline came before it could be seen.
@@ -74,20 +83,24 @@ impl Check {
         let started = Instant::now();
         let mut tries = 0;
         let mut last = None;
-        let (good, found) = loop {
+        let (good, asked, found) = loop {
             tries += 1;
             let left = self.within.saturating_sub(started.elapsed());
-            let found = match self.look(context, left).await {
-                Verdict::Good(found) => break (true, found),
-                Verdict::Final(found) => break (false, found),
+            let (asked, found) = match self.look(context, left).await {
+                Verdict::Good(found) => break (true, true, found),
+                Verdict::Final(found) => break (false, true, found),
                 // What was seen before tells more than that the time was over.
-                Verdict::Cut(found) => break (false, last.unwrap_or(found)),
-                Verdict::Bad(found) => found,
+                Verdict::Cut(found) => {
+                    let (asked, found) = last.unwrap_or((false, found));
+                    break (false, asked, found);
+                }
+                Verdict::Bad(found) => (true, found),
+                Verdict::Unasked(found) => (false, found),
             };
             if started.elapsed() + self.every >= self.within {
-                break (false, found);
+                break (false, asked, found);
             }
-            last = Some(found);
+            last = Some((asked, found));
             tokio::time::sleep(self.every).await;
         };
         let found = hide(&found, self.secrets());
@@ -95,6 +108,7 @@ impl Check {
             name: self.name.clone(),
             kind: self.kind().to_owned(),
             good,
+            asked,
             tries,
             took_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
             expected: self.expected(),
@@ -122,7 +136,7 @@ impl Check {
         let silent = format!("no answer within {:.1} s", limit.as_secs_f64());
         match tokio::time::timeout(limit, look).await {
             Ok(verdict) => verdict,
-            Err(_) if limit < left => Verdict::Bad(silent),
+            Err(_) if limit < left => Verdict::Unasked(silent),
             Err(_) => Verdict::Cut(silent),
         }
     }

@@ -24,20 +24,30 @@ pub(super) async fn look(query: &Query, context: &Context, limit: Duration) -> V
     let session = async { place.server.address.reach().await?.session(&database).await };
     let session = match session.await {
         Ok(session) => session,
-        Err(e) => return Verdict::Bad(e.one_line()),
+        Err(e) => return Verdict::Unasked(e.one_line()),
     };
     let verdict = match ask(&session, query, context, limit).await {
         Ok(rows) => judge(&query.wanted, &rows),
         Err(e) => {
+            let answered = e.code.as_deref().is_some_and(|code| !is_of_the_server(code));
             let code = e.code.map(|code| format!("{code}: ")).unwrap_or_default();
-            Verdict::Bad(format!("the server refuses: {code}{}", e.text))
+            let why = format!("the server refuses: {code}{}", e.text);
+            if answered { Verdict::Bad(why) } else { Verdict::Unasked(why) }
         }
     };
     match verdict {
         // Nobody writes there any more.
         Verdict::Bad(why) if context.before_swap => Verdict::Final(why),
+        // A drill may wait; a restore stands still meanwhile.
+        Verdict::Unasked(why) if context.before_swap && !context.drill => Verdict::Final(why),
         other => other,
     }
+}
+
+/// Whether an SQLSTATE speaks of the server and of the time that it had, and not of what it was asked: a connection that is
+/// lost, no room or memory, a query that was cancelled, a server that goes down.
+fn is_of_the_server(code: &str) -> bool {
+    code == "57014" || ["08", "53", "57P0", "58"].iter().any(|class| code.starts_with(class))
 }
 
 async fn ask(session: &Session, query: &Query, context: &Context, limit: Duration) -> SqlResult<Rows> {
@@ -71,4 +81,19 @@ pub(in crate::recovery) async fn as_live(session: &Session, live: &str) -> SqlRe
         literal(live)
     );
     session.rows("set_config(split_part(c, '=', 1), substr(c, strpos(c, '=') + 1), true)", &from).await.map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_fails_is_no_answer() {
+        for code in ["57014", "57P01", "57P03", "08006", "53100", "53200", "58030"] {
+            assert!(is_of_the_server(code), "{code}");
+        }
+        for code in ["42P01", "42703", "25006", "22012", "XX001"] {
+            assert!(!is_of_the_server(code), "{code}");
+        }
+    }
 }

@@ -59,7 +59,8 @@ impl Step for CheckStep {
         let context: Context = parse(note)?;
         let outcome = self.check.run(&context).await;
         if !outcome.good {
-            return Err(outcome.error());
+            let e = outcome.error();
+            return Err(if context.drill && !outcome.asked { e.kind(Kind::Restore) } else { e });
         }
         Ok(serde_json::json!(outcome))
     }

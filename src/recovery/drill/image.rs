@@ -69,8 +69,16 @@ fn within(root: &Path, relative: &str) -> Result<PathBuf> {
     }
 }
 
+/// What is not there was not in the backup; anything else speaks of this machine's disk.
+fn unread(path: &Path, e: std::io::Error) -> Error {
+    match e.kind() {
+        std::io::ErrorKind::NotFound => odd("a file of it is missing", path),
+        _ => Error::io("a part of an image cannot be read", path, e).kind(Kind::Restore),
+    }
+}
+
 fn sha256(path: &Path) -> Result<String> {
-    let failed = |e| Error::io("a part of an image cannot be read", path, e).kind(Kind::Mismatch);
+    let failed = |e| unread(path, e);
     let mut file = File::open(path).map_err(failed)?;
     let (mut hash, mut buffer) = (Sha256::new(), vec![0; 256 << 10]);
     loop {
@@ -83,7 +91,7 @@ fn sha256(path: &Path) -> Result<String> {
 
 /// Holds an unpacked image against its id.
 fn look(root: &Path, id: &str) -> Result<Vec<Compared>> {
-    let read = |path: &Path| std::fs::read(path).map_err(|_| odd("a file of it is missing", path));
+    let read = |path: &Path| std::fs::read(path).map_err(|e| unread(path, e));
     let file = root.join("manifest.json");
     let manifests: Vec<Manifest> =
         serde_json::from_slice(&read(&file)?).map_err(|e| odd("it cannot be read", &file).because(e))?;

@@ -204,7 +204,7 @@ fn queries(with: &With<'_>, resources: &[Arc<dyn Resource>]) -> Result<Vec<Box<d
         for resource in &resources {
             databases.extend(resource.staged_as(notes.of(&steps::stage_name(&**resource))?)?.databases);
         }
-        Ok(Context::staged(databases))
+        Ok(Context::drilled(databases))
     });
     Ok(check_steps::on_staging(&checks, &(context as _)))
 }

@@ -174,9 +174,13 @@ impl Planned {
     async fn command(&mut self, given: &Given<'_>, record: &SourceRecord) -> Result<bool> {
         let source = &record.name;
         let Some(configured) = configured_command(given.own, source) else {
-            self.limits.push(format!(
-                "source {source}: its output is read and compared; programs of another host are not run"
-            ));
+            let text =
+                format!("source {source}: its output is read and compared; programs of another host are not run");
+            // Whether it makes the database that it is for was not seen.
+            match command::facts_of(record)?.database {
+                Some(_) => self.left_out.push(format!("{text}, so that its database was not loaded")),
+                None => self.limits.push(text),
+            }
             return Ok(true);
         };
         let bound = match &configured.back.into {

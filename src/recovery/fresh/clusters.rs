@@ -56,7 +56,7 @@ pub fn plan(then: &[Cluster], here: &[Cluster], majors: &[u32]) -> Result<(Vec<W
                     Kind::Refused,
                     format!("cluster {name} cannot be made: PostgreSQL {major} or newer is not installed here"),
                 )
-                .hint(format!("Run with --install, or install postgresql-{major} first; nothing was restored yet.")));
+                .hint(format!("Run the same command with --install, or install postgresql-{major} first; nothing was restored yet.")));
             }
         };
         let exists = here.iter().any(|c| c.version == version && c.name == cluster.name);

@@ -28,6 +28,9 @@ pub struct Begin {
     pub exercise: bool,
     /// Whether what is here already may give way.
     pub onto_existing: bool,
+    /// Whether servers of other machines are restored too.
+    #[serde(default)]
+    pub other_servers: bool,
     /// In an exercise, the units that are started.
     pub start: Vec<String>,
     /// Whether the given identity stays on this machine.
@@ -36,6 +39,12 @@ pub struct Begin {
     pub enabled: Vec<String>,
     /// The phases, in order.
     pub phases: Vec<Phase>,
+    /// By which moment the backups were to be begun.
+    #[serde(default)]
+    pub at: Option<Timestamp>,
+    /// What the operator should know of the backups.
+    #[serde(default)]
+    pub notes: Vec<String>,
 }
 
 /// A record.
@@ -44,6 +53,8 @@ pub struct Begin {
 pub enum Record {
     /// The first.
     Begin(Begin),
+    /// From here on it is about this instead: another backup of a plan, or packages besides.
+    Amended(Begin),
     /// A phase begins, or begins once more.
     Doing(Phase),
     /// It is done; what the operator should know of it.
@@ -156,7 +167,12 @@ impl Journal {
                 None => return Err(damaged()),
             }
         }
-        let Some(Record::Begin(begin)) = entries.first().map(|e| e.record.clone()) else { return Err(damaged()) };
+        let Some(Record::Begin(mut begin)) = entries.first().map(|e| e.record.clone()) else { return Err(damaged()) };
+        for entry in &entries {
+            if let Record::Amended(now) = &entry.record {
+                begin.clone_from(now);
+            }
+        }
         let file = File::options().append(true).open(path).map_err(failed(path))?;
         file.set_len(whole as u64).map_err(failed(path))?;
         Ok(Some(Journal { path: path.to_owned(), file, begin, entries }))
@@ -185,13 +201,54 @@ impl Journal {
         let entry = Entry { at: Timestamp::now(), record };
         let text = line(&entry)?;
         self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_data()).map_err(failed(&self.path))?;
+        if let Record::Amended(now) = &entry.record {
+            self.begin.clone_from(now);
+        }
         self.entries.push(entry);
         Ok(())
     }
 
-    /// Whether a phase is done.
+    /// Whether a phase is done: what failed after it was done, as for another backup, is to be done again.
     pub fn is_done(&self, phase: &Phase) -> bool {
-        self.entries.iter().any(|e| matches!(&e.record, Record::Done(p, _) if p == phase))
+        let last = self.entries.iter().rev().find_map(|e| match &e.record {
+            Record::Done(p, _) if p == phase => Some(true),
+            Record::Failed(p, _) if p == phase => Some(false),
+            _ => None,
+        });
+        last == Some(true)
+    }
+
+    /// Takes another backup of a plan. What was done with the one before it is to be done again.
+    ///
+    /// # Errors
+    /// [`Kind::Refused`] when its databases are restored already or the recovery is not about the plan, and when the
+    /// journal cannot be written.
+    pub fn take(&mut self, plan: &Name, backup: &BackupId) -> Result<()> {
+        let mut begin = self.begin.clone();
+        let Some(taken) = begin.backups.iter_mut().find(|(p, _)| p == plan) else {
+            return Err(Error::new(Kind::Refused, format!("the recovery is not about plan {plan}"))
+                .hint("Give --start-over to begin another one."));
+        };
+        if taken.1 == *backup {
+            return Ok(());
+        }
+        let data = Phase::Data(plan.clone());
+        let trees = Phase::Trees(plan.clone());
+        let last = if begin.phases.contains(&data) { &data } else { &trees };
+        if self.is_done(last) {
+            return Err(Error::new(Kind::Refused, format!("plan {plan} is restored already, from backup {}", taken.1))
+                .hint("When the recovery is done, `backstay restore` takes another backup; or give --start-over."));
+        }
+        taken.1 = backup.clone();
+        let why = format!("backup {backup} is taken instead");
+        self.write(Record::Amended(begin))?;
+        let fetched = [Phase::Fetch].into_iter().filter(|_| !self.is_done(&Phase::Config));
+        for phase in fetched.chain([trees]).collect::<Vec<_>>() {
+            if self.is_done(&phase) {
+                self.write(Record::Failed(phase, why.clone()))?;
+            }
+        }
+        Ok(())
     }
 
     /// How each phase went, in their order.
@@ -211,8 +268,8 @@ impl Journal {
                 Record::Done(p, _) | Record::Failed(p, _) if p == phase => {
                     let spent = since.take().map(|from| entry.at.duration_since(from).as_secs_f64());
                     took.seconds += spent.unwrap_or_default();
+                    took.done = matches!(&entry.record, Record::Done(..));
                     if let Record::Done(_, notes) = &entry.record {
-                        took.done = true;
                         took.notes.clone_from(notes);
                     }
                 }
@@ -248,10 +305,13 @@ mod tests {
             backups: vec![("erp".parse().unwrap(), BackupId::new(Timestamp::UNIX_EPOCH))],
             exercise: false,
             onto_existing: false,
+            other_servers: false,
             start: Vec::new(),
             keep_identity: false,
             enabled: vec!["cron.service".into()],
-            phases: vec![Phase::Config, Phase::Data("erp".parse().unwrap())],
+            phases: vec![Phase::Config, Phase::Trees("erp".parse().unwrap()), Phase::Data("erp".parse().unwrap())],
+            at: None,
+            notes: Vec::new(),
         }
     }
 
@@ -285,10 +345,34 @@ mod tests {
         let j = Journal::open(&path).unwrap().unwrap();
         let took = j.phases();
         assert_eq!((took[0].done, took[0].tries, took[0].notes.len()), (true, 1, 1));
-        assert_eq!((took[1].done, took[1].tries), (true, 2));
+        assert_eq!((took[2].done, took[2].tries), (true, 2));
         j.close().unwrap();
         assert!(Journal::open(&path).unwrap().is_none());
         assert_eq!(std::fs::read_dir(dir.path().join("state/recover.d")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn another_backup_is_taken_until_the_data_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("recover.journal");
+        let plan: Name = "erp".parse().unwrap();
+        let (trees, data) = (Phase::Trees(plan.clone()), Phase::Data(plan.clone()));
+        let older = BackupId::new(Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_secs(60));
+        let mut j = Journal::begin(&path, begin()).unwrap();
+        j.write(Record::Done(Phase::Config, Vec::new())).unwrap();
+        j.write(Record::Done(trees.clone(), Vec::new())).unwrap();
+        j.take(&plan, &older).unwrap();
+        // What came out of the other one is not left standing beside it.
+        for j in [&j, &Journal::open(&path).unwrap().unwrap()] {
+            assert_eq!(j.about().backups, [(plan.clone(), older.clone())]);
+            assert!(j.is_done(&Phase::Config) && !j.is_done(&trees));
+        }
+        j.write(Record::Done(trees, Vec::new())).unwrap();
+        j.write(Record::Done(data, Vec::new())).unwrap();
+        j.take(&plan, &older).unwrap();
+        let error = j.take(&plan, &BackupId::new(Timestamp::UNIX_EPOCH)).unwrap_err();
+        assert!(error.kind == Kind::Refused && error.what.contains("restored already"), "{error:?}");
+        assert_eq!(j.take(&"other".parse().unwrap(), &older).unwrap_err().kind, Kind::Refused);
     }
 
     #[test]

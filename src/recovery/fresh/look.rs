@@ -2,7 +2,10 @@
 //!
 //! Everything is seen in files, so that a server which does not run hides nothing.
 
+use crate::host::inventory::clusters::Cluster;
 use crate::model::size;
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// An RDB without a key is smaller.
@@ -26,8 +29,8 @@ pub struct Will {
 }
 
 /// What makes the machine whose root this is not fresh; empty when it is. With a configuration or a trust file it is a host
-/// of Backstay already.
-pub fn not_fresh(root: &Path, will: &Will) -> Vec<String> {
+/// of Backstay already. `clusters` are those that are here, wherever their data lies.
+pub fn not_fresh(root: &Path, will: &Will, clusters: &[Cluster]) -> Vec<String> {
     let at = |path: &str| root.join(path.trim_start_matches('/'));
     let mut found = Vec::new();
     if at("/etc/backstay/backstay.toml").exists() {
@@ -39,15 +42,21 @@ pub fn not_fresh(root: &Path, will: &Will) -> Vec<String> {
         found.push(format!("/var/lib/backstay/trust: it knows the vault of host {trust}"));
     }
     if will.postgres {
-        for (version, name, databases) in databases(&at("/var/lib/postgresql")) {
-            let databases = size::plural(databases as u64, "database");
-            found.push(format!("/var/lib/postgresql/{version}/{name}: the cluster has {databases} of somebody's"));
+        let known = clusters.iter().map(|c| PathBuf::from(&c.data_directory));
+        let all: BTreeSet<PathBuf> = usual(&at("/var/lib/postgresql")).into_iter().chain(known).collect();
+        for data in all {
+            found.extend(in_use(&at(&data.to_string_lossy())).map(|why| format!("{}: {why}", data.display())));
         }
     }
     if will.redis {
-        let rdb = std::fs::metadata(at("/var/lib/redis/dump.rdb")).map_or(0, |m| m.len());
-        if rdb > EMPTY_RDB || !names(&at("/var/lib/redis/appendonlydir")).is_empty() {
-            found.push("/var/lib/redis: the Redis server has keys".to_owned());
+        let set = std::fs::read_to_string(at("/etc/redis/redis.conf")).ok().and_then(|text| directory(&text));
+        let folders: BTreeSet<PathBuf> = std::iter::once(PathBuf::from("/var/lib/redis")).chain(set).collect();
+        for folder in folders {
+            let here = at(&folder.to_string_lossy());
+            let rdb = std::fs::metadata(here.join("dump.rdb")).map_or(0, |m| m.len());
+            if rdb > EMPTY_RDB || !names(&here.join("appendonlydir")).is_empty() {
+                found.push(format!("{}: the Redis server has keys", folder.display()));
+            }
         }
     }
     if will.docker {
@@ -82,19 +91,47 @@ fn names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// Clusters with databases that somebody made, by major and name.
-fn databases(clusters: &Path) -> Vec<(String, String, usize)> {
-    let mut found = Vec::new();
-    for version in names(clusters) {
-        for name in names(&clusters.join(&version)) {
-            let base = names(&clusters.join(&version).join(&name).join("base"));
-            let some = base.iter().filter(|n| n.parse::<u32>().is_ok_and(|oid| oid >= FIRST_OID)).count();
-            if some > 0 {
-                found.push((version.clone(), name, some));
-            }
+/// Where packages put the data of clusters, those that are there.
+fn usual(clusters: &Path) -> Vec<PathBuf> {
+    let of = |version: &String| {
+        let names = names(&clusters.join(version));
+        names.into_iter().map(|name| Path::new("/var/lib/postgresql").join(version).join(name)).collect::<Vec<_>>()
+    };
+    names(clusters).iter().flat_map(of).collect()
+}
+
+/// What somebody made in the cluster whose data lies there, in words; `None` when it is as its package left it, or when
+/// nothing is there. What cannot be looked at is not known to be empty.
+pub fn in_use(data: &Path) -> Option<String> {
+    match made(data) {
+        Ok(0) => None,
+        Ok(databases) => Some(format!("the cluster has {} of somebody's", size::plural(databases, "database"))),
+        Err(e) => Some(format!("the cluster cannot be looked at: {e}")),
+    }
+}
+
+/// Databases that somebody made, and tablespaces, in which others may lie.
+fn made(data: &Path) -> std::io::Result<u64> {
+    let mut some = 0;
+    for folder in ["base", "pg_tblspc"] {
+        let entries = match std::fs::read_dir(data.join(folder)) {
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => continue,
+            other => other?,
+        };
+        for entry in entries {
+            let name = entry?.file_name();
+            let oid = name.to_str().and_then(|n| n.parse::<u32>().ok());
+            some += u64::from(oid.is_some_and(|oid| oid >= FIRST_OID));
         }
     }
-    found
+    Ok(some)
+}
+
+/// The directory that a `redis.conf` names; the last one counts.
+fn directory(text: &str) -> Option<PathBuf> {
+    let value = text.lines().rev().find_map(|line| line.trim().strip_prefix("dir ")).map(str::trim)?;
+    let path = PathBuf::from(value.trim_matches(['"', '\'']));
+    path.is_absolute().then_some(path)
 }
 
 #[cfg(test)]
@@ -122,7 +159,7 @@ mod tests {
             make(path, bytes);
         }
         std::fs::create_dir_all(root.join("srv/app/lost+found")).unwrap();
-        assert_eq!(not_fresh(root, &will), Vec::<String>::new());
+        assert_eq!(not_fresh(root, &will, &[]), Vec::<String>::new());
         for (n, (path, bytes, word)) in [
             ("etc/backstay/backstay.toml", 1, "configured"),
             ("var/lib/backstay/trust/erp-1.json", 1, "host erp-1"),
@@ -135,11 +172,37 @@ mod tests {
         .enumerate()
         {
             make(path, bytes);
-            let found = not_fresh(root, &will);
+            let found = not_fresh(root, &will, &[]);
             assert_eq!(found.len(), n + 1, "{found:?}");
             assert!(found.iter().any(|f| f.contains(word)), "{word} is not in {found:?}");
         }
         // What the host did not have is in nobody's way.
-        assert_eq!(not_fresh(root, &Will::default()).len(), 2);
+        assert_eq!(not_fresh(root, &Will::default(), &[]).len(), 2);
+    }
+
+    #[test]
+    fn data_is_seen_wherever_the_servers_are_set_to_keep_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        let will = Will { postgres: true, redis: true, ..Will::default() };
+        let here = [Cluster { data_directory: "/srv/pg/15".into(), ..Cluster::default() }];
+        std::fs::create_dir_all(root.join("srv/pg/15/base/5")).unwrap();
+        std::fs::create_dir_all(root.join("etc/redis")).unwrap();
+        std::fs::write(root.join("etc/redis/redis.conf"), "# dir /nowhere\ndir /srv/redis\n").unwrap();
+        std::fs::create_dir_all(root.join("srv/redis/appendonlydir")).unwrap();
+        assert_eq!(not_fresh(root, &will, &here), Vec::<String>::new());
+        std::fs::create_dir_all(root.join("srv/pg/15/base/16400")).unwrap();
+        std::fs::write(root.join("srv/redis/appendonlydir/x.aof"), "x").unwrap();
+        let found = not_fresh(root, &will, &here);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].starts_with("/srv/pg/15: the cluster has 1 database "), "{found:?}");
+        assert!(found[1].starts_with("/srv/redis: "), "{found:?}");
+        // A tablespace is somebody's too, and what cannot be looked at is not known to be empty.
+        let data = root.join("data");
+        assert_eq!(in_use(&data), None);
+        std::fs::create_dir_all(data.join("pg_tblspc/16500")).unwrap();
+        assert!(in_use(&data).is_some());
+        let long = data.join("x".repeat(300));
+        assert!(in_use(&long).unwrap().contains("cannot be looked at"));
     }
 }

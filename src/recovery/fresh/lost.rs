@@ -6,10 +6,11 @@ use super::phase::Has;
 use super::room::{self, Need, Places};
 use super::ways::{self, Way};
 use crate::error::{Error, Kind, Result};
-use crate::model::{Name, time};
+use crate::model::{BackupId, Name, time};
 use crate::recovery::select;
 use crate::repository::catalog::Catalog;
 use crate::repository::manifest::{Artifact, Manifest, SourceRecord};
+use crate::repository::marks;
 use crate::sources::host::HostFacts;
 use jiff::Timestamp;
 use std::path::{Path, PathBuf};
@@ -39,52 +40,116 @@ fn has_something(m: &Manifest) -> bool {
     m.whole_plan && m.sources.iter().any(|s| s.kind != "config" && s.is_complete())
 }
 
+/// What is missing of a backup that is restored all the same.
+fn is_partly(m: &Manifest) -> Option<String> {
+    let failed: Vec<&str> = m.sources.iter().filter(|s| !s.is_complete()).map(|s| s.name.as_str()).collect();
+    (!failed.is_empty())
+        .then(|| format!("of backup {} of plan {} these sources are missing: {}", m.id, m.plan, failed.join(", ")))
+}
+
+/// The newest complete backup of a plan, or else the newest of which anything is complete; `ids` come newest first. Those
+/// that cannot be read are passed over, and told.
+async fn newest(
+    catalog: &Catalog,
+    plan: &Name,
+    ids: &[&BackupId],
+    at: Option<Timestamp>,
+    notes: &mut Vec<String>,
+) -> Result<Option<Manifest>> {
+    let mut some = None;
+    for id in ids.iter().copied() {
+        let m = match catalog.manifest(plan, id).await {
+            Err(e) if e.kind == Kind::Damaged => {
+                notes.push(format!(
+                    "backup {id} of plan {plan} cannot be read, and the one before it is taken: {}",
+                    e.one_line()
+                ));
+                continue;
+            }
+            other => other?,
+        };
+        if at.is_some_and(|at| m.started > at) {
+            continue;
+        }
+        if m.is_complete() {
+            return Ok(Some(m));
+        }
+        if some.is_none() && has_something(&m) {
+            some = Some(m);
+        }
+    }
+    Ok(some)
+}
+
+/// Backups that were there and that nobody forgot: what is newest here need not be what was newest.
+async fn gaps(catalog: &Catalog) -> Result<Vec<String>> {
+    let mut links = Vec::new();
+    catalog
+        .visit(None, |plan, id, manifest| {
+            // One that cannot be read is there.
+            links.push((plan, id, manifest.ok().and_then(|m| m.predecessor)));
+            Ok(())
+        })
+        .await?;
+    let missing = marks::missing_links(catalog.vault(), &links).await?;
+    let told = |(plan, id): &(Name, BackupId)| {
+        format!(
+            "backup {id} of plan {plan} is named by a later one and is missing, and nobody forgot it: the store may show an old state"
+        )
+    };
+    Ok(missing.iter().map(told).collect())
+}
+
 impl Lost {
     /// Looks what there is: of each plan, or of those that are named, the newest complete backup, begun by `at`. Of a plan
-    /// without a complete one, the newest of which anything is complete.
+    /// without a complete one, the newest of which anything is complete. A backup that cannot be read is passed over, and
+    /// one that is chosen by its id, or the beginning of it, is taken whatever it is.
     ///
     /// # Errors
     /// [`Kind::NotFound`] when there is no backup.
-    pub async fn find(catalog: &Catalog, only: &[Name], at: Option<Timestamp>) -> Result<Self> {
+    pub async fn find(
+        catalog: &Catalog,
+        only: &[Name],
+        at: Option<Timestamp>,
+        chosen: &[(Name, String)],
+    ) -> Result<Self> {
         let ids = catalog.ids(None).await?;
         let mut plans: Vec<Name> = ids.iter().map(|(plan, _)| plan.clone()).collect();
         plans.sort();
         plans.dedup();
-        if let Some(unknown) = only.iter().find(|name| !plans.contains(name)) {
+        if let Some(unknown) = only.iter().chain(chosen.iter().map(|(plan, _)| plan)).find(|n| !plans.contains(n)) {
             let names: Vec<&str> = plans.iter().map(Name::as_str).collect();
             return Err(Error::new(Kind::NotFound, format!("plan {unknown} has no backup"))
                 .hint(format!("There are: {}.", names.join(", "))));
         }
         plans.retain(|p| if only.is_empty() { !p.as_str().ends_with(SAFETY) } else { only.contains(p) });
+        if let Some((plan, _)) = chosen.iter().find(|(plan, _)| !plans.contains(plan)) {
+            return Err(Error::new(
+                Kind::Usage,
+                format!("a backup of plan {plan} is chosen, and the plan is left out"),
+            )
+            .hint("Name it with --plan too."));
+        }
         let (mut backups, mut notes) = (Vec::new(), Vec::new());
         for plan in plans {
-            match select::backup(catalog, &plan, "latest", at, &[]).await {
-                Ok(m) => backups.push(m),
-                Err(e) if e.kind == Kind::NotFound => {
-                    let of_plan: Vec<_> = ids.iter().filter(|(p, _)| *p == plan).collect();
-                    let mut found = None;
-                    for (_, id) in of_plan.into_iter().rev() {
-                        let m = catalog.manifest(&plan, id).await?;
-                        if has_something(&m) && at.is_none_or(|at| m.started <= at) {
-                            found = Some(m);
-                            break;
-                        }
-                    }
-                    match found {
-                        Some(m) => {
-                            let failed: Vec<&str> =
-                                m.sources.iter().filter(|s| !s.is_complete()).map(|s| s.name.as_str()).collect();
-                            notes.push(format!(
-                                "no backup of plan {plan} is complete; of {} these sources are missing: {}",
-                                m.id,
-                                failed.join(", ")
-                            ));
-                            backups.push(m);
-                        }
-                        None => notes.push(format!("plan {plan} is left out: {}", e.one_line())),
-                    }
+            if let Some((_, which)) = chosen.iter().find(|(p, _)| *p == plan) {
+                let m = select::backup(catalog, &plan, which, at, &[]).await?;
+                notes.extend(is_partly(&m));
+                backups.push(m);
+                continue;
+            }
+            let of_plan: Vec<&BackupId> = ids.iter().rev().filter(|(p, _)| *p == plan).map(|(_, id)| id).collect();
+            match newest(catalog, &plan, &of_plan, at, &mut notes).await? {
+                Some(m) if m.is_complete() => backups.push(m),
+                Some(m) => {
+                    notes.push(format!("no backup of plan {plan} is complete"));
+                    notes.extend(is_partly(&m));
+                    backups.push(m);
                 }
-                Err(e) => return Err(e),
+                None => {
+                    let by = at.map(|at| format!(" that was begun by {}", time::utc(at))).unwrap_or_default();
+                    notes.push(format!("plan {plan} is left out: it has no backup of anything{by}"));
+                }
             }
         }
         if backups.is_empty() {
@@ -95,6 +160,7 @@ impl Lost {
             .because(notes.join("\n"))
             .hint("`backstay list` with the same options shows what there is."));
         }
+        notes.extend(gaps(catalog).await?);
         Ok(Lost { notes, ..Self::of(backups) })
     }
 
@@ -105,9 +171,12 @@ impl Lost {
     pub async fn again(catalog: &Catalog, begin: &Begin) -> Result<Self> {
         let mut backups = Vec::new();
         for (plan, id) in &begin.backups {
-            backups.push(catalog.manifest(plan, id).await?);
+            let manifest = catalog.manifest(plan, id).await;
+            backups.push(manifest.map_err(|e| {
+                e.hint(format!("`--backup {plan}=ID` takes another one; `backstay list` shows what there is."))
+            })?);
         }
-        Ok(Self::of(backups))
+        Ok(Lost { notes: begin.notes.clone(), ..Self::of(backups) })
     }
 
     fn of(backups: Vec<Manifest>) -> Self {
@@ -130,6 +199,11 @@ impl Lost {
     /// The newest backup of all.
     pub fn newest(&self) -> Option<&Manifest> {
         self.backups.iter().max_by_key(|m| m.store_time)
+    }
+
+    /// What the machine called itself; empty when that is not known.
+    pub fn hostname(&self) -> &str {
+        self.facts.as_ref().map_or("", |f| f.inventory.system.hostname.as_str())
     }
 
     /// The configuration, as text, of the newest backup that has it.
@@ -190,7 +264,8 @@ impl Lost {
         let docker = self.facts.as_ref().is_some_and(|f| f.docker.is_some());
         Will {
             paths: self.records().filter(|s| s.kind == "files").flat_map(paths).collect(),
-            postgres: self.any(&["postgres"]),
+            postgres: self.any(&["postgres"])
+                || self.facts.as_ref().is_some_and(|f| !f.inventory.postgres_clusters.is_empty()),
             redis: self.any(&["redis"]),
             docker: docker || self.any(&["volume", "image"]),
         }

@@ -3,7 +3,7 @@
 //! What is here and was not there stays. What is in the way of a file is kept below another directory. Files are linked,
 //! so a place has the old content or the new one, whatever happens meanwhile; done again, nothing changes any more.
 
-use super::place::{below, copy, same};
+use super::place::{below, copy, copy_attributes, same};
 pub use super::rules::Which;
 use super::rules::{WHOLE, which};
 use crate::error::{Error, Kind, Result};
@@ -173,6 +173,7 @@ impl Merge<'_> {
         std::fs::create_dir(&at)
             .and_then(|()| std::os::unix::fs::lchown(&at, Some(as_it_was.uid()), Some(as_it_was.gid())))
             .and_then(|()| std::fs::set_permissions(&at, as_it_was.permissions()))
+            .and_then(|()| copy_attributes(&self.staged_at(path), &at))
             .map_err(failed(what, &at))
     }
 

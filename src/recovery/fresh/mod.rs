@@ -3,8 +3,8 @@
 //! [`lost`] is what the backups tell of the host. [`look`] says whether this machine is fresh, [`room`] whether all of it
 //! fits. What is to be made is decided by functions that touch nothing: [`people`], [`packages`], [`clusters`], [`start`].
 //! [`fetch`] gets the files of the machine, [`merge`] puts them into their places
-//! ([`rules`] says when, [`place`] how). [`ways`] says which paths of other sources go that
-//! way too. [`phase`] has the order, and [`journal`] is what survives a crash: a recovery
+//! ([`rules`] says when, [`place`] how; [`settings`] is about clusters). [`ways`] says which paths of other sources go that
+//! way too, [`whose`] whether the server of a source is lost at all. [`phase`] has the order, and [`journal`] is what survives a crash: a recovery
 //! that was interrupted goes on by the same command. Data itself is restored as by any other restore, with its own journal.
 
 pub mod clusters;
@@ -19,8 +19,10 @@ pub mod phase;
 pub mod place;
 pub mod room;
 pub mod rules;
+pub mod settings;
 pub mod start;
 pub mod ways;
+pub mod whose;
 
 use std::path::{Path, PathBuf};
 
@@ -32,6 +34,11 @@ pub fn journal_file(state_dir: &Path) -> PathBuf {
 /// Where the files of the lost machine are fetched to.
 pub fn staged(state_dir: &Path) -> PathBuf {
     state_dir.join("recover.d/files")
+}
+
+/// The names of units that are disabled until their data is there.
+pub fn waiting(state_dir: &Path) -> PathBuf {
+    state_dir.join("recover.d/waiting")
 }
 
 /// Where files of this machine are kept that gave way.

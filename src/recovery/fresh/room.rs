@@ -1,5 +1,6 @@
 //! Whether everything fits, before anything is written.
 
+use super::ways::{Way, way};
 use crate::model::size;
 use crate::repository::manifest::SourceRecord;
 use std::collections::BTreeMap;
@@ -40,8 +41,11 @@ pub fn needs(record: &SourceRecord, places: &Places) -> Vec<Need> {
         "files" => {
             let paths: Vec<PathBuf> =
                 record.facts.get("paths").and_then(|p| serde_json::from_value(p.clone()).ok()).unwrap_or_default();
-            // How much of it lies where is not told: the first path stands for all.
-            paths.first().map(|path| need(path, record.bytes())).into_iter().collect()
+            // How much of it lies where is not told: the first path that is exchanged stands for all.
+            let first = paths.iter().find(|path| way(path) == Way::Exchange);
+            // What is merged is written to one side, and linked into its places from there.
+            let merged = || paths.iter().any(|path| way(path) == Way::Merge).then_some(&places.state);
+            first.or_else(merged).map(|path| need(path, record.bytes())).into_iter().collect()
         }
         // Written to one side, and linked into its places from there.
         "host" => vec![need(&places.state, record.bytes())],

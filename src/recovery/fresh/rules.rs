@@ -36,7 +36,7 @@ fn starts(path: &Path) -> bool {
     let cron = ["/etc/cron.d", "/etc/cron.hourly", "/etc/cron.daily", "/etc/cron.weekly", "/etc/cron.monthly"];
     (of_units && units)
         || cron.contains(&parent)
-        || path == Path::new("/etc/crontab")
+        || ["/etc/crontab", "/etc/anacrontab", "/etc/rc.local"].iter().any(|p| path == Path::new(p))
         || ["/var/spool/cron", "/var/lib/systemd/linger"].iter().any(|p| path.starts_with(p))
 }
 
@@ -47,5 +47,21 @@ pub fn which(path: &Path) -> Which {
         false => Which::Lying,
         true if own => Which::Jobs,
         true => Which::Starting,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_runs_by_lying_there_waits() {
+        for path in ["/var/spool/cron/crontabs/root", "/etc/crontab", "/etc/rc.local", "/etc/cron.d/shop"] {
+            assert_eq!(which(Path::new(path)), Which::Starting, "{path}");
+        }
+        assert_eq!(which(Path::new("/etc/cron.d/backstay-backup")), Which::Jobs);
+        for path in ["/etc/rc.local.d/x", "/etc/cron.allow", "/etc/systemd/system/shop.service"] {
+            assert_eq!(which(Path::new(path)), Which::Lying, "{path}");
+        }
     }
 }

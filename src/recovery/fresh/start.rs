@@ -82,6 +82,26 @@ pub fn rounds(
     Starts { first, late, off: off.map(str::to_owned).collect() }
 }
 
+/// Servers of data: these are started for their data to be restored, at any time.
+const OF_DATA: &[&str] = &["postgresql", "redis", "valkey", "docker.", "containerd."];
+
+/// Units that packages have enabled since the recovery began, and that would start at a boot before the data is there.
+/// `before` are those that were enabled then; when nothing is known of them, nothing is touched.
+pub fn too_early(here: &Units, before: &BTreeSet<String>) -> Vec<String> {
+    let early = here.enabled().filter(|unit| {
+        !before.contains(*unit)
+            && !belongs_to_the_machine(unit)
+            && !OF_DATA.iter().any(|beginning| unit.starts_with(beginning))
+    });
+    if before.is_empty() { Vec::new() } else { early.map(str::to_owned).collect() }
+}
+
+/// Those of the units that waited that start at boot again: all but those that did not there.
+pub fn again(waiting: &[String], then: &Units) -> Vec<String> {
+    let was_off = |unit: &&String| matches!(then.files.get(*unit).map(String::as_str), Some("disabled" | "masked"));
+    waiting.iter().filter(|unit| !was_off(unit)).cloned().collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,5 +149,16 @@ mod tests {
         assert_eq!(starts.first, ["by-hand.service", "nginx.service", "queue@1.service", "shop.service"]);
         assert_eq!(starts.late, ["nightly.timer", "worker.service"]);
         assert_eq!(starts.off, ["redis-server.service"]);
+    }
+
+    #[test]
+    fn what_packages_enabled_waits_for_the_data() {
+        let enabled = ["nginx.service", "mine.service", "postgresql.service", "docker.socket", "systemd-x.timer"];
+        let here = units(&enabled.map(|name| (name, "enabled")), &[]);
+        assert_eq!(too_early(&here, &set(&["mine.service"])), ["nginx.service"]);
+        assert!(too_early(&here, &set(&[])).is_empty());
+        let then = units(&[("nginx.service", "enabled"), ("apache2.service", "disabled")], &[]);
+        let waiting = ["apache2.service", "new.service", "nginx.service"].map(str::to_owned);
+        assert_eq!(again(&waiting, &then), ["new.service", "nginx.service"]);
     }
 }

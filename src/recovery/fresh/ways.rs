@@ -14,7 +14,7 @@ pub enum Way {
 }
 
 /// Where the provider's, the packages' and the operator's files lie among each other.
-const SHARED: &[&str] = &["/etc", "/usr/local", "/root", "/home"];
+const SHARED: &[&str] = &["/etc", "/usr/local", "/root", "/home", "/var/spool/cron"];
 /// The system, with everything in it.
 const SYSTEM: &[&str] = &[
     "/bin",
@@ -39,7 +39,8 @@ const ABOVE: &[&str] = &["/", "/var", "/var/lib", "/var/cache", "/var/log"];
 /// The way of a path.
 pub fn way(path: &Path) -> Way {
     let within = |all: &[&str]| all.iter().any(|p| path.starts_with(p));
-    if within(SHARED) {
+    // The crontabs are among what it holds.
+    if within(SHARED) || path == Path::new("/var/spool") {
         Way::Merge
     } else if within(SYSTEM) || ABOVE.iter().any(|p| path == Path::new(p)) {
         Way::Leave
@@ -68,6 +69,9 @@ mod tests {
             ("/etc/nginx", Way::Merge),
             ("/home", Way::Merge),
             ("/usr/local/bin", Way::Merge),
+            ("/var/spool/cron/crontabs", Way::Merge),
+            ("/var/spool", Way::Merge),
+            ("/var/spool/shop", Way::Exchange),
             ("/usr", Way::Leave),
             ("/usr/bin", Way::Leave),
             ("/", Way::Leave),

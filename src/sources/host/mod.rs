@@ -93,7 +93,7 @@ impl Source for HostSource {
         let mut warnings = Vec::new();
         let docker = daemon(&mut warnings).await;
         let deployment = match &docker {
-            Some(docker) => Some(Deployment::read(docker).await?),
+            Some(docker) => Some(Deployment::read_besides(docker, &self.never).await?),
             None => None,
         };
         let containers = match &docker {
