@@ -153,9 +153,9 @@ fn no_page_waits_for_a_figure() {
         let text = fs::read_to_string(&path).unwrap();
         let cells = text.lines().filter(|l| l.starts_with("| ")).flat_map(|l| l.split('|').map(str::trim));
         let waits = |cell: &&str| {
-            cell.split(' ').next().is_some_and(|w| {
-                w.len() > 4 && w.bytes().all(|b| b.is_ascii_uppercase() || b"_,".contains(&b))
-            })
+            cell.split(' ')
+                .next()
+                .is_some_and(|w| w.len() > 4 && w.bytes().all(|b| b.is_ascii_uppercase() || b"_,".contains(&b)))
         };
         let waiting: Vec<&str> = cells.filter(waits).collect();
         assert!(waiting.is_empty(), "{}: {waiting:?}", path.display());

@@ -35,8 +35,10 @@ pub fn of(directory: &Path) -> Vec<Holder> {
             opens_it(&proc, &target)
         };
         if uses {
-            let read = |file: &str| std::fs::read_to_string(proc.join(file)).unwrap_or_default();
-            found.insert(Holder { pid, name: read("comm").trim().to_owned(), cgroup: read("cgroup") });
+            let read = |file: &str| std::fs::read_to_string(proc.join(file)).ok();
+            // One that has ended since uses nothing any more.
+            let (Some(name), Some(cgroup)) = (read("comm"), read("cgroup")) else { continue };
+            found.insert(Holder { pid, name: name.trim().to_owned(), cgroup });
         }
     }
     found.into_iter().collect()

@@ -1,6 +1,7 @@
 //! Which container is meant, and what is said when none is.
 
 use super::stage::{Daemon, Stage};
+use super::world::World;
 use backstay::host::docker::Docker;
 use std::process::Command;
 

@@ -124,8 +124,7 @@ fn all_volumes_but_those_named_are_chosen() {
     world.run(&["init", "--recovery-out", &world.at("recovery.key")]).code(0);
     let ran = super::world::run(world.command(&["--json", "backup"]).env("DOCKER_HOST", daemon.host())).code(0);
     let manifest = ran.json();
-    let mut chosen: Vec<&String> =
-        manifest["sources"][0]["facts"]["volumes"].as_object().unwrap().keys().collect();
+    let mut chosen: Vec<&String> = manifest["sources"][0]["facts"]["volumes"].as_object().unwrap().keys().collect();
     chosen.sort();
     let mut wanted = vec![&volumes[0], &volumes[2]];
     wanted.sort();

@@ -112,7 +112,8 @@ fn killed_before_every_record_it_is_finished_by_the_same_command_again_and_again
     machine.with_strace();
     machine.start();
     let _wire = store.wire(&machine);
-    let recover = ["backstay", "recover", "--repository", URL, "--identity", "/root/recovery.key", "--install", "--yes"];
+    let recover =
+        ["backstay", "recover", "--repository", URL, "--identity", "/root/recovery.key", "--install", "--yes"];
     let mut runs = 0;
     loop {
         let inject = format!("inject=write:signal=KILL:when={}", 2 + runs % 2);

@@ -119,7 +119,10 @@ server = socket.socket(); server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEAD
 server.bind(('127.0.0.1', 9000)); server.listen(16)
 while True:
     to, _ = server.accept(); got = b''
-    while b'\\r\\n\\r\\n' not in got: got += to.recv(65536)
+    while b'\\r\\n\\r\\n' not in got:
+        more = to.recv(65536); got += more
+        if not more: break
+    if b'\\r\\n\\r\\n' not in got: continue
     head, body = got.split(b'\\r\\n\\r\\n', 1)
     length = [int(l.split(b':')[1]) for l in head.lower().split(b'\\r\\n') if l.startswith(b'content-length')][0]
     while len(body) < length: body += to.recv(65536)

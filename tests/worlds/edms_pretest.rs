@@ -185,7 +185,7 @@ fn its_known_troubles_are_told_before_anything_is_touched() {
         "compression = \"zip\", source = \"media\"",
         "compression = \"zip\", optional = true, source = \"media\"",
     );
-    w.run(&["check", "--foreign"]).code(0).says(&["no member lies in \"media\""]);
+    w.run(&["check", "--foreign"]).code(0).says(&["it has nothing in \"media\""]);
     let planned = w.run(&["restore", "--foreign", "application", "--dry-run"]).code(0);
     assert!(!planned.out.contains("stage volume"), "{planned:?}");
     planned.says(&["stage database edms of source fixtures", "may be without it"]);

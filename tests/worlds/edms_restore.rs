@@ -97,7 +97,9 @@ fn corruption_and_deletion_are_taken_back_and_history_moves_along() {
     assert_eq!(edms.databases().len(), 2, "{:?}", edms.databases());
 
     // It goes back as well, and then the older one is taken, with everything left to the connecting role.
-    w.run(&["rollback", "--yes"]).code(0);
+    w.run(&["rollback", "--yes"]).code(13).says(&["login failed"]);
+    assert_eq!(edms.state(), good);
+    w.run(&["rollback", "--yes", "--keep-on-failed-check"]).code(0).says(&["check login failed"]);
     assert_eq!(edms.state(), wrong);
     w.run(&["restore", "--foreign", "nightly", FIRST, "--yes", "--no-owner", "--no-privileges"]).code(0);
     assert_eq!(edms.sql("edms", "SELECT count(*) FROM users_user WHERE username = 'late'"), "0");
@@ -129,7 +131,8 @@ fn corruption_and_deletion_are_taken_back_and_history_moves_along() {
         shipped(&all[0]),
         shipped(&nightly)
     ));
-    assert!(shipped(&nightly) * 10 < shipped(&all[0]), "{} after {}", shipped(&nightly), shipped(&all[0]));
+    // In so little data the pieces at the beginnings of tables, which have numbers of their own in each archive, count much.
+    assert!(shipped(&nightly) * 4 < shipped(&all[0]), "{} after {}", shipped(&nightly), shipped(&all[0]));
     w.run(&["check", "--read-data"]).code(0);
 }
 

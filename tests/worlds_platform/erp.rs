@@ -275,7 +275,7 @@ fn its_troubles_are_told_before_anything_is_touched() {
     erp.damage();
     // A role that nobody made here.
     erp.night("20251020_020000", "sed 's/OWNER TO erp_app/OWNER TO erp_reports/'", "");
-    erp.refuses(&["erp:20251020_020000"], 12, &["erp_reports", "--no-owner"]);
+    erp.refuses(&["erp:20251020_020000"], 10, &["erp_reports", "--no-owner"]);
     // A row that points at nothing.
     erp.night("20251021_020000", r"sed 's/^17\t[12]\t/17\t99\t/'", "");
     erp.refuses(&["erp:20251021_020000"], 12, &["foreign key constraint"]);

@@ -8,6 +8,8 @@ use crate::host::nginx::config::{Settings, Where};
 use crate::host::systemd;
 use crate::model::Name;
 use crate::recovery::maintenance::Maintenance;
+use crate::sources::command::Target;
+use crate::sources::postgres::PostgresSource;
 use std::path::Path;
 
 /// Units of the distributions' packages, without instance and suffix.
@@ -19,13 +21,12 @@ pub async fn of(config: &Config, sources: &[Name]) -> Result<Vec<String>> {
     let mut spare = Vec::new();
     for source in sources.iter().filter_map(|s| config.sources.get(s)) {
         match source {
-            SourceConfig::Postgres(postgres) => match postgres.address.container() {
-                Some(reference) => spare.push(contained(reference).await?),
-                None => {
-                    spare.extend(postgres.unit.as_ref().map(|unit| format!("unit:{unit}")));
-                    spare.extend(units(POSTGRES).await);
+            SourceConfig::Postgres(postgres) => spare.extend(of_server(postgres).await?),
+            SourceConfig::Command(command) => {
+                if let Target::Database(bound) = &command.back.into {
+                    spare.extend(of_server(&bound.server).await?);
                 }
-            },
+            }
             SourceConfig::Redis(redis) => match (&redis.container, &redis.unit) {
                 (Some(reference), _) => spare.push(contained(reference).await?),
                 (None, Some(unit)) => spare.push(format!("unit:{unit}")),
@@ -40,6 +41,15 @@ pub async fn of(config: &Config, sources: &[Name]) -> Result<Vec<String>> {
     }
     spare.sort();
     spare.dedup();
+    Ok(spare)
+}
+
+async fn of_server(postgres: &PostgresSource) -> Result<Vec<String>> {
+    if let Some(reference) = postgres.address.container() {
+        return Ok(vec![contained(reference).await?]);
+    }
+    let mut spare: Vec<String> = postgres.unit.iter().map(|unit| format!("unit:{unit}")).collect();
+    spare.extend(units(POSTGRES).await);
     Ok(spare)
 }
 
