@@ -93,7 +93,7 @@ fn a_socket_that_is_not_for_us_is_told_as_such() {
         world.path().join("nobody.toml"),
         format!(
             "host = \"h\"\nstate_dir = \"/tmp/nobody-{0}\"\n[repository]\nurl = \"file:///tmp/nobody-{0}/repo\"\n\
-             [sources.uploads]\nkind = \"volume\"\nvolumes = [\"uploads\"]\n[plans.p]\nsources = [\"uploads\"]\n",
+             [sources.uploads]\nkind = \"volume\"\nvolume = \"uploads\"\n[plans.p]\nsources = [\"uploads\"]\n",
             std::process::id()
         ),
     )

@@ -137,6 +137,20 @@ fn sigterm_while_a_container_is_still_stopping_puts_it_back_too() {
 }
 
 #[test]
+fn one_that_does_not_end_in_its_time_is_killed_told_and_started_again() {
+    let stage = Stage::new();
+    let (name, _) = volume(&stage, "v", &[]);
+    let deaf = stage.container_of(
+        "deaf",
+        &["-v", &format!("{name}:/data"), "--stop-timeout", "1"],
+        &["sh", "-c", "trap '' TERM; while :; do sleep 0.1; done"],
+    );
+    let world = world(&format!("volume = \"{name}\"\nwhile_reading = \"stop\""));
+    world.run(&["backup"]).code(0).says(&[&deaf, "did not end within 1 seconds and was killed"]);
+    assert_eq!((state(&stage, &deaf).as_str(), journals(&world)), ("running", 0));
+}
+
+#[test]
 fn one_that_is_removed_before_its_turn_comes_is_in_nobodys_way() {
     let stage = Stage::new();
     let (name, _) = volume(&stage, "v", &[]);

@@ -218,6 +218,30 @@ fn a_volume_that_is_mounted_by_its_driver_is_read_through_the_daemon_and_never_a
 }
 
 #[test]
+fn a_volume_that_grows_while_it_is_read_is_told_and_never_torn() {
+    let stage = Stage::new();
+    let (name, place) = volume(&stage, "v", &[]);
+    for n in 0..200 {
+        std::fs::write(place.join(format!("f{n:03}")), noise(200_000, n)).unwrap();
+    }
+    let writes = "i=0; while :; do i=$((i+1)); echo line >> /data/growing.log; echo $i > /data/new$i; sleep 0.01; done";
+    stage.container_of("writer", &["-v", &format!("{name}:/data")], &["sh", "-c", writes]);
+    let world = world(&format!("volume = \"{name}\""));
+    let manifest = world.backup();
+    let copy = stage.name("copy");
+    world.run(&["restore", "--volume", &name, "--to", &copy]).code(0);
+    let restored: PathBuf = stage.docker(&["volume", "inspect", "-f", "{{.Mountpoint}}", &copy]).into();
+    for n in 0..200 {
+        assert_eq!(std::fs::read(restored.join(format!("f{n:03}"))).unwrap(), noise(200_000, n), "{n}");
+    }
+    let log = std::fs::read_to_string(restored.join("growing.log")).unwrap_or_default();
+    assert!(log.lines().all(|line| line == "line"), "{log:?}");
+    assert!(manifest["sources"][0]["facts"]["volumes"][&name]["files"].as_u64().unwrap() >= 200, "{manifest}");
+    world.run(&["check", "--read-data"]).code(0);
+    stage.docker(&["volume", "rm", &copy]);
+}
+
+#[test]
 fn a_volume_that_is_removed_while_it_is_read_fails_the_source() {
     let stage = Stage::new();
     let (name, place) = volume(&stage, "v", &[]);

@@ -68,9 +68,10 @@ impl Host {
             .replace("KEYS", keys)
             .replace("CHECK", &self.check)
             .replace("DRILL", &self.drill)
+            // Before names that chance makes, which may end in this letter.
+            .replace("D/", &format!("{}/", self.world.path().display()))
             .replace("SOCKET", &self.cluster.path(""))
-            .replace("PORT", &self.cluster.port.to_string())
-            .replace("D/", &format!("{}/", self.world.path().display()));
+            .replace("PORT", &self.cluster.port.to_string());
         self.world.write_config(&text);
     }
 

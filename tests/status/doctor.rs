@@ -178,7 +178,7 @@ fn an_open_restore_does_not_hide_behind_anything() {
 #[test]
 fn a_docker_that_does_not_answer_is_told_before_its_sources() {
     let mut world = World::new();
-    world.extra = "[sources.uploads]\nkind = \"volume\"\nvolumes = [\"shop_uploads\"]\n".into();
+    world.extra = "[sources.uploads]\nkind = \"volume\"\nvolume = \"shop_uploads\"\n".into();
     world.configure("", &format!("paths = [\"{}\"]", world.at("tree")));
     let mut doctor = alone::command(&world, &["--json", "doctor", "--area", "sources"]);
     let ran = crate::world::run(doctor.env("DOCKER_HOST", "unix:///nowhere/docker.sock")).code(17);
