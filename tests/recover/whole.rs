@@ -4,6 +4,7 @@ use crate::host::{VERSION, package};
 use crate::machine::Machine;
 use crate::shop::{HOST, SHOWN, Shape, Shop, Store, URL, ended, exists, fresh, says, tree};
 use serde_json::Value;
+use std::time::{Duration, Instant};
 
 /// The commands of the page, in order, each with the lines that go on with it.
 fn commands() -> Vec<String> {
@@ -98,7 +99,13 @@ fn a_lost_host_comes_back_on_a_fresh_machine_by_the_page_in_the_safe() {
 
     // Its own timer makes the next backup, which ships almost nothing.
     let there = store.backups();
-    machine.until(&format!("test \"$(backstay --json list | grep -c '\"predecessor\"')\" -gt {there}"));
+    let came = format!("test \"$(backstay --json list | grep -c '\"predecessor\"')\" -gt {there}");
+    let began = Instant::now();
+    while machine.try_run(&["sh", "-c", &came]).code != 0 {
+        let look = "systemctl list-timers --all 'backstay*'; journalctl --no-pager -n 60 -u 'backstay-backup@shop*'";
+        assert!(began.elapsed() < Duration::from_secs(90), "no backup by the timer:\n{}", machine.sh(look));
+        std::thread::sleep(Duration::from_millis(500));
+    }
     let listed: Value = serde_json::from_str(&machine.run(&["backstay", "--json", "list"])).unwrap();
     let newest = listed.as_array().unwrap().last().unwrap();
     let (bytes, shipped) = (newest["stats"]["bytes"].as_u64().unwrap(), newest["stats"]["shipped"].as_u64().unwrap());

@@ -29,7 +29,14 @@ addEventListener('load', () => {
 "#;
 
 fn chromium(args: &[String]) -> String {
+    chromium_with("{}", args)
+}
+
+/// With these preferences of its profile.
+fn chromium_with(preferences: &str, args: &[String]) -> String {
     let profile = tempfile::tempdir().unwrap();
+    std::fs::create_dir(profile.path().join("Default")).unwrap();
+    std::fs::write(profile.path().join("Default/Preferences"), preferences).unwrap();
     let out = Command::new("chromium")
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--no-first-run"])
         .arg("--virtual-time-budget=3000")
@@ -72,6 +79,8 @@ pub fn without_scripts(url: &str, name: &str) -> u64 {
     let _ = std::fs::remove_file(&picture);
     let shot = format!("--screenshot={}", picture.display());
     let size = "--window-size=1000,1400".to_owned();
-    chromium(&["--blink-settings=scriptEnabled=false".to_owned(), size, shot, url.to_owned()]);
+    // For pages only: what takes the picture is a script of the browser's own.
+    let preferences = r#"{"profile":{"default_content_setting_values":{"javascript":2}}}"#;
+    chromium_with(preferences, &[size, shot, url.to_owned()]);
     picture.metadata().map_or(0, |m| m.len())
 }
