@@ -129,7 +129,7 @@ async fn a_client_that_asks_all_the_time_sees_no_502_when_the_application_stops_
     let load = Load::start(at(web.http), "shop.example.com", &["/", "/slow/3", "/slow/1"]);
     let (address, slow) = (at(web.http), Request::get("/slow/40").host("shop.example.com"));
     let slow = std::thread::spawn(move || slow.send(address).unwrap());
-    until("the slow request has begun", || web.app.running().contains(&"/slow/80".into()));
+    until("the slow request has begun", || web.app.running().contains(&"/slow/40".into()));
     tokio::time::sleep(Duration::from_millis(200)).await;
     maintenance.on("x").await.unwrap();
     let is_served = |app: &super::app::App| app.running().contains(&"/slow/40".into());

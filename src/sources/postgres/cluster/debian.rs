@@ -10,6 +10,9 @@ use std::time::Duration;
 
 /// How long a stop or a start may take: a start recovers what a crash left.
 const LIMIT: Duration = Duration::from_secs(900);
+/// How often the list is asked for, and the pause between.
+const TRIES: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(500);
 /// Exit status of `pg_ctlcluster … status` for one that does not run.
 const DOWN: i64 = 3;
 
@@ -35,8 +38,16 @@ pub async fn clusters() -> Result<Vec<Debian>> {
     if !std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(installed)) {
         return Ok(Vec::new());
     }
-    let out = Program::new("pg_lsclusters", ["--no-header"]).output().await?;
-    Ok(String::from_utf8_lossy(&out).lines().filter_map(parse).collect())
+    let mut tries = 0;
+    loop {
+        tries += 1;
+        match Program::new("pg_lsclusters", ["--no-header"]).output().await {
+            Ok(out) => return Ok(String::from_utf8_lossy(&out).lines().filter_map(parse).collect()),
+            // It tells none when one is half there: somebody makes it or drops it right now.
+            Err(_) if tries < TRIES => tokio::time::sleep(PAUSE).await,
+            Err(e) => return Err(e),
+        }
+    }
 }
 
 /// `15  main  5432 down postgres /var/lib/postgresql/15/main /var/log/postgresql/postgresql-15-main.log`
