@@ -6,7 +6,7 @@ use crate::host::{Host, JOURNAL, NOW, THEN, ok};
 /// Runs a restore that gets a signal at the n-th call of this kind on its journal. False when it ended before.
 fn restore_until(host: &Host, call: &str, signal: &str, n: usize) -> bool {
     let inject = format!("inject={call}:signal={signal}:when={n}");
-    let argv = ["strace", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-P", JOURNAL, "-e", &format!("trace={call}"), "-e", &inject];
+    let argv = ["strace", "-f", "-qq", "-o", "/dev/null", "-P", JOURNAL, "-e", &format!("trace={call}"), "-e", &inject];
     let argv: Vec<&str> = argv.into_iter().chain(["backstay", "restore", "--yes"]).collect();
     let ended = host.machine.try_run(&argv);
     match signal {
@@ -130,7 +130,7 @@ fn a_journal_that_cannot_be_written_stops_everything() {
     for n in [quiet, swap, swap + 3] {
         // From this record on the disk is full.
         let inject = format!("inject=write:error=ENOSPC:when={n}+");
-        let argv = ["strace", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-P", JOURNAL, "-e", "trace=write", "-e", &inject];
+        let argv = ["strace", "-f", "-qq", "-o", "/dev/null", "-P", JOURNAL, "-e", "trace=write", "-e", &inject];
         let argv: Vec<&str> = argv.into_iter().chain(["backstay", "restore", "--yes"]).collect();
         let ended = host.machine.try_run(&argv);
         assert_ne!(ended.code, 0, "record {n}: {}", ended.out);

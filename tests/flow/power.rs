@@ -28,7 +28,7 @@ impl Host {
         let trace = [
             "strace",
             "-f",
-            "--seccomp-bpf",
+           
             "-qq",
             "-o",
             "/dev/null",

@@ -117,7 +117,7 @@ fn killed_before_every_record_it_is_finished_by_the_same_command_again_and_again
     let mut runs = 0;
     loop {
         let inject = format!("inject=write:signal=KILL:when={}", 2 + runs % 2);
-        let strace = ["strace", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-P", JOURNAL, "-e", "trace=write"];
+        let strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-P", JOURNAL, "-e", "trace=write"];
         let argv = [&strace[..], &["-e", &inject], &recover[..]].concat();
         let out = ended(machine.command(&argv).envs(store.environment()));
         runs += 1;
