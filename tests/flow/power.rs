@@ -25,20 +25,7 @@ impl Host {
     /// had, and nobody has noted it.
     fn cut_before(&mut self, n: usize) {
         let wait = format!("inject=write:delay_enter={}:when={n}", PATIENCE.as_micros());
-        let trace = [
-            "strace",
-            "-f",
-           
-            "-qq",
-            "-o",
-            "/dev/null",
-            "-P",
-            JOURNAL,
-            "-e",
-            "trace=write",
-            "-e",
-            &wait,
-        ];
+        let trace = ["strace", "-f", "-qq", "-o", "/dev/null", "-P", JOURNAL, "-e", "trace=write", "-e", &wait];
         let argv: Vec<&str> = trace.into_iter().chain(["backstay", "restore", "--yes"]).collect();
         let mut command = self.machine.command(&argv);
         let mut restore = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();

@@ -192,7 +192,8 @@ fn a_docker_that_does_not_answer_is_told_before_its_sources() {
 fn an_nginx_that_would_show_no_page_or_is_broken_is_told() {
     let mut world = World::new();
     let conf = world.at("nginx.conf");
-    world.extra = format!("[maintenance]\ncommand = [\"nginx\", \"-c\", \"{conf}\"]\n");
+    world.extra =
+        format!("[plans.p.restore]\nmaintenance = true\n[maintenance]\ncommand = [\"nginx\", \"-c\", \"{conf}\"]\n");
     world.configure("", &format!("paths = [\"{}\"]", world.at("tree")));
     world.file("a.txt", b"x");
     world.backup();

@@ -152,10 +152,13 @@ fn colours_are_for_terminals_and_for_those_who_want_them() {
 #[test]
 fn work_on_a_terminal_shows_what_goes_on_how_fast_and_for_how_long() {
     let world = World::new();
-    world.file("large", crate::world::noise(3 << 20, 1));
+    // Several packs: what arrived is told by the pack.
+    for n in 0..10 {
+        world.file(&format!("f{n}"), crate::world::noise(8 << 20, n));
+    }
     world.backup();
-    world.configure("limit_download = \"1MiB\"", &format!("paths = [\"{}\"]", world.at("tree")));
-    let seen = on_a_terminal(&world, &format!("restore --to {}", world.at("out")), true);
+    world.configure("limit_download = \"24MiB\"", &format!("paths = [\"{}\"]", world.at("tree")));
+    let seen = on_a_terminal(&world, "restore --yes", true);
     for word in ["restore p", "MiB/", "iB/s", "eta "] {
         assert!(seen.contains(word), "{word:?} is not in {seen:?}");
     }
