@@ -197,14 +197,24 @@ fn an_nginx_that_would_show_no_page_or_is_broken_is_told() {
     world.configure("", &format!("paths = [\"{}\"]", world.at("tree")));
     world.file("a.txt", b"x");
     world.backup();
-    let nginx = |server: &str| {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let write = |server: &str| {
         let text = format!(
-            "pid {0};\nerror_log stderr;\nevents {{}}\nhttp {{ access_log off; server {{ listen 127.0.0.1:1; server_name shop.example.com; {server} }} }}\n",
-            world.at("nginx.pid")
+            "pid {0}/nginx.pid;\nerror_log {0}/nginx.log;\nevents {{}}\nhttp {{ access_log off; server {{ listen 127.0.0.1:{port}; server_name shop.example.com; {server} }} }}\n",
+            world.path().display()
         );
         std::fs::write(&conf, text).unwrap();
-        checks(&world, &["--area", "restore"], 17)
     };
-    expect(&nginx("return 200;"), "restore", "maintenance page", "bad", &["shop.example.com", "maintenance"]);
-    expect(&nginx("retrun 200;"), "restore", "maintenance page", "bad", &["retrun"]);
+    let area = ["--area", "restore"];
+    write("return 200;");
+    expect(&checks(&world, &area, 17), "restore", "maintenance page", "bad", &["nginx does not run", "Start it"]);
+    let started = std::process::Command::new("nginx").args(["-c", &conf]).status().expect("nginx: tests/setup.sh test");
+    assert!(started.success());
+    let shown = checks(&world, &area, 17);
+    write("retrun 200;");
+    let broken = checks(&world, &area, 17);
+    let pid = std::fs::read_to_string(world.path().join("nginx.pid")).unwrap();
+    assert!(std::process::Command::new("kill").arg(pid.trim()).status().unwrap().success());
+    expect(&shown, "restore", "maintenance page", "bad", &["maintenance install"]);
+    expect(&broken, "restore", "maintenance page", "bad", &["retrun"]);
 }

@@ -409,7 +409,15 @@ impl Platform {
             lines.push(listing(&root));
         }
         lines.extend(["prometheus_data", "grafana_data"].map(|v| listing(&self.volume(v))));
-        lines.push(self.stage.docker(&["images", "--format", "{{.Repository}}:{{.Tag}}", "localhost:5000/*"]));
+        let mut images: Vec<String> = self
+            .stage
+            .docker(&["images", "--format", "{{.Repository}}:{{.Tag}}", "localhost:5000/*"])
+            .lines()
+            .map(str::to_owned)
+            .collect();
+        // Those of one second come in any order.
+        images.sort();
+        lines.push(images.join("\n"));
         lines.extend(
             ["hosting_app", "prometheus", "grafana", "hosting_nginx"].map(|s| format!("{s} {}", self.tasks(s))),
         );

@@ -10,7 +10,7 @@ use crate::host::docker::Docker;
 use crate::host::inventory::Inventory;
 use crate::host::systemd;
 use crate::host::systemd_timer::{self, Job};
-use crate::model::time;
+use crate::model::{Name, time};
 use crate::recovery::checks::context::{Context, Marks};
 use crate::recovery::fresh::clusters::{self, Wanted};
 use crate::recovery::fresh::merge::{Merge, Which};
@@ -287,9 +287,17 @@ impl Recovery<'_> {
         }
         let units = self.lost.facts.as_ref().and_then(|f| f.inventory.units.as_ref());
         let own = |unit: &&str| {
-            unit.starts_with("backstay-") && (unit.ends_with(".timer") || *unit == "backstay-serve.service")
+            unit.starts_with("backstay-")
+                && !unit.contains("@.")
+                && (unit.ends_with(".timer") || *unit == "backstay-serve.service")
         };
-        let wanted: Vec<String> = units.iter().flat_map(|u| u.enabled().filter(own)).map(str::to_owned).collect();
+        let mut wanted: Vec<String> = units.iter().flat_map(|u| u.enabled().filter(own)).map(str::to_owned).collect();
+        // Of a template that is enabled for a plan, systemd lists the template.
+        let of_plans = |verb: &str, job: fn(Name) -> Job| systemd_timer::enabled_plans(verb).into_iter().map(job);
+        let jobs = of_plans("backup", Job::Backup).chain(of_plans("drill", Job::Drill));
+        wanted.extend(jobs.map(|job| job.timer()));
+        wanted.sort();
+        wanted.dedup();
         let mut notes = Vec::new();
         for unit in &wanted {
             notes.extend(self.start_unit(unit, false).await?);
