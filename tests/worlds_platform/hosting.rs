@@ -93,7 +93,9 @@ fn the_whole_platform_comes_back_behind_a_page_and_goes_again() {
         // Each archive of the settings has some of the paths, which is nothing to be told.
         assert!(!said.contains("nothing of the paths"), "{said}");
     });
-    assert_eq!(seen, [200, 503, 200]);
+    // While nginx takes up its file, workers of before and new ones answer side by side; nobody sees anything else.
+    assert!(seen.contains(&503) && seen.iter().all(|s| [200, 503].contains(s)), "{seen:?}");
+    assert_eq!((seen[0], seen[seen.len() - 1]), (200, 200));
     assert_eq!(p.state(), last);
     // What the append-only file had behind the snapshot, and the snapshot had not.
     assert_eq!(p.redis(&["GET", "written-later"]), LAST);
