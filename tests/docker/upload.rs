@@ -50,7 +50,7 @@ fn a_missing_volume_of_a_driver_that_mounts_it_is_made_and_filled_and_one_that_i
     assert_eq!(picture(second.path()), before);
     let options = stage.docker(&["volume", "inspect", "-f", "{{json .Options}}", &name]);
     assert!(options.contains("\"o\":\"bind\""), "{options}");
-    assert_eq!(stage.docker(&["ps", "-aq", "--filter", "label=backstay.helper"]), "");
+    assert_eq!(stage.docker(&["ps", "-aq", "--filter", &format!("volume={name}")]), "");
 }
 
 #[test]
@@ -78,7 +78,8 @@ fn a_damaged_pack_while_it_is_filled_takes_the_volume_away_again() {
     assert!(ran.code != 0, "{ran:?}");
     ran.says(&["undo: stage volume"]);
     assert_eq!(stage.docker(&["volume", "ls", "-q", "--filter", &format!("name={name}")]), "");
-    assert_eq!(stage.docker(&["ps", "-aq", "--filter", "label=backstay.helper"]), "");
+    // Of this test: others have theirs at the same time.
+    assert_eq!(stage.docker(&["ps", "-aq", "--filter", &format!("volume={name}")]), "");
 }
 
 #[test]

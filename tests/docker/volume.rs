@@ -193,7 +193,7 @@ fn a_volume_that_is_mounted_by_its_driver_is_read_through_the_daemon_and_never_a
     );
     assert!(facts["loses"].as_array().unwrap().iter().any(|l| l == "ACLs"), "{facts}");
     // The helper is gone again.
-    assert_eq!(stage.docker(&["ps", "-aq", "--filter", "label=backstay.helper"]), "");
+    assert_eq!(stage.docker(&["ps", "-aq", "--filter", &format!("volume={name}")]), "");
     let tar = world.at("out.tar");
     let out = world
         .command(&["cat", "latest", "--source", "v"])
