@@ -10,6 +10,8 @@ mod container;
 mod django;
 #[path = "command/dump.rs"]
 mod dump;
+#[path = "support/examples.rs"]
+mod examples;
 #[path = "command/in_place.rs"]
 mod in_place;
 #[path = "command/mariadb.rs"]
@@ -27,7 +29,6 @@ mod stage;
 #[allow(dead_code)]
 mod world;
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 use world::World;
 
@@ -53,18 +54,7 @@ fn with_example(name: &str, replaced: &[(&str, String)]) -> World {
 }
 
 fn with_example_in(w: World, name: &str, replaced: &[(&str, String)]) -> World {
-    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("config/examples").join(name);
-    let mut text = std::fs::read_to_string(file).unwrap();
-    let own = [
-        ("/var/lib/backstay", w.at("state")),
-        ("file:///srv/backstay", format!("file://{}", w.at("repo"))),
-        ("/etc/backstay/host.key", w.at("host.key")),
-    ];
-    for (from, to) in own.iter().chain(replaced) {
-        assert!(text.contains(from), "{name} has no {from}");
-        text = text.replace(from, to);
-    }
-    w.write_config(&text);
+    examples::configure(&w, name, replaced);
     w.run(&["init", "--recovery-out", &w.at("recovery.key")]).code(0);
     w
 }

@@ -25,6 +25,8 @@ mod machine;
 mod nginx;
 #[path = "flow/power.rs"]
 mod power;
+#[path = "support/releases.rs"]
+mod releases;
 #[path = "docker/stage.rs"]
 #[allow(dead_code)]
 mod stage;

@@ -26,6 +26,8 @@ mod parts;
 mod pooled;
 #[path = "postgres/reach.rs"]
 mod reach;
+#[path = "support/releases.rs"]
+mod releases;
 #[path = "postgres/round_trip.rs"]
 mod round_trip;
 #[path = "postgres/standby.rs"]

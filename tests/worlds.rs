@@ -11,9 +11,13 @@ mod edms;
 mod edms_pretest;
 #[path = "worlds/edms_restore.rs"]
 mod edms_restore;
+#[path = "support/examples.rs"]
+mod examples;
 #[path = "support/machine.rs"]
 #[allow(dead_code)]
 mod machine;
+#[path = "support/releases.rs"]
+mod releases;
 #[path = "docker/stage.rs"]
 #[allow(dead_code)]
 mod stage;
@@ -21,29 +25,8 @@ mod stage;
 #[allow(dead_code)]
 mod world;
 
-use std::path::Path;
 use std::process::Command;
 use world::World;
-
-/// An example of `config/examples`.
-fn example(name: &str) -> String {
-    std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("config/examples").join(name)).unwrap()
-}
-
-/// Makes an example the configuration of a host. Names and paths are replaced by those of the test, and nothing else.
-fn configure(w: &World, name: &str, replaced: &[(&str, String)]) {
-    let mut text = example(name);
-    let own = [
-        ("/var/lib/backstay", w.at("state")),
-        ("file:///srv/backstay", format!("file://{}", w.at("repo"))),
-        ("/etc/backstay/host.key", w.at("host.key")),
-    ];
-    for (from, to) in own.iter().chain(replaced) {
-        assert!(text.contains(from), "{name} has no {from}");
-        text = text.replace(from, to);
-    }
-    w.write_config(&text);
-}
 
 /// Changes one thing in the configuration of a host.
 #[track_caller]

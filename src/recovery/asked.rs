@@ -130,6 +130,22 @@ pub enum Part {
     },
 }
 
+impl Part {
+    /// The source that it is of.
+    pub fn source(&self) -> &Name {
+        match self {
+            Part::Files { source, .. }
+            | Part::Volumes { source, .. }
+            | Part::Images { source }
+            | Part::Redis { source }
+            | Part::Command { source, .. }
+            | Part::Databases { source, .. }
+            | Part::Rows { source, .. }
+            | Part::Tables { source, .. } => source,
+        }
+    }
+}
+
 impl Asked {
     /// Whether going back takes a backup that is read.
     pub fn goes_back_by_reading(&self) -> bool {
@@ -147,17 +163,7 @@ impl Asked {
 
     /// Sources of which something is replaced.
     pub fn sources(&self) -> Vec<Name> {
-        let of = |part: &Part| match part {
-            Part::Files { source, .. }
-            | Part::Volumes { source, .. }
-            | Part::Images { source }
-            | Part::Redis { source }
-            | Part::Command { source, .. }
-            | Part::Databases { source, .. }
-            | Part::Rows { source, .. }
-            | Part::Tables { source, .. } => source.clone(),
-        };
-        self.parts.iter().map(of).collect()
+        self.parts.iter().map(|part| part.source().clone()).collect()
     }
 }
 

@@ -122,11 +122,15 @@ fn seconds(from: Timestamp, to: Timestamp) -> f64 {
     to.duration_since(from).as_secs_f64().max(0.0)
 }
 
-/// The texts under this key in the notes of staged databases, and of what is staged otherwise.
-fn texts(staged: &[serde_json::Value], key: &str) -> Vec<String> {
-    let list = |of: &serde_json::Value, key: &str| of.get(key).and_then(|v| v.as_array()).cloned().unwrap_or_default();
-    let all = staged.iter().flat_map(|note| list(note, "databases").into_iter().chain([note.clone()]));
-    all.flat_map(|of| list(&of, key)).filter_map(|v| v.as_str().map(str::to_owned)).collect()
+/// What stands under this key of a note, as far as it is a list of texts.
+pub fn texts(note: &serde_json::Value, key: &str) -> Vec<String> {
+    let list = note.get(key).and_then(|v| v.as_array()).into_iter().flatten();
+    list.filter_map(|v| v.as_str().map(str::to_owned)).collect()
+}
+
+/// The note of what was staged, behind those of its databases.
+pub fn each(staged: &serde_json::Value) -> impl Iterator<Item = &serde_json::Value> {
+    staged.get("databases").and_then(|v| v.as_array()).into_iter().flatten().chain([staged])
 }
 
 /// Reads a journal.
@@ -151,6 +155,7 @@ pub fn of(journal: &Journal) -> Result<Report> {
     };
     let verified = names("verify ").into_iter().filter_map(|n| serde_json::from_value::<Vec<Compared>>(n).ok());
     let staged = names("stage ");
+    let all = |key: &str| staged.iter().flat_map(each).flat_map(|of| texts(of, key)).collect();
     let stopped = journal.began(QUIET);
     Ok(Report {
         id: about.id.clone(),
@@ -165,8 +170,8 @@ pub fn of(journal: &Journal) -> Result<Report> {
         lost: asked.taken.filter(|_| outcome == Outcome::Restored).map(|t| Span::new(t, stopped.unwrap_or(whole.to))),
         steps: steps(&about.steps, entries),
         verified: verified.flatten().collect(),
-        left_out: texts(&staged, "left_out"),
-        warnings: texts(&staged, "warnings"),
+        left_out: all("left_out"),
+        warnings: all("warnings"),
         checks: names("check "),
     })
 }
@@ -245,8 +250,9 @@ mod tests {
             json!({ "left_out": ["CAST z"], "paths": [{ "left_out": [["sockets", 2]] }] }),
             json!(null),
         ];
-        assert_eq!(texts(&notes, "left_out"), ["EVENT TRIGGER x", "COMMENT y", "CAST z"]);
-        assert!(texts(&notes, "warnings").is_empty());
+        let all = |key: &str| notes.iter().flat_map(each).flat_map(|of| texts(of, key)).collect::<Vec<_>>();
+        assert_eq!(all("left_out"), ["EVENT TRIGGER x", "COMMENT y", "CAST z"]);
+        assert!(all("warnings").is_empty());
     }
 
     #[test]

@@ -195,14 +195,10 @@ pub async fn resources(
 
 fn options(asked: &Asked, configured: &PostgresSource) -> Options {
     Options {
-        jobs: configured.jobs,
         no_owner: asked.no_owner,
         no_privileges: asked.no_privileges,
         what: asked.what,
-        replica: false,
-        only: None,
-        no_tablespaces: false,
-        scratch: false,
+        ..Options::whole(configured.jobs)
     }
 }
 

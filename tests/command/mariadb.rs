@@ -21,6 +21,8 @@ impl Server {
         let made = Command::new("mariadb-install-db")
             .args(["--no-defaults", "--user=root", "--auth-root-authentication-method=socket", "--skip-test-db"])
             .arg(format!("--datadir={d}/data"))
+            // In one directory for all they would take each other's temporary tables away.
+            .arg(format!("--tmpdir={d}"))
             .output()
             .expect(install);
         assert!(
@@ -37,7 +39,8 @@ impl Server {
                 "--event-scheduler=on",
                 "--innodb-flush-log-at-trx-commit=0",
             ])
-            .args([format!("--datadir={d}/data"), format!("--socket={d}/s"), format!("--pid-file={d}/pid")])
+            .args([format!("--datadir={d}/data"), format!("--tmpdir={d}"), format!("--socket={d}/s")])
+            .arg(format!("--pid-file={d}/pid"))
             .stdout(Stdio::null())
             .stderr(fs::File::create(dir.path().join("log")).unwrap())
             .spawn()

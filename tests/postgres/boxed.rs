@@ -1,7 +1,7 @@
 //! PostgreSQL servers of several majors in containers without a network. Nothing is pulled: the image is a handful of
 //! links, and the programs are mounted from below a directory that `tests/server-roots.sh` unpacks, or from this machine.
 
-use std::path::PathBuf;
+use crate::releases::usr;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -45,17 +45,6 @@ fn image(daemon: &Daemon) {
     let mut import = command(daemon).args(import).stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     std::io::Write::write_all(&mut import.stdin.take().unwrap(), &tar.stdout).unwrap();
     assert!(import.wait().unwrap().success(), "these tests need a Docker daemon (as root: tests/setup.sh test)");
-}
-
-/// Where the programs of a major are.
-fn usr(major: u32) -> PathBuf {
-    if PathBuf::from(format!("/usr/lib/postgresql/{major}/bin/postgres")).exists() {
-        return "/usr".into();
-    }
-    let home = std::env::var("HOME").unwrap();
-    let root = PathBuf::from(format!("{home}/.cache/backstay-tools/pg/{major}/usr"));
-    assert!(root.exists(), "PostgreSQL {major} is not here: tests/server-roots.sh");
-    root
 }
 
 impl Boxed {

@@ -211,6 +211,15 @@ impl Cluster {
             .unwrap()
     }
 
+    /// What is beside the data directory, by the names that a restore gives.
+    pub fn beside(&self) -> Vec<String> {
+        let all = std::fs::read_dir(self.path("")).unwrap();
+        let mut names: Vec<String> = all.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.retain(|n| n.starts_with("data_"));
+        names.sort();
+        names
+    }
+
     pub fn path(&self, file: &str) -> String {
         self.dir.path().join(file).display().to_string()
     }

@@ -27,15 +27,6 @@ fn closed(c: &Cluster) -> String {
     found
 }
 
-/// What is beside the data directory.
-fn beside(c: &Cluster) -> Vec<String> {
-    let all = std::fs::read_dir(c.path("")).unwrap();
-    let mut names: Vec<String> = all.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-    names.retain(|n| n.starts_with("data_"));
-    names.sort();
-    names
-}
-
 fn damage(w: &World) {
     let packs = w.objects("packs");
     let largest = packs.iter().max_by_key(|p| p.metadata().unwrap().len()).unwrap();
@@ -64,18 +55,18 @@ fn data_that_cannot_be_dumped_is_copied_and_comes_back_by_a_rollback() {
     w.run(&["restore", "--in-place", "--yes"]).code(10).says(&["nothing was dropped", "--cold-copy"]);
     let plan = w.run(&["restore", "--in-place", "--cold-copy", "--dry-run"]).code(0);
     plan.says(&["the server is stopped while", "takes back all of its databases: other"]);
-    assert!(beside(&c).is_empty());
+    assert!(c.beside().is_empty());
     w.run(&["restore", "--in-place", "--cold-copy", "--yes"]).code(0).says(&["cold copy", "data_before_"]);
     assert_eq!(c.dump("erp"), good);
     assert_eq!(databases(&c), before);
-    assert_eq!(beside(&c).len(), 1);
+    assert_eq!(c.beside().len(), 1);
     // What was written since is kept when the copy takes its place.
     c.psql("other", "CREATE TABLE since (x int)");
     w.run(&["rollback", "--dry-run"]).code(0).says(&["takes back all of the server, with other"]);
     w.run(&["rollback", "--yes"]).code(0).says(&["takes back all of the server, with other"]);
     assert_eq!(closed(&c), live);
     assert_eq!(c.psql("other", "SELECT count(*) FROM pg_class WHERE relname = 'since'"), "0");
-    assert!(beside(&c).iter().all(|n| n.starts_with("data_staged_")) && beside(&c).len() == 1, "{:?}", beside(&c));
+    assert!(c.beside().iter().all(|n| n.starts_with("data_staged_")) && c.beside().len() == 1, "{:?}", c.beside());
     let restore = std::fs::read_dir(w.at("state/restores")).unwrap().count();
     assert_eq!(restore, 2);
     let first = w.run(&["--json", "restores"]).code(0).json();
@@ -83,7 +74,7 @@ fn data_that_cannot_be_dumped_is_copied_and_comes_back_by_a_rollback() {
     for id in ids {
         w.run(&["cleanup", &id]).code(0);
     }
-    assert_eq!(beside(&c), Vec::<String>::new());
+    assert_eq!(c.beside(), Vec::<String>::new());
     assert_eq!(closed(&c), live);
 }
 
@@ -110,7 +101,7 @@ fn a_load_that_fails_puts_the_copy_back_from_beside_and_from_another_disk() {
         assert_eq!(closed(&c), live);
         assert_eq!(databases(&c), before);
         assert_eq!(c.psql("postgres", "SELECT count(*) FROM kept"), "1000");
-        assert_eq!(beside(&c), Vec::<String>::new());
+        assert_eq!(c.beside(), Vec::<String>::new());
         assert_eq!(std::fs::read_dir(&disk).unwrap().count(), 0);
         let in_space: Vec<PathBuf> = std::fs::read_dir(&space).unwrap().map(|e| e.unwrap().path()).collect();
         assert_eq!(in_space.len(), 1, "{in_space:?}");
@@ -126,7 +117,7 @@ fn what_other_databases_wrote_stays_beside_when_a_load_that_fails_puts_the_copy_
     let said = w.run(&["restore", "--in-place", "--yes", "--cold-copy"]).code(7);
     said.says(&["what other had written since is in", "data_staged_"]);
     assert_eq!(closed(&c), live);
-    assert!(beside(&c).len() == 1 && beside(&c)[0].starts_with("data_staged_"), "{:?}", beside(&c));
+    assert!(c.beside().len() == 1 && c.beside()[0].starts_with("data_staged_"), "{:?}", c.beside());
 }
 
 #[test]
@@ -137,7 +128,7 @@ fn a_copy_on_another_disk_is_kept_named_and_cleaned_up() {
     std::fs::create_dir(&disk).unwrap();
     w.run(&["restore", "--in-place", "--yes", "--cold-copy", &disk]).code(0).says(&["cold copy", &disk]);
     assert_eq!(c.dump("erp"), good);
-    assert!(beside(&c).is_empty());
+    assert!(c.beside().is_empty());
     let copy = std::fs::read_dir(&disk).unwrap().next().unwrap().unwrap().path();
     assert!(copy.join("global/pg_control").is_file());
     w.run(&["rollback", "--yes"]).code(10).says(&["A cold copy of the whole server is in", &disk]);
@@ -152,7 +143,7 @@ fn killed(moment: impl Fn(&str, &Cluster) -> bool) {
     let (w, good, live) = undumpable(&c);
     for forward in [false, true] {
         let args = ["restore", "--in-place", "--cold-copy", "--yes"];
-        killed_when(&w, &args, || moment(&beside(&c).join(" "), &c));
+        killed_when(&w, &args, || moment(&c.beside().join(" "), &c));
         w.run(&["restore", if forward { "--resume" } else { "--unwind" }]).code(0);
         if forward {
             assert_eq!(c.dump("erp"), good);
@@ -163,7 +154,7 @@ fn killed(moment: impl Fn(&str, &Cluster) -> bool) {
         for id in w.run(&["--json", "restores"]).code(0).json().as_array().unwrap() {
             w.run(&["cleanup", id["id"].as_str().unwrap()]);
         }
-        assert_eq!(beside(&c), Vec::<String>::new(), "{forward}");
+        assert_eq!(c.beside(), Vec::<String>::new(), "{forward}");
     }
 }
 
@@ -193,7 +184,7 @@ fn what_cannot_be_copied_is_refused_before_anything_is_touched() {
         let args = [&["restore", "--in-place", "--yes", "--cold-copy"], extra].concat();
         w.run(&args).code(10).says(says);
         assert!(!w.path().join("state/restore.journal").exists());
-        assert!(beside(&c).is_empty());
+        assert!(c.beside().is_empty());
     };
     // A disk without room.
     let small = c.path("small");

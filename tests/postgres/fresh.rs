@@ -28,14 +28,6 @@ fn broke(c: &Cluster) {
     std::fs::write(c.path("data/global/pg_control"), "nothing that anybody could read").unwrap();
 }
 
-fn beside(c: &Cluster) -> Vec<String> {
-    let all = std::fs::read_dir(c.path("")).unwrap();
-    let mut names: Vec<String> = all.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
-    names.retain(|n| n.starts_with("data_"));
-    names.sort();
-    names
-}
-
 fn is_whole(c: &Cluster, before: &[String; 2]) {
     // With the password, the settings and the access rules of the old one.
     assert_eq!([c.dump("erp"), c.dump("postgres")], *before);
@@ -68,15 +60,15 @@ fn a_cluster_is_made_proven_and_put_in_place_and_the_old_one_comes_back_by_a_rol
         "holds what the backup has: erp, postgres",
         "settings and access rules are taken over",
     ]);
-    assert!(beside(&c).is_empty());
+    assert!(c.beside().is_empty());
     w.run(&["restore", "--fresh-cluster", "--yes"]).code(0).says(&[
         "20,000 rows",
         "equal to the facts",
         "data_before_",
     ]);
     is_whole(&c, &before);
-    assert_eq!(beside(&c).len(), 1);
-    assert_eq!(std::fs::read(c.path(&format!("{}/global/pg_control", beside(&c)[0]))).unwrap(), old);
+    assert_eq!(c.beside().len(), 1);
+    assert_eq!(std::fs::read(c.path(&format!("{}/global/pg_control", c.beside()[0]))).unwrap(), old);
     // The next backup is one like any other.
     w.backup();
     w.run(&["rollback", "--yes"]).code(0);
@@ -88,7 +80,7 @@ fn a_cluster_is_made_proven_and_put_in_place_and_the_old_one_comes_back_by_a_rol
     for id in w.run(&["--json", "restores"]).code(0).json().as_array().unwrap() {
         w.run(&["cleanup", id["id"].as_str().unwrap()]);
     }
-    assert_eq!(beside(&c), Vec::<String>::new());
+    assert_eq!(c.beside(), Vec::<String>::new());
     is_whole(&c, &before);
 }
 
@@ -119,7 +111,7 @@ fn two_sources_of_one_server_do_not_both_make_it_anew() {
     w.backup();
     broke(&c);
     w.run(&["restore", "--fresh-cluster", "--yes"]).code(2).says(&["makes a server anew for one source", "again"]);
-    assert!(beside(&c).is_empty());
+    assert!(c.beside().is_empty());
 }
 
 #[test]
@@ -131,7 +123,7 @@ fn what_fails_leaves_the_old_directory_where_it_was_and_no_server_running() {
     let old = std::fs::read(c.path("data/global/pg_control")).unwrap();
     let untouched = || {
         assert_eq!(std::fs::read(c.path("data/global/pg_control")).unwrap(), old);
-        assert_eq!(beside(&c), Vec::<String>::new());
+        assert_eq!(c.beside(), Vec::<String>::new());
         assert!(!Path::new(&w.at("state/restore.journal")).exists());
     };
     w.run(&["restore", "--fresh-cluster", "--yes", "--assume-space", "1MiB"])
@@ -175,7 +167,7 @@ fn killed(say: &str, so: impl Fn(&Path) -> bool) {
         let mut child = w.command(&args).stderr(Stdio::piped()).spawn().unwrap();
         let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().unwrap()));
         assert!(lines.any(|l| l.unwrap().starts_with(say)));
-        while !beside(&c).iter().any(|d| so(Path::new(&c.path(d)))) {
+        while !c.beside().iter().any(|d| so(Path::new(&c.path(d)))) {
             assert!(child.try_wait().unwrap().is_none(), "it ended before it could be killed");
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
@@ -190,7 +182,7 @@ fn killed(say: &str, so: impl Fn(&Path) -> bool) {
             }
         }
         assert_eq!(std::fs::read(c.path("data/global/pg_control")).unwrap(), old, "{say} {forward}");
-        assert_eq!(beside(&c), Vec::<String>::new(), "{say} {forward}");
+        assert_eq!(c.beside(), Vec::<String>::new(), "{say} {forward}");
         assert!(!c.is_up());
     }
 }

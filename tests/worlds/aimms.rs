@@ -2,9 +2,10 @@
 //! kept. The whole cluster, one database of it, and a volume that was made from scratch.
 
 use crate::boxes::Boxes;
+use crate::examples::{configure, example};
 use crate::machine::Machine;
 use crate::world::World;
-use crate::{configure, example, reconfigure, script, shipped, took};
+use crate::{reconfigure, script, shipped, took};
 use std::fs;
 
 const USER: &str = "aimms_user";
@@ -42,7 +43,7 @@ impl Aimms {
         );
         aimms.sql(
             "aimms_web",
-            "INSERT INTO runs (log) SELECT md5(g::text) || md5((g + 1)::text) FROM generate_series(1, 20000) g",
+            "INSERT INTO runs (log) SELECT md5(g::text) || md5((g + 1)::text) FROM generate_series(1, 100000) g",
         );
         aimms.sql("aimms_web", "GRANT SELECT ON runs TO reporting");
         aimms.sql("aimms_jobs", "CREATE TABLE job (id int PRIMARY KEY, state text); INSERT INTO job SELECT g, 'done' FROM generate_series(1, 500) g");
@@ -135,7 +136,7 @@ fn the_cluster_or_one_database_of_it_comes_back_and_no_volume_is_touched() {
     // Read to the end, not the first hundred lines: one that is cut is told.
     w.run(&["check", "--foreign"]).code(0).says(&[
         "20260110_020000",
-        "database aimms_web, 1 table, 20,001 rows",
+        "database aimms_web, 1 table, 100,001 rows",
         "database aimms_jobs",
     ]);
     script(
@@ -172,10 +173,10 @@ fn the_cluster_or_one_database_of_it_comes_back_and_no_volume_is_touched() {
     w.run(&["rollback", "--yes"]).code(0);
     assert_eq!(a.state()[1], wrong[1]);
     w.run(&["restore", "--foreign", "dumps", "20260109", "--yes"]).code(0);
-    assert_eq!(a.sql("aimms_web", "SELECT count(*) FROM runs"), "20000");
+    assert_eq!(a.sql("aimms_web", "SELECT count(*) FROM runs"), "100000");
     // A copy to look into, beside.
     w.run(&["restore", "--foreign", "dumps", "--database", "aimms_web", "--to", "aimms_look"]).code(0);
-    assert_eq!(a.sql("aimms_look", "SELECT count(*) FROM runs"), "20001");
+    assert_eq!(a.sql("aimms_look", "SELECT count(*) FROM runs"), "100001");
     assert_eq!(a.volumes(), volumes);
     assert_eq!(a.sql("postgres", "SELECT count(*) FROM pg_database WHERE datname ~ '^postgres'"), "1");
 }

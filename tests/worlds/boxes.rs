@@ -1,8 +1,9 @@
 //! Containers as the usual images make them, and nothing is pulled: the image is a handful of links and the application's
 //! own files; the programs are mounted from this machine.
 
+use crate::releases::usr;
 use crate::stage::Stage;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -124,17 +125,6 @@ impl Boxes {
     pub fn runs(&self, container: &str) -> bool {
         self.stage.docker(&["inspect", "-f", "{{.State.Running}}", container]) == "true"
     }
-}
-
-/// Where the programs of a major version are: on this machine, or below a directory that `tests/server-roots.sh` unpacks.
-fn usr(major: u32) -> PathBuf {
-    if PathBuf::from(format!("/usr/lib/postgresql/{major}/bin/postgres")).exists() {
-        return "/usr".into();
-    }
-    let home = std::env::var("HOME").unwrap();
-    let root = PathBuf::from(format!("{home}/.cache/backstay-tools/pg/{major}/usr"));
-    assert!(root.exists(), "PostgreSQL {major} is not here: tests/server-roots.sh");
-    root
 }
 
 /// The directory of the Python that has Django, and what a container must have mounted for it.

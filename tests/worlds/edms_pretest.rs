@@ -2,7 +2,8 @@
 //! has mounted. Looked at without being restored, restored into a database beside the live one, and only then for real.
 
 use crate::edms::{Deployment, Edms};
-use crate::{configure, reconfigure, script, shipped, took, world};
+use crate::examples::configure;
+use crate::{reconfigure, script, shipped, took, world};
 use std::fs;
 
 const SERVER: Deployment = Deployment { major: 18, superuser: "edms" };

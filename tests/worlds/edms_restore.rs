@@ -2,7 +2,8 @@
 //! and deletion on the host that is there, and a fresh host; the five troubles of that restore by hand.
 
 use crate::edms::{Deployment, Edms};
-use crate::{configure, reconfigure, script, shipped, took};
+use crate::examples::configure;
+use crate::{reconfigure, script, shipped, took};
 use std::fs;
 use std::path::Path;
 
@@ -52,6 +53,12 @@ fn corruption_and_deletion_are_taken_back_and_history_moves_along() {
     let edms = Edms::filled(&SERVER);
     let w = &edms.world;
     host(&edms);
+    // Enough that a few pieces more or less, which the vault's key decides, do not count.
+    edms.sql(
+        "edms",
+        "INSERT INTO audit_audittrail (user_id, what) \
+         SELECT (SELECT min(id) FROM users_user), md5(g::text) || md5((g * 7)::text) FROM generate_series(1, 150000) g",
+    );
     backup(&edms, FIRST);
     edms.shell("from apps.users.models import User\nUser.objects.create_user('late', 'late@edms.local', 'x')");
     fs::write(format!("{}/documents/late.pdf", edms.place()), "late").unwrap();
@@ -92,7 +99,7 @@ fn corruption_and_deletion_are_taken_back_and_history_moves_along() {
     // Numbers of rows that nobody had to count by hand.
     let line = |what: &str| told["verified"].as_array().unwrap().iter().find(|l| l["what"] == what).cloned().unwrap();
     assert_eq!(line("edms: table public.users_user")["found"], "8 rows");
-    assert_eq!(line("edms: table public.audit_audittrail")["found"], "3,000 rows");
+    assert_eq!(line("edms: table public.audit_audittrail")["found"], "153,000 rows");
     // The server's own files were never touched: it runs on.
     assert_eq!(edms.databases().len(), 2, "{:?}", edms.databases());
 
@@ -131,7 +138,6 @@ fn corruption_and_deletion_are_taken_back_and_history_moves_along() {
         shipped(&all[0]),
         shipped(&nightly)
     ));
-    // In so little data the pieces at the beginnings of tables, which have numbers of their own in each archive, count much.
     assert!(shipped(&nightly) * 4 < shipped(&all[0]), "{} after {}", shipped(&nightly), shipped(&all[0]));
     w.run(&["check", "--read-data"]).code(0);
 }
@@ -212,7 +218,7 @@ fn the_troubles_of_the_restore_by_hand_do_not_arise() {
     // Documents without their files: an archive that lacks some. The check sees it, and everything goes back.
     let lacking = "mkdir ../t; tar xzf ../aside/storage_*.gz -C ../t ./static; rm ../t/static/documents/000*; tar czf storage_20260104_020000.tar.gz -C ../t .";
     script(w, "backups", lacking);
-    reconfigure(w, "expect = 0", "expect = 0\nwithin = \"5s\"");
+    reconfigure(w, "expect = 0", "expect = 0\nwithin = \"20s\"");
     w.run(&["restore", "--foreign", "nightly", "--yes"]).code(13).says(&["documents without their file", "10"]);
     as_it_was("files that are missing");
 

@@ -43,7 +43,7 @@ INSERT INTO usermanagement_organization (name) VALUES ('North'), ('South');
 CREATE TABLE usermanagement_customuser (id serial PRIMARY KEY, username text UNIQUE, password text, organization_id int REFERENCES usermanagement_organization);
 INSERT INTO usermanagement_customuser (username, password, organization_id) VALUES ('admin', md5('x'), 1), ('smoke-test', md5('smoke'), 1), ('clerk', md5('y'), 2);
 CREATE TABLE accounting_journalentry (id bigserial PRIMARY KEY, organization_id int NOT NULL REFERENCES usermanagement_organization, what text, amount numeric(12,2));
-INSERT INTO accounting_journalentry (organization_id, what, amount) SELECT 1 + g % 2, md5(g::text) || md5((g * 7)::text), g * 1.5 FROM generate_series(1, 40000) g;
+INSERT INTO accounting_journalentry (organization_id, what, amount) SELECT 1 + g % 2, md5(g::text) || md5((g * 7)::text), g * 1.5 FROM generate_series(1, 240000) g;
 CREATE INDEX ON accounting_journalentry (organization_id)";
 
 struct Erp {
@@ -113,7 +113,7 @@ impl Erp {
     fn damage(&self) {
         self.psql(
             "erpdb",
-            "DELETE FROM accounting_journalentry WHERE id > 20000; UPDATE accounting_journalentry SET amount = 0",
+            "DELETE FROM accounting_journalentry WHERE id > 120000; UPDATE accounting_journalentry SET amount = 0",
         );
     }
 
@@ -219,7 +219,7 @@ fn a_night_comes_back_from_either_store_and_goes_again() {
     );
     for store in ["s3", "gcs"] {
         let checked = ok(erp.backstay(&["check", "--foreign", store]));
-        says(&checked, &["good", "erp_production_20251018_020000.sql.gz.enc", "4 tables, 40,008 rows"]);
+        says(&checked, &["good", "erp_production_20251018_020000.sql.gz.enc", "4 tables, 240,008 rows"]);
     }
     erp.damage();
     let damaged = erp.state();
@@ -239,7 +239,7 @@ fn a_night_comes_back_from_either_store_and_goes_again() {
     // The day before, out of the other store.
     ok(erp.backstay(&["restore", "--foreign", "gcs", "erp:20251017", "--yes"]));
     assert_eq!(erp.psql("erpdb", "SELECT count(*) FROM accounting_journalentry WHERE amount = 1"), "0");
-    assert_eq!(erp.psql("erpdb", "SELECT count(*) FROM accounting_journalentry"), "40000");
+    assert_eq!(erp.psql("erpdb", "SELECT count(*) FROM accounting_journalentry"), "240000");
     erp.figures("the day before, from Google");
     // Its history moves along, and goes on.
     erp.machine.run(&["backstay", "init", "--recovery-out", "/root/recovery.key"]);

@@ -295,7 +295,7 @@ impl Platform {
         until("PostgreSQL answers", || self.try_sql("SELECT 1", "postgres").is_some());
         until("Redis answers", || self.redis(&["PING"]) == "PONG");
         self.try_sql("CREATE DATABASE hosting_db", "postgres").unwrap();
-        self.sql("CREATE TABLE users (id serial PRIMARY KEY, name text); CREATE TABLE schema_migrations (version bigint PRIMARY KEY); INSERT INTO schema_migrations VALUES (20240101), (20240215); INSERT INTO users (name) SELECT md5(g::text) || md5((g + 1)::text) FROM generate_series(1, 30000) g; CREATE TABLE sites (id serial PRIMARY KEY, owner int REFERENCES users); INSERT INTO sites (owner) SELECT id FROM users WHERE id < 100");
+        self.sql("CREATE TABLE users (id serial PRIMARY KEY, name text); CREATE TABLE schema_migrations (version bigint PRIMARY KEY); INSERT INTO schema_migrations VALUES (20240101), (20240215); INSERT INTO users (name) SELECT md5(g::text) || md5((g + 1)::text) FROM generate_series(1, 150000) g; CREATE TABLE sites (id serial PRIMARY KEY, owner int REFERENCES users); INSERT INTO sites (owner) SELECT id FROM users WHERE id < 100");
         self.redis(&["SET", "greeting", "hello"]);
         let sessions: Vec<String> = (0..500).flat_map(|n| [format!("session:{n}"), format!("value {n}")]).collect();
         let mut set = vec!["MSET"];

@@ -14,7 +14,7 @@ use crate::recovery::maintenance::Maintenance;
 use crate::recovery::reload::Reload;
 use crate::repository::manifest::Manifest;
 use crate::sources::postgres::PostgresSource;
-use crate::sources::postgres::load::{Options, What};
+use crate::sources::postgres::load::Options;
 use crate::sources::postgres::preflight::Look;
 use std::path::PathBuf;
 
@@ -135,16 +135,7 @@ async fn databases(label: String, name: &Name, source: &PostgresSource, newest: 
     let facts = facts_of(record)?;
     let targets: Vec<_> = facts.iter().map(|f| (f.database.as_str(), f)).collect();
     let server = source.address.reach().await?;
-    let options = Options {
-        jobs: source.jobs,
-        no_owner: false,
-        no_privileges: false,
-        what: What::All,
-        replica: false,
-        only: None,
-        no_tablespaces: false,
-        scratch: false,
-    };
+    let options = Options::whole(source.jobs);
     let look = Look { server: &server, options: &options, assume_space: None, part: None, dropped_first: false };
     let admin = server.admin().await?;
     let told = look.examine(&admin, &targets, b"").await?;

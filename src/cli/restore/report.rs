@@ -6,6 +6,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::{size, time};
 use crate::recovery::engine::Ended;
 use crate::recovery::journal::Begin;
+use crate::recovery::report::{each, texts};
 use crate::recovery::resource::Compared;
 use crate::recovery::restore::Restore;
 use crate::repository::manifest::{Manifest, SourceRecord};
@@ -115,18 +116,12 @@ pub async fn ended(
     say(&format!("{} backup {} of plan {} in {}", good("restored"), m.id, m.plan, took(started)))?;
     verification(&compared)?;
     for (_, note) in &staged {
-        let texts = |key: &str| {
-            let all = note.get(key).and_then(|v| v.as_array()).cloned().unwrap_or_default();
-            all.iter().filter_map(|v| v.as_str().map(str::to_owned)).collect::<Vec<_>>()
-        };
-        let roles = texts("roles");
+        let roles = texts(note, "roles");
         if !roles.is_empty() {
             say(&format!("  roles made: {}", roles.join(", ")))?;
         }
-        let databases = note.get("databases").and_then(|v| v.as_array()).cloned().unwrap_or_default();
-        for of in databases.iter().chain([*note]) {
-            let reserved = of.get("left_out").and_then(|v| v.as_array()).cloned().unwrap_or_default();
-            let reserved: Vec<&str> = reserved.iter().filter_map(|v| v.as_str()).collect();
+        for of in each(note) {
+            let reserved = texts(of, "left_out");
             if !reserved.is_empty() {
                 let what = reserved.join(", ");
                 say(&format!("  {} what only a superuser may make: {what}", notice("left out:")))?;

@@ -1,10 +1,10 @@
 //! Databases on a server of the drill's own. They are staged and verified as by any restore; what else belongs to them (owner,
 //! grants, settings, roles) is set and looked at too, since nothing live is there to have it. They go with their server.
 
-use super::resources::{nothing_live, parse};
+use super::aside::Aside;
 use crate::error::{Error, Kind, Result};
 use crate::recovery::database::Databases;
-use crate::recovery::resource::{Class, Compared, Findings, Note, Previous, Resource, StagedAs};
+use crate::recovery::resource::{Class, Compared, Findings, Note, Resource, StagedAs, parse};
 use crate::sources::postgres::connect::ident;
 use crate::sources::postgres::session::SqlError;
 use crate::sources::postgres::{facts, globals};
@@ -42,7 +42,7 @@ impl ScratchDatabases {
 }
 
 #[async_trait]
-impl Resource for ScratchDatabases {
+impl Aside for ScratchDatabases {
     fn label(&self) -> String {
         self.0.label()
     }
@@ -99,32 +99,7 @@ impl Resource for ScratchDatabases {
         Ok(lines)
     }
 
-    async fn unstage(&self, _: &Note) -> Result<()> {
-        // They go with their server.
-        Ok(())
-    }
-
-    async fn plan_swap(&self, _: &Note) -> Result<Note> {
-        nothing_live()
-    }
-
-    async fn swap(&self, _: &Note) -> Result<()> {
-        nothing_live()
-    }
-
-    async fn unswap(&self, _: &Note) -> Result<()> {
-        nothing_live()
-    }
-
-    async fn previous(&self, _: &Note) -> Result<Vec<Previous>> {
-        nothing_live()
-    }
-
     fn staged_as(&self, staged: &Note) -> Result<StagedAs> {
         self.0.staged_as(staged)
-    }
-
-    async fn drop_previous(&self, _: &Note) -> Result<()> {
-        nothing_live()
     }
 }

@@ -2,10 +2,10 @@
 //! which the image knows them. The id of an image is the hash of its configuration, which has those of its layers: so what
 //! passes is the image that was stored, whole.
 
-use super::resources::{nothing_live, parse};
+use super::aside::Aside;
 use super::tree;
 use crate::error::{Error, Kind, Result};
-use crate::recovery::resource::{Class, Compared, Findings, Note, Previous, Resource};
+use crate::recovery::resource::{Compared, Note, parse};
 use crate::recovery::select;
 use crate::repository::manifest::SourceRecord;
 use crate::repository::reader::Reader;
@@ -123,17 +123,9 @@ impl ImagesAside {
 }
 
 #[async_trait]
-impl Resource for ImagesAside {
+impl Aside for ImagesAside {
     fn label(&self) -> String {
         format!("images {}", self.source)
-    }
-
-    fn class(&self) -> Class {
-        Class::Tree
-    }
-
-    async fn preflight(&self) -> Result<Findings> {
-        Ok(Findings::default())
     }
 
     async fn plan_staging(&self) -> Result<Note> {
@@ -158,31 +150,6 @@ impl Resource for ImagesAside {
             lines.extend(looked?);
         }
         Ok(lines)
-    }
-
-    async fn unstage(&self, _: &Note) -> Result<()> {
-        // They go with the drill's directory.
-        Ok(())
-    }
-
-    async fn plan_swap(&self, _: &Note) -> Result<Note> {
-        nothing_live()
-    }
-
-    async fn swap(&self, _: &Note) -> Result<()> {
-        nothing_live()
-    }
-
-    async fn unswap(&self, _: &Note) -> Result<()> {
-        nothing_live()
-    }
-
-    async fn previous(&self, _: &Note) -> Result<Vec<Previous>> {
-        nothing_live()
-    }
-
-    async fn drop_previous(&self, _: &Note) -> Result<()> {
-        nothing_live()
     }
 }
 

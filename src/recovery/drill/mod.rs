@@ -3,11 +3,12 @@
 //! It is the first half of a restore, by the same resources and steps, and then everything back. What is staged lies in a
 //! directory of the drill's own ([`place`]), databases on a server of its own ([`server`]: a [`cluster`] or a
 //! [`container`]), so nothing live is touched, stopped or loaded. [`plan`] decides what goes where, [`choose`] which server,
-//! [`resources`] makes what is staged: [`tree`], [`image`], [`redis`], [`output`], [`databases`].
+//! [`resources`] makes what is staged: [`tree`], [`image`], [`redis`], [`output`], [`databases`], each an [`aside`].
 //!
 //! A journal says what was made. A drill that was killed is found by the next one, or by `cleanup`, and [`sweep`] removes what
 //! it left. [`pick`] says which backup.
 
+mod aside;
 pub mod choose;
 mod cluster;
 mod container;

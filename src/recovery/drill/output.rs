@@ -1,9 +1,9 @@
 //! The output of a `command` source whose programs are not to be had here: read to its end, and its hash compared. Programs that
 //! a backup names are never run on another machine than the one that was backed up.
 
-use super::resources::{nothing_live, parse};
+use super::aside::Aside;
 use crate::error::Result;
-use crate::recovery::resource::{Class, Compared, Findings, Note, Previous, Resource};
+use crate::recovery::resource::{Compared, Note, parse};
 use crate::repository::manifest::Artifact;
 use crate::repository::reader::Reader;
 use async_trait::async_trait;
@@ -27,21 +27,9 @@ struct Seen {
 }
 
 #[async_trait]
-impl Resource for OutputAside {
+impl Aside for OutputAside {
     fn label(&self) -> String {
         format!("output {}", self.source)
-    }
-
-    fn class(&self) -> Class {
-        Class::Tree
-    }
-
-    async fn preflight(&self) -> Result<Findings> {
-        Ok(Findings::default())
-    }
-
-    async fn plan_staging(&self) -> Result<Note> {
-        Ok(Note::Null)
     }
 
     async fn stage(&self, _: &Note) -> Result<Note> {
@@ -66,30 +54,5 @@ impl Resource for OutputAside {
         let mut lines = vec![line("bytes", self.artifact.bytes.to_string(), seen.bytes.to_string())];
         lines.extend(self.artifact.blake3.as_ref().map(|hash| line("BLAKE3", hash.clone(), seen.blake3.clone())));
         Ok(lines)
-    }
-
-    async fn unstage(&self, _: &Note) -> Result<()> {
-        // Nothing of it was kept.
-        Ok(())
-    }
-
-    async fn plan_swap(&self, _: &Note) -> Result<Note> {
-        nothing_live()
-    }
-
-    async fn swap(&self, _: &Note) -> Result<()> {
-        nothing_live()
-    }
-
-    async fn unswap(&self, _: &Note) -> Result<()> {
-        nothing_live()
-    }
-
-    async fn previous(&self, _: &Note) -> Result<Vec<Previous>> {
-        nothing_live()
-    }
-
-    async fn drop_previous(&self, _: &Note) -> Result<()> {
-        nothing_live()
     }
 }

@@ -1,13 +1,13 @@
 //! The snapshot of a Redis server, written into the drill's directory, read again, and loaded by a server of our own where one
 //! is installed. The live server is not asked anything.
 
-use super::resources::{nothing_live, parse};
+use super::aside::Aside;
 use super::tree;
 use crate::error::Result;
 use crate::model::BackupId;
 use crate::recovery::redis::Wanted;
 use crate::recovery::redis::stage::{self, Layout, Staging};
-use crate::recovery::resource::{Class, Compared, Findings, Note, Previous, Resource};
+use crate::recovery::resource::{Class, Compared, Note, parse};
 use async_trait::async_trait;
 use serde_json::json;
 use std::path::PathBuf;
@@ -25,17 +25,13 @@ pub struct RedisAside {
 }
 
 #[async_trait]
-impl Resource for RedisAside {
+impl Aside for RedisAside {
     fn label(&self) -> String {
         format!("redis {}", self.source)
     }
 
     fn class(&self) -> Class {
         Class::Redis
-    }
-
-    async fn preflight(&self) -> Result<Findings> {
-        Ok(Findings::default())
     }
 
     async fn plan_staging(&self) -> Result<Note> {
@@ -57,30 +53,5 @@ impl Resource for RedisAside {
 
     async fn verify(&self, staged: &Note) -> Result<Vec<Compared>> {
         stage::verify(&parse(staged)?, &self.wanted.facts).await
-    }
-
-    async fn unstage(&self, _: &Note) -> Result<()> {
-        // It goes with the drill's directory.
-        Ok(())
-    }
-
-    async fn plan_swap(&self, _: &Note) -> Result<Note> {
-        nothing_live()
-    }
-
-    async fn swap(&self, _: &Note) -> Result<()> {
-        nothing_live()
-    }
-
-    async fn unswap(&self, _: &Note) -> Result<()> {
-        nothing_live()
-    }
-
-    async fn previous(&self, _: &Note) -> Result<Vec<Previous>> {
-        nothing_live()
-    }
-
-    async fn drop_previous(&self, _: &Note) -> Result<()> {
-        nothing_live()
     }
 }

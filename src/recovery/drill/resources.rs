@@ -1,5 +1,6 @@
 //! What a drill stages, made from its plan.
 
+use super::aside::{Aside, StagedOnly};
 use super::databases::ScratchDatabases;
 use super::image::ImagesAside;
 use super::output::OutputAside;
@@ -15,7 +16,7 @@ use crate::recovery::chosen::{self, Target as DatabaseTarget};
 use crate::recovery::command::{self, Taking};
 use crate::recovery::database::Databases;
 use crate::recovery::redis::Wanted;
-use crate::recovery::resource::{Note, Resource};
+use crate::recovery::resource::Resource;
 use crate::recovery::select;
 use crate::recovery::volume::chosen::artifact_of;
 use crate::repository::manifest::SourceRecord;
@@ -23,7 +24,7 @@ use crate::repository::reader::Reader;
 use crate::sources::command::{OUTPUT, Target};
 use crate::sources::files::TREE;
 use crate::sources::postgres::address::Address;
-use crate::sources::postgres::load::{Options, What};
+use crate::sources::postgres::load::Options;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -40,15 +41,9 @@ pub struct Made {
     pub scratch: bool,
 }
 
-/// Reads a note.
-pub(super) fn parse<T: serde::de::DeserializeOwned>(note: &Note) -> Result<T> {
-    serde_json::from_value(note.clone())
-        .map_err(|e| Error::new(Kind::Internal, "a note of the drill cannot be read").because(e))
-}
-
-/// What is asked for a swap.
-pub(super) fn nothing_live<T>() -> Result<T> {
-    Err(Error::new(Kind::Internal, "a drill exchanges nothing"))
+/// What is staged in the drill's directory.
+fn aside(what: impl Aside + 'static) -> Made {
+    Made { resource: Arc::new(StagedOnly(what)), scratch: false }
 }
 
 /// Everything that is staged.
@@ -59,12 +54,11 @@ pub async fn all(with: &With<'_>) -> Result<Vec<Made>> {
     let (staging, private) = (with.staging, place::private(&with.staging.dir));
     let mut made = Vec::new();
     for (n, part) in staging.parts.iter().enumerate() {
-        let source = part_source(part);
+        let source = part.source();
         let record = select::source(with.manifest, source)?;
-        let aside = |resource: Arc<dyn Resource>| Made { resource, scratch: false };
         let tree = |label: String, directory: PathBuf, artifact: &crate::repository::manifest::Artifact| {
             let (artifact, reader) = (artifact.clone(), with.reader.clone());
-            aside(Arc::new(TreeAside { label, directory, artifact, reader }))
+            aside(TreeAside { label, directory, artifact, reader })
         };
         let directory = private.join(n.to_string());
         match part {
@@ -77,18 +71,18 @@ pub async fn all(with: &With<'_>) -> Result<Vec<Made>> {
                     made.push(tree(format!("volume {volume}"), directory, artifact_of(record, volume)?));
                 }
             }
-            Part::Images { .. } => made.push(aside(Arc::new(ImagesAside {
+            Part::Images { .. } => made.push(aside(ImagesAside {
                 source: source.to_string(),
                 directory,
                 record: record.clone(),
                 reader: with.reader.clone(),
-            }))),
-            Part::Redis { .. } => made.push(aside(Arc::new(RedisAside {
+            })),
+            Part::Redis { .. } => made.push(aside(RedisAside {
                 source: source.to_string(),
                 id: with.id.clone(),
                 directory,
                 wanted: Wanted::new(Some(with.reader.clone()), record)?,
-            }))),
+            })),
             Part::Databases { targets, .. } => {
                 let from = Some((with.reader.clone(), record.clone()));
                 made.push(databases(staging, with.own, with.id, source, targets, from)?);
@@ -98,11 +92,11 @@ pub async fn all(with: &With<'_>) -> Result<Vec<Made>> {
                     let from = Some((with.reader.clone(), record.clone()));
                     made.extend(command(staging, with.own, with.id, source, from)?);
                 }
-                None => made.push(aside(Arc::new(OutputAside {
+                None => made.push(aside(OutputAside {
                     source: source.to_string(),
                     artifact: select::artifact(record, Some(OUTPUT))?.clone(),
                     reader: with.reader.clone(),
-                }))),
+                })),
             },
             Part::Rows { .. } | Part::Tables { .. } => {
                 return Err(Error::new(Kind::Internal, "a drill restores whole databases"));
@@ -119,7 +113,7 @@ pub async fn all(with: &With<'_>) -> Result<Vec<Made>> {
 pub async fn outside(staging: &Staging, own: Option<&Config>, id: &BackupId) -> Result<Vec<Arc<dyn Resource>>> {
     let mut made = Vec::new();
     for part in &staging.parts {
-        let source = part_source(part);
+        let source = part.source();
         match part {
             Part::Databases { targets, .. } => made.push(databases(staging, own, id, source, targets, None)?),
             Part::Command { .. } if configured_command(own, source).is_some() => {
@@ -129,20 +123,6 @@ pub async fn outside(staging: &Staging, own: Option<&Config>, id: &BackupId) -> 
         }
     }
     Ok(made.into_iter().filter(|m| !m.scratch).map(|m| m.resource).collect())
-}
-
-/// The source of a part.
-pub(super) fn part_source(part: &Part) -> &Name {
-    match part {
-        Part::Files { source, .. }
-        | Part::Volumes { source, .. }
-        | Part::Images { source }
-        | Part::Redis { source }
-        | Part::Command { source, .. }
-        | Part::Databases { source, .. }
-        | Part::Rows { source, .. }
-        | Part::Tables { source, .. } => source,
-    }
 }
 
 fn scratch_address(staging: &Staging, source: &Name) -> Result<Option<Address>> {
@@ -180,22 +160,13 @@ fn databases(
         facts,
         id: id.clone(),
         from,
-        options: Options {
-            jobs: configured.map_or(JOBS, |c| c.jobs),
-            no_owner: false,
-            no_privileges: false,
-            what: What::All,
-            replica: false,
-            only: None,
-            no_tablespaces: false,
-            scratch: is_scratch,
-        },
+        options: Options { scratch: is_scratch, ..Options::whole(configured.map_or(JOBS, |c| c.jobs)) },
         count_rows_up_to: configured.filter(|_| !is_scratch).map_or(COUNT_ALL, |c| c.count_rows_up_to),
         assume_space: None,
         dropped_first: false,
     };
     let resource: Arc<dyn Resource> = match is_scratch {
-        true => Arc::new(ScratchDatabases(databases)),
+        true => Arc::new(StagedOnly(ScratchDatabases(databases))),
         false => Arc::new(databases),
     };
     Ok(Made { resource, scratch: is_scratch })

@@ -1,10 +1,10 @@
 //! A tree of a backup (files, a machine, a volume), written into the drill's directory and counted there.
 
-use super::resources::{nothing_live, parse};
+use super::aside::Aside;
 use crate::error::{Error, Kind, Result};
 use crate::model::size;
 use crate::recovery::count;
-use crate::recovery::resource::{Class, Compared, Findings, Note, Previous, Resource};
+use crate::recovery::resource::{Compared, Note, parse};
 use crate::recovery::tree;
 use crate::repository::manifest::Artifact;
 use crate::repository::reader::Reader;
@@ -83,17 +83,9 @@ pub(super) async fn verify(label: &str, directory: &Path, written: &Note) -> Res
 }
 
 #[async_trait]
-impl Resource for TreeAside {
+impl Aside for TreeAside {
     fn label(&self) -> String {
         self.label.clone()
-    }
-
-    fn class(&self) -> Class {
-        Class::Tree
-    }
-
-    async fn preflight(&self) -> Result<Findings> {
-        Ok(Findings::default())
     }
 
     async fn plan_staging(&self) -> Result<Note> {
@@ -106,30 +98,5 @@ impl Resource for TreeAside {
 
     async fn verify(&self, staged: &Note) -> Result<Vec<Compared>> {
         verify(&self.label, &self.directory, staged).await
-    }
-
-    async fn unstage(&self, _: &Note) -> Result<()> {
-        // It goes with the drill's directory.
-        Ok(())
-    }
-
-    async fn plan_swap(&self, _: &Note) -> Result<Note> {
-        nothing_live()
-    }
-
-    async fn swap(&self, _: &Note) -> Result<()> {
-        nothing_live()
-    }
-
-    async fn unswap(&self, _: &Note) -> Result<()> {
-        nothing_live()
-    }
-
-    async fn previous(&self, _: &Note) -> Result<Vec<Previous>> {
-        nothing_live()
-    }
-
-    async fn drop_previous(&self, _: &Note) -> Result<()> {
-        nothing_live()
     }
 }

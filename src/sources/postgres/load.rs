@@ -64,6 +64,22 @@ pub struct Options {
     pub scratch: bool,
 }
 
+impl Options {
+    /// All of an archive, as it was.
+    pub fn whole(jobs: usize) -> Self {
+        Options {
+            jobs,
+            no_owner: false,
+            no_privileges: false,
+            what: What::All,
+            replica: false,
+            only: None,
+            no_tablespaces: false,
+            scratch: false,
+        }
+    }
+}
+
 /// What a load did.
 #[derive(Clone, Debug, Default)]
 pub struct Loaded {
