@@ -48,6 +48,33 @@ fn what_a_killed_drill_left_is_removed_by_cleanup_and_by_the_next_drill() {
     assert_eq!(host.metrics()[killed], 2.0);
 }
 
+/// Class for the disk, and how nice.
+fn priority(pid: u32) -> (String, String) {
+    let told = |argv: &[&str]| {
+        let out = std::process::Command::new(argv[0]).args(&argv[1..]).arg(pid.to_string()).output().unwrap();
+        assert!(out.status.success(), "{argv:?}: {out:?}");
+        String::from_utf8(out.stdout).unwrap().trim().to_owned()
+    };
+    (told(&["ionice", "-p"]), told(&["ps", "-o", "ni=", "-p"]))
+}
+
+#[test]
+fn a_drill_lets_everybody_else_go_first_unless_it_is_told_not_to() {
+    let mut host = host();
+    let ours = priority(std::process::id());
+    for (keys, expected) in [("", ("idle".to_owned(), "15".to_owned())), ("low_priority = false", ours)] {
+        host.drill = keys.to_owned();
+        host.configure();
+        let mut child = begun(&host);
+        let all: Vec<_> = host.scratch_servers().into_iter().chain([child.id()]).map(priority).collect();
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert!(all.len() > 1 && all.iter().all(|p| *p == expected), "{keys}: {all:?}");
+        host.world.run(&["cleanup"]).code(0);
+        host.is_clean();
+    }
+}
+
 #[test]
 fn a_killed_drill_beside_the_live_databases_leaves_none_behind() {
     let mut host = host();

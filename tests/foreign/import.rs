@@ -8,7 +8,7 @@ fn sets_become_backups_of_their_own_time_and_the_next_run_ships_what_changed() {
     // Enough that what is shipped tells.
     s.cluster.psql(
         "erp",
-        "INSERT INTO orders (note) SELECT md5(g::text) || md5((g + 1)::text) FROM generate_series(1, 60000) g",
+        "INSERT INTO orders (note) SELECT md5(g::text) || md5((g + 1)::text) FROM generate_series(1, 240000) g",
     );
     s.script("pg_dump -Fc erp > db_20260103_020000.dump");
     let first = s.erp();

@@ -157,6 +157,12 @@ impl Cluster {
         self.as_postgres(&format!("{}/pg_ctl -D {data} -w -l {} restart", self.bin.display(), self.path("log")));
     }
 
+    /// Ends the server without a word to it, and starts it: what it has only in memory is lost.
+    pub fn crash(&self) {
+        let (bin, data, log) = (self.bin.display(), self.path("data"), self.path("log"));
+        self.as_postgres(&format!("{bin}/pg_ctl -D {data} -m immediate -w -l {log} restart"));
+    }
+
     /// `client.pem` and `client.key` of a role, signed by the CA of the server.
     pub fn client_certificate(&self, role: &str) {
         let d = self.dir.path().display();

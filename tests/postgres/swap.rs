@@ -123,6 +123,35 @@ fn what_would_stay_with_the_old_database_refuses_before_anything_is_made() {
     w.run(&["restore", "--yes"]).code(0);
 }
 
+/// The load does not wait for the disk, and asks for memory of its own: by its sessions alone, and only until it is done.
+#[test]
+fn what_is_loaded_survives_a_crash_and_the_settings_of_the_load_stay_nowhere() {
+    let c = Cluster::start();
+    // A log that nobody writes out unless somebody waits for it.
+    c.psql("postgres", "ALTER SYSTEM SET wal_writer_delay = '10s'");
+    c.psql("postgres", "ALTER SYSTEM SET wal_writer_flush_after = '1GB'");
+    c.restart();
+    erp(&c);
+    let w = with_database(&c, SOCKET);
+    w.backup();
+    let good = c.dump("erp");
+    let settings = || {
+        let server = "SELECT string_agg(name || ' ' || setting, '; ' ORDER BY name) FROM pg_settings WHERE source NOT IN ('client', 'session')";
+        let stored = "SELECT count(*) FROM pg_db_role_setting";
+        let written = std::fs::read_to_string(c.path("data/postgresql.auto.conf")).unwrap();
+        (c.psql("postgres", server), c.psql("postgres", stored), written)
+    };
+    let before = settings();
+    w.run(&["restore", "--to", "copy"]).code(0);
+    c.crash();
+    assert_eq!(c.dump("copy"), good);
+    c.psql("erp", "DELETE FROM t");
+    w.run(&["restore", "--yes"]).code(0);
+    c.crash();
+    assert_eq!(c.dump("erp"), good);
+    assert_eq!(settings(), before);
+}
+
 #[test]
 fn a_role_that_is_no_superuser_restores_what_it_may_and_is_told_what_it_may_not() {
     let c = Cluster::start();

@@ -1,6 +1,6 @@
 //! What is not touched, and what is said about it.
 
-use crate::shop::{HOST, SHOWN, Shape, Shop, Store, exists, fresh, recover, says, tree};
+use crate::shop::{HOST, SHOWN, Shape, Shop, Store, URL, ended, exists, fresh, recover, says, tree};
 
 #[test]
 fn a_machine_that_is_not_fresh_or_too_small_or_lacks_its_servers_is_left_as_it_is() {
@@ -75,4 +75,45 @@ fn onto_existing_what_is_in_the_way_is_kept() {
     machine.until(&format!("test \"$(curl -sf http://127.0.0.1/)\" = '{SHOWN}'"));
     assert_eq!(machine.sh("cat /srv/.shop_before_*/mine || cat /srv/shop_before_*/mine"), "mine");
     assert_eq!(machine.sh("cat /var/lib/backstay/recover.d/before/etc/shop/shop.env"), "COLOUR=mine");
+}
+
+#[test]
+fn of_several_hosts_each_is_shown_with_its_plans_and_the_lost_one_is_named() {
+    let store = Store::new();
+    let mut machine = fresh("several", "");
+    machine.start();
+    let _wire = store.wire(&machine);
+    for (host, plans) in [("ledger-9", &["books"][..]), (HOST, &["shop", "stock"])] {
+        let of_plans: String = plans.iter().map(|p| format!("[plans.{p}]\nsources = [\"tree\"]\n")).collect();
+        let text = format!(
+            "host = \"{host}\"\nstate_dir = \"/srv/{host}\"\n[repository]\nurl = \"{URL}\"\n\
+             [keys]\nidentity_file = \"/srv/{host}/host.key\"\n\
+             [sources.tree]\nkind = \"files\"\npaths = [\"/etc/ssl\"]\n{of_plans}"
+        );
+        machine.write(&format!("/srv/{host}/backstay.toml"), &text);
+        let config = format!("/srv/{host}/backstay.toml");
+        let on = |args: &[&str]| {
+            let argv = [&["backstay", "--config", &config][..], args].concat();
+            says(&ended(machine.command(&argv).envs(store.environment())), 0, &[]);
+        };
+        on(&["init", "--recovery-out", &format!("/srv/{host}/recovery.key")]);
+        plans.iter().for_each(|plan| on(&["backup", plan]));
+    }
+    machine.sh(&format!("cp /srv/{HOST}/recovery.key /root/recovery.key"));
+    let before = tree(&machine, "/etc");
+    let several = recover(&machine, &store, &["--yes"]);
+    says(
+        &several,
+        2,
+        &[
+            "holds these hosts",
+            "ledger-9: plan books, newest backup 20",
+            "shop-1: plan shop, newest backup 20",
+            "plan stock, newest backup 20",
+            "Name the lost one with --host: ledger-9, shop-1",
+        ],
+    );
+    // What opens one host opens no other.
+    says(&recover(&machine, &store, &["--host", "ledger-9", "--yes"]), 5, &["ledger-9", "/root/recovery.key"]);
+    assert_eq!(tree(&machine, "/etc"), before);
 }

@@ -33,6 +33,11 @@ fn status_and_doctor_know_when_what_runs_next_and_what_does_not() {
     assert_eq!((code, &now["state"]), (0, &"good".into()), "{now:#}");
     let next: jiff::Timestamp = now["plans"][0]["timer"]["next"].as_str().unwrap().parse().unwrap();
     assert_eq!(next.to_string().split('T').nth(1), Some("02:00:00Z"));
+    assert_eq!(now["timers"]["cleanup"]["next"], Value::Null, "{now:#}");
+    host.backstay(&["timer", "enable", "--job", "cleanup", "--at", "05:30", "--spread", "0s"]);
+    let (_, now) = run(&host, &["status"]);
+    let swept: jiff::Timestamp = now["timers"]["cleanup"]["next"].as_str().unwrap().parse().unwrap();
+    assert_eq!(swept.to_string().split('T').nth(1), Some("05:30:00Z"));
     let text = host.backstay(&["status"]);
     assert!(text.contains("02:00:00 UTC (") && text.contains("in ") && text.contains("no problem"), "{text}");
     let (_, found) = run(&host, &["doctor", "--area", "timers"]);

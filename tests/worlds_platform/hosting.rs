@@ -188,6 +188,54 @@ fn a_part_comes_back_by_itself_whatever_the_rest_of_the_folder_is_like() {
 }
 
 #[test]
+fn roles_that_are_gone_and_rows_that_point_at_nothing_are_told_before_anything_is_touched() {
+    let p = Platform::new();
+    let database = |id: &str, more: &[&str]| {
+        p.try_backstay(&[&["restore", "--foreign", "nfs", id, "--source", "hostingdb", "--yes"], more].concat())
+    };
+    // Permission errors: that night a role owned a table and could read another, and it is no more.
+    p.sql("CREATE ROLE reports; ALTER TABLE sites OWNER TO reports; GRANT SELECT ON users TO reports");
+    p.night("20240216-020000");
+    let good = p.state();
+    p.sql("REASSIGN OWNED BY reports TO hosting_user; DROP OWNED BY reports; DROP ROLE reports");
+    p.sql("DELETE FROM sites WHERE id > 7");
+    let before = p.state();
+    let (code, out, err) = database("20240216-020000", &[]);
+    assert_eq!(code, 10, "{out}\n{err}");
+    says(&err, &["roles", "reports", "--no-owner"]);
+    assert_eq!(p.state(), before);
+    let (code, out, err) = database("20240216-020000", &["--no-owner", "--no-privileges"]);
+    assert_eq!(code, 0, "{out}\n{err}");
+    assert_eq!(p.state(), good);
+    assert_eq!(p.sql("SELECT DISTINCT tableowner FROM pg_tables WHERE schemaname = 'public'"), "hosting_user");
+    assert_eq!(p.get(p.nginx, "/health").0, 200);
+
+    // Data that is inconsistent: it was so when it was dumped. Neither of the two dumps loads, and neither goes live.
+    p.sql("SET session_replication_role = replica; INSERT INTO sites (owner) VALUES (99999999)");
+    p.night("20240217-020000");
+    p.sql("DELETE FROM sites WHERE owner = 99999999");
+    let before = p.state();
+    let (code, out, err) = database("20240217-020000", &[]);
+    assert_eq!(code, 12, "{out}\n{err}");
+    says(&err, &["foreign key constraint", "sites"]);
+    assert_eq!(p.state(), before);
+    assert_eq!(p.get(p.nginx, "/health").0, 200);
+
+    // Code that runs, and writes into the service's log that something is wrong.
+    let code_now = std::fs::read_to_string(p.at("/opt/applications/app.py")).unwrap();
+    let complains = "import sys\nprint('CRITICAL: the ledger cannot be opened', file=sys.stderr, flush=True)\n";
+    p.write("/opt/applications/app.py", &format!("{complains}{code_now}"));
+    p.night("20240218-020000");
+    p.write("/opt/applications/app.py", &code_now);
+    let before = p.state();
+    let (code, out, err) =
+        p.try_backstay(&["restore", "--foreign", "nfs", "20240218-020000", "--source", "applications", "--yes"]);
+    assert_eq!(code, 13, "{out}\n{err}");
+    says(&err, &["check log", "CRITICAL: the ledger cannot be opened"]);
+    assert_eq!(p.state(), before);
+}
+
+#[test]
 fn its_history_moves_along_and_the_next_night_ships_what_changed() {
     let p = Platform::new();
     p.backstay(&["init", "--recovery-out", &p.at("/recovery.key").display().to_string()]);

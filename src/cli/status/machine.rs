@@ -42,7 +42,11 @@ pub(super) fn value(s: &Status) -> Value {
         "problems": problems.collect::<Vec<_>>(),
         "plans": plans.collect::<Vec<_>>(),
         "timers": match &s.jobs {
-            Jobs::Known(_) => json!({ "check": s.jobs.of(&Job::Check).map(timer), "prune": s.jobs.of(&Job::Prune).map(timer) }),
+            Jobs::Known(_) => json!({
+                "check": s.jobs.of(&Job::Check).map(timer),
+                "prune": s.jobs.of(&Job::Prune).map(timer),
+                "cleanup": s.jobs.of(&Job::Cleanup).map(timer),
+            }),
             Jobs::Unknown(why) => json!({ "unknown": why }),
         },
         "upkeep": upkeep.map(|r| json!({ "verb": r.verb, "last_run": run(r) })).collect::<Vec<_>>(),

@@ -148,7 +148,7 @@ fn proofs(s: &Status) -> Result<()> {
 fn upkeep(s: &Status) -> Result<()> {
     let o = &s.overview;
     let mut table = Table::new(&[("job", Align::Left), ("last run", Align::Left), ("next run", Align::Left)]);
-    for (verb, job) in [(Verb::Check, Job::Check), (Verb::Prune, Job::Prune)] {
+    for (verb, job) in [(Verb::Check, Job::Check), (Verb::Prune, Job::Prune), (Verb::Cleanup, Job::Cleanup)] {
         table.row(vec![verb.to_string(), run(o.record(verb, None), o.now), next(s.jobs.of(&job), o.now)]);
     }
     say("")?;

@@ -32,10 +32,23 @@ pub(super) async fn read() -> Result<Vec<Cluster>> {
     Ok(parse(&told("pg_lsclusters", &["--no-header"]).await?))
 }
 
+/// Version, name, port, status, owner and data directory in a line of `pg_lsclusters --no-header`. The data directory may have
+/// spaces; the log, which is the last column, is named by the tools and has none.
+pub fn columns(line: &str) -> Option<[&str; 6]> {
+    let mut rest = line.trim();
+    let mut next = || {
+        let (field, more) = rest.split_once(char::is_whitespace)?;
+        rest = more.trim_start();
+        Some(field)
+    };
+    let [version, name, port, status, owner] = [next()?, next()?, next()?, next()?, next()?];
+    let (data, _log) = rest.rsplit_once(char::is_whitespace)?;
+    Some([version, name, port, status, owner, data.trim_end()])
+}
+
 fn parse(listed: &str) -> Vec<Cluster> {
     let cluster = |line: &str| {
-        let f: Vec<&str> = line.split_whitespace().collect();
-        let [version, name, port, status, owner, data_directory, ..] = f[..] else { return None };
+        let [version, name, port, status, owner, data_directory] = columns(line)?;
         Some(Cluster {
             version: version.to_owned(),
             name: name.to_owned(),
@@ -59,5 +72,8 @@ mod tests {
         );
         assert_eq!((found[0].version.as_str(), found[0].name.as_str(), found[0].port), ("15", "main", 5432));
         assert_eq!(found[0].data_directory, "/var/lib/postgresql/15/main");
+        let found = parse("9.6 a-b     5433 down   postgres /srv/my  data/9.6       /var/log/postgresql/postgresql-9.6-a-b.log\n");
+        assert_eq!((found[0].owner.as_str(), found[0].data_directory.as_str()), ("postgres", "/srv/my  data/9.6"));
+        assert_eq!(parse("15 main 5432\n"), []);
     }
 }

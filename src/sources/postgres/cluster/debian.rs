@@ -3,6 +3,7 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::host::exec::Program;
+use crate::host::inventory::clusters::columns;
 use crate::host::service::Service;
 use async_trait::async_trait;
 use std::path::PathBuf;
@@ -52,8 +53,7 @@ pub async fn clusters() -> Result<Vec<Debian>> {
 
 /// `15  main  5432 down postgres /var/lib/postgresql/15/main /var/log/postgresql/postgresql-15-main.log`
 fn parse(line: &str) -> Option<Debian> {
-    let fields: Vec<&str> = line.split_whitespace().collect();
-    let [major, name, port, _, _, data, ..] = fields[..] else { return None };
+    let [major, name, port, _, _, data] = columns(line)?;
     Some(Debian { major: major.parse().ok()?, name: name.to_owned(), port: port.parse().ok()?, data: data.into() })
 }
 
