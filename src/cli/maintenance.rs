@@ -6,6 +6,7 @@ use super::watch::About;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Name, size};
+use crate::recovery::journal::Journal;
 use crate::recovery::maintenance::install::Changed;
 use crate::recovery::maintenance::look::Status;
 use crate::recovery::maintenance::snippet::State;
@@ -57,11 +58,11 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let maintenance = maintenance_of(&config, args.plan.as_deref())?;
     match args.what {
         What::On => {
-            no_restore_open(&config)?;
+            no_restore_at_work(&config)?;
             on(context, &maintenance).await
         }
         What::Off => {
-            no_restore_open(&config)?;
+            no_restore_at_work(&config)?;
             let switched = maintenance.off(State::Off, None).await?;
             show(context, &switched, None)?;
             Ok(ExitCode::SUCCESS)
@@ -91,6 +92,12 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
 fn no_restore_open(config: &Config) -> Result<()> {
     let journal = journal_file(&config.state_dir);
     if journal.exists() { Err(open_restore(&journal)) } else { Ok(()) }
+}
+
+/// As [`no_restore_open`], but for a restore that is stuck: the rest of it is somebody's to do, and the page is part of it.
+fn no_restore_at_work(config: &Config) -> Result<()> {
+    let stuck = Journal::read(&journal_file(&config.state_dir)).is_ok_and(|j| j.state().is_stuck());
+    if stuck { Ok(()) } else { no_restore_open(config) }
 }
 
 fn maintenance_of(config: &Config, plan: Option<&str>) -> Result<Maintenance> {

@@ -37,7 +37,7 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let config = context.config()?;
     if let Some(id) = &args.restore {
         let report = match id.as_str() {
-            "open" => report::of(&Journal::open(&journal_file(&config.state_dir))?)?,
+            "open" => report::of(&Journal::read(&journal_file(&config.state_dir))?)?,
             id => report::of(rollback::past_like(&config.state_dir, id)?.journal())?,
         };
         if context.global.json {

@@ -100,6 +100,11 @@ impl State {
         })
     }
 
+    /// True when an undo failed, and somebody has to look.
+    pub fn is_stuck(&self) -> bool {
+        matches!(self, State::Stuck(_))
+    }
+
     /// True when nothing is left to do.
     pub fn is_closed(&self) -> bool {
         matches!(self, State::Committed | State::Unwound)
@@ -157,6 +162,18 @@ impl Journal {
     /// # Errors
     /// [`Kind::Restore`] when it cannot be read, [`Kind::Internal`] when it does not make sense.
     pub fn open(path: &Path) -> Result<Self> {
+        Self::load(path, true)
+    }
+
+    /// One to look at, which somebody else may be writing to: nothing is cut off, and nothing can be written.
+    ///
+    /// # Errors
+    /// As [`Journal::open`].
+    pub fn read(path: &Path) -> Result<Self> {
+        Self::load(path, false)
+    }
+
+    fn load(path: &Path, own: bool) -> Result<Self> {
         let failed = cannot("the journal of the restore cannot be read", path);
         let bytes = std::fs::read(path).map_err(&failed)?;
         let mut entries = Vec::new();
@@ -169,8 +186,8 @@ impl Journal {
         if bytes[whole..].contains(&b'\n') {
             return Err(Error::new(Kind::Internal, "the journal of the restore is damaged").at(path.display()));
         }
-        let file = OpenOptions::new().append(true).open(path).map_err(&failed)?;
-        if whole < bytes.len() {
+        let file = OpenOptions::new().read(!own).append(own).open(path).map_err(&failed)?;
+        if own && whole < bytes.len() {
             file.set_len(whole as u64).and_then(|()| file.sync_all()).map_err(&failed)?;
         }
         let Some(Entry { record: Record::Begin(begin), .. }) = entries.first().cloned() else {
@@ -301,6 +318,13 @@ mod tests {
             let expected = [State::Between(0), State::Within(0), State::Between(1), State::Within(1)];
             assert_eq!(*j.state(), expected[records - 1]);
         }
+        // Who only looks leaves a line alone that is being written.
+        std::fs::write(&path, &whole[..whole.len() - 3]).unwrap();
+        let mut seen = Journal::read(&path).unwrap();
+        assert_eq!(*seen.state(), State::Between(1));
+        assert!(seen.write(Record::Doing(1, json!({}))).is_err());
+        assert_eq!(std::fs::read(&path).unwrap(), whole[..whole.len() - 3]);
+        std::fs::write(&path, &whole).unwrap();
         let j = Journal::open(&path).unwrap();
         assert_eq!(j.begun(1), Some(&json!({ "c": "x\ny" })));
         assert_eq!(j.done(0), Some(&json!({ "b": 2 })));

@@ -134,6 +134,8 @@ fn what_nothing_takes_back_is_written_out_and_stops_nobody_else() {
     w.run(&["backup"]).code(0).says(&["no `load`"]);
     w.run(&["restore", "--yes"]).code(3).says(&["source out has no `load`", "--to FILE"]);
     w.run(&["restore", "--dry-run", "--to", &w.at("out")]).code(0).says(&["would write"]);
+    let would = w.run(&["--json", "restore", "--dry-run", "--to", &w.at("out")]).code(0).json();
+    assert_eq!((would["dry_run"].as_bool(), would["to"].as_str()), (Some(true), Some(w.at("out").as_str())));
     assert!(!w.path().join("out").exists());
     w.run(&["restore", "--to", &w.at("out")]).code(0).says(&["restored"]);
     assert_eq!(fs::read_to_string(w.at("out")).unwrap(), "good\n");

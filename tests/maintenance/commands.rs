@@ -1,6 +1,8 @@
 //! `backstay maintenance` as it is typed.
 
 use super::web::Web;
+use backstay::model::BackupId;
+use backstay::recovery::journal::{Begin, Journal, Record};
 use serde_json::Value;
 use std::process::Command;
 
@@ -157,4 +159,29 @@ fn a_restore_that_runs_is_not_disturbed() {
         run(&web, &["maintenance", what], &[]).code(9).says(&["is still open"]);
     }
     run(&web, &["maintenance", "status"], &[]).code(0);
+}
+
+/// The rest of such a restore is done by hand, and the page is part of it.
+#[test]
+fn beside_a_restore_that_is_stuck_the_page_is_the_operators() {
+    let web = Web::plain();
+    configure(&web, &section(&web, ""));
+    let begin = Begin {
+        id: BackupId::new(jiff::Timestamp::UNIX_EPOCH),
+        plan: "shop".parse().unwrap(),
+        backup: BackupId::new(jiff::Timestamp::UNIX_EPOCH),
+        asked: Value::Null,
+        steps: vec!["swap".to_owned()],
+    };
+    let file = web.state().join("restore.journal");
+    let mut journal = Journal::begin(&file, begin).unwrap();
+    journal.write(Record::Doing(0, Value::Null)).unwrap();
+    journal.write(Record::Failed(0, "it failed".to_owned())).unwrap();
+    run(&web, &["maintenance", "on"], &[]).code(9).says(&["is still open"]);
+    journal.write(Record::Stuck(0, "so did its undo".to_owned())).unwrap();
+    let before = std::fs::read(&file).unwrap();
+    for (what, status) in [("on", 0), ("status", 0), ("off", 0), ("uninstall", 9)] {
+        run(&web, &["maintenance", what], &[]).code(status);
+    }
+    assert_eq!(std::fs::read(&file).unwrap(), before);
 }

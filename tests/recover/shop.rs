@@ -94,6 +94,7 @@ name = "orders"
 sql = "SELECT count(*) FROM orders"
 source = "db"
 min = 1
+before_swap = true
 "#,
         region = access.region,
         key = access.key,

@@ -66,9 +66,14 @@ fn a_lost_host_comes_back_on_a_fresh_machine_by_the_page_in_the_safe() {
     machine.start();
     let _wire = store.wire(&machine);
     let said = by_the_page(&machine, &store);
-    for word in
-        ["shop-tools", "PostgreSQL cluster 15/main", "recovered host shop-1", "databases of shop", "generation 1"]
-    {
+    for word in [
+        "shop-tools",
+        "PostgreSQL cluster 15/main",
+        "recovered host shop-1",
+        "databases of shop",
+        "generation 1",
+        "plan shop: 2 checks passed",
+    ] {
         assert!(said.contains(word), "{word} is not said in:\n{said}");
     }
 

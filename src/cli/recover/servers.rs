@@ -247,7 +247,7 @@ impl Recovery<'_> {
         let restored = |plan: &&crate::config::Plan| self.lost.backups.iter().any(|m| m.plan == plan.name);
         for plan in config.plans.values().filter(restored) {
             let mut number = 0;
-            for check in plan.restore.checks.iter().filter(|c| !c.before_swap) {
+            for check in &plan.restore.checks {
                 // Where nothing was started, only the data can be asked.
                 if self.about.exercise && self.about.start.is_empty() && !matches!(check.what, What::Sql(_)) {
                     continue;

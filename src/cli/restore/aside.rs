@@ -2,7 +2,7 @@
 
 use super::{Args, chosen, command, rdb, report};
 use crate::cli::context::Context;
-use crate::cli::output::say;
+use crate::cli::output::{json, say};
 use crate::config::Config;
 use crate::error::Result;
 use crate::model::{Name, size};
@@ -39,7 +39,7 @@ pub async fn written(
         }
         "command" if !to.contains('/') && command::makes_a_database(config, one) => return Ok(None),
         "command" if args.dry_run => {
-            say(&format!("would write {} of source {} to {to}", size::human(one.bytes()), one.name))?;
+            would_write(context, one, one.bytes(), Path::new(to), "to")?;
         }
         "command" => {
             command::into_file(reader()?, new_id(), one, config, Path::new(to)).await?;
@@ -48,6 +48,14 @@ pub async fn written(
         _ => return Ok(None),
     }
     Ok(Some(ExitCode::SUCCESS))
+}
+
+/// What a dry run has to say.
+fn would_write(context: &Context, source: &SourceRecord, bytes: u64, to: &Path, how: &str) -> Result<()> {
+    if context.global.json {
+        return json(&serde_json::json!({ "dry_run": true, "source": source.name, "to": to, "bytes": bytes }));
+    }
+    say(&format!("would write {} of source {} {how} {}", size::human(bytes), source.name, to.display()))
 }
 
 async fn files(
@@ -64,8 +72,7 @@ async fn files(
         _ => select::artifact(record, Some(TREE))?,
     };
     if args.dry_run {
-        say(&format!("would write {} of source {} below {}", size::human(artifact.bytes), record.name, to.display()))?;
-        return Ok(());
+        return would_write(context, record, artifact.bytes, to, "below");
     }
     let restored = tree::into_directory(reader, artifact, &args.path, to).await?;
     report::written(context, m, record, to, &restored, started)

@@ -72,7 +72,9 @@ mod tests {
         );
         assert_eq!((found[0].version.as_str(), found[0].name.as_str(), found[0].port), ("15", "main", 5432));
         assert_eq!(found[0].data_directory, "/var/lib/postgresql/15/main");
-        let found = parse("9.6 a-b     5433 down   postgres /srv/my  data/9.6       /var/log/postgresql/postgresql-9.6-a-b.log\n");
+        let found = parse(
+            "9.6 a-b     5433 down   postgres /srv/my  data/9.6       /var/log/postgresql/postgresql-9.6-a-b.log\n",
+        );
         assert_eq!((found[0].owner.as_str(), found[0].data_directory.as_str()), ("postgres", "/srv/my  data/9.6"));
         assert_eq!(parse("15 main 5432\n"), []);
     }

@@ -199,7 +199,7 @@ fn locate(settings: &Settings, state_dir: &Path, nginx: &Nginx, dump: &Dump) -> 
 
 fn mount(own: &Path) -> String {
     format!(
-        "Mount one: `-v {0}:{MOUNTED}:ro` for a container, `docker service update --mount-add type=bind,source={0},destination={MOUNTED},readonly SERVICE` for a service.",
+        "Make it with `install -d -m 755 {0}`, and mount it: `-v {0}:{MOUNTED}:ro` for a container, `docker service update --mount-add type=bind,source={0},destination={MOUNTED},readonly SERVICE` for a service.",
         own.display()
     )
 }
