@@ -99,7 +99,8 @@ fn targets(texts: &[String]) -> Result<Vec<Target>> {
     texts.iter().map(|t| t.parse()).collect()
 }
 
-/// The section of a plan; `key` is its path, `maintenance` what the file says for all plans, `of_plan` the plan's sources.
+/// The section of a plan; `key` is its path, `dir` that of relative files, `maintenance` what the file says for all plans,
+/// `of_plan` the plan's sources.
 ///
 /// # Errors
 /// [`Kind::Config`] for what does not fit together.
@@ -129,8 +130,9 @@ pub(super) fn restore_of(
     }
     let maintenance = match raw.maintenance {
         Some(RawMaintenance::Use(false)) => None,
-        Some(RawMaintenance::Own(settings)) => {
+        Some(RawMaintenance::Own(mut settings)) => {
             settings.check()?;
+            settings.page = settings.page.take().map(|page| dir.join(page));
             Some(*settings)
         }
         Some(RawMaintenance::Use(true)) if maintenance.is_none() => Some(Settings::default()),
@@ -185,6 +187,19 @@ mod tests {
         assert_eq!(stopped(&["static"]), (String::new(), String::new()));
         assert_eq!(stopped(&["db", "etc"]).0, "beat.service worker.service web.service");
         assert_eq!(stopped(&[]).0, "beat.service worker.service web.service");
+    }
+
+    #[test]
+    fn a_page_of_the_plans_own_lies_beside_the_configuration() {
+        let page = |written: &str| {
+            let raw = serde_json::json!({ "stop": ["web"], "maintenance": { "page": written } });
+            let raw: RawRestore = serde_json::from_value(raw).unwrap();
+            let dir = Path::new("/etc/backstay");
+            let plan = restore_of(raw, "plans.p.restore", dir, &[], &BTreeMap::new(), None).unwrap();
+            plan.maintenance.unwrap().page.unwrap()
+        };
+        assert_eq!(page("down.html"), Path::new("/etc/backstay/down.html"));
+        assert_eq!(page("/srv/down.html"), Path::new("/srv/down.html"));
     }
 
     #[test]
