@@ -7,8 +7,9 @@ use super::target::Target;
 use crate::error::{Error, Kind, Result};
 use crate::host::nginx::config::Settings;
 use crate::model::{Name, time};
+use config::{Value, ValueKind};
 use jiff::SignedDuration;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -47,13 +48,25 @@ pub struct RawRestore {
 }
 
 /// `maintenance = true`, or a table as `[maintenance]`.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[derive(Debug)]
 pub enum RawMaintenance {
     /// As `[maintenance]` says, or not at all.
     Use(bool),
     /// In this way.
     Own(Box<Settings>),
+}
+
+/// An untagged enum would keep texts from the environment as they came, and would say of a mistyped key only that nothing
+/// fits. So what is written decides, and the config crate converts as it does elsewhere.
+impl<'de> Deserialize<'de> for RawMaintenance {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        let read = match value.kind {
+            ValueKind::Table(_) => Settings::deserialize(value).map(|own| RawMaintenance::Own(Box::new(own))),
+            _ => bool::deserialize(value).map(RawMaintenance::Use),
+        };
+        read.map_err(serde::de::Error::custom)
+    }
 }
 
 /// The section.
