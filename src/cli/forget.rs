@@ -177,7 +177,7 @@ fn finish(context: &Context, report: &ForgetReport, dry_run: bool) -> Result<Exi
     }
     if !report.retained.is_empty() {
         say(&notice(&format!(
-            "{} retained by a lock of the store",
+            "{} retained by a lock of the store, or by credentials that may not delete",
             size::plural(report.retained.len() as u64, "backup")
         )))?;
     }

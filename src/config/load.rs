@@ -506,6 +506,45 @@ stop = ["unit:app"]
     }
 
     #[test]
+    fn they_come_so_into_sections_that_have_a_kind_too() {
+        let text = format!(
+            "{GOOD}[sources.cache]\nkind = \"redis\"\nurl = \"redis://localhost\"\n[maintenance]\n\
+             [foreign.nightly]\nurl = \"file:///old\"\n\
+             files = [{{ pattern = \"db_{{timestamp}}.enc\", is = \"pg-plain\" }}]\n\
+             encryption = {{ kind = \"openssl-enc\", password = \"x\" }}\n"
+        );
+        let name = |n: &str| n.parse::<Name>().unwrap();
+        let plain = parse(&text, &[]).unwrap();
+        assert!(plain.plans[&name("erp")].restore.maintenance.is_some());
+        let variables = [
+            ("BACKSTAY__SOURCES__CACHE__INCLUDE_AOF", "true"),
+            ("BACKSTAY__SOURCES__DB__JOBS", "7"),
+            ("BACKSTAY__FOREIGN__NIGHTLY__ENCRYPTION__PBKDF2", "true"),
+            ("BACKSTAY__FOREIGN__NIGHTLY__ENCRYPTION__ITER", "1234"),
+            ("BACKSTAY__PLANS__ERP__RESTORE__MAINTENANCE", "false"),
+        ];
+        let c = parse(&text, &variables).unwrap();
+        let SourceConfig::Redis(cache) = &c.sources[&name("cache")] else { panic!() };
+        let SourceConfig::Postgres(db) = &c.sources[&name("db")] else { panic!() };
+        assert!(cache.include_aof);
+        assert_eq!(db.jobs, 7);
+        let crate::foreign::layout::Encryption::Openssl(openssl) = &c.foreign[&name("nightly")].files[0].encryption
+        else {
+            panic!()
+        };
+        assert_eq!((openssl.pbkdf2, openssl.iterations), (true, 1234));
+        assert!(c.plans[&name("erp")].restore.maintenance.is_none());
+        // What it says of a page of the plan's own is converted, and a mistyped key of it is named.
+        let own = [("BACKSTAY__PLANS__ERP__RESTORE__MAINTENANCE__RETRY_AFTER", "60")];
+        let c = parse(&text, &own).unwrap();
+        assert_eq!(c.plans[&name("erp")].restore.maintenance.as_ref().map(|m| m.retry_after), Some(60));
+        let e = parse(&format!("{GOOD}maintenance = {{ retry = 60 }}\n"), &[]).unwrap_err();
+        assert!(e.to_string().contains("unknown key or value `retry`"), "{e}");
+        let e = parse(&text, &[("BACKSTAY__PLANS__ERP__RESTORE__MAINTENANCE", "maybe")]).unwrap_err();
+        assert!(e.kind == Kind::Config && e.to_string().contains("maybe"), "{e}");
+    }
+
+    #[test]
     fn a_typo_is_named_with_the_nearest_key() {
         for (from, to, expected) in [
             ("state_dir", "stat_dir", "Did you mean `state_dir`?"),

@@ -275,6 +275,7 @@ pub enum RawSource {
         /// Tables above this size are dumped and loaded side by side.
         big_tables: Option<String>,
         /// How many at once.
+        #[serde(default, deserialize_with = "some_loose")]
         jobs: Option<usize>,
         /// Shares one quiet moment with the sources of the same group.
         group: Option<String>,
@@ -302,7 +303,7 @@ pub enum RawSource {
         /// The server's `redis.conf` on this host.
         config_file: Option<PathBuf>,
         /// Store the append-only file besides.
-        #[serde(default)]
+        #[serde(default, deserialize_with = "loose")]
         include_aof: bool,
         /// Shares one quiet moment with the sources of the same group.
         group: Option<String>,
@@ -448,9 +449,9 @@ fn some_list<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Vec<String>>, D::
     list(d).map(Some)
 }
 
-/// A boolean or a number, or from the environment its text. Needed within `[sources.NAME]` only: a tagged enum keeps
-/// values as they came, and elsewhere the config crate converts. (It could parse everything from the environment, and
-/// would turn the password 0123 into a number.)
+/// A boolean or a number, or from the environment its text. Needed within `[sources.NAME]` and `encryption` only: a tagged
+/// enum keeps values as they came, and elsewhere the config crate converts. (It could parse everything from the
+/// environment, and would turn the password 0123 into a number.)
 fn loose<'de, D: Deserializer<'de>, T>(d: D) -> Result<T, D::Error>
 where
     T: Deserialize<'de> + FromStr<Err: Display>,
@@ -465,4 +466,12 @@ where
         Either::Own(value) => Ok(value),
         Either::Text(text) => text.trim().parse().map_err(|e| serde::de::Error::custom(format!("{text:?}: {e}"))),
     }
+}
+
+/// The same that may be missing.
+pub(super) fn some_loose<'de, D: Deserializer<'de>, T>(d: D) -> Result<Option<T>, D::Error>
+where
+    T: Deserialize<'de> + FromStr<Err: Display>,
+{
+    loose(d).map(Some)
 }

@@ -1,7 +1,7 @@
 //! `[foreign.NAME]` as it is written.
 
 use super::load::distance;
-use super::raw::RawRepository;
+use super::raw::{RawRepository, some_loose};
 use super::secret::Secret;
 use config::Value;
 use serde::de::Error;
@@ -93,8 +93,10 @@ pub enum RawEncryption {
         /// `-aes-256-cbc`
         cipher: Option<String>,
         /// `-pbkdf2`
+        #[serde(default, deserialize_with = "some_loose")]
         pbkdf2: Option<bool>,
         /// `-iter`
+        #[serde(default, deserialize_with = "some_loose")]
         iter: Option<u32>,
         /// `-md`
         digest: Option<String>,

@@ -7,8 +7,9 @@ use super::target::Target;
 use crate::error::{Error, Kind, Result};
 use crate::host::nginx::config::Settings;
 use crate::model::{Name, time};
+use config::{Value, ValueKind};
 use jiff::SignedDuration;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -47,13 +48,25 @@ pub struct RawRestore {
 }
 
 /// `maintenance = true`, or a table as `[maintenance]`.
-#[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[derive(Debug)]
 pub enum RawMaintenance {
     /// As `[maintenance]` says, or not at all.
     Use(bool),
     /// In this way.
     Own(Box<Settings>),
+}
+
+/// An untagged enum would keep texts from the environment as they came, and would say of a mistyped key only that nothing
+/// fits. So what is written decides, and the config crate converts as it does elsewhere.
+impl<'de> Deserialize<'de> for RawMaintenance {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        let value = Value::deserialize(deserializer)?;
+        let read = match value.kind {
+            ValueKind::Table(_) => Settings::deserialize(value).map(|own| RawMaintenance::Own(Box::new(own))),
+            _ => bool::deserialize(value).map(RawMaintenance::Use),
+        };
+        read.map_err(serde::de::Error::custom)
+    }
 }
 
 /// The section.
@@ -99,7 +112,8 @@ fn targets(texts: &[String]) -> Result<Vec<Target>> {
     texts.iter().map(|t| t.parse()).collect()
 }
 
-/// The section of a plan; `key` is its path, `maintenance` what the file says for all plans, `of_plan` the plan's sources.
+/// The section of a plan; `key` is its path, `dir` that of relative files, `maintenance` what the file says for all plans,
+/// `of_plan` the plan's sources.
 ///
 /// # Errors
 /// [`Kind::Config`] for what does not fit together.
@@ -129,8 +143,9 @@ pub(super) fn restore_of(
     }
     let maintenance = match raw.maintenance {
         Some(RawMaintenance::Use(false)) => None,
-        Some(RawMaintenance::Own(settings)) => {
+        Some(RawMaintenance::Own(mut settings)) => {
             settings.check()?;
+            settings.page = settings.page.take().map(|page| dir.join(page));
             Some(*settings)
         }
         Some(RawMaintenance::Use(true)) if maintenance.is_none() => Some(Settings::default()),
@@ -185,6 +200,19 @@ mod tests {
         assert_eq!(stopped(&["static"]), (String::new(), String::new()));
         assert_eq!(stopped(&["db", "etc"]).0, "beat.service worker.service web.service");
         assert_eq!(stopped(&[]).0, "beat.service worker.service web.service");
+    }
+
+    #[test]
+    fn a_page_of_the_plans_own_lies_beside_the_configuration() {
+        let page = |written: &str| {
+            let raw = serde_json::json!({ "stop": ["web"], "maintenance": { "page": written } });
+            let raw: RawRestore = serde_json::from_value(raw).unwrap();
+            let dir = Path::new("/etc/backstay");
+            let plan = restore_of(raw, "plans.p.restore", dir, &[], &BTreeMap::new(), None).unwrap();
+            plan.maintenance.unwrap().page.unwrap()
+        };
+        assert_eq!(page("down.html"), Path::new("/etc/backstay/down.html"));
+        assert_eq!(page("/srv/down.html"), Path::new("/srv/down.html"));
     }
 
     #[test]

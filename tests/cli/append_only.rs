@@ -31,7 +31,7 @@ async fn an_append_only_host_backs_up_and_cannot_destroy_the_past() {
     w.run(&["restore", "--to", &w.at("out")]).code(0);
     w.run(&["hold", "latest"]).code(0);
     // What would delete is told, and deletes nothing.
-    w.run(&["forget"]).code(0).says(&["2 backups retained"]);
+    w.run(&["forget"]).code(0).says(&["2 backups retained", "credentials that may not delete"]);
     w.run(&["prune"]).code(0).says(&["deleted 0 objects"]);
     w.run(&["hold", "latest", "--release"]).code(6).says(&["permission denied", "do:"]);
     w.run(&["list"]).code(0);

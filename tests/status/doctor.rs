@@ -138,6 +138,24 @@ fn a_source_that_is_gone_and_one_that_nobody_backs_up_are_told() {
 }
 
 #[test]
+fn what_a_host_source_names_and_is_gone_is_told() {
+    let mut world = World::new();
+    std::fs::create_dir(world.path().join("shop")).unwrap();
+    std::os::unix::fs::symlink(world.path().join("gone"), world.path().join("led")).unwrap();
+    world.extra = format!(
+        "[sources.machine]\nkind = \"host\"\n[sources.shop]\nkind = \"host\"\ncompose = [\"{}\"]\n\
+         [sources.scripts]\nkind = \"host\"\ncompose = [\"{0}\"]\nextra = [\"{}\"]\n",
+        world.at("shop"),
+        world.at("led")
+    );
+    world.configure("", &format!("paths = [\"{}\"]", world.at("tree")));
+    let all = checks(&world, &["--area", "sources"], 17);
+    expect(&all, "sources", "shop (host)", "good", &["1 path"]);
+    expect(&all, "sources", "scripts (host)", "bad", &[&world.at("led"), "No such file", "`compose` and `extra`"]);
+    assert!(all.iter().all(|c| c["name"] != "machine (host)"), "it names nothing: {all:#?}");
+}
+
+#[test]
 fn an_identity_of_another_vault_and_a_lost_recovery_key_are_told() {
     let (world, other) = (World::new(), World::new());
     std::fs::copy(other.path().join("host.key"), world.path().join("host.key")).unwrap();

@@ -6,15 +6,19 @@ use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::host::holders;
 use crate::model::size;
+use config::{File, FileFormat, Value, ValueKind};
 use rustix::fs::{Access, access};
+use std::collections::{BTreeSet, HashMap};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Free space in the state directory below which a restore may not find room for its journal and caches. Bytes.
 const LITTLE: u64 = 256 << 20;
-/// Keys whose values are secrets; each also comes as `…_file`.
+/// Keys whose values are secrets. Each also comes as `…_file`, but for [`PUSHGATEWAY`].
 const SECRETS: &[&str] = &[
     "password",
+    "passphrase",
+    "bearer",
     "secret_access_key",
     "session_token",
     "dsn",
@@ -22,8 +26,13 @@ const SECRETS: &[&str] = &[
     "success_url",
     "failure_url",
     "json_url",
-    "pushgateway",
+    PUSHGATEWAY,
 ];
+const PUSHGATEWAY: &str = "pushgateway";
+/// The key of a table in which every value is a secret, under a name of its own.
+const TABLE: &str = "secrets";
+/// Sections in which the keys are names, and may be called anything.
+const NAMED: &[&str] = &["sources", "plans", "foreign"];
 /// What tells a process that it runs in a container that is thrown away with all that is written into it.
 const CONTAINER: &[&str] = &["/.dockerenv", "/run/.containerenv"];
 
@@ -85,14 +94,52 @@ fn readers(name: &str, file: &Path) -> Result<Check> {
         let detail = "others than its owner may write it, and so decide what is run as root";
         return Ok(Check::bad(name, detail, mend));
     }
-    let text = std::fs::read_to_string(file).unwrap_or_default();
-    let secret = |line: &&str| line.split_once('=').is_some_and(|(key, _)| SECRETS.contains(&key.trim()));
-    if let Some(line) = text.lines().find(secret).filter(|_| mode & 0o044 != 0) {
-        let key = line.split('=').next().unwrap_or_default().trim();
-        let detail = format!("it holds a secret (`{key}`), and others may read it");
-        return Ok(Check::bad(name, detail, format!("{mend}; or `{key}_file` instead of `{key}`")));
+    let secrets = secrets_in(&std::fs::read_to_string(file).unwrap_or_default());
+    if !secrets.is_empty() && mode & 0o044 != 0 {
+        let keys: Vec<String> = secrets.iter().map(|key| format!("`{key}`")).collect();
+        let detail = format!("it holds secrets ({}), and others may read it", keys.join(", "));
+        let mut remedy = mend;
+        for key in secrets.iter().filter(|key| **key != PUSHGATEWAY) {
+            remedy.push_str(&format!("; or `{key}_file` instead of `{key}`"));
+        }
+        return Ok(Check::bad(name, detail, remedy));
     }
     Ok(Check::good(name, "read without a mistake"))
+}
+
+/// The keys of the secrets in the text of a file, in whatever section, list or inline table they stand.
+fn secrets_in(text: &str) -> BTreeSet<&'static str> {
+    let mut found = BTreeSet::new();
+    let read = config::Config::builder().add_source(File::from_str(text, FileFormat::Toml)).build();
+    // What is no TOML was told when the configuration was read.
+    let Ok(sections) = read.and_then(config::Config::try_deserialize::<HashMap<String, Value>>) else { return found };
+    for (section, value) in &sections {
+        match &value.kind {
+            ValueKind::Table(named) if NAMED.contains(&section.as_str()) => {
+                named.values().for_each(|value| in_value(value, &mut found));
+            }
+            _ => of_key(section, value, &mut found),
+        }
+    }
+    found
+}
+
+fn in_value(value: &Value, found: &mut BTreeSet<&'static str>) {
+    match &value.kind {
+        ValueKind::Table(table) => table.iter().for_each(|(key, value)| of_key(key, value, found)),
+        ValueKind::Array(values) => values.iter().for_each(|value| in_value(value, found)),
+        _ => {}
+    }
+}
+
+fn of_key(key: &str, value: &Value, found: &mut BTreeSet<&'static str>) {
+    match &value.kind {
+        ValueKind::Table(table) if key == TABLE && !table.is_empty() => {
+            found.insert(TABLE);
+        }
+        ValueKind::Table(_) | ValueKind::Array(_) => in_value(value, found),
+        _ => found.extend(SECRETS.iter().copied().find(|secret| *secret == key)),
+    }
 }
 
 fn closed(name: &str, file: &Path) -> Result<Check> {
@@ -172,6 +219,16 @@ mod tests {
             ("  password = \"x\"\n", 0o644, Outcome::Bad),
             ("password_file = \"x\"\n", 0o644, Outcome::Good),
             ("password = \"x\"\n", 0o600, Outcome::Good),
+            // Within inline tables, lists and sections of their own too; names are no keys.
+            ("[sources.a]\nsecrets = { TOKEN = \"x\" }\n", 0o644, Outcome::Bad),
+            ("[sources.a.secrets]\nTOKEN = \"x\"\n", 0o644, Outcome::Bad),
+            ("[sources.a]\nsecrets_file = { TOKEN = \"x\" }\n", 0o644, Outcome::Good),
+            ("[sources.secrets]\nkind = \"files\"\n", 0o644, Outcome::Good),
+            ("[foreign.a]\nencryption = { kind = \"gpg\", passphrase = \"x\" }\n", 0o644, Outcome::Bad),
+            ("[foreign.a]\nfiles = [{ encryption = { password = \"x\" } }]\n", 0o644, Outcome::Bad),
+            ("[[plans.a.restore.checks]]\nbearer = \"x\"\n", 0o644, Outcome::Bad),
+            ("[[plans.a.restore.checks]]\nlogin = { url = \"/\", password = \"x\" }\n", 0o644, Outcome::Bad),
+            ("[[plans.a.restore.checks]]\nlogin = { url = \"/\", password_file = \"x\" }\n", 0o644, Outcome::Good),
         ] {
             std::fs::write(&file, text).unwrap();
             std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();

@@ -7,9 +7,11 @@ use crate::error::{Error, Kind, Result};
 use crate::host::docker::Docker;
 use crate::model::{Name, size};
 use crate::sources::command::CommandSource;
+use crate::sources::host::HostSource;
 use crate::sources::image::ImageSource;
 use crate::sources::redis::{RedisSource, dump, live};
 use crate::sources::volume::VolumeSource;
+use std::fs::Metadata;
 use std::path::{Path, PathBuf};
 
 pub(super) async fn checks(p: &Patient<'_>) -> Vec<Check> {
@@ -29,8 +31,12 @@ pub(super) async fn checks(p: &Patient<'_>) -> Vec<Check> {
             SourceConfig::Redis(source) => checks.push(within(label.clone(), redis(label, source)).await),
             SourceConfig::Command(source) => checks.push(within(label.clone(), command(label, source)).await),
             SourceConfig::Image(source) => checks.push(within(label.clone(), images(label, name, source)).await),
-            // It takes what there is.
-            SourceConfig::Host(_) => {}
+            // What it looks for by itself may be missing.
+            SourceConfig::Host(source) if source.compose.is_empty() && source.extra.is_empty() => {}
+            SourceConfig::Host(source) => {
+                let source = source.clone();
+                checks.push(of_files(label, move |label| named(label, &source)).await);
+            }
         }
     }
     checks
@@ -60,10 +66,26 @@ async fn docker() -> Result<Check> {
     ))
 }
 
+/// The paths of a `files` source, which are read as they are: a link is stored as a link.
 fn readable(label: &str, paths: &[PathBuf]) -> Result<Check> {
-    let mut wrong = Vec::new();
-    for path in paths {
-        let read = match std::fs::symlink_metadata(path) {
+    opened(label, "`paths`", paths.iter().map(|path| (path, std::fs::symlink_metadata(path))))
+}
+
+/// What a `host` source names: its backup follows links, and fails without one of them.
+fn named(label: &str, source: &HostSource) -> Result<Check> {
+    let paths = source.compose.iter().chain(&source.extra);
+    opened(label, "`compose` and `extra`", paths.map(|path| (path, std::fs::metadata(path))))
+}
+
+fn opened<'a>(
+    label: &str,
+    keys: &str,
+    paths: impl Iterator<Item = (&'a PathBuf, std::io::Result<Metadata>)>,
+) -> Result<Check> {
+    let (mut looked_at, mut wrong) = (0, Vec::new());
+    for (path, meta) in paths {
+        looked_at += 1;
+        let read = match meta {
             Ok(meta) if meta.is_dir() => std::fs::read_dir(path).map(drop),
             Ok(meta) if meta.is_file() => std::fs::File::open(path).map(drop),
             Ok(_) => Ok(()),
@@ -72,9 +94,10 @@ fn readable(label: &str, paths: &[PathBuf]) -> Result<Check> {
         wrong.extend(read.err().map(|e| format!("{}: {e}", path.display())));
     }
     if wrong.is_empty() {
-        return Ok(Check::good(label, format!("{} can be read", size::plural(paths.len() as u64, "path"))));
+        return Ok(Check::good(label, format!("{} can be read", size::plural(looked_at, "path"))));
     }
-    Ok(Check::bad(label, wrong.join("; "), "Correct `paths`, bring them back, or run as a user who may read them."))
+    let mend = format!("Correct {keys}, bring them back, or run as a user who may read them.");
+    Ok(Check::bad(label, wrong.join("; "), mend))
 }
 
 async fn volumes(label: String, source: &VolumeSource) -> Result<Check> {

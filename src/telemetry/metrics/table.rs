@@ -98,7 +98,7 @@ table! {
     CHECK_DAMAGED = Gauge "backstay_check_last_damaged_objects" ["host", "plan"] "Objects that the last check found damaged or missing.";
     CHECK_MISSING = Gauge "backstay_check_last_missing_predecessors" ["host", "plan"] "Missing predecessors that the last check found.";
     CHECK_PACKS = Gauge "backstay_check_last_packs" ["host", "plan", "state"] "Packs of the last check, by state: named by backups, read.";
-    FORGET_BACKUPS = Gauge "backstay_forget_last_backups" ["host", "state"] "What became of backups the last time that retention was applied: removed, retained by a lock of the store.";
+    FORGET_BACKUPS = Gauge "backstay_forget_last_backups" ["host", "state"] "What became of backups the last time that retention was applied: removed, or retained by a lock of the store or by credentials that may not delete.";
     FORGET_KEPT = Gauge "backstay_forget_last_kept_backups" ["host", "plan"] "Backups that the rules of the plan kept the last time.";
     PRUNE_OBJECTS = Gauge "backstay_prune_last_objects" ["host", "state"] "Objects of the last prune, by state: live, condemned, waiting, deleted, retained.";
     PRUNE_BYTES = Gauge "backstay_prune_last_bytes" ["host", "state"] "Bytes of the last prune, by state: live, condemned.";
