@@ -3,6 +3,7 @@
 # Prints Markdown for docs/performance.md on standard output, and what it is doing on standard error.
 #
 #   benches/run.sh PROGRAM [WORKLOAD...]       WORKLOAD: tree database s3-tree s3-database all (default)
+#                                              or tree-restore, the restores of tree alone
 #
 # TREE=DIR     the tree to copy (default /usr)        SCALE=PERCENT   of the 2.5 GB database (default 100)
 # RUNS=N       runs per figure (default 3)            SHAPE=one       one table of ROWS rows instead of eight tables
@@ -148,6 +149,28 @@ paths = [\"$data\"]"
     [ "$where" = s3 ] || stored 'Stored after the first backup of the tree'
 }
 
+tree_restores() { # one backup by each tool, and restores of it
+    data=$work/data
+    say "copying ${TREE:-/usr}"
+    cp -a "${TREE:-/usr}" "$data"
+    find "$data" -type s -delete
+    files=$(find "$data" -type f | wc -l)
+    local all run
+    mapfile -t all < <(only backstay restic rustic)
+    fresh file 1 "kind = \"files\"
+paths = [\"$data\"]"
+    for tool in "${all[@]}"; do tree_backup "$tool" first; done
+    for run in $(seq "$runs"); do
+        sync -f "$work" && sleep 65
+        turn "$run" tree_restore restore "${all[@]}" cp
+        rm -rf "$work"/back-*
+    done
+    printf '\n### Restores of a tree from a directory: a copy of %s, %s entries, %s files, %s MiB\n' \
+        "${TREE:-/usr}" "$(find "$data" | wc -l)" "$files" "$(du -sm "$data" | cut -f1)"
+    rm -rf "$data"
+    table no-disk restore
+}
+
 # --- A database ---
 
 # pg_dump writes for the others; what they store is the same archive that Backstay stores.
@@ -236,6 +259,7 @@ for workload in "$@"; do
     rm -f "$work/stored"
     case $workload in
         tree) tree file ;;
+        tree-restore) tree_restores ;;
         database) database file ;;
         s3-tree) tree s3 ;;
         s3-database) database s3 ;;
