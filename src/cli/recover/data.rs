@@ -80,7 +80,7 @@ impl Recovery<'_> {
                 _ if !record.is_complete() => Some(format!("it failed in backup {}", backup.id)),
                 None => Some("it is not configured any more".to_owned()),
                 Some(source) => {
-                    let whose = whose(source, self.lost.hostname()).await;
+                    let whose = self.whose(&record.name, source).await;
                     let planned = config.plans.get(&backup.plan).is_some_and(|p| p.sources.contains(&record.name));
                     if let (Whose::Named(host), true) = (&whose, planned) {
                         return Err(Error::new(
@@ -103,6 +103,15 @@ impl Recovery<'_> {
             }
         }
         Ok((sources, left_out))
+    }
+
+    /// Whose a source's server is. What was shown as another machine's stays so, although a name leads here by now: nothing
+    /// is written but where the operator was told. With `--other-servers` they were told that it is written to.
+    pub(super) async fn whose(&self, name: &Name, source: &SourceConfig) -> Whose {
+        if self.about.elsewhere.contains(name) && !self.about.other_servers {
+            return Whose::Elsewhere;
+        }
+        whose(source, self.lost.hostname()).await
     }
 
     /// Everything that was backed up and is not restored, in words.

@@ -45,6 +45,9 @@ pub struct Begin {
     /// What the operator should know of the backups.
     #[serde(default)]
     pub notes: Vec<String>,
+    /// Sources that were shown as another machine's when it began. They stay so, wherever a name leads later.
+    #[serde(default)]
+    pub elsewhere: Vec<Name>,
 }
 
 /// A record.
@@ -312,6 +315,7 @@ mod tests {
             phases: vec![Phase::Config, Phase::Trees("erp".parse().unwrap()), Phase::Data("erp".parse().unwrap())],
             at: None,
             notes: Vec::new(),
+            elsewhere: Vec::new(),
         }
     }
 

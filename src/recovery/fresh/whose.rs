@@ -1,9 +1,10 @@
 //! Whose server a source's data is in: this machine's, or one of another machine, which is not lost with this one.
 
 use crate::config::SourceConfig;
+use crate::host::addresses::Addresses;
 use crate::sources::command::Target;
 use crate::sources::redis::address::Place;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// How long a name may take to be looked up.
@@ -66,12 +67,17 @@ pub async fn whose(source: &SourceConfig, lost: &str) -> Whose {
     }
 }
 
-/// Whether a name has addresses of this machine only.
+/// Whether a name has addresses of this machine only. It does not, as long as these are not known: what is restored into
+/// another machine's server is gone there.
 async fn leads_here(host: &str) -> bool {
     let Ok(Ok(found)) = tokio::time::timeout(LOOK_UP, tokio::net::lookup_host((host, 0))).await else { return false };
-    let found: Vec<SocketAddr> = found.collect();
-    // Only an address of one's own can be listened on.
-    !found.is_empty() && found.iter().all(|address| UdpSocket::bind(address).is_ok())
+    let found: Vec<IpAddr> = found.map(|address| address.ip()).collect();
+    Addresses::read().is_ok_and(|own| are_of(&own, &found))
+}
+
+/// Whether there are addresses, and all of them the machine's own.
+fn are_of(own: &Addresses, found: &[IpAddr]) -> bool {
+    !found.is_empty() && found.iter().all(|address| own.has(*address))
 }
 
 #[cfg(test)]
@@ -99,5 +105,13 @@ mod tests {
         assert!(leads_here("127.0.0.1").await);
         // Kept for documentation: nobody has it.
         assert!(!leads_here("192.0.2.1").await);
+    }
+
+    #[test]
+    fn a_name_with_one_address_of_another_machine_is_not_of_this_one() {
+        let own = Addresses::of(&["10.0.0.5".parse().unwrap()]);
+        let found = |texts: &[&str]| texts.iter().map(|t| t.parse().unwrap()).collect::<Vec<IpAddr>>();
+        assert!(are_of(&own, &found(&["10.0.0.5"])) && are_of(&own, &found(&["127.0.1.1", "::1"])));
+        assert!(!are_of(&own, &found(&["10.0.0.5", "10.0.0.6"])) && !are_of(&own, &[]));
     }
 }
