@@ -1,5 +1,6 @@
 //! The data of a plan, by the restore that there is for everybody.
 
+use super::docker;
 use super::running::Recovery;
 use crate::cli::restore::onto_fresh;
 use crate::config::{Config, SourceConfig};
@@ -74,6 +75,7 @@ impl Recovery<'_> {
     /// [`Kind::Refused`] when it is not clear whose server one is.
     async fn sort(&self, config: &Config, backup: &Manifest, kinds: &[&str]) -> Result<(Vec<Name>, Vec<LeftOut>)> {
         let (mut sources, mut left_out) = (Vec::new(), Vec::new());
+        let containers = if self.about.exercise && kinds == DATA { self.wanted().await? } else { Vec::new() };
         for record in backup.sources.iter().filter(|s| kinds.contains(&s.kind.as_str())) {
             let source = config.sources.get(&record.name);
             let why = match source {
@@ -94,7 +96,9 @@ impl Recovery<'_> {
                         Whose::Named(_) => Some("its plan does not name it any more".to_owned()),
                         Whose::Elsewhere => (!self.about.other_servers).then(elsewhere),
                     };
-                    why_not(source, &record.kind, self.about.exercise).or(other)
+                    why_not(source, &record.kind, self.about.exercise)
+                        .or_else(|| docker::not_alone(source, &containers))
+                        .or(other)
                 }
             };
             match why {

@@ -1,6 +1,6 @@
 //! What the lost host was and what will be done, before anything is.
 
-use super::{Args, data};
+use super::{Args, data, docker};
 use crate::cli::context::Context;
 use crate::cli::host_facts;
 use crate::cli::output::{Align, Table, bad, json, notice, say};
@@ -115,11 +115,13 @@ pub async fn of(catalog: &Catalog, lost: &Lost, here: &Inventory, args: &Args, s
 /// are other machines.
 async fn not_restored(catalog: &Catalog, lost: &Lost, args: &Args) -> (Vec<String>, Vec<Name>) {
     let read = async {
-        let text = Reader::new(catalog.clone(), Arc::new(Silent))?.small(lost.configuration()?).await?;
-        recorded::sources(&String::from_utf8_lossy(&text))
+        let reader = Reader::new(catalog.clone(), Arc::new(Silent))?;
+        let text = reader.small(lost.configuration()?).await?;
+        let containers = if args.exercise { docker::specifications_of(lost, &reader).await? } else { Vec::new() };
+        Ok::<_, Error>((recorded::sources(&String::from_utf8_lossy(&text))?, containers))
     };
-    let sources = match read.await {
-        Ok(sources) => sources,
+    let (sources, containers) = match read.await {
+        Ok(both) => both,
         Err(e) => {
             let why = format!("which sources will not be restored is not known: {}", e.one_line());
             return (vec![why], Vec::new());
@@ -150,7 +152,8 @@ async fn not_restored(catalog: &Catalog, lost: &Lost, args: &Args) -> (Vec<Strin
                 (!args.other_servers).then(data::elsewhere)
             }
         };
-        let why = data::why_not(source, kind, args.exercise).or(whose);
+        let alone = || docker::not_alone(source, &containers);
+        let why = data::why_not(source, kind, args.exercise).or_else(alone).or(whose);
         found.extend(why.map(|why| data::not_restored(&record.name, &why)));
     }
     others.sort();

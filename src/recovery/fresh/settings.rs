@@ -10,14 +10,28 @@ use std::path::{Path, PathBuf};
 const MAIN: &str = "postgresql.conf";
 /// What keeps an exercise to itself, below the folder of the settings.
 const ALONE: &str = "conf.d/zz-backstay-exercise.conf";
-/// A name with a prefix that no extension has taken is a placeholder, so the last one does no harm where `pg_cron` is not.
-const KEPT_BACK: &str =
-    "# Of `backstay recover --exercise`: the lost host may live, and this cluster must not meet its archive.
-archive_mode = off
-archive_command = ''
-max_logical_replication_workers = 0
-cron.launch_active_jobs = off
-";
+/// Why it is there.
+const WHY: &str =
+    "# Of `backstay recover --exercise`: the lost host may live, and this cluster must not meet its archive.\n";
+/// What keeps an exercise to itself. A name with a prefix that no extension has taken is a placeholder, so the last one does
+/// no harm where `pg_cron` is not.
+const KEPT_BACK: &[(&str, &str)] = &[
+    ("archive_mode", "off"),
+    ("archive_command", ""),
+    ("max_logical_replication_workers", "0"),
+    ("cron.launch_active_jobs", "off"),
+];
+
+/// What keeps a server of an exercise to itself, as options of the server.
+pub fn options() -> Vec<String> {
+    KEPT_BACK.iter().flat_map(|(name, value)| ["-c".to_owned(), format!("{name}={value}")]).collect()
+}
+
+/// The same as a file of settings.
+fn as_file() -> String {
+    let lines = KEPT_BACK.iter().map(|(name, value)| format!("{name} = '{value}'\n"));
+    std::iter::once(WHY.to_owned()).chain(lines).collect()
+}
 
 /// Keeps a cluster of an exercise from archiving, subscribing and running jobs. The file is named at the end of the main
 /// one, where it counts whatever stands before it.
@@ -35,7 +49,7 @@ pub fn keep_alone(folder: &Path) -> Result<()> {
             .and_then(|()| std::fs::set_permissions(inner, PermissionsExt::from_mode(0o755)))
             .map_err(|e| failed(inner, e))?;
     }
-    std::fs::write(&alone, KEPT_BACK)
+    std::fs::write(&alone, as_file())
         .and_then(|()| std::fs::set_permissions(&alone, PermissionsExt::from_mode(0o644)))
         .map_err(|e| failed(&alone, e))?;
     let line = format!("include '{ALONE}'");
@@ -92,7 +106,7 @@ mod tests {
         let text = std::fs::read_to_string(&main).unwrap();
         assert!(text.ends_with("archive_mode = on\n\ninclude 'conf.d/zz-backstay-exercise.conf'\n"), "{text}");
         let alone = folder.join(ALONE);
-        assert!(std::fs::read_to_string(&alone).unwrap().contains("archive_mode = off"));
+        assert!(std::fs::read_to_string(&alone).unwrap().contains("archive_mode = 'off'\narchive_command = ''\n"));
         assert_eq!(std::fs::metadata(&alone).unwrap().permissions().mode() & 0o777, 0o644);
         // What was fetched is as it was.
         assert!(!std::fs::read_to_string(&staged).unwrap().contains("backstay"));
