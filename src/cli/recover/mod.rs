@@ -1,5 +1,6 @@
 //! `backstay recover`: a lost host, onto a machine that has nothing but this program.
 
+mod checks;
 mod data;
 mod docker;
 mod find;

@@ -1,7 +1,6 @@
-//! Servers, units, checks and timers, and the host's name.
+//! Servers, units and timers, and the host's name.
 
 use super::running::Recovery;
-use crate::config::checks::What;
 use crate::config::target::Target;
 use crate::config::{Config, SourceConfig};
 use crate::error::{Error, Kind, Result};
@@ -11,7 +10,6 @@ use crate::host::inventory::Inventory;
 use crate::host::systemd;
 use crate::host::systemd_timer::{self, Job};
 use crate::model::{Name, time};
-use crate::recovery::checks::context::{Context, Marks};
 use crate::recovery::fresh::clusters::{self, Wanted};
 use crate::recovery::fresh::merge::{Merge, Which};
 use crate::recovery::fresh::phase::Phase;
@@ -19,7 +17,6 @@ use crate::recovery::fresh::whose::may_be_here;
 use crate::recovery::fresh::{before, look, settings, start};
 use crate::repository::claims;
 use crate::sources::postgres::GLOBALS;
-use jiff::Timestamp;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -237,32 +234,6 @@ impl Recovery<'_> {
         };
         let mut notes = self.start_containers().await?;
         notes.extend(self.start_all(&units).await?);
-        Ok(notes)
-    }
-
-    pub(super) async fn checks(&self) -> Result<Vec<String>> {
-        let config = self.context.config()?;
-        let mut notes = Vec::new();
-        let context = Context::live(Timestamp::now(), Marks::default());
-        let restored = |plan: &&crate::config::Plan| self.lost.backups.iter().any(|m| m.plan == plan.name);
-        for plan in config.plans.values().filter(restored) {
-            let mut number = 0;
-            for check in &plan.restore.checks {
-                // Where nothing was started, only the data can be asked.
-                if self.about.exercise && self.about.start.is_empty() && !matches!(check.what, What::Sql(_)) {
-                    continue;
-                }
-                let outcome = check.run(&context).await;
-                if !outcome.good {
-                    return Err(outcome.error());
-                }
-                number += 1;
-            }
-            notes.push(match number {
-                0 => format!("plan {} has no checks that could be made: look at the application yourself", plan.name),
-                _ => format!("plan {}: {} passed", plan.name, crate::model::size::plural(number, "check")),
-            });
-        }
         Ok(notes)
     }
 
