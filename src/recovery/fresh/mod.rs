@@ -23,6 +23,7 @@ pub mod room;
 pub mod rules;
 pub mod settings;
 pub mod start;
+pub mod took;
 pub mod ways;
 pub mod whose;
 
