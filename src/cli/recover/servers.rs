@@ -13,7 +13,7 @@ use crate::model::{Name, time};
 use crate::recovery::fresh::clusters::{self, Wanted};
 use crate::recovery::fresh::merge::{Merge, Which};
 use crate::recovery::fresh::phase::Phase;
-use crate::recovery::fresh::whose::may_be_here;
+use crate::recovery::fresh::whose::Whose;
 use crate::recovery::fresh::{before, look, settings, start};
 use crate::repository::claims;
 use crate::sources::postgres::GLOBALS;
@@ -104,10 +104,14 @@ impl Recovery<'_> {
     async fn roles(&self, wanted: &Wanted) -> Result<Vec<String>> {
         let config = self.context.config()?;
         for record in self.lost.records().filter(|s| s.kind == "postgres") {
-            let Some(SourceConfig::Postgres(source)) = config.sources.get(&record.name) else { continue };
-            let address = &source.address;
-            let here = config.sources.get(&record.name).is_some_and(|s| may_be_here(s, self.lost.hostname()));
-            if address.container().is_some() || !here || address.port() != wanted.then.port {
+            let Some(source) = config.sources.get(&record.name) else { continue };
+            let SourceConfig::Postgres(postgres) = source else { continue };
+            let address = &postgres.address;
+            if address.container().is_some() || address.port() != wanted.then.port {
+                continue;
+            }
+            // One by the lost host's own name too, which is to lead here before its data comes.
+            if self.whose(&record.name, source).await == Whose::Elsewhere {
                 continue;
             }
             let Some(globals) = record.artifacts.iter().find(|a| a.name == GLOBALS) else { continue };
@@ -131,7 +135,10 @@ impl Recovery<'_> {
         let mut local_postgres = false;
         for record in self.lost.records() {
             let source = config.sources.get(&record.name);
-            let here = source.is_some_and(|s| may_be_here(s, self.lost.hostname()));
+            let here = match source {
+                Some(source) => self.whose(&record.name, source).await != Whose::Elsewhere,
+                None => false,
+            };
             match source {
                 // One that nobody knows how to stop is restored while it is down, and starts with the application.
                 Some(SourceConfig::Redis(r)) if r.container.is_none() && here => {

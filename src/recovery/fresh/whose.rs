@@ -52,11 +52,6 @@ fn is_name_of(host: &str, lost: &str) -> bool {
     }
 }
 
-/// Whether a source's server may be one of this machine, by how it is named.
-pub fn may_be_here(source: &SourceConfig, lost: &str) -> bool {
-    host_of(source).is_none_or(|host| is_name_of(host, lost))
-}
-
 /// Whose a source's server is. `lost` is the lost machine's name for itself.
 pub async fn whose(source: &SourceConfig, lost: &str) -> Whose {
     match host_of(source) {
@@ -83,6 +78,7 @@ fn are_of(own: &Addresses, found: &[IpAddr]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::recorded;
 
     #[test]
     fn a_machine_is_known_by_its_short_and_its_qualified_name() {
@@ -105,6 +101,21 @@ mod tests {
         assert!(leads_here("127.0.0.1").await);
         // Kept for documentation: nobody has it.
         assert!(!leads_here("192.0.2.1").await);
+    }
+
+    #[tokio::test]
+    async fn a_server_by_an_address_of_the_machine_is_here() {
+        let text = |host: &str| format!("[sources.db]\nkind = \"postgres\"\nurl = \"postgresql://erp@{host}/erp\"\n");
+        for (host, expected) in [
+            ("localhost", Whose::Here),
+            ("127.0.0.2", Whose::Here),
+            // Kept for documentation: nobody has it.
+            ("203.0.113.1", Whose::Elsewhere),
+            ("erp-1.invalid", Whose::Named("erp-1.invalid".to_owned())),
+        ] {
+            let sources = recorded::sources(&text(host)).unwrap();
+            assert_eq!(whose(sources.values().next().unwrap(), "erp-1").await, expected, "{host}");
+        }
     }
 
     #[test]
