@@ -84,14 +84,15 @@ pub async fn start(version: &str, name: &str) -> Result<()> {
 }
 
 /// Gives a cluster the roles of a backup with their passwords, settings and memberships, as its superuser through its
-/// socket. What is there already is no error; what cannot be made is told by the restore that needs it.
+/// socket. They are not waited for on standbys, which are not here yet. What is there already is no error; what cannot be made is told by the restore that needs it.
 ///
 /// # Errors
 /// [`Kind::Restore`] when the cluster does not let its superuser in.
 pub async fn give_roles(port: u16, globals: &[u8]) -> Result<()> {
     let port = port.to_string();
     let args = ["--no-psqlrc", "--quiet", "--port", &port, "--dbname", "postgres", "--file", "-"];
-    let program = Program::new("psql", args).at(Place::User("postgres".to_owned()));
+    let options = vec![("PGOPTIONS".to_owned(), "-c synchronous_commit=local".to_owned())];
+    let program = Program::new("psql", args).at(Place::User("postgres".to_owned())).env(options);
     let work = async {
         let (running, mut input) = program.writing().await?;
         let written = input.write_all(globals).await;

@@ -71,10 +71,9 @@ impl Recovery<'_> {
             let folder = Path::new("/etc/postgresql").join(version).join(name);
             if self.about.exercise {
                 settings::keep_alone(&folder)?;
-            } else if settings::archives(&folder) {
-                notes.push(format!(
-                    "cluster {version}/{name} archives its WAL to where the lost host did: look that nothing there is overwritten"
-                ));
+            } else {
+                let told = settings::told(&folder).into_iter();
+                notes.extend(told.map(|what| format!("cluster {version}/{name} {what}")));
             }
             cluster::start(version, name).await?;
             notes.extend(self.roles(w).await?);

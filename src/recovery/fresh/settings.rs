@@ -20,6 +20,7 @@ const KEPT_BACK: &[(&str, &str)] = &[
     ("archive_command", ""),
     ("max_logical_replication_workers", "0"),
     ("cron.launch_active_jobs", "off"),
+    ("synchronous_standby_names", ""),
 ];
 
 /// What keeps a server of an exercise to itself, as options of the server.
@@ -71,21 +72,48 @@ pub fn keep_alone(folder: &Path) -> Result<()> {
         .map_err(|e| failed(&main, e))
 }
 
-/// Whether a cluster archives its WAL, by the files of its settings.
-pub fn archives(folder: &Path) -> bool {
-    let inner = std::fs::read_dir(folder.join("conf.d")).into_iter().flatten().flatten().map(|e| e.path());
-    let mut files: Vec<PathBuf> = inner.filter(|p| p.extension().is_some_and(|e| e == "conf")).collect();
-    files.push(folder.join(MAIN));
-    files.iter().filter_map(|f| std::fs::read_to_string(f).ok()).any(|text| says_so(&text))
+/// What the operator should know of the settings of a cluster that takes the lost one's place.
+pub fn told(folder: &Path) -> Vec<String> {
+    let archives = archives(folder)
+        .then(|| "archives its WAL to where the lost host did: look that nothing there is overwritten".to_owned());
+    let waits = waits_for(folder).map(|names| {
+        format!("has its commits wait for the standby `{names}` until that is made anew; until then `ALTER SYSTEM SET synchronous_standby_names = ''` lets them through")
+    });
+    archives.into_iter().chain(waits).collect()
 }
 
-fn says_so(text: &str) -> bool {
+/// Whether a cluster archives its WAL, by the files of its settings.
+fn archives(folder: &Path) -> bool {
+    let on = |value: &String| ["on", "always", "true", "yes", "1"].contains(&value.to_ascii_lowercase().as_str());
+    texts(folder).iter().filter_map(|text| last(text, "archive_mode")).any(|value| on(&value))
+}
+
+/// The standbys for which its commits wait, by the files of its settings; none are made by a recovery.
+fn waits_for(folder: &Path) -> Option<String> {
+    let said = texts(folder).iter().filter_map(|text| last(text, "synchronous_standby_names")).next_back();
+    said.filter(|names| !names.is_empty())
+}
+
+/// The main file, and those that it includes after what it says itself.
+fn texts(folder: &Path) -> Vec<String> {
+    let inner = std::fs::read_dir(folder.join("conf.d")).into_iter().flatten().flatten().map(|e| e.path());
+    let mut files: Vec<PathBuf> = inner.filter(|p| p.extension().is_some_and(|e| e == "conf")).collect();
+    files.sort();
+    files.insert(0, folder.join(MAIN));
+    files.iter().filter_map(|f| std::fs::read_to_string(f).ok()).collect()
+}
+
+/// What a text sets a setting to; the last line counts.
+fn last(text: &str, name: &str) -> Option<String> {
     let set = |line: &str| {
-        let line = line.split('#').next().unwrap_or_default().to_ascii_lowercase();
-        let value = line.trim().strip_prefix("archive_mode")?.trim_start_matches([' ', '\t', '=']).trim();
-        Some(["on", "always", "true", "yes", "1"].contains(&value.trim_matches('\'')))
+        let line = line.split('#').next().unwrap_or_default().trim();
+        let (key, rest) = line.split_at_checked(name.len())?;
+        let rest = rest.trim_start();
+        let ends = line.as_bytes().get(name.len()).is_some_and(|b| [b' ', b'\t', b'='].contains(b));
+        let value = rest.strip_prefix('=').unwrap_or(rest).trim();
+        (ends && key.eq_ignore_ascii_case(name)).then(|| value.trim_matches('\'').to_owned())
     };
-    text.lines().filter_map(set).next_back().unwrap_or(false)
+    text.lines().filter_map(set).next_back()
 }
 
 #[cfg(test)]
@@ -116,13 +144,27 @@ mod tests {
     #[test]
     fn the_last_setting_counts() {
         for (text, expected) in [
-            ("#archive_mode = on\n", false),
-            ("archive_mode = on\t# (change requires restart)\n", true),
-            ("archive_mode 'always'\n", true),
-            ("archive_mode = on\narchive_mode = off\n", false),
-            ("archive_command = 'x'\n", false),
+            ("#archive_mode = on\n", None),
+            ("archive_mode = on\t# (change requires restart)\n", Some("on")),
+            ("Archive_Mode 'always'\n", Some("always")),
+            ("archive_mode=on\narchive_mode = off\n", Some("off")),
+            ("archive_command = 'x'\narchive_mode_x = on\n", None),
+            ("archive_mode = ''\n", Some("")),
         ] {
-            assert_eq!(says_so(text), expected, "{text}");
+            assert_eq!(last(text, "archive_mode").as_deref(), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn standbys_that_are_not_there_are_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path();
+        std::fs::write(folder.join(MAIN), "synchronous_standby_names = 'FIRST 1 (berlin)'\n").unwrap();
+        assert_eq!(waits_for(folder).as_deref(), Some("FIRST 1 (berlin)"));
+        assert!(told(folder).len() == 1 && told(folder)[0].contains("berlin"));
+        // Nobody is there to confirm the first commit of an exercise.
+        keep_alone(folder).unwrap();
+        assert_eq!(waits_for(folder), None);
+        assert!(options().contains(&"synchronous_standby_names=".to_owned()));
     }
 }
