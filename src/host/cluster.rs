@@ -41,11 +41,28 @@ pub async fn make(version: &str, name: &str, port: u16, data: Option<&Path>) -> 
     carry_out("pg_createcluster", &args, version, name).await
 }
 
-/// Removes a cluster that nobody has used yet.
+/// Removes a cluster that nobody has used yet. Its data is not deleted but put aside: that nobody used it is seen in names of
+/// files only.
 ///
 /// # Errors
-/// [`Kind::Restore`] with what `pg_dropcluster` says.
-pub async fn remove(version: &str, name: &str) -> Result<()> {
+/// [`Kind::Restore`] when it does not stop, when its data cannot be put aside, and with what `pg_dropcluster` says.
+pub async fn remove(version: &str, name: &str, data: &Path, aside: &Path) -> Result<()> {
+    stop(version, name).await?;
+    let pid = data.join("postmaster.pid");
+    if pid.exists() {
+        return Err(Error::new(Kind::Restore, format!("cluster {version}/{name} still runs, as it seems"))
+            .at(pid.display())
+            .hint(format!("`pg_ctlcluster {version} {name} stop` stops it; then run the same command again.")));
+    }
+    match std::fs::rename(data, aside) {
+        // An interrupted recovery has done so already.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        other => other.map_err(|e| {
+            Error::io("the data of an unused cluster cannot be put aside", data, e)
+                .kind(Kind::Restore)
+                .hint(format!("Drop the cluster by `pg_dropcluster {version} {name}`, and run the same command again."))
+        })?,
+    }
     carry_out("pg_dropcluster", &["--stop", version, name], version, name).await
 }
 

@@ -60,7 +60,10 @@ impl Recovery<'_> {
                     .because(in_use.unwrap_or_else(|| "what is here already is never dropped".to_owned()))
                     .hint(format!("It was in {}. Move its data there, or drop it.", w.then.data_directory)));
                 }
-                cluster::remove(version, name).await?;
+                let data = elsewhere.data_directory.trim_end_matches('/');
+                let aside = format!("{data}.before-{}", self.about.id);
+                cluster::remove(version, name, Path::new(data), Path::new(&aside)).await?;
+                notes.push(format!("cluster {version}/{name} is made anew; what its package had made is in {aside}"));
                 exists = false;
             }
             match exists {
