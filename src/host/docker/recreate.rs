@@ -222,18 +222,26 @@ impl Docker {
         Ok(true)
     }
 
+    /// Joins networks. That it is in one already, and that it must not be in one, is told in the same way: so it is looked
+    /// at once more.
     async fn join(&self, wanted: &Specification, networks: Vec<String>) -> Result<()> {
+        let mut refused = Vec::new();
         for network in networks {
             let endpoint_config = Some(wanted.endpoint(&network));
             let request = NetworkConnectRequest { container: wanted.name.clone(), endpoint_config };
-            match self.api.connect_network(checked(&network)?, request).await {
-                Err(e) if !is_status(&e, 403) => {
-                    return Err(failed(format!("container {} cannot join network {network}", wanted.name))(e));
-                }
-                _ => {}
+            let Err(e) = self.api.connect_network(checked(&network)?, request).await else { continue };
+            let perhaps = is_status(&e, 403);
+            let error = failed(format!("container {} cannot join network {network}", wanted.name))(e);
+            if !perhaps {
+                return Err(error);
             }
+            refused.push((network, error));
         }
-        Ok(())
+        if refused.is_empty() {
+            return Ok(());
+        }
+        let there = self.container(&wanted.name).await?.map(|c| c.networks).unwrap_or_default();
+        refused.into_iter().find(|(network, _)| !there.contains(network)).map_or(Ok(()), |(_, error)| Err(error))
     }
 }
 
