@@ -101,6 +101,8 @@ impl Specification {
     fn joins(&self) -> Vec<String> {
         let mode = self.host_config.get("NetworkMode").and_then(Value::as_str).unwrap_or("default");
         let own = !["host", "none"].contains(&mode) && !mode.starts_with("container:");
+        // What it is called in a list of networks.
+        let mode = if mode == "default" { "bridge" } else { mode };
         let mut networks: Vec<String> = if own { self.networks.clone() } else { Vec::new() };
         // Older daemons take no other one there.
         networks.sort_by_key(|n| n != mode);
@@ -306,6 +308,21 @@ mod tests {
         assert_eq!(wanted.endpoint("shop_default").aliases, Some(vec!["web".to_owned(), "shop-web-1".to_owned()]));
         wanted.host_config = json!({ "NetworkMode": "container:other" });
         assert!(wanted.joins().is_empty());
+    }
+
+    #[test]
+    fn the_default_network_is_not_lost_beside_another() {
+        let wanted = Specification {
+            name: "web".into(),
+            config: json!({ "Image": "web:1" }),
+            host_config: json!({ "NetworkMode": "default" }),
+            networks: vec!["alpha".into(), "bridge".into()],
+            ..Specification::default()
+        };
+        assert_eq!(wanted.joins(), ["bridge", "alpha"]);
+        let (body, more) = wanted.body("web:1").unwrap();
+        assert!(body.networking_config.is_none());
+        assert_eq!(more, ["alpha"]);
     }
 
     #[test]
