@@ -13,6 +13,7 @@ use crate::model::{Name, time};
 use crate::recovery::fresh::clusters::{self, Wanted};
 use crate::recovery::fresh::merge::{Merge, Which};
 use crate::recovery::fresh::phase::Phase;
+use crate::recovery::fresh::place::below;
 use crate::recovery::fresh::whose::Whose;
 use crate::recovery::fresh::{before, look, settings, start};
 use crate::repository::claims;
@@ -70,8 +71,11 @@ impl Recovery<'_> {
                 true => cluster::stop(version, name).await?,
                 false => cluster::make(version, name, w.then.port, data.as_deref()).await?,
             }
-            self.settings(w).await?;
             let folder = Path::new("/etc/postgresql").join(version).join(name);
+            if self.about.exercise {
+                settings::keep_alone_meanwhile(&folder, &below(&self.staged(), &folder))?;
+            }
+            self.settings(w).await?;
             if self.about.exercise {
                 settings::keep_alone(&folder)?;
             } else {

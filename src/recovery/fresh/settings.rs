@@ -50,9 +50,7 @@ pub fn keep_alone(folder: &Path) -> Result<()> {
             .and_then(|()| std::fs::set_permissions(inner, PermissionsExt::from_mode(0o755)))
             .map_err(|e| failed(inner, e))?;
     }
-    std::fs::write(&alone, as_file())
-        .and_then(|()| std::fs::set_permissions(&alone, PermissionsExt::from_mode(0o644)))
-        .map_err(|e| failed(&alone, e))?;
+    put(&alone, &as_file()).map_err(|e| failed(&alone, e))?;
     let line = format!("include '{ALONE}'");
     let text = std::fs::read(&main).map_err(|e| failed(&main, e))?;
     if String::from_utf8_lossy(&text).trim_end().ends_with(&line) {
@@ -70,6 +68,32 @@ pub fn keep_alone(folder: &Path) -> Result<()> {
         })
         .and_then(|()| std::fs::rename(&new, &main))
         .map_err(|e| failed(&main, e))
+}
+
+/// The same before a cluster gets the settings that were fetched: in those that it has, and in those that come. A boot in
+/// between starts it, with some of either.
+///
+/// # Errors
+/// As [`keep_alone`].
+pub fn keep_alone_meanwhile(folder: &Path, staged: &Path) -> Result<()> {
+    keep_alone(folder)?;
+    match staged.join(MAIN).symlink_metadata() {
+        Ok(main) if main.is_file() => keep_alone(staged),
+        _ => Ok(()),
+    }
+}
+
+/// Writes a file that everybody reads, unless it is there: it is never cut short where it counts already.
+fn put(path: &Path, text: &str) -> std::io::Result<()> {
+    if std::fs::read(path).is_ok_and(|there| there == text.as_bytes()) {
+        return Ok(());
+    }
+    let new = path.with_extension("backstay-new");
+    let mut file = std::fs::File::create(&new)?;
+    file.write_all(text.as_bytes())?;
+    file.set_permissions(PermissionsExt::from_mode(0o644))?;
+    file.sync_all()?;
+    std::fs::rename(&new, path)
 }
 
 /// What the operator should know of the settings of a cluster that takes the lost one's place.
@@ -139,6 +163,32 @@ mod tests {
         // What was fetched is as it was.
         assert!(!std::fs::read_to_string(&staged).unwrap().contains("backstay"));
         assert_eq!(keep_alone(&folder.join("none")).unwrap_err().kind, Kind::Restore);
+    }
+
+    #[test]
+    fn a_cluster_archives_nothing_while_its_settings_come() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, staged) = (dir.path().join("main"), dir.path().join("staged"));
+        for (at, text) in [(&folder, "include_dir 'conf.d'\n"), (&staged, "archive_mode = on\ninclude_dir 'conf.d'\n")]
+        {
+            std::fs::create_dir_all(at.join("conf.d")).unwrap();
+            std::fs::write(at.join(MAIN), text).unwrap();
+        }
+        std::fs::write(staged.join("conf.d/wal.conf"), "archive_mode = on\n").unwrap();
+        keep_alone_meanwhile(&folder, &staged).unwrap();
+        let kept = |at: &Path| {
+            let main = std::fs::read_to_string(at.join(MAIN)).unwrap();
+            main.ends_with("\ninclude 'conf.d/zz-backstay-exercise.conf'\n")
+                && std::fs::read_to_string(at.join(ALONE)).unwrap().contains("archive_mode = 'off'")
+        };
+        assert!(kept(&folder) && kept(&staged));
+        // Cut between two files, whichever has come.
+        std::fs::copy(staged.join("conf.d/wal.conf"), folder.join("conf.d/wal.conf")).unwrap();
+        assert!(kept(&folder));
+        std::fs::copy(staged.join(MAIN), folder.join(MAIN)).unwrap();
+        assert!(kept(&folder));
+        // Nothing was fetched, as of another major.
+        keep_alone_meanwhile(&folder, &dir.path().join("none")).unwrap();
     }
 
     #[test]
