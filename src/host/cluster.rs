@@ -41,11 +41,28 @@ pub async fn make(version: &str, name: &str, port: u16, data: Option<&Path>) -> 
     carry_out("pg_createcluster", &args, version, name).await
 }
 
-/// Removes a cluster that nobody has used yet.
+/// Removes a cluster that nobody has used yet. Its data is not deleted but put aside: that nobody used it is seen in names of
+/// files only.
 ///
 /// # Errors
-/// [`Kind::Restore`] with what `pg_dropcluster` says.
-pub async fn remove(version: &str, name: &str) -> Result<()> {
+/// [`Kind::Restore`] when it does not stop, when its data cannot be put aside, and with what `pg_dropcluster` says.
+pub async fn remove(version: &str, name: &str, data: &Path, aside: &Path) -> Result<()> {
+    stop(version, name).await?;
+    let pid = data.join("postmaster.pid");
+    if pid.exists() {
+        return Err(Error::new(Kind::Restore, format!("cluster {version}/{name} still runs, as it seems"))
+            .at(pid.display())
+            .hint(format!("`pg_ctlcluster {version} {name} stop` stops it; then run the same command again.")));
+    }
+    match std::fs::rename(data, aside) {
+        // An interrupted recovery has done so already.
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        other => other.map_err(|e| {
+            Error::io("the data of an unused cluster cannot be put aside", data, e)
+                .kind(Kind::Restore)
+                .hint(format!("Drop the cluster by `pg_dropcluster {version} {name}`, and run the same command again."))
+        })?,
+    }
     carry_out("pg_dropcluster", &["--stop", version, name], version, name).await
 }
 
@@ -84,14 +101,15 @@ pub async fn start(version: &str, name: &str) -> Result<()> {
 }
 
 /// Gives a cluster the roles of a backup with their passwords, settings and memberships, as its superuser through its
-/// socket. What is there already is no error; what cannot be made is told by the restore that needs it.
+/// socket. They are not waited for on standbys, which are not here yet. What is there already is no error; what cannot be made is told by the restore that needs it.
 ///
 /// # Errors
 /// [`Kind::Restore`] when the cluster does not let its superuser in.
 pub async fn give_roles(port: u16, globals: &[u8]) -> Result<()> {
     let port = port.to_string();
     let args = ["--no-psqlrc", "--quiet", "--port", &port, "--dbname", "postgres", "--file", "-"];
-    let program = Program::new("psql", args).at(Place::User("postgres".to_owned()));
+    let options = vec![("PGOPTIONS".to_owned(), "-c synchronous_commit=local".to_owned())];
+    let program = Program::new("psql", args).at(Place::User("postgres".to_owned())).env(options);
     let work = async {
         let (running, mut input) = program.writing().await?;
         let written = input.write_all(globals).await;

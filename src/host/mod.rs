@@ -1,5 +1,6 @@
 //! The machine: processes, systemd, the Docker daemon, and what identifies the host. It knows nothing of the repository.
 
+pub mod addresses;
 pub mod apt;
 pub mod cluster;
 pub mod docker;

@@ -1,5 +1,6 @@
 //! The data of a plan, by the restore that there is for everybody.
 
+use super::docker;
 use super::running::Recovery;
 use crate::cli::restore::onto_fresh;
 use crate::config::{Config, SourceConfig};
@@ -74,13 +75,14 @@ impl Recovery<'_> {
     /// [`Kind::Refused`] when it is not clear whose server one is.
     async fn sort(&self, config: &Config, backup: &Manifest, kinds: &[&str]) -> Result<(Vec<Name>, Vec<LeftOut>)> {
         let (mut sources, mut left_out) = (Vec::new(), Vec::new());
+        let containers = if self.about.exercise && kinds == DATA { self.wanted().await? } else { Vec::new() };
         for record in backup.sources.iter().filter(|s| kinds.contains(&s.kind.as_str())) {
             let source = config.sources.get(&record.name);
             let why = match source {
                 _ if !record.is_complete() => Some(format!("it failed in backup {}", backup.id)),
                 None => Some("it is not configured any more".to_owned()),
                 Some(source) => {
-                    let whose = whose(source, self.lost.hostname()).await;
+                    let whose = self.whose(&record.name, source).await;
                     let planned = config.plans.get(&backup.plan).is_some_and(|p| p.sources.contains(&record.name));
                     if let (Whose::Named(host), true) = (&whose, planned) {
                         return Err(Error::new(
@@ -94,7 +96,9 @@ impl Recovery<'_> {
                         Whose::Named(_) => Some("its plan does not name it any more".to_owned()),
                         Whose::Elsewhere => (!self.about.other_servers).then(elsewhere),
                     };
-                    why_not(source, &record.kind, self.about.exercise).or(other)
+                    why_not(source, &record.kind, self.about.exercise)
+                        .or_else(|| docker::not_alone(source, &containers))
+                        .or(other)
                 }
             };
             match why {
@@ -103,6 +107,15 @@ impl Recovery<'_> {
             }
         }
         Ok((sources, left_out))
+    }
+
+    /// Whose a source's server is. What was shown as another machine's stays so, although a name leads here by now: nothing
+    /// is written but where the operator was told. With `--other-servers` they were told that it is written to.
+    pub(super) async fn whose(&self, name: &Name, source: &SourceConfig) -> Whose {
+        if self.about.elsewhere.contains(name) && !self.about.other_servers {
+            return Whose::Elsewhere;
+        }
+        whose(source, self.lost.hostname()).await
     }
 
     /// Everything that was backed up and is not restored, in words.

@@ -99,10 +99,12 @@ impl Recovery<'_> {
         }
         let found = match wanted.missing.is_empty() {
             // An earlier try may have been killed while nothing was allowed to start.
-            true => apt::allow_starts().map(|()| Vec::new())?,
-            false => install(wanted.missing, &then.sources, &mut notes).await?,
+            true => apt::allow_starts().map(|()| Vec::new()),
+            false => install(wanted.missing, &then.sources, &mut notes).await,
         };
+        // Also when one of them could not be configured: the others are enabled by then.
         notes.extend(self.hold_back().await?);
+        let found = found?;
         let held: Vec<String> =
             wanted.held.into_iter().filter(|n| now.installed.contains_key(n) || found.contains(n)).collect();
         if !held.is_empty() {

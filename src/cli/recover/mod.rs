@@ -1,9 +1,11 @@
 //! `backstay recover`: a lost host, onto a machine that has nothing but this program.
 
+mod checks;
 mod data;
 mod docker;
 mod find;
 mod machine;
+mod options;
 mod outline;
 mod report;
 mod running;
@@ -195,6 +197,7 @@ async fn begin(
         phases: phases(&lost.has(args.install, args.exercise)),
         at,
         notes: lost.notes.clone(),
+        elsewhere: outline.elsewhere,
     };
     Ok(Some((Journal::begin(&journal_file(state_dir), begin)?, lost)))
 }
@@ -226,46 +229,6 @@ fn with_packages(journal: &mut Journal, lost: &Lost) -> Result<()> {
     let at = about.phases.iter().position(|p| *p == Phase::Config).unwrap_or(0);
     about.phases.insert(at, Phase::Packages);
     journal.write(Record::Amended(about))
-}
-
-impl Args {
-    /// The backups that are chosen, by plan.
-    fn backups(&self) -> Result<Vec<(Name, String)>> {
-        let pair = |text: &String| -> Result<(Name, String)> {
-            let (plan, id) = text.split_once('=').filter(|(_, id)| !id.is_empty()).ok_or_else(|| {
-                Error::new(Kind::Usage, format!("{text:?} names no backup")).hint("Write --backup PLAN=ID.")
-            })?;
-            Ok((plan.parse().map_err(|e: Error| e.kind(Kind::Usage))?, id.to_owned()))
-        };
-        self.backup.iter().map(pair).collect()
-    }
-
-    /// What is given now is what the recovery was begun with; what is not given is as it was then. Packages and another
-    /// backup may come later.
-    fn fits(&self, about: &Begin) -> Result<()> {
-        let at = self.at.as_deref().map(time::parse_moment).transpose()?;
-        let plans = || about.backups.iter().map(|(plan, _)| plan.as_str());
-        let same_plans =
-            self.plan.len() == about.backups.len() && plans().all(|p| self.plan.iter().any(|given| given == p));
-        let differs = [
-            ("--plan", !self.plan.is_empty() && !same_plans),
-            ("--at", at.is_some() && at != about.at),
-            ("--onto-existing", self.onto_existing && !about.onto_existing),
-            ("--other-servers", self.other_servers && !about.other_servers),
-            ("--keep-identity", self.keep_identity && !about.keep_identity),
-            ("--start", !self.start.is_empty() && self.start != about.start),
-        ];
-        let differs: Vec<&str> =
-            differs.into_iter().filter(|(_, differs)| *differs).map(|(option, _)| option).collect();
-        if differs.is_empty() {
-            return Ok(());
-        }
-        Err(Error::new(
-            Kind::Usage,
-            format!("the recovery that is open on this machine was begun otherwise: {}", differs.join(", ")),
-        )
-        .hint("Leave that out to finish it as it was begun, or give --start-over to begin anew."))
-    }
 }
 
 /// Asks for the host's name: nobody types that by mistake.
@@ -326,74 +289,4 @@ fn with_a_way_on(e: Error, phase: &Phase) -> Error {
     let hint = e.hint.as_ref().map(|hint| format!("{hint} ")).unwrap_or_default();
     let what = format!("the recovery stopped at \"{phase}\": {}", e.what);
     Error { what, ..e }.do_instead(format!("{hint}When that is mended, run the same command again: it goes on there."))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::{BackupId, VaultId};
-    use jiff::Timestamp;
-
-    fn nothing() -> Args {
-        Args {
-            plan: Vec::new(),
-            at: None,
-            backup: Vec::new(),
-            install: false,
-            yes: false,
-            dry_run: false,
-            onto_existing: false,
-            other_servers: false,
-            exercise: false,
-            start: Vec::new(),
-            keep_identity: false,
-            start_over: false,
-        }
-    }
-
-    #[test]
-    fn a_recovery_goes_on_with_the_options_that_it_was_begun_with() {
-        let about = Begin {
-            id: BackupId::new(Timestamp::UNIX_EPOCH),
-            host: "erp-1".parse().unwrap(),
-            vault: VaultId([7; 16]),
-            backups: vec![("erp".parse().unwrap(), BackupId::new(Timestamp::UNIX_EPOCH))],
-            exercise: false,
-            onto_existing: true,
-            other_servers: false,
-            start: Vec::new(),
-            keep_identity: false,
-            enabled: Vec::new(),
-            phases: vec![Phase::Config],
-            at: None,
-            notes: Vec::new(),
-        };
-        let fits = [
-            nothing(),
-            Args { plan: vec!["erp".into()], ..nothing() },
-            Args { onto_existing: true, install: true, backup: vec!["erp=2026".into()], ..nothing() },
-        ];
-        fits.iter().for_each(|args| args.fits(&about).unwrap());
-        for (option, args) in [
-            ("--plan", Args { plan: vec!["shop".into()], ..nothing() }),
-            ("--at", Args { at: Some("2026-01-03 22:00".into()), ..nothing() }),
-            ("--other-servers", Args { other_servers: true, ..nothing() }),
-            ("--keep-identity", Args { keep_identity: true, ..nothing() }),
-            ("--start", Args { start: vec!["nginx.service".into()], ..nothing() }),
-        ] {
-            let error = args.fits(&about).unwrap_err();
-            assert!(error.kind == Kind::Usage && error.what.contains(option), "{error:?}");
-        }
-    }
-
-    #[test]
-    fn a_backup_is_chosen_by_plan_and_id() {
-        let of =
-            |texts: &[&str]| Args { backup: texts.iter().map(|t| (*t).to_owned()).collect(), ..nothing() }.backups();
-        let chosen = of(&["erp=20260103T", "site=x"]).unwrap();
-        assert_eq!(chosen[0], ("erp".parse().unwrap(), "20260103T".to_owned()));
-        for wrong in ["erp", "erp=", "=x"] {
-            assert_eq!(of(&[wrong]).unwrap_err().kind, Kind::Usage, "{wrong}");
-        }
-    }
 }

@@ -1,6 +1,6 @@
 //! What the lost host was and what will be done, before anything is.
 
-use super::{Args, data};
+use super::{Args, data, docker};
 use crate::cli::context::Context;
 use crate::cli::host_facts;
 use crate::cli::output::{Align, Table, bad, json, notice, say};
@@ -42,6 +42,9 @@ pub struct Outline {
     too_small: Vec<String>,
     phases: Vec<String>,
     notes: Vec<String>,
+    /// Sources whose servers are other machines, whatever is done with them.
+    #[serde(skip)]
+    pub(super) elsewhere: Vec<Name>,
 }
 
 #[derive(Debug, Serialize)]
@@ -90,6 +93,7 @@ pub async fn of(catalog: &Catalog, lost: &Lost, here: &Inventory, args: &Args, s
             .map(|s| s.name.to_string())
             .collect(),
     };
+    let (not_restored, elsewhere) = not_restored(catalog, lost, args).await;
     Outline {
         host: catalog.vault().host().clone(),
         repository: catalog.vault().store().url().to_owned(),
@@ -97,26 +101,33 @@ pub async fn of(catalog: &Catalog, lost: &Lost, here: &Inventory, args: &Args, s
         plans: lost.backups.iter().map(plan).collect(),
         packages: Packages { missing: wanted.missing, left_out: wanted.left_out, needed },
         accounts: then.map_or(0, |i| people::plan(&i.accounts, &here.accounts).make.len()),
-        not_restored: not_restored(catalog, lost, args).await,
+        not_restored,
         left_out: lost.facts.iter().flat_map(|f| &f.bound).map(|b| b.path.display().to_string()).collect(),
         not_fresh,
         too_small: room::too_small(&lost.needs(state_dir), room::free),
         phases: phases(&lost.has(args.install, args.exercise)).iter().map(ToString::to_string).collect(),
         notes: notes(lost, here),
+        elsewhere,
     }
 }
 
-/// Sources that will not be restored, as far as the configuration in the backup tells.
-async fn not_restored(catalog: &Catalog, lost: &Lost, args: &Args) -> Vec<String> {
+/// Sources that will not be restored, in words, as far as the configuration in the backup tells; and those whose servers
+/// are other machines.
+async fn not_restored(catalog: &Catalog, lost: &Lost, args: &Args) -> (Vec<String>, Vec<Name>) {
     let read = async {
-        let text = Reader::new(catalog.clone(), Arc::new(Silent))?.small(lost.configuration()?).await?;
-        recorded::sources(&String::from_utf8_lossy(&text))
+        let reader = Reader::new(catalog.clone(), Arc::new(Silent))?;
+        let text = reader.small(lost.configuration()?).await?;
+        let containers = if args.exercise { docker::specifications_of(lost, &reader).await? } else { Vec::new() };
+        Ok::<_, Error>((recorded::sources(&String::from_utf8_lossy(&text))?, containers))
     };
-    let sources = match read.await {
-        Ok(sources) => sources,
-        Err(e) => return vec![format!("which sources will not be restored is not known: {}", e.one_line())],
+    let (sources, containers) = match read.await {
+        Ok(both) => both,
+        Err(e) => {
+            let why = format!("which sources will not be restored is not known: {}", e.one_line());
+            return (vec![why], Vec::new());
+        }
     };
-    let mut found = Vec::new();
+    let (mut found, mut others) = (Vec::new(), Vec::new());
     for (m, record) in lost.backups.iter().flat_map(|m| m.sources.iter().map(move |s| (m, s))) {
         let kind = record.kind.as_str();
         if !TREES.contains(&kind) && !DATA.contains(&kind) {
@@ -136,12 +147,18 @@ async fn not_restored(catalog: &Catalog, lost: &Lost, args: &Args) -> Vec<String
                 ));
                 None
             }
-            Whose::Elsewhere => (!args.other_servers).then(data::elsewhere),
+            Whose::Elsewhere => {
+                others.push(record.name.clone());
+                (!args.other_servers).then(data::elsewhere)
+            }
         };
-        let why = data::why_not(source, kind, args.exercise).or(whose);
+        let alone = || docker::not_alone(source, &containers);
+        let why = data::why_not(source, kind, args.exercise).or_else(alone).or(whose);
         found.extend(why.map(|why| data::not_restored(&record.name, &why)));
     }
-    found
+    others.sort();
+    others.dedup();
+    (found, others)
 }
 
 fn notes(lost: &Lost, here: &Inventory) -> Vec<String> {

@@ -5,7 +5,8 @@ use crate::cli::output::{Align, Table, good, notice, say};
 use crate::error::Result;
 use crate::host::docker::Docker;
 use crate::model::{BackupId, Name, time};
-use crate::recovery::fresh::journal::{Journal, Took};
+use crate::recovery::fresh::journal::Journal;
+use crate::recovery::fresh::took::Took;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 

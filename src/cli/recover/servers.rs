@@ -1,7 +1,6 @@
-//! Servers, units, checks and timers, and the host's name.
+//! Servers, units and timers, and the host's name.
 
 use super::running::Recovery;
-use crate::config::checks::What;
 use crate::config::target::Target;
 use crate::config::{Config, SourceConfig};
 use crate::error::{Error, Kind, Result};
@@ -11,15 +10,14 @@ use crate::host::inventory::Inventory;
 use crate::host::systemd;
 use crate::host::systemd_timer::{self, Job};
 use crate::model::{Name, time};
-use crate::recovery::checks::context::{Context, Marks};
 use crate::recovery::fresh::clusters::{self, Wanted};
 use crate::recovery::fresh::merge::{Merge, Which};
 use crate::recovery::fresh::phase::Phase;
-use crate::recovery::fresh::whose::may_be_here;
+use crate::recovery::fresh::place::below;
+use crate::recovery::fresh::whose::Whose;
 use crate::recovery::fresh::{before, look, settings, start};
 use crate::repository::claims;
 use crate::sources::postgres::GLOBALS;
-use jiff::Timestamp;
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -63,21 +61,26 @@ impl Recovery<'_> {
                     .because(in_use.unwrap_or_else(|| "what is here already is never dropped".to_owned()))
                     .hint(format!("It was in {}. Move its data there, or drop it.", w.then.data_directory)));
                 }
-                cluster::remove(version, name).await?;
+                let data = elsewhere.data_directory.trim_end_matches('/');
+                let aside = format!("{data}.before-{}", self.about.id);
+                cluster::remove(version, name, Path::new(data), Path::new(&aside)).await?;
+                notes.push(format!("cluster {version}/{name} is made anew; what its package had made is in {aside}"));
                 exists = false;
             }
             match exists {
                 true => cluster::stop(version, name).await?,
                 false => cluster::make(version, name, w.then.port, data.as_deref()).await?,
             }
-            self.settings(w).await?;
             let folder = Path::new("/etc/postgresql").join(version).join(name);
             if self.about.exercise {
+                settings::keep_alone_meanwhile(&folder, &below(&self.staged(), &folder))?;
+            }
+            self.settings(w).await?;
+            if self.about.exercise {
                 settings::keep_alone(&folder)?;
-            } else if settings::archives(&folder) {
-                notes.push(format!(
-                    "cluster {version}/{name} archives its WAL to where the lost host did: look that nothing there is overwritten"
-                ));
+            } else {
+                let told = settings::told(&folder).into_iter();
+                notes.extend(told.map(|what| format!("cluster {version}/{name} {what}")));
             }
             cluster::start(version, name).await?;
             notes.extend(self.roles(w).await?);
@@ -107,10 +110,14 @@ impl Recovery<'_> {
     async fn roles(&self, wanted: &Wanted) -> Result<Vec<String>> {
         let config = self.context.config()?;
         for record in self.lost.records().filter(|s| s.kind == "postgres") {
-            let Some(SourceConfig::Postgres(source)) = config.sources.get(&record.name) else { continue };
-            let address = &source.address;
-            let here = config.sources.get(&record.name).is_some_and(|s| may_be_here(s, self.lost.hostname()));
-            if address.container().is_some() || !here || address.port() != wanted.then.port {
+            let Some(source) = config.sources.get(&record.name) else { continue };
+            let SourceConfig::Postgres(postgres) = source else { continue };
+            let address = &postgres.address;
+            if address.container().is_some() || address.port() != wanted.then.port {
+                continue;
+            }
+            // One by the lost host's own name too, which is to lead here before its data comes.
+            if self.whose(&record.name, source).await == Whose::Elsewhere {
                 continue;
             }
             let Some(globals) = record.artifacts.iter().find(|a| a.name == GLOBALS) else { continue };
@@ -134,7 +141,10 @@ impl Recovery<'_> {
         let mut local_postgres = false;
         for record in self.lost.records() {
             let source = config.sources.get(&record.name);
-            let here = source.is_some_and(|s| may_be_here(s, self.lost.hostname()));
+            let here = match source {
+                Some(source) => self.whose(&record.name, source).await != Whose::Elsewhere,
+                None => false,
+            };
             match source {
                 // One that nobody knows how to stop is restored while it is down, and starts with the application.
                 Some(SourceConfig::Redis(r)) if r.container.is_none() && here => {
@@ -237,32 +247,6 @@ impl Recovery<'_> {
         };
         let mut notes = self.start_containers().await?;
         notes.extend(self.start_all(&units).await?);
-        Ok(notes)
-    }
-
-    pub(super) async fn checks(&self) -> Result<Vec<String>> {
-        let config = self.context.config()?;
-        let mut notes = Vec::new();
-        let context = Context::live(Timestamp::now(), Marks::default());
-        let restored = |plan: &&crate::config::Plan| self.lost.backups.iter().any(|m| m.plan == plan.name);
-        for plan in config.plans.values().filter(restored) {
-            let mut number = 0;
-            for check in &plan.restore.checks {
-                // Where nothing was started, only the data can be asked.
-                if self.about.exercise && self.about.start.is_empty() && !matches!(check.what, What::Sql(_)) {
-                    continue;
-                }
-                let outcome = check.run(&context).await;
-                if !outcome.good {
-                    return Err(outcome.error());
-                }
-                number += 1;
-            }
-            notes.push(match number {
-                0 => format!("plan {} has no checks that could be made: look at the application yourself", plan.name),
-                _ => format!("plan {}: {} passed", plan.name, crate::model::size::plural(number, "check")),
-            });
-        }
         Ok(notes)
     }
 

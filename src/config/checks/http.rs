@@ -31,6 +31,8 @@ pub struct Http {
     pub host: Option<String>,
     /// Where to connect, whatever the name of the URL resolves to.
     pub resolve: Option<IpAddr>,
+    /// Whether it may ask this machine only, where every name then leads. No key: an exercise sets it.
+    pub only_here: bool,
     /// Certificates that may sign the server's, besides those of the system.
     pub ca: Option<PathBuf>,
     /// Whether any certificate is taken.
@@ -47,6 +49,11 @@ pub struct Http {
     pub texts: Texts,
     /// In the body when it is JSON: path and value.
     pub json: Vec<(String, Value)>,
+}
+
+/// The address that a URL has in the place of a name.
+pub fn address_of(url: &Url) -> Option<IpAddr> {
+    url.host_str()?.trim_matches(['[', ']']).parse().ok()
 }
 
 /// Who we are without a login.
@@ -189,6 +196,7 @@ pub(super) fn http_of(url: &str, raw: &mut RawCheck, key: &str, dir: &Path) -> R
         body: raw.body.take(),
         host: raw.host.take(),
         resolve: resolve_to,
+        only_here: false,
         ca: raw.ca.take().map(|file| resolve(&file, dir)),
         insecure: raw.insecure.unwrap_or(false),
         redirects: raw.redirects.unwrap_or(false),

@@ -9,7 +9,7 @@ mod read;
 mod tests;
 
 pub use hook::{Hook, Task, Text, When, hook_of, hooks_of};
-pub use http::{Auth, Csrf, Http, Login, Token};
+pub use http::{Auth, Csrf, Http, Login, Token, address_of};
 pub use raw::{OneOrMany, RawCheck, RawHook, RawLogin};
 pub use read::{check_of, checks_of};
 

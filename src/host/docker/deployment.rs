@@ -4,7 +4,8 @@
 //! only: values of variables may be secrets, and are in [`Docker::specifications`] alone, which is stored sealed.
 
 use super::find::{COMPOSE_PROJECT, COMPOSE_SERVICE, Container};
-use super::{Docker, failed, is_status, stilled};
+use super::stilled::Stilled;
+use super::{Docker, failed, is_status};
 use crate::error::Result;
 use bollard::models::{self, MountType};
 use bollard::query_parameters::{ListConfigsOptions, ListNetworksOptions, ListSecretsOptions, ListServicesOptions};
@@ -249,12 +250,12 @@ impl Deployment {
     }
 
     /// The same during a backup: containers that stand still for its moment, as journals below these state directories
-    /// say, count as running.
+    /// say, count as running, and services as they were.
     ///
     /// # Errors
     /// As [`Deployment::read`].
     pub async fn read_besides(docker: &Docker, state_dirs: &[PathBuf]) -> Result<Self> {
-        let mut stilled = stilled::names(state_dirs);
+        let mut stilled = Stilled::read(state_dirs);
         let info = docker.api.info().await.map_err(failed("the daemon does not tell about itself"))?;
         let mut found = Deployment {
             version: info.server_version.clone().unwrap_or_default(),
@@ -281,10 +282,10 @@ impl Deployment {
         }
         let containers = docker.all_containers().await?;
         // Once more: one may have been stopped in between, or put back.
-        stilled.extend(stilled::names(state_dirs));
-        found.sort_containers(containers, &stilled);
+        stilled.read_again(state_dirs);
+        found.sort_containers(containers, &stilled.containers);
         if found.swarm.as_ref().is_some_and(|s| s.role == "manager") {
-            let specs = docker.service_specs().await?;
+            let specs = docker.service_specs(state_dirs).await?;
             found.services = specs.into_iter().map(|spec| service(spec, &names)).collect();
             found.services.sort_by(|a, b| a.name.cmp(&b.name));
             let secrets = docker.api.list_secrets(None::<ListSecretsOptions>).await;
@@ -417,10 +418,13 @@ fn service(spec: models::ServiceSpec, networks: &HashMap<String, String>) -> Ser
 }
 
 impl Docker {
-    async fn service_specs(&self) -> Result<Vec<models::ServiceSpec>> {
+    /// Services, those that stand still for a backup as they were asked for.
+    async fn service_specs(&self, state_dirs: &[PathBuf]) -> Result<Vec<models::ServiceSpec>> {
+        let mut stilled = Stilled::read(state_dirs);
         let listed = self.api.list_services(None::<ListServicesOptions>).await;
-        let mut specs: Vec<_> =
-            listed.map_err(failed("services cannot be listed"))?.into_iter().filter_map(|s| s.spec).collect();
+        stilled.read_again(state_dirs);
+        let listed = listed.map_err(failed("services cannot be listed"))?.into_iter();
+        let mut specs: Vec<_> = listed.filter_map(|s| s.spec).map(|spec| stilled.put_back(spec)).collect();
         specs.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(specs)
     }
@@ -450,7 +454,7 @@ impl Docker {
 
     /// How containers and services were asked for, whole, with the values of their variables: for somebody who has
     /// lost the files that they were deployed from. What changes from day to day is not in it.
-    pub async fn specifications(&self, manager: bool) -> Result<serde_json::Value> {
+    pub async fn specifications(&self, manager: bool, state_dirs: &[PathBuf]) -> Result<serde_json::Value> {
         let mut containers = Vec::new();
         for c in self.all_containers().await?.into_iter().filter(|c| c.swarm_service().is_none()) {
             let inspected = self.api.inspect_container(&c.id, None).await;
@@ -468,7 +472,7 @@ impl Docker {
                 "networks": c.networks, "endpoints": endpoints, "service": c.labels.get(COMPOSE_SERVICE),
             }));
         }
-        let services = if manager { self.service_specs().await? } else { Vec::new() };
+        let services = if manager { self.service_specs(state_dirs).await? } else { Vec::new() };
         let volumes: Vec<_> = self
             .volumes()
             .await?

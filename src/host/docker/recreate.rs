@@ -101,6 +101,8 @@ impl Specification {
     fn joins(&self) -> Vec<String> {
         let mode = self.host_config.get("NetworkMode").and_then(Value::as_str).unwrap_or("default");
         let own = !["host", "none"].contains(&mode) && !mode.starts_with("container:");
+        // What it is called in a list of networks.
+        let mode = if mode == "default" { "bridge" } else { mode };
         let mut networks: Vec<String> = if own { self.networks.clone() } else { Vec::new() };
         // Older daemons take no other one there.
         networks.sort_by_key(|n| n != mode);
@@ -222,18 +224,26 @@ impl Docker {
         Ok(true)
     }
 
+    /// Joins networks. That it is in one already, and that it must not be in one, is told in the same way: so it is looked
+    /// at once more.
     async fn join(&self, wanted: &Specification, networks: Vec<String>) -> Result<()> {
+        let mut refused = Vec::new();
         for network in networks {
             let endpoint_config = Some(wanted.endpoint(&network));
             let request = NetworkConnectRequest { container: wanted.name.clone(), endpoint_config };
-            match self.api.connect_network(checked(&network)?, request).await {
-                Err(e) if !is_status(&e, 403) => {
-                    return Err(failed(format!("container {} cannot join network {network}", wanted.name))(e));
-                }
-                _ => {}
+            let Err(e) = self.api.connect_network(checked(&network)?, request).await else { continue };
+            let perhaps = is_status(&e, 403);
+            let error = failed(format!("container {} cannot join network {network}", wanted.name))(e);
+            if !perhaps {
+                return Err(error);
             }
+            refused.push((network, error));
         }
-        Ok(())
+        if refused.is_empty() {
+            return Ok(());
+        }
+        let there = self.container(&wanted.name).await?.map(|c| c.networks).unwrap_or_default();
+        refused.into_iter().find(|(network, _)| !there.contains(network)).map_or(Ok(()), |(_, error)| Err(error))
     }
 }
 
@@ -298,6 +308,21 @@ mod tests {
         assert_eq!(wanted.endpoint("shop_default").aliases, Some(vec!["web".to_owned(), "shop-web-1".to_owned()]));
         wanted.host_config = json!({ "NetworkMode": "container:other" });
         assert!(wanted.joins().is_empty());
+    }
+
+    #[test]
+    fn the_default_network_is_not_lost_beside_another() {
+        let wanted = Specification {
+            name: "web".into(),
+            config: json!({ "Image": "web:1" }),
+            host_config: json!({ "NetworkMode": "default" }),
+            networks: vec!["alpha".into(), "bridge".into()],
+            ..Specification::default()
+        };
+        assert_eq!(wanted.joins(), ["bridge", "alpha"]);
+        let (body, more) = wanted.body("web:1").unwrap();
+        assert!(body.networking_config.is_none());
+        assert_eq!(more, ["alpha"]);
     }
 
     #[test]

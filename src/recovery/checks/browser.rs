@@ -2,12 +2,14 @@
 
 use super::cookies::{Cookies, Site};
 use super::words::excerpt;
-use crate::config::checks::Http;
+use crate::config::checks::{Http, address_of};
+use crate::host::addresses::Addresses;
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
+use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use reqwest::{Client, Url};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 /// The largest answer that is read.
 const MAX_BODY: usize = 8 << 20;
@@ -39,6 +41,17 @@ pub(super) struct Browser<'a> {
     http: &'a Http,
     client: Client,
     pub cookies: Cookies,
+}
+
+/// Names, each of which leads to this machine.
+struct Here;
+
+impl Resolve for Here {
+    fn resolve(&self, _: Name) -> Resolving {
+        let both: [SocketAddr; 2] = [(Ipv4Addr::LOCALHOST, 0).into(), (Ipv6Addr::LOCALHOST, 0).into()];
+        let both: Addrs = Box::new(both.into_iter());
+        Box::pin(std::future::ready(Ok(both)))
+    }
 }
 
 /// An error with its causes; not with the URL, which may hold a secret.
@@ -78,6 +91,9 @@ impl<'a> Browser<'a> {
             .no_proxy()
             .http1_only()
             .tls_danger_accept_invalid_certs(http.insecure);
+        if http.only_here {
+            builder = builder.dns_resolver(Here);
+        }
         if let Some(address) = http.resolve {
             let names = [Some(&http.url), http.login.as_ref().map(|l| &l.url)];
             for name in names.into_iter().flatten().filter_map(|url| url.domain()) {
@@ -123,12 +139,21 @@ impl<'a> Browser<'a> {
         Site { host, path: url.path(), https: url.scheme() == "https" }
     }
 
+    /// Whether a URL, as one that was redirected to, has an address of another machine where only this one may be asked.
+    fn leads_away(&self, url: &Url) -> bool {
+        let foreign = |address| !Addresses::read().is_ok_and(|own| own.has(address));
+        self.http.only_here && address_of(url).is_some_and(foreign)
+    }
+
     /// Asks, and takes the cookies.
     ///
     /// # Errors
     /// Why there is no answer, without the URL.
     pub(super) async fn ask(&mut self, mut asked: Asked) -> Result<Answer, String> {
         for _ in 0..=HOPS {
+            if self.leads_away(&asked.url) {
+                return Err("it leads to another machine, which is not asked".to_owned());
+            }
             let mut request =
                 self.client.request(asked.method.clone(), asked.url.clone()).headers(asked.headers.clone());
             if let Some(host) = self.host_header(&asked.url) {

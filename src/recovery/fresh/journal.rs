@@ -4,6 +4,7 @@
 //! phase may be done again.
 
 use super::phase::Phase;
+use super::took::{self, Took};
 use crate::error::{Error, Kind, Result};
 use crate::model::{BackupId, Name, VaultId};
 use jiff::Timestamp;
@@ -45,6 +46,9 @@ pub struct Begin {
     /// What the operator should know of the backups.
     #[serde(default)]
     pub notes: Vec<String>,
+    /// Sources that were shown as another machine's when it began. They stay so, wherever a name leads later.
+    #[serde(default)]
+    pub elsewhere: Vec<Name>,
 }
 
 /// A record.
@@ -80,21 +84,6 @@ pub struct Journal {
     file: File,
     begin: Begin,
     entries: Vec<Entry>,
-}
-
-/// How a phase went.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct Took {
-    /// The phase.
-    pub phase: String,
-    /// Seconds of work, of all tries that ended.
-    pub seconds: f64,
-    /// How often it was begun.
-    pub tries: usize,
-    /// Whether it is done.
-    pub done: bool,
-    /// What the operator should know of it.
-    pub notes: Vec<String>,
 }
 
 fn failed(path: &Path) -> impl Fn(std::io::Error) -> Error + '_ {
@@ -241,42 +230,19 @@ impl Journal {
         }
         taken.1 = backup.clone();
         let why = format!("backup {backup} is taken instead");
-        self.write(Record::Amended(begin))?;
+        // Before it is about the other backup: cut between these, it does again what was done, with either of them.
         let fetched = [Phase::Fetch].into_iter().filter(|_| !self.is_done(&Phase::Config));
         for phase in fetched.chain([trees]).collect::<Vec<_>>() {
             if self.is_done(&phase) {
                 self.write(Record::Failed(phase, why.clone()))?;
             }
         }
-        Ok(())
+        self.write(Record::Amended(begin))
     }
 
     /// How each phase went, in their order.
     pub fn phases(&self) -> Vec<Took> {
-        self.begin.phases.iter().map(|phase| self.took(phase)).collect()
-    }
-
-    fn took(&self, phase: &Phase) -> Took {
-        let mut took = Took { phase: phase.to_string(), seconds: 0.0, tries: 0, done: false, notes: Vec::new() };
-        let mut since = None;
-        for entry in &self.entries {
-            match &entry.record {
-                Record::Doing(p) if p == phase => {
-                    took.tries += 1;
-                    since = Some(entry.at);
-                }
-                Record::Done(p, _) | Record::Failed(p, _) if p == phase => {
-                    let spent = since.take().map(|from| entry.at.duration_since(from).as_secs_f64());
-                    took.seconds += spent.unwrap_or_default();
-                    took.done = matches!(&entry.record, Record::Done(..));
-                    if let Record::Done(_, notes) = &entry.record {
-                        took.notes.clone_from(notes);
-                    }
-                }
-                _ => {}
-            }
-        }
-        took
+        self.begin.phases.iter().map(|phase| took::of(phase, &self.entries)).collect()
     }
 
     /// Puts a journal that is done away, beside those of earlier recoveries.
@@ -312,6 +278,7 @@ mod tests {
             phases: vec![Phase::Config, Phase::Trees("erp".parse().unwrap()), Phase::Data("erp".parse().unwrap())],
             at: None,
             notes: Vec::new(),
+            elsewhere: Vec::new(),
         }
     }
 
@@ -373,6 +340,33 @@ mod tests {
         let error = j.take(&plan, &BackupId::new(Timestamp::UNIX_EPOCH)).unwrap_err();
         assert!(error.kind == Kind::Refused && error.what.contains("restored already"), "{error:?}");
         assert_eq!(j.take(&"other".parse().unwrap(), &older).unwrap_err().kind, Kind::Refused);
+    }
+
+    #[test]
+    fn cut_within_that_no_two_backups_are_mixed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("recover.journal");
+        let plan: Name = "erp".parse().unwrap();
+        let trees = Phase::Trees(plan.clone());
+        let older = BackupId::new(Timestamp::UNIX_EPOCH + jiff::SignedDuration::from_secs(60));
+        let mut j = Journal::begin(&path, begin()).unwrap();
+        j.write(Record::Done(Phase::Fetch, Vec::new())).unwrap();
+        j.write(Record::Done(trees.clone(), Vec::new())).unwrap();
+        let before = std::fs::read(&path).unwrap().len();
+        j.take(&plan, &older).unwrap();
+        let whole = std::fs::read(&path).unwrap();
+        let ends = (before..=whole.len()).filter(|end| whole[end - 1] == b'\n').collect::<Vec<_>>();
+        assert_eq!(ends.len(), 4);
+        for cut in ends {
+            std::fs::write(&path, &whole[..cut]).unwrap();
+            let mut j = Journal::open(&path).unwrap().unwrap();
+            let other = j.about().backups[0].1 == older;
+            assert!(!(other && (j.is_done(&Phase::Fetch) || j.is_done(&trees))), "cut at {cut}");
+            // The same command again.
+            j.take(&plan, &older).unwrap();
+            assert_eq!(j.about().backups[0].1, older);
+            assert!(!j.is_done(&Phase::Fetch) && !j.is_done(&trees), "cut at {cut}");
+        }
     }
 
     #[test]

@@ -5,12 +5,13 @@
 use crate::host::inventory::clusters::Cluster;
 use crate::model::size;
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// An RDB without a key is smaller.
 const EMPTY_RDB: u64 = 256;
-/// The first OID that a database of somebody's can have: PostgreSQL's own are below.
+/// The first OID, and number of a file, that a database or table of somebody's can have: PostgreSQL's own are below.
 const FIRST_OID: u32 = 16384;
 /// Directories in which packages put something of their own.
 const FILLED_BY_PACKAGES: &[&str] = &["/var/www/html", "/var/spool"];
@@ -104,27 +105,47 @@ fn usual(clusters: &Path) -> Vec<PathBuf> {
 /// nothing is there. What cannot be looked at is not known to be empty.
 pub fn in_use(data: &Path) -> Option<String> {
     match made(data) {
-        Ok(0) => None,
-        Ok(databases) => Some(format!("the cluster has {} of somebody's", size::plural(databases, "database"))),
+        Ok((0, 0)) => None,
+        Ok((0, files)) => Some(format!(
+            "the cluster has {} of somebody's in a database that it was made with",
+            size::plural(files, "table or index file")
+        )),
+        Ok((databases, _)) => Some(format!("the cluster has {} of somebody's", size::plural(databases, "database"))),
         Err(e) => Some(format!("the cluster cannot be looked at: {e}")),
     }
 }
 
-/// Databases that somebody made, and tablespaces, in which others may lie.
-fn made(data: &Path) -> std::io::Result<u64> {
-    let mut some = 0;
+/// Databases that somebody made, with tablespaces, in which others may lie; and files of tables in those that every cluster
+/// has, as `postgres`. A catalog that was written anew has such a number too, and nobody does that to an empty cluster.
+fn made(data: &Path) -> std::io::Result<(u64, u64)> {
+    let (mut databases, mut files) = (0, 0);
     for folder in ["base", "pg_tblspc"] {
-        let entries = match std::fs::read_dir(data.join(folder)) {
-            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => continue,
-            other => other?,
-        };
-        for entry in entries {
-            let name = entry?.file_name();
-            let oid = name.to_str().and_then(|n| n.parse::<u32>().ok());
-            some += u64::from(oid.is_some_and(|oid| oid >= FIRST_OID));
+        let folder = data.join(folder);
+        for (oid, name) in numbered(&folder)? {
+            if oid >= FIRST_OID {
+                databases += 1;
+            } else {
+                let tables = numbered(&folder.join(name))?;
+                files += tables.iter().filter(|(number, _)| *number >= FIRST_OID).count() as u64;
+            }
         }
     }
-    Ok(some)
+    Ok((databases, files))
+}
+
+/// What is in a folder and has a number for a name, less forks (`16384_fsm`) and further segments (`16384.1`).
+fn numbered(folder: &Path) -> std::io::Result<Vec<(u32, OsString)>> {
+    let entries = match std::fs::read_dir(folder) {
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(Vec::new()),
+        other => other?,
+    };
+    let mut found = Vec::new();
+    for entry in entries {
+        let name = entry?.file_name();
+        let number = name.to_str().and_then(|n| n.parse::<u32>().ok());
+        found.extend(number.map(|number| (number, name)));
+    }
+    Ok(found)
 }
 
 /// The directory that a `redis.conf` names; the last one counts.
@@ -197,6 +218,15 @@ mod tests {
         assert_eq!(found.len(), 2, "{found:?}");
         assert!(found[0].starts_with("/srv/pg/15: the cluster has 1 database "), "{found:?}");
         assert!(found[1].starts_with("/srv/redis: "), "{found:?}");
+        // Tables in the database that every cluster has are somebody's as well.
+        let default = root.join("default");
+        std::fs::create_dir_all(default.join("base/5")).unwrap();
+        for own in ["13410", "13410_fsm", "PG_VERSION", "pg_internal.init"] {
+            std::fs::write(default.join("base/5").join(own), "x").unwrap();
+        }
+        assert_eq!(in_use(&default), None);
+        std::fs::write(default.join("base/5/16384"), "x").unwrap();
+        assert!(in_use(&default).unwrap().contains("1 table"));
         // A tablespace is somebody's too, and what cannot be looked at is not known to be empty.
         let data = root.join("data");
         assert_eq!(in_use(&data), None);

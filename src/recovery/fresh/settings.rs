@@ -10,14 +10,29 @@ use std::path::{Path, PathBuf};
 const MAIN: &str = "postgresql.conf";
 /// What keeps an exercise to itself, below the folder of the settings.
 const ALONE: &str = "conf.d/zz-backstay-exercise.conf";
-/// A name with a prefix that no extension has taken is a placeholder, so the last one does no harm where `pg_cron` is not.
-const KEPT_BACK: &str =
-    "# Of `backstay recover --exercise`: the lost host may live, and this cluster must not meet its archive.
-archive_mode = off
-archive_command = ''
-max_logical_replication_workers = 0
-cron.launch_active_jobs = off
-";
+/// Why it is there.
+const WHY: &str =
+    "# Of `backstay recover --exercise`: the lost host may live, and this cluster must not meet its archive.\n";
+/// What keeps an exercise to itself. A name with a prefix that no extension has taken is a placeholder, so the last one does
+/// no harm where `pg_cron` is not.
+const KEPT_BACK: &[(&str, &str)] = &[
+    ("archive_mode", "off"),
+    ("archive_command", ""),
+    ("max_logical_replication_workers", "0"),
+    ("cron.launch_active_jobs", "off"),
+    ("synchronous_standby_names", ""),
+];
+
+/// What keeps a server of an exercise to itself, as options of the server.
+pub fn options() -> Vec<String> {
+    KEPT_BACK.iter().flat_map(|(name, value)| ["-c".to_owned(), format!("{name}={value}")]).collect()
+}
+
+/// The same as a file of settings.
+fn as_file() -> String {
+    let lines = KEPT_BACK.iter().map(|(name, value)| format!("{name} = '{value}'\n"));
+    std::iter::once(WHY.to_owned()).chain(lines).collect()
+}
 
 /// Keeps a cluster of an exercise from archiving, subscribing and running jobs. The file is named at the end of the main
 /// one, where it counts whatever stands before it.
@@ -35,9 +50,7 @@ pub fn keep_alone(folder: &Path) -> Result<()> {
             .and_then(|()| std::fs::set_permissions(inner, PermissionsExt::from_mode(0o755)))
             .map_err(|e| failed(inner, e))?;
     }
-    std::fs::write(&alone, KEPT_BACK)
-        .and_then(|()| std::fs::set_permissions(&alone, PermissionsExt::from_mode(0o644)))
-        .map_err(|e| failed(&alone, e))?;
+    put(&alone, &as_file()).map_err(|e| failed(&alone, e))?;
     let line = format!("include '{ALONE}'");
     let text = std::fs::read(&main).map_err(|e| failed(&main, e))?;
     if String::from_utf8_lossy(&text).trim_end().ends_with(&line) {
@@ -57,21 +70,74 @@ pub fn keep_alone(folder: &Path) -> Result<()> {
         .map_err(|e| failed(&main, e))
 }
 
-/// Whether a cluster archives its WAL, by the files of its settings.
-pub fn archives(folder: &Path) -> bool {
-    let inner = std::fs::read_dir(folder.join("conf.d")).into_iter().flatten().flatten().map(|e| e.path());
-    let mut files: Vec<PathBuf> = inner.filter(|p| p.extension().is_some_and(|e| e == "conf")).collect();
-    files.push(folder.join(MAIN));
-    files.iter().filter_map(|f| std::fs::read_to_string(f).ok()).any(|text| says_so(&text))
+/// The same before a cluster gets the settings that were fetched: in those that it has, and in those that come. A boot in
+/// between starts it, with some of either.
+///
+/// # Errors
+/// As [`keep_alone`].
+pub fn keep_alone_meanwhile(folder: &Path, staged: &Path) -> Result<()> {
+    keep_alone(folder)?;
+    match staged.join(MAIN).symlink_metadata() {
+        Ok(main) if main.is_file() => keep_alone(staged),
+        _ => Ok(()),
+    }
 }
 
-fn says_so(text: &str) -> bool {
+/// Writes a file that everybody reads, unless it is there: it is never cut short where it counts already.
+fn put(path: &Path, text: &str) -> std::io::Result<()> {
+    if std::fs::read(path).is_ok_and(|there| there == text.as_bytes()) {
+        return Ok(());
+    }
+    let new = path.with_extension("backstay-new");
+    let mut file = std::fs::File::create(&new)?;
+    file.write_all(text.as_bytes())?;
+    file.set_permissions(PermissionsExt::from_mode(0o644))?;
+    file.sync_all()?;
+    std::fs::rename(&new, path)
+}
+
+/// What the operator should know of the settings of a cluster that takes the lost one's place.
+pub fn told(folder: &Path) -> Vec<String> {
+    let archives = archives(folder)
+        .then(|| "archives its WAL to where the lost host did: look that nothing there is overwritten".to_owned());
+    let waits = waits_for(folder).map(|names| {
+        format!("has its commits wait for the standby `{names}` until that is made anew; until then `ALTER SYSTEM SET synchronous_standby_names = ''` lets them through")
+    });
+    archives.into_iter().chain(waits).collect()
+}
+
+/// Whether a cluster archives its WAL, by the files of its settings.
+fn archives(folder: &Path) -> bool {
+    let on = |value: &String| ["on", "always", "true", "yes", "1"].contains(&value.to_ascii_lowercase().as_str());
+    texts(folder).iter().filter_map(|text| last(text, "archive_mode")).any(|value| on(&value))
+}
+
+/// The standbys for which its commits wait, by the files of its settings; none are made by a recovery.
+fn waits_for(folder: &Path) -> Option<String> {
+    let said = texts(folder).iter().filter_map(|text| last(text, "synchronous_standby_names")).next_back();
+    said.filter(|names| !names.is_empty())
+}
+
+/// The main file, and those that it includes after what it says itself.
+fn texts(folder: &Path) -> Vec<String> {
+    let inner = std::fs::read_dir(folder.join("conf.d")).into_iter().flatten().flatten().map(|e| e.path());
+    let mut files: Vec<PathBuf> = inner.filter(|p| p.extension().is_some_and(|e| e == "conf")).collect();
+    files.sort();
+    files.insert(0, folder.join(MAIN));
+    files.iter().filter_map(|f| std::fs::read_to_string(f).ok()).collect()
+}
+
+/// What a text sets a setting to; the last line counts.
+fn last(text: &str, name: &str) -> Option<String> {
     let set = |line: &str| {
-        let line = line.split('#').next().unwrap_or_default().to_ascii_lowercase();
-        let value = line.trim().strip_prefix("archive_mode")?.trim_start_matches([' ', '\t', '=']).trim();
-        Some(["on", "always", "true", "yes", "1"].contains(&value.trim_matches('\'')))
+        let line = line.split('#').next().unwrap_or_default().trim();
+        let (key, rest) = line.split_at_checked(name.len())?;
+        let rest = rest.trim_start();
+        let ends = line.as_bytes().get(name.len()).is_some_and(|b| [b' ', b'\t', b'='].contains(b));
+        let value = rest.strip_prefix('=').unwrap_or(rest).trim();
+        (ends && key.eq_ignore_ascii_case(name)).then(|| value.trim_matches('\'').to_owned())
     };
-    text.lines().filter_map(set).next_back().unwrap_or(false)
+    text.lines().filter_map(set).next_back()
 }
 
 #[cfg(test)]
@@ -92,7 +158,7 @@ mod tests {
         let text = std::fs::read_to_string(&main).unwrap();
         assert!(text.ends_with("archive_mode = on\n\ninclude 'conf.d/zz-backstay-exercise.conf'\n"), "{text}");
         let alone = folder.join(ALONE);
-        assert!(std::fs::read_to_string(&alone).unwrap().contains("archive_mode = off"));
+        assert!(std::fs::read_to_string(&alone).unwrap().contains("archive_mode = 'off'\narchive_command = ''\n"));
         assert_eq!(std::fs::metadata(&alone).unwrap().permissions().mode() & 0o777, 0o644);
         // What was fetched is as it was.
         assert!(!std::fs::read_to_string(&staged).unwrap().contains("backstay"));
@@ -100,15 +166,55 @@ mod tests {
     }
 
     #[test]
+    fn a_cluster_archives_nothing_while_its_settings_come() {
+        let dir = tempfile::tempdir().unwrap();
+        let (folder, staged) = (dir.path().join("main"), dir.path().join("staged"));
+        for (at, text) in [(&folder, "include_dir 'conf.d'\n"), (&staged, "archive_mode = on\ninclude_dir 'conf.d'\n")]
+        {
+            std::fs::create_dir_all(at.join("conf.d")).unwrap();
+            std::fs::write(at.join(MAIN), text).unwrap();
+        }
+        std::fs::write(staged.join("conf.d/wal.conf"), "archive_mode = on\n").unwrap();
+        keep_alone_meanwhile(&folder, &staged).unwrap();
+        let kept = |at: &Path| {
+            let main = std::fs::read_to_string(at.join(MAIN)).unwrap();
+            main.ends_with("\ninclude 'conf.d/zz-backstay-exercise.conf'\n")
+                && std::fs::read_to_string(at.join(ALONE)).unwrap().contains("archive_mode = 'off'")
+        };
+        assert!(kept(&folder) && kept(&staged));
+        // Cut between two files, whichever has come.
+        std::fs::copy(staged.join("conf.d/wal.conf"), folder.join("conf.d/wal.conf")).unwrap();
+        assert!(kept(&folder));
+        std::fs::copy(staged.join(MAIN), folder.join(MAIN)).unwrap();
+        assert!(kept(&folder));
+        // Nothing was fetched, as of another major.
+        keep_alone_meanwhile(&folder, &dir.path().join("none")).unwrap();
+    }
+
+    #[test]
     fn the_last_setting_counts() {
         for (text, expected) in [
-            ("#archive_mode = on\n", false),
-            ("archive_mode = on\t# (change requires restart)\n", true),
-            ("archive_mode 'always'\n", true),
-            ("archive_mode = on\narchive_mode = off\n", false),
-            ("archive_command = 'x'\n", false),
+            ("#archive_mode = on\n", None),
+            ("archive_mode = on\t# (change requires restart)\n", Some("on")),
+            ("Archive_Mode 'always'\n", Some("always")),
+            ("archive_mode=on\narchive_mode = off\n", Some("off")),
+            ("archive_command = 'x'\narchive_mode_x = on\n", None),
+            ("archive_mode = ''\n", Some("")),
         ] {
-            assert_eq!(says_so(text), expected, "{text}");
+            assert_eq!(last(text, "archive_mode").as_deref(), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn standbys_that_are_not_there_are_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path();
+        std::fs::write(folder.join(MAIN), "synchronous_standby_names = 'FIRST 1 (berlin)'\n").unwrap();
+        assert_eq!(waits_for(folder).as_deref(), Some("FIRST 1 (berlin)"));
+        assert!(told(folder).len() == 1 && told(folder)[0].contains("berlin"));
+        // Nobody is there to confirm the first commit of an exercise.
+        keep_alone(folder).unwrap();
+        assert_eq!(waits_for(folder), None);
+        assert!(options().contains(&"synchronous_standby_names=".to_owned()));
     }
 }

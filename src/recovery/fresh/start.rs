@@ -29,6 +29,9 @@ const OF_THE_MACHINE: &[&str] = &[
     "walinuxagent",
 ];
 
+/// Beginnings of names of what somebody may have come in by: it never goes off, whatever the lost machine came in by.
+const WAY_IN: &[&str] = &["ssh.", "ssh@", "sshd", "dropbear", "tailscaled", "wg-quick@", "openvpn", "zerotier-one"];
+
 /// Units to start, in two rounds.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Starts {
@@ -64,6 +67,10 @@ fn belongs_to_the_machine(unit: &str) -> bool {
     unit.starts_with("backstay") || OF_THE_MACHINE.iter().any(|beginning| unit.starts_with(beginning))
 }
 
+fn is_a_way_in(unit: &str) -> bool {
+    WAY_IN.iter().any(|beginning| unit.starts_with(beginning))
+}
+
 /// Two rounds of units, and what goes off. `before` are units that were enabled on this machine before anything was
 /// installed: those are its own affair.
 pub fn rounds(
@@ -77,7 +84,7 @@ pub fn rounds(
     let (late, first) = of(then, named, late).into_iter().partition(of_late);
     let off = here.enabled().filter(|unit| {
         let was_off = matches!(then.files.get(*unit).map(String::as_str), Some("disabled" | "masked"));
-        was_off && !before.contains(*unit) && !belongs_to_the_machine(unit)
+        was_off && !before.contains(*unit) && !belongs_to_the_machine(unit) && !is_a_way_in(unit)
     });
     Starts { first, late, off: off.map(str::to_owned).collect() }
 }
@@ -86,12 +93,15 @@ pub fn rounds(
 const OF_DATA: &[&str] = &["postgresql", "redis", "valkey", "docker.", "containerd."];
 
 /// Units that packages have enabled since the recovery began, and that would start at a boot before the data is there.
-/// `before` are those that were enabled then; when nothing is known of them, nothing is touched.
+/// `before` are those that were enabled then; when nothing is known of them, nothing is touched. Nor is SSH, or a
+/// tunnel that is up; one that a package brought is not, and would be the lost machine's.
 pub fn too_early(here: &Units, before: &BTreeSet<String>) -> Vec<String> {
+    let is_open = |unit: &str| here.active.as_ref().is_none_or(|active| active.contains(unit));
     let early = here.enabled().filter(|unit| {
         !before.contains(*unit)
             && !belongs_to_the_machine(unit)
             && !OF_DATA.iter().any(|beginning| unit.starts_with(beginning))
+            && !(is_a_way_in(unit) && (unit.starts_with("ssh") || is_open(unit)))
     });
     if before.is_empty() { Vec::new() } else { early.map(str::to_owned).collect() }
 }
@@ -149,6 +159,16 @@ mod tests {
         assert_eq!(starts.first, ["by-hand.service", "nginx.service", "queue@1.service", "shop.service"]);
         assert_eq!(starts.late, ["nightly.timer", "worker.service"]);
         assert_eq!(starts.off, ["redis-server.service"]);
+    }
+
+    #[test]
+    fn nobody_is_locked_out() {
+        let enabled = ["ssh.socket", "tailscaled.service", "openvpn.service", "nginx.service"];
+        let here = units(&enabled.map(|name| (name, "enabled")), &["ssh.socket", "tailscaled.service"]);
+        let then = units(&enabled.map(|name| (name, "disabled")), &[]);
+        let starts = rounds(&then, &here, &set(&[]), &set(&[]), &set(&[]));
+        assert_eq!(starts.off, ["nginx.service"]);
+        assert_eq!(too_early(&here, &set(&["mine.service"])), ["nginx.service", "openvpn.service"]);
     }
 
     #[test]

@@ -1,9 +1,10 @@
 //! Whose server a source's data is in: this machine's, or one of another machine, which is not lost with this one.
 
 use crate::config::SourceConfig;
+use crate::host::addresses::Addresses;
 use crate::sources::command::Target;
 use crate::sources::redis::address::Place;
-use std::net::{SocketAddr, UdpSocket};
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// How long a name may take to be looked up.
@@ -51,11 +52,6 @@ fn is_name_of(host: &str, lost: &str) -> bool {
     }
 }
 
-/// Whether a source's server may be one of this machine, by how it is named.
-pub fn may_be_here(source: &SourceConfig, lost: &str) -> bool {
-    host_of(source).is_none_or(|host| is_name_of(host, lost))
-}
-
 /// Whose a source's server is. `lost` is the lost machine's name for itself.
 pub async fn whose(source: &SourceConfig, lost: &str) -> Whose {
     match host_of(source) {
@@ -66,17 +62,23 @@ pub async fn whose(source: &SourceConfig, lost: &str) -> Whose {
     }
 }
 
-/// Whether a name has addresses of this machine only.
+/// Whether a name has addresses of this machine only. It does not, as long as these are not known: what is restored into
+/// another machine's server is gone there.
 async fn leads_here(host: &str) -> bool {
     let Ok(Ok(found)) = tokio::time::timeout(LOOK_UP, tokio::net::lookup_host((host, 0))).await else { return false };
-    let found: Vec<SocketAddr> = found.collect();
-    // Only an address of one's own can be listened on.
-    !found.is_empty() && found.iter().all(|address| UdpSocket::bind(address).is_ok())
+    let found: Vec<IpAddr> = found.map(|address| address.ip()).collect();
+    Addresses::read().is_ok_and(|own| are_of(&own, &found))
+}
+
+/// Whether there are addresses, and all of them the machine's own.
+fn are_of(own: &Addresses, found: &[IpAddr]) -> bool {
+    !found.is_empty() && found.iter().all(|address| own.has(*address))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::recorded;
 
     #[test]
     fn a_machine_is_known_by_its_short_and_its_qualified_name() {
@@ -99,5 +101,28 @@ mod tests {
         assert!(leads_here("127.0.0.1").await);
         // Kept for documentation: nobody has it.
         assert!(!leads_here("192.0.2.1").await);
+    }
+
+    #[tokio::test]
+    async fn a_server_by_an_address_of_the_machine_is_here() {
+        let text = |host: &str| format!("[sources.db]\nkind = \"postgres\"\nurl = \"postgresql://erp@{host}/erp\"\n");
+        for (host, expected) in [
+            ("localhost", Whose::Here),
+            ("127.0.0.2", Whose::Here),
+            // Kept for documentation: nobody has it.
+            ("203.0.113.1", Whose::Elsewhere),
+            ("erp-1.invalid", Whose::Named("erp-1.invalid".to_owned())),
+        ] {
+            let sources = recorded::sources(&text(host)).unwrap();
+            assert_eq!(whose(sources.values().next().unwrap(), "erp-1").await, expected, "{host}");
+        }
+    }
+
+    #[test]
+    fn a_name_with_one_address_of_another_machine_is_not_of_this_one() {
+        let own = Addresses::of(&["10.0.0.5".parse().unwrap()]);
+        let found = |texts: &[&str]| texts.iter().map(|t| t.parse().unwrap()).collect::<Vec<IpAddr>>();
+        assert!(are_of(&own, &found(&["10.0.0.5"])) && are_of(&own, &found(&["127.0.1.1", "::1"])));
+        assert!(!are_of(&own, &found(&["10.0.0.5", "10.0.0.6"])) && !are_of(&own, &[]));
     }
 }

@@ -115,7 +115,7 @@ impl Source for HostSource {
         let mut artifacts = Vec::new();
         if let Some(docker) = &docker {
             let manager = deployment.as_ref().and_then(|d| d.swarm.as_ref()).is_some_and(|s| s.role == "manager");
-            let all = docker.specifications(manager).await?;
+            let all = docker.specifications(manager, &self.never).await?;
             let text = serde_json::to_vec_pretty(&all)
                 .map_err(|e| Error::new(Kind::Internal, "specifications cannot be written").because(e))?;
             artifacts.push(value(writer, SPECIFICATIONS.to_owned(), "json", text).await?);
