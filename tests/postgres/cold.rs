@@ -177,6 +177,30 @@ fn killed_in_the_middle_of_the_load_it_is_taken_back_or_finished() {
 }
 
 #[test]
+fn a_copy_that_goes_on_after_the_server_has_run_is_of_one_moment() {
+    let c = Cluster::start();
+    let (w, _, live) = undumpable(&c);
+    let space = c.path("space");
+    c.own_directory(&space);
+    c.psql("postgres", &format!("CREATE TABLESPACE elsewhere LOCATION '{space}'"));
+    c.psql("postgres", "CREATE TABLE kept (x int) TABLESPACE elsewhere; INSERT INTO kept VALUES (1)");
+    damage(&w);
+    // What links lead to is home before the data directory is begun.
+    let args = ["restore", "--in-place", "--cold-copy", "--yes"];
+    killed_when(&w, &args, || c.beside().join(" ").contains(".part"));
+    let in_space = || -> Vec<String> {
+        std::fs::read_dir(&space).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
+    };
+    assert!(in_space().iter().any(|n| n.contains("_before_") && !n.contains(".part")), "{:?}", in_space());
+    // Something starts the server, and somebody writes.
+    c.restart();
+    c.psql("postgres", "INSERT INTO kept SELECT generate_series(2, 50000)");
+    w.run(&["restore", "--resume"]).code(7).says(&["undo: swap database erp in place"]);
+    assert_eq!(closed(&c), live);
+    assert_eq!(c.psql("postgres", "SELECT count(*), sum(x) FROM kept"), "50000|1250025000");
+}
+
+#[test]
 fn what_cannot_be_copied_is_refused_before_anything_is_touched() {
     let c = Cluster::start();
     let (mut w, _, live) = undumpable(&c);

@@ -202,21 +202,8 @@ impl ColdCopy {
         let cluster = self.cluster(cold).await?;
         if !cold.main()?.second_is_home()? {
             cluster.stopped().await?;
-            let pairs = cold.pairs.clone();
-            blocking(move || {
-                // The data directory comes last: with it all of the copy is whole.
-                for pair in pairs.iter().rev() {
-                    if pair.second_is_home()? {
-                        continue;
-                    }
-                    let part = copy::part(&pair.second_home);
-                    copy::tree(&pair.place, &part)?;
-                    rename(&part, &pair.second_home)?;
-                    pair.second_home.parent().map_or(Ok(()), sync)?;
-                }
-                Ok(())
-            })
-            .await?;
+            let cold = cold.clone();
+            blocking(move || cold.copied()).await?;
         }
         self.start(&cluster).await
     }
@@ -289,6 +276,23 @@ impl Cold {
         Ok((spaces, shared))
     }
 
+    /// Copies all of it. What an earlier try has left goes first: the server may have run and written since, and directories of
+    /// two moments are no cluster. Nothing was dropped as long as the copy is not whole.
+    fn copied(&self) -> Result<()> {
+        for pair in &self.pairs {
+            copy::remove(&pair.second_home)?;
+            copy::remove(&copy::part(&pair.second_home))?;
+        }
+        // The data directory comes last: with it all of the copy is whole.
+        for pair in self.pairs.iter().rev() {
+            let part = copy::part(&pair.second_home);
+            copy::tree(&pair.place, &part)?;
+            rename(&part, &pair.second_home)?;
+            pair.second_home.parent().map_or(Ok(()), sync)?;
+        }
+        Ok(())
+    }
+
     /// What the copy has taken the place of, as far as it is kept: the data directory, and where its links led to.
     pub fn set_aside(&self) -> Vec<&Path> {
         let kept = self.pairs.iter().filter(|p| !p.elsewhere).map(|p| p.first_home.as_path());
@@ -346,5 +350,39 @@ impl Cold {
         }));
         left.push("start the server".to_owned());
         left
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn what_an_earlier_try_has_copied_is_copied_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let pair = |name: &str| {
+            fs::create_dir(at(name)).unwrap();
+            fs::write(at(name).join("x"), "now").unwrap();
+            Pair {
+                first: identity(&at(name)).unwrap(),
+                place: at(name),
+                first_home: at(&format!("{name}_staged")),
+                second_home: at(&format!("{name}_before")),
+                elsewhere: false,
+            }
+        };
+        let cold = Cold { pairs: vec![pair("data"), pair("space")], major: None };
+        // A tablespace was home already, the data directory was not, and then the server ran.
+        for name in ["space_before", "data_before.part"] {
+            fs::create_dir(at(name)).unwrap();
+            fs::write(at(name).join("x"), "before").unwrap();
+        }
+        cold.copied().unwrap();
+        for name in ["data_before", "space_before"] {
+            assert_eq!(fs::read_to_string(at(name).join("x")).unwrap(), "now", "{name}");
+        }
+        assert!(!at("data_before.part").exists());
     }
 }
