@@ -7,7 +7,7 @@ use crate::inplace::{changed, databases};
 use crate::round_trip::{SOCKET, configure};
 use crate::world::World;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 /// A server whose database nobody can dump; what it held before, what it holds, and its files are known to the source.
 fn undumpable(c: &Cluster) -> (World, String, String) {
@@ -36,12 +36,18 @@ fn damage(w: &World) {
     std::fs::write(largest, bytes).unwrap();
 }
 
-fn killed_when(w: &World, args: &[&str], now: impl Fn() -> bool) {
+/// A restore that is under way, at this moment.
+fn begun(w: &World, args: &[&str], now: impl Fn() -> bool) -> Child {
     let mut child: Child = w.command(args).stderr(Stdio::null()).spawn().unwrap();
     while !now() {
-        assert!(child.try_wait().unwrap().is_none(), "it ended before it could be killed");
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it could be stopped");
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
+    child
+}
+
+fn killed_when(w: &World, args: &[&str], now: impl Fn() -> bool) {
+    let mut child = begun(w, args, now);
     child.kill().unwrap();
     child.wait().unwrap();
 }
@@ -198,6 +204,26 @@ fn a_copy_that_goes_on_after_the_server_has_run_is_of_one_moment() {
     w.run(&["restore", "--resume"]).code(7).says(&["undo: swap database erp in place"]);
     assert_eq!(closed(&c), live);
     assert_eq!(c.psql("postgres", "SELECT count(*), sum(x) FROM kept"), "50000|1250025000");
+}
+
+#[test]
+fn a_copy_that_is_stopped_ends_before_the_server_runs_again() {
+    let c = Cluster::start();
+    let (w, _, live) = undumpable(&c);
+    // Enough that the copy is far from its end.
+    let many = c.path("data/many");
+    std::fs::create_dir(&many).unwrap();
+    for n in 0..20_000 {
+        std::fs::write(format!("{many}/{n}"), "x").unwrap();
+    }
+    let args = ["restore", "--in-place", "--cold-copy", "--yes"];
+    let mut child = begun(&w, &args, || c.beside().join(" ").contains(".part"));
+    let term = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    assert!(term.success());
+    assert_eq!(child.wait().unwrap().code(), Some(14));
+    assert_eq!(closed(&c), live);
+    assert_eq!(c.beside(), Vec::<String>::new());
+    assert!(!w.path().join("state/restore.journal").exists());
 }
 
 #[test]

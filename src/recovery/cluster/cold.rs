@@ -6,6 +6,7 @@
 
 use super::copy;
 use super::pair::{Pair, Which, arrange};
+use super::work::{Stop, Work};
 use crate::error::{Error, Kind, Result};
 use crate::host::holders::is_mount_point;
 use crate::model::BackupId;
@@ -34,20 +35,13 @@ pub struct Cold {
 pub struct ColdCopy {
     /// Its source.
     pub source: PostgresSource,
-    /// A directory of another disk; else the copy is beside the data.
-    pub to: Option<PathBuf>,
-    /// The restore that names the copy.
-    pub id: BackupId,
+    to: Option<PathBuf>,
+    id: BackupId,
+    work: Work,
 }
 
 fn refused(what: &str, path: &Path) -> Error {
     Error::new(Kind::Refused, what.to_owned()).at(path.display())
-}
-
-/// Runs what reads and writes files where it may block.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(Error::panicked("copying"))?
 }
 
 /// Directories outside of the data directory that links in it lead to: the log, and what tablespaces have of this version.
@@ -85,6 +79,11 @@ fn linked(data: &Path, major: Option<u32>) -> Result<Vec<PathBuf>> {
 }
 
 impl ColdCopy {
+    /// A copy named by the restore `id`: beside the data, or below a directory of another disk.
+    pub fn new(source: PostgresSource, to: Option<PathBuf>, id: BackupId) -> Self {
+        ColdCopy { source, to, id, work: Work::default() }
+    }
+
     /// Decides what is copied, and where to. No effect.
     ///
     /// # Errors
@@ -143,7 +142,7 @@ impl ColdCopy {
         if let Some(to) = self.to.as_ref().filter(|to| !to.is_dir()) {
             return Err(refused("the directory for the cold copy is not there", to).hint("Make it, or mount its disk."));
         }
-        let (spaces, shared) = blocking(move || cold.spaces()).await?;
+        let (spaces, shared) = self.work.run(move |_| cold.spaces()).await?;
         for space in spaces {
             let load = found.space.iter().filter(|s| device(&s.place) == device(&space.place));
             // What is dropped goes on taking room when its blocks are the copy's too.
@@ -199,11 +198,12 @@ impl ColdCopy {
     /// # Errors
     /// [`Kind::Restore`]; the server may be stopped then.
     pub async fn take(&self, cold: &Cold) -> Result<()> {
+        self.work.ended().await;
         let cluster = self.cluster(cold).await?;
         if !cold.main()?.second_is_home()? {
             cluster.stopped().await?;
             let cold = cold.clone();
-            blocking(move || cold.copied()).await?;
+            self.work.run(move |stop| cold.copied(stop)).await?;
         }
         self.start(&cluster).await
     }
@@ -214,6 +214,7 @@ impl ColdCopy {
     /// # Errors
     /// [`Kind::Restore`].
     pub async fn put_back(&self, cold: &Cold) -> Result<bool> {
+        self.work.ended().await;
         let cluster = self.cluster(cold).await?;
         let main = cold.main()?;
         let whole = main.second_is_home()? || main.in_place()? != Some(Which::First);
@@ -229,6 +230,7 @@ impl ColdCopy {
     /// # Errors
     /// [`Kind::Restore`].
     pub async fn put_restored(&self, cold: &Cold) -> Result<bool> {
+        self.work.ended().await;
         if cold.main()?.in_place()? == Some(Which::First) {
             return Ok(false);
         }
@@ -244,7 +246,7 @@ impl ColdCopy {
         }
         cluster.stopped().await?;
         let pairs = cold.pairs.clone();
-        blocking(move || arrange(&pairs, which)).await
+        self.work.run(move |_| arrange(&pairs, which)).await
     }
 }
 
@@ -278,7 +280,7 @@ impl Cold {
 
     /// Copies all of it. What an earlier try has left goes first: the server may have run and written since, and directories of
     /// two moments are no cluster. Nothing was dropped as long as the copy is not whole.
-    fn copied(&self) -> Result<()> {
+    fn copied(&self, stop: &Stop) -> Result<()> {
         for pair in &self.pairs {
             copy::remove(&pair.second_home)?;
             copy::remove(&copy::part(&pair.second_home))?;
@@ -286,7 +288,8 @@ impl Cold {
         // The data directory comes last: with it all of the copy is whole.
         for pair in self.pairs.iter().rev() {
             let part = copy::part(&pair.second_home);
-            copy::tree(&pair.place, &part)?;
+            copy::tree(&pair.place, &part, stop)?;
+            stop.look()?;
             rename(&part, &pair.second_home)?;
             pair.second_home.parent().map_or(Ok(()), sync)?;
         }
@@ -379,7 +382,7 @@ mod tests {
             fs::create_dir(at(name)).unwrap();
             fs::write(at(name).join("x"), "before").unwrap();
         }
-        cold.copied().unwrap();
+        cold.copied(&Stop::default()).unwrap();
         for name in ["data_before", "space_before"] {
             assert_eq!(fs::read_to_string(at(name).join("x")).unwrap(), "now", "{name}");
         }

@@ -3,6 +3,7 @@
 
 use super::copy;
 use super::made::{cannot, quoted};
+use super::work::Stop;
 use crate::error::Result;
 use crate::sources::postgres::address::Address;
 use crate::sources::postgres::cluster::Owner;
@@ -68,7 +69,7 @@ pub fn adopt(old: &Path, new: &Path, inside: bool, listens: &Address, owner: &Ow
         let to = new.join(&name);
         let failed = cannot("a file of settings cannot be taken over", &from);
         if meta.is_dir() {
-            copy::tree(&from, &to)?;
+            copy::tree(&from, &to, &Stop::default())?;
             continue;
         }
         if meta.is_file() && meta.len() > LARGEST {
