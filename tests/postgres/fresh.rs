@@ -53,12 +53,16 @@ fn a_cluster_is_made_proven_and_put_in_place_and_the_old_one_comes_back_by_a_rol
     w.run(&["restore", "--fresh-cluster", "--yes"]).code(10).says(&["the server runs", "process", "--in-place"]);
     broke(&c);
     let old = std::fs::read(c.path("data/global/pg_control")).unwrap();
+    // What somebody has put there takes no part in it.
+    std::fs::create_dir(c.path("data/archive")).unwrap();
+    std::fs::File::create(c.path("data/archive/1")).unwrap().set_len(20 << 20).unwrap();
     w.run(&["restore", "--yes"]).code(11);
     let plan = w.run(&["restore", "--fresh-cluster", "--dry-run"]).code(0);
     plan.says(&[
         "swap cluster of source db",
         "holds what the backup has: erp, postgres",
         "settings and access rules are taken over",
+        "too large to be settings): archive",
     ]);
     assert!(c.beside().is_empty());
     w.run(&["restore", "--fresh-cluster", "--yes"]).code(0).says(&[
@@ -67,6 +71,7 @@ fn a_cluster_is_made_proven_and_put_in_place_and_the_old_one_comes_back_by_a_rol
         "data_before_",
     ]);
     is_whole(&c, &before);
+    assert!(!Path::new(&c.path("data/archive")).exists());
     assert_eq!(c.beside().len(), 1);
     assert_eq!(std::fs::read(c.path(&format!("{}/global/pg_control", c.beside()[0]))).unwrap(), old);
     // The next backup is one like any other.
