@@ -65,6 +65,11 @@ fn a_cluster_is_made_proven_and_put_in_place_and_the_old_one_comes_back_by_a_rol
         "too large to be settings): archive",
     ]);
     assert!(c.beside().is_empty());
+    let conf = std::fs::read_to_string(c.path("data/postgresql.conf")).unwrap();
+    std::fs::write(c.path("data/postgresql.conf"), format!("{conf}\nsynchronous_standby_names = 'away'\n")).unwrap();
+    let plan = w.run(&["restore", "--fresh-cluster", "--dry-run"]).code(0);
+    plan.says(&["synchronous_standby_names = away", "wait for one without end"]);
+    std::fs::write(c.path("data/postgresql.conf"), conf).unwrap();
     w.run(&["restore", "--fresh-cluster", "--yes"]).code(0).says(&[
         "20,000 rows",
         "equal to the facts",

@@ -197,6 +197,12 @@ impl Resource for FreshCluster {
             "standbys and replication slots of the old cluster do not know the new one".to_owned(),
         ];
         warnings.extend(settings::warnings(data)?);
+        if let Some(names) = cluster.setting("synchronous_standby_names").await {
+            warnings.push(format!(
+                "the settings have synchronous_standby_names = {names}, and no standby follows the new cluster: commits of the application \
+                 would wait for one without end; empty it first"
+            ));
+        }
         if !globals::has_passwords(&globals) {
             warnings.push("the backup has no passwords of roles: they must be set again".to_owned());
         }
