@@ -117,11 +117,23 @@ fn two_sources_of_one_server_do_not_both_make_it_anew() {
     let (top, rest) = text.split_once("[sources.db]").unwrap();
     let (db, plan) = rest.split_once("[plans.p]").unwrap();
     let plan = plan.replace("\"db\"", "\"db\", \"again\"");
-    w.write_config(&format!("{top}[sources.db]{db}[sources.again]{db}[plans.p]{plan}"));
+    let with = |again: &str| {
+        w.write_config(&format!("{top}[sources.db]{db}[sources.again]{again}[plans.p]{plan}"));
+    };
+    with(db);
     w.backup();
     broke(&c);
-    w.run(&["restore", "--fresh-cluster", "--yes"]).code(2).says(&["makes a server anew for one source", "again"]);
-    assert!(c.beside().is_empty());
+    // By another name, and by a link to its directory.
+    std::os::unix::fs::symlink(c.path("data"), c.path("link")).unwrap();
+    let elsewhere = db
+        .replace(&format!("@/erp?host={}&port={}", c.path(""), c.port), &format!("@127.0.0.1:{}/erp", c.port))
+        .replace(&c.path("data"), &c.path("link"));
+    assert!(elsewhere.contains("127.0.0.1") && elsewhere.contains(&c.path("link")), "{elsewhere}");
+    for again in [db, elsewhere.as_str()] {
+        with(again);
+        w.run(&["restore", "--fresh-cluster", "--yes"]).code(2).says(&["makes a server anew for one source", "again"]);
+        assert!(c.beside().is_empty());
+    }
 }
 
 #[test]

@@ -147,6 +147,7 @@ fn an_exchange_waits_for_no_standby_that_is_away() {
         }
     };
     let _ = child.kill();
+    let _ = child.wait();
     c.psql("postgres", "ALTER SYSTEM RESET synchronous_standby_names");
     c.psql("postgres", "SELECT pg_reload_conf()");
     assert_eq!(ended.map(|e| e.code()), Some(Some(0)));

@@ -105,11 +105,24 @@ impl PostgresSource {
     /// # Errors
     /// [`Kind::Refused`] when it is not, or when nothing tells where its files are.
     pub async fn cluster(&self, otherwise: Option<u32>) -> Result<Cluster> {
+        let (data, major) = self.found().await?;
+        self.cluster_at(&data, major.or(otherwise)).await
+    }
+
+    /// Its data directory as this host sees it: two sources with one directory are of one server, whatever their urls say.
+    ///
+    /// # Errors
+    /// As [`PostgresSource::cluster`].
+    pub async fn directory(&self) -> Result<PathBuf> {
+        Ok(self.found().await?.0)
+    }
+
+    async fn found(&self) -> Result<(PathBuf, Option<u32>)> {
         let (data, major) = match self.address.container() {
             Some(reference) => (self.in_container(reference).await?, None),
             None => self.on_this_host().await?,
         };
-        self.cluster_at(&real(&data), major.or(otherwise)).await
+        Ok((real(&data), major))
     }
 
     /// The cluster whose data directory is known, running or not.
