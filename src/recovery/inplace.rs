@@ -7,6 +7,7 @@
 
 use super::bare::drop_database;
 use super::cluster::cold::{Cold, ColdCopy};
+use super::cluster::written;
 use super::database::{Databases, Staged, failed};
 use super::marked::{Put, unmark};
 use super::resource::{Class, Compared, Findings, Note, Previous, Resource, parse};
@@ -154,7 +155,7 @@ impl InPlace {
 
     /// Databases of the server that a cold copy takes back besides those that are restored.
     async fn others(&self, cold: &ColdCopy) -> Result<Vec<String>> {
-        let mut names = cold.databases().await?;
+        let mut names = written::databases(&cold.source).await?;
         names.retain(|name| !self.new.targets.iter().any(|t| t.live == *name));
         Ok(names)
     }

@@ -87,15 +87,15 @@ fn data_that_cannot_be_dumped_is_copied_and_comes_back_by_a_rollback() {
 #[test]
 fn a_load_that_fails_puts_the_copy_back_from_beside_and_from_another_disk() {
     let c = Cluster::start();
-    let (w, _, live) = undumpable(&c);
+    let (w, ..) = undumpable(&c);
     // Tablespaces and the log are where links lead to, and are part of the copy.
     let space = c.path("space");
     c.own_directory(&space);
     c.psql("postgres", &format!("CREATE TABLESPACE elsewhere LOCATION '{space}'"));
-    c.psql(
-        "postgres",
-        "CREATE TABLE kept (x int) TABLESPACE elsewhere; INSERT INTO kept SELECT generate_series(1, 1000)",
-    );
+    c.psql("postgres", "ALTER DATABASE erp ALLOW_CONNECTIONS true");
+    c.psql("erp", "CREATE TABLE kept (x int) TABLESPACE elsewhere; INSERT INTO kept SELECT generate_series(1, 1000)");
+    c.psql("postgres", "ALTER DATABASE erp ALLOW_CONNECTIONS false");
+    let live = closed(&c);
     let before = databases(&c);
     damage(&w);
     let disk = w.at("disk");
@@ -106,7 +106,6 @@ fn a_load_that_fails_puts_the_copy_back_from_beside_and_from_another_disk() {
         w.run(&args).code(7).says(&["undo: swap database erp in place"]);
         assert_eq!(closed(&c), live);
         assert_eq!(databases(&c), before);
-        assert_eq!(c.psql("postgres", "SELECT count(*) FROM kept"), "1000");
         assert_eq!(c.beside(), Vec::<String>::new());
         assert_eq!(std::fs::read_dir(&disk).unwrap().count(), 0);
         let in_space: Vec<PathBuf> = std::fs::read_dir(&space).unwrap().map(|e| e.unwrap().path()).collect();
@@ -116,14 +115,17 @@ fn a_load_that_fails_puts_the_copy_back_from_beside_and_from_another_disk() {
 
 #[test]
 fn what_other_databases_wrote_stays_beside_when_a_load_that_fails_puts_the_copy_back() {
-    let c = Cluster::start();
-    let (w, _, live) = undumpable(&c);
-    c.psql("postgres", "CREATE DATABASE other");
-    damage(&w);
-    let said = w.run(&["restore", "--in-place", "--yes", "--cold-copy"]).code(7);
-    said.says(&["what other had written since is in", "data_staged_"]);
-    assert_eq!(closed(&c), live);
-    assert!(c.beside().len() == 1 && c.beside()[0].starts_with("data_staged_"), "{:?}", c.beside());
+    // The one that every server has is another one when somebody has made something in it.
+    for (other, made) in [("other", "CREATE DATABASE other"), ("postgres", "CREATE TABLE jobs (x int)")] {
+        let c = Cluster::start();
+        let (w, _, live) = undumpable(&c);
+        c.psql("postgres", made);
+        damage(&w);
+        let said = w.run(&["restore", "--in-place", "--yes", "--cold-copy"]).code(7);
+        said.says(&[&format!("what {other} had written since is in"), "data_staged_"]);
+        assert_eq!(closed(&c), live);
+        assert!(c.beside().len() == 1 && c.beside()[0].starts_with("data_staged_"), "{:?}", c.beside());
+    }
 }
 
 #[test]

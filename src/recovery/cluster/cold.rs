@@ -7,6 +7,7 @@
 use super::copy;
 use super::pair::{Pair, Which, arrange};
 use super::work::{Stop, Work};
+use super::written;
 use crate::error::{Error, Kind, Result};
 use crate::host::holders::is_mount_point;
 use crate::model::BackupId;
@@ -163,25 +164,9 @@ impl ColdCopy {
         found.warnings.push(format!(
             "the server is stopped while {} is copied; putting the copy back takes back all of its databases: {}",
             main.place.display(),
-            self.databases().await?.join(", ")
+            written::databases(&self.source).await?.join(", ")
         ));
         Ok(())
-    }
-
-    /// Databases of the server in which somebody may write, but for the one that every server has.
-    ///
-    /// # Errors
-    /// When the server does not tell them.
-    pub async fn databases(&self) -> Result<Vec<String>> {
-        let admin = self.source.address.reach().await?.admin().await?;
-        let rows = admin
-            .rows(
-                "datname",
-                "FROM pg_database WHERE datallowconn AND NOT datistemplate AND datname <> 'postgres' ORDER BY datname",
-            )
-            .await
-            .map_err(|e| e.says("the server does not tell its databases"))?;
-        Ok(rows.iter().map(|r| r.text(0)).collect())
     }
 
     async fn cluster(&self, cold: &Cold) -> Result<Cluster> {
