@@ -122,7 +122,9 @@ fn what_other_databases_wrote_stays_beside_when_a_load_that_fails_puts_the_copy_
         c.psql("postgres", made);
         damage(&w);
         let said = w.run(&["restore", "--in-place", "--yes", "--cold-copy"]).code(7);
-        said.says(&[&format!("what {other} had written since is in"), "data_staged_"]);
+        let told = format!("what {other} had written since is in");
+        said.says(&[&told, "data_staged_"]);
+        w.run(&["restores", &w.last_restore()]).code(0).says(&["kept:", &told, "data_staged_"]);
         assert_eq!(closed(&c), live);
         assert!(c.beside().len() == 1 && c.beside()[0].starts_with("data_staged_"), "{:?}", c.beside());
     }
