@@ -246,8 +246,12 @@ impl Engine {
                 let started = Instant::now();
                 let undone = step.undo(&note).await;
                 if undone.is_ok() {
-                    let kept = step.kept_by_undo(&note).into_iter();
-                    kept.for_each(|told| self.monitor.event(Event::Warning(told)));
+                    let left = step.kept_by_undo(&note);
+                    left.iter().for_each(|told| self.monitor.event(Event::Warning(told.clone())));
+                    // Whoever hears it now may be nobody: at a boot it is in a log.
+                    if !left.is_empty() {
+                        self.journal.write(Record::Kept(n, left))?;
+                    }
                 }
                 let told = undone.as_ref().copied().map_err(Error::one_line);
                 self.monitor.event(Event::StepEnded(name, started.elapsed().as_secs_f64(), told));

@@ -7,7 +7,9 @@
 
 use super::bare::drop_database;
 use super::cluster::cold::{Cold, ColdCopy};
+use super::cluster::written;
 use super::database::{Databases, Staged, failed};
+use super::marked::{Put, unmark};
 use super::resource::{Class, Compared, Findings, Note, Previous, Resource, parse};
 use crate::error::{Error, Kind, Result};
 use crate::sources::postgres::attributes::Attributes;
@@ -70,8 +72,8 @@ fn yes() -> bool {
 }
 
 impl InPlace {
-    /// Puts a database of a backup in the place of the live one.
-    async fn put(&self, of: &Databases, one: &One) -> Result<()> {
+    /// Puts a database of a backup in the place of the live one, and marks it as what it is.
+    async fn put(&self, of: &Databases, one: &One, what: Put) -> Result<()> {
         let server = of.address.reach().await?;
         let admin = server.admin_beside(&one.live).await?;
         drop_database(&admin, &one.live).await.map_err(failed("the live database cannot be dropped"))?;
@@ -102,7 +104,7 @@ impl InPlace {
             staged: one.loading.clone(),
             staged_oid,
             before: String::new(),
-            attributes: one.attributes.clone(),
+            attributes: Attributes { comment: Some(what.mark(&of.id)), ..one.attributes.clone() },
             left_out: Vec::new(),
         };
         swap::swap(&server, &[exchange]).await
@@ -153,7 +155,7 @@ impl InPlace {
 
     /// Databases of the server that a cold copy takes back besides those that are restored.
     async fn others(&self, cold: &ColdCopy) -> Result<Vec<String>> {
-        let mut names = cold.databases().await?;
+        let mut names = written::databases(&cold.source).await?;
         names.retain(|name| !self.new.targets.iter().any(|t| t.live == *name));
         Ok(names)
     }
@@ -167,16 +169,26 @@ impl InPlace {
         Ok(size.map_err(failed("the live databases cannot be measured"))?.number(0))
     }
 
-    /// Whether the live name is already what a backup says: a crash may have come right after the end.
-    async fn is_put(&self, of: &Databases, one: &One) -> Result<bool> {
+    /// Whether the live name has this already: a crash may have come right after the end. The facts alone would not tell: what
+    /// was live may have as many rows as what is restored.
+    async fn is_put(&self, of: &Databases, one: &One, what: Put) -> Result<bool> {
         let server = of.address.reach().await?;
         let admin = server.admin_beside(&one.live).await?;
-        let found = swap::oid(&admin, &one.live).await.map_err(failed("the databases cannot be looked at"))?;
-        if found.is_none() || found == one.live_oid {
+        if !what.is_at(&admin, &one.live, &of.id).await? {
             return Ok(false);
         }
         let there = Staged::new(&one.live, one.live.clone());
         Ok(of.verify_one(&server, &there).await?.iter().all(|c| c.good))
+    }
+
+    /// Takes the marks off, when all databases are in place.
+    async fn unmark(&self, plan: &Plan) -> Result<()> {
+        let server = self.new.address.reach().await?;
+        for one in &plan.databases {
+            let admin = server.admin_beside(&one.live).await?;
+            unmark(&admin, &one.live, &self.new.id, one.attributes.comment.as_deref()).await?;
+        }
+        Ok(())
     }
 }
 
@@ -304,11 +316,11 @@ impl Resource for InPlace {
             copy.take(cold).await?;
         }
         for one in &plan.databases {
-            if !self.is_put(&self.new, one).await? {
-                self.put(&self.new, one).await?;
+            if !self.is_put(&self.new, one, Put::Restored).await? {
+                self.put(&self.new, one, Put::Restored).await?;
             }
         }
-        Ok(())
+        self.unmark(&plan).await
     }
 
     async fn unswap(&self, swap: &Note) -> Result<()> {
@@ -343,11 +355,11 @@ impl Resource for InPlace {
                 .hint("Restore another backup: the live data is gone, as the waiver said.")
             })?;
             let safety = self.as_it_was(safety, &server, &admin).await?;
-            if !self.is_put(&safety, one).await? {
-                self.put(&safety, one).await?;
+            if !self.is_put(&safety, one, Put::Before).await? {
+                self.put(&safety, one, Put::Before).await?;
             }
         }
-        Ok(())
+        self.unmark(&plan).await
     }
 
     async fn previous(&self, swap: &Note) -> Result<Vec<Previous>> {

@@ -42,6 +42,8 @@ pub enum Record {
     Done(usize, Note),
     /// It failed, or it was decided to go back: from here on all is undone, this step included.
     Failed(usize, String),
+    /// The undo of a step has left this on purpose: what it is, and where.
+    Kept(usize, Vec<String>),
     /// A step was undone.
     Undone(usize),
     /// An undo failed. Both copies stay, and somebody must look.
@@ -86,9 +88,11 @@ impl State {
             (S::Within(n), Record::Done(step, _)) if n == step => S::Between(step + 1),
             (S::Within(n), Record::Failed(step, _)) if n == step => S::Unwinding(step + 1),
             (S::Between(n), Record::Failed(step, _)) if n == step => S::Unwinding(*n),
+            (S::Unwinding(n), Record::Kept(step, _)) if *n == step + 1 => S::Unwinding(*n),
             (S::Unwinding(n), Record::Undone(step)) if *n == step + 1 => S::Unwinding(*step),
             (S::Unwinding(n), Record::Stuck(step, _)) if *n == step + 1 => S::Stuck(*step),
             // Somebody has looked, and asks for another try.
+            (S::Stuck(n), Record::Kept(step, _)) if n == step => S::Stuck(*step),
             (S::Stuck(n), Record::Undone(step)) if n == step => S::Unwinding(*step),
             (S::Stuck(n), Record::Stuck(step, _)) if n == step => S::Stuck(*step),
             (S::Unwinding(0), Record::Unwound) => S::Unwound,
@@ -356,6 +360,7 @@ mod tests {
             with(&[
                 Record::Doing(1, note()),
                 Record::Failed(1, "x".into()),
+                Record::Kept(1, vec!["y".into()]),
                 Record::Undone(1),
                 Record::Undone(0),
                 Record::Unwound
@@ -370,5 +375,7 @@ mod tests {
         assert!(with(&[Record::Doing(1, note()), Record::Failed(1, "x".into()), Record::Undone(0)]).is_err());
         assert!(with(&[Record::Doing(1, note()), Record::Failed(1, "x".into()), Record::Done(1, note())]).is_err());
         assert!(with(&[Record::Unwound]).is_err());
+        assert!(with(&[Record::Kept(1, Vec::new())]).is_err());
+        assert!(with(&[Record::Failed(1, "x".into()), Record::Kept(1, Vec::new())]).is_err());
     }
 }

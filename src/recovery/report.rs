@@ -114,6 +114,9 @@ pub struct Report {
     /// What the tools of a database said although they succeeded.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+    /// What taking it back has left on purpose, and where.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub kept: Vec<String>,
     /// Checks of the application, as their steps left them.
     pub checks: Vec<serde_json::Value>,
 }
@@ -172,8 +175,23 @@ pub fn of(journal: &Journal) -> Result<Report> {
         verified: verified.flatten().collect(),
         left_out: all("left_out"),
         warnings: all("warnings"),
+        kept: kept(entries),
         checks: names("check "),
     })
+}
+
+/// What undos have left, each once: one that a crash interrupted says it again.
+fn kept(entries: &[Entry]) -> Vec<String> {
+    let mut kept: Vec<String> = Vec::new();
+    for entry in entries {
+        let Record::Kept(_, left) = &entry.record else { continue };
+        for told in left {
+            if !kept.contains(told) {
+                kept.push(told.clone());
+            }
+        }
+    }
+    kept
 }
 
 /// From the first step that took the application away to the last that gave it back, or to the undo of that first one.
@@ -210,6 +228,8 @@ pub(super) fn steps(names: &[String], entries: &[Entry]) -> Vec<StepReport> {
                     (step.seconds, step.went) = (seconds(step.began, entry.at), Went::Failed);
                 }
             }
+            // A part of the undo that comes to its end right behind it.
+            Record::Kept(..) => continue,
             Record::Undone(n) => {
                 if let Some(step) = &mut steps[*n] {
                     step.undo_seconds = before.map(|b| seconds(b, entry.at));
@@ -256,6 +276,12 @@ mod tests {
     }
 
     #[test]
+    fn what_an_undo_has_left_is_told_once() {
+        let left = |text: &str| entry(0, Record::Kept(0, vec![text.to_owned()]));
+        assert_eq!(kept(&[left("a"), left("b"), entry(1, Record::Undone(0)), left("a")]), ["a", "b"]);
+    }
+
+    #[test]
     fn steps_are_told_with_what_they_and_their_undo_took() {
         let names = ["stage a".to_owned(), "stop".to_owned(), "swap a".to_owned()];
         let told = steps(
@@ -269,6 +295,7 @@ mod tests {
                 entry(22, Record::Done(1, json!(null))),
                 entry(22, Record::Doing(2, json!(null))),
                 entry(25, Record::Failed(2, "no".into())),
+                entry(26, Record::Kept(2, vec!["x".into()])),
                 entry(26, Record::Undone(2)),
                 entry(30, Record::Undone(1)),
                 entry(31, Record::Undone(0)),

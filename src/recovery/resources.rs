@@ -155,9 +155,7 @@ pub async fn resources(
                     continue;
                 };
                 let cold = match stands {
-                    Safety::ColdCopy { to } => {
-                        Some(ColdCopy { source: configured.clone(), to: to.clone(), id: id.clone() })
-                    }
+                    Safety::ColdCopy { to } => Some(ColdCopy::new(configured.clone(), to.clone(), id.clone())),
                     _ => None,
                 };
                 let safety = safety.map(|m| super::select::source(m, source)).transpose()?;

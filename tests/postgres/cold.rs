@@ -7,7 +7,7 @@ use crate::inplace::{changed, databases};
 use crate::round_trip::{SOCKET, configure};
 use crate::world::World;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 /// A server whose database nobody can dump; what it held before, what it holds, and its files are known to the source.
 fn undumpable(c: &Cluster) -> (World, String, String) {
@@ -36,12 +36,18 @@ fn damage(w: &World) {
     std::fs::write(largest, bytes).unwrap();
 }
 
-fn killed_when(w: &World, args: &[&str], now: impl Fn() -> bool) {
+/// A restore that is under way, at this moment.
+fn begun(w: &World, args: &[&str], now: impl Fn() -> bool) -> Child {
     let mut child: Child = w.command(args).stderr(Stdio::null()).spawn().unwrap();
     while !now() {
-        assert!(child.try_wait().unwrap().is_none(), "it ended before it could be killed");
+        assert!(child.try_wait().unwrap().is_none(), "it ended before it could be stopped");
         std::thread::sleep(std::time::Duration::from_millis(1));
     }
+    child
+}
+
+fn killed_when(w: &World, args: &[&str], now: impl Fn() -> bool) {
+    let mut child = begun(w, args, now);
     child.kill().unwrap();
     child.wait().unwrap();
 }
@@ -81,15 +87,15 @@ fn data_that_cannot_be_dumped_is_copied_and_comes_back_by_a_rollback() {
 #[test]
 fn a_load_that_fails_puts_the_copy_back_from_beside_and_from_another_disk() {
     let c = Cluster::start();
-    let (w, _, live) = undumpable(&c);
+    let (w, ..) = undumpable(&c);
     // Tablespaces and the log are where links lead to, and are part of the copy.
     let space = c.path("space");
     c.own_directory(&space);
     c.psql("postgres", &format!("CREATE TABLESPACE elsewhere LOCATION '{space}'"));
-    c.psql(
-        "postgres",
-        "CREATE TABLE kept (x int) TABLESPACE elsewhere; INSERT INTO kept SELECT generate_series(1, 1000)",
-    );
+    c.psql("postgres", "ALTER DATABASE erp ALLOW_CONNECTIONS true");
+    c.psql("erp", "CREATE TABLE kept (x int) TABLESPACE elsewhere; INSERT INTO kept SELECT generate_series(1, 1000)");
+    c.psql("postgres", "ALTER DATABASE erp ALLOW_CONNECTIONS false");
+    let live = closed(&c);
     let before = databases(&c);
     damage(&w);
     let disk = w.at("disk");
@@ -100,7 +106,6 @@ fn a_load_that_fails_puts_the_copy_back_from_beside_and_from_another_disk() {
         w.run(&args).code(7).says(&["undo: swap database erp in place"]);
         assert_eq!(closed(&c), live);
         assert_eq!(databases(&c), before);
-        assert_eq!(c.psql("postgres", "SELECT count(*) FROM kept"), "1000");
         assert_eq!(c.beside(), Vec::<String>::new());
         assert_eq!(std::fs::read_dir(&disk).unwrap().count(), 0);
         let in_space: Vec<PathBuf> = std::fs::read_dir(&space).unwrap().map(|e| e.unwrap().path()).collect();
@@ -110,14 +115,19 @@ fn a_load_that_fails_puts_the_copy_back_from_beside_and_from_another_disk() {
 
 #[test]
 fn what_other_databases_wrote_stays_beside_when_a_load_that_fails_puts_the_copy_back() {
-    let c = Cluster::start();
-    let (w, _, live) = undumpable(&c);
-    c.psql("postgres", "CREATE DATABASE other");
-    damage(&w);
-    let said = w.run(&["restore", "--in-place", "--yes", "--cold-copy"]).code(7);
-    said.says(&["what other had written since is in", "data_staged_"]);
-    assert_eq!(closed(&c), live);
-    assert!(c.beside().len() == 1 && c.beside()[0].starts_with("data_staged_"), "{:?}", c.beside());
+    // The one that every server has is another one when somebody has made something in it.
+    for (other, made) in [("other", "CREATE DATABASE other"), ("postgres", "CREATE TABLE jobs (x int)")] {
+        let c = Cluster::start();
+        let (w, _, live) = undumpable(&c);
+        c.psql("postgres", made);
+        damage(&w);
+        let said = w.run(&["restore", "--in-place", "--yes", "--cold-copy"]).code(7);
+        let told = format!("what {other} had written since is in");
+        said.says(&[&told, "data_staged_"]);
+        w.run(&["restores", &w.last_restore()]).code(0).says(&["kept:", &told, "data_staged_"]);
+        assert_eq!(closed(&c), live);
+        assert!(c.beside().len() == 1 && c.beside()[0].starts_with("data_staged_"), "{:?}", c.beside());
+    }
 }
 
 #[test]
@@ -174,6 +184,50 @@ fn killed_in_the_middle_of_the_load_it_is_taken_back_or_finished() {
         let there = || !c.psql_output("postgres", "SELECT 1 FROM pg_database WHERE datname = 'erp'").stdout.is_empty();
         names.contains("_before_") && !names.contains(".part") && c.is_up() && !there()
     });
+}
+
+#[test]
+fn a_copy_that_goes_on_after_the_server_has_run_is_of_one_moment() {
+    let c = Cluster::start();
+    let (w, _, live) = undumpable(&c);
+    let space = c.path("space");
+    c.own_directory(&space);
+    c.psql("postgres", &format!("CREATE TABLESPACE elsewhere LOCATION '{space}'"));
+    c.psql("postgres", "CREATE TABLE kept (x int) TABLESPACE elsewhere; INSERT INTO kept VALUES (1)");
+    damage(&w);
+    // What links lead to is home before the data directory is begun.
+    let args = ["restore", "--in-place", "--cold-copy", "--yes"];
+    killed_when(&w, &args, || c.beside().join(" ").contains(".part"));
+    let in_space = || -> Vec<String> {
+        std::fs::read_dir(&space).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect()
+    };
+    assert!(in_space().iter().any(|n| n.contains("_before_") && !n.contains(".part")), "{:?}", in_space());
+    // Something starts the server, and somebody writes.
+    c.restart();
+    c.psql("postgres", "INSERT INTO kept SELECT generate_series(2, 50000)");
+    w.run(&["restore", "--resume"]).code(7).says(&["undo: swap database erp in place"]);
+    assert_eq!(closed(&c), live);
+    assert_eq!(c.psql("postgres", "SELECT count(*), sum(x) FROM kept"), "50000|1250025000");
+}
+
+#[test]
+fn a_copy_that_is_stopped_ends_before_the_server_runs_again() {
+    let c = Cluster::start();
+    let (w, _, live) = undumpable(&c);
+    // Enough that the copy is far from its end.
+    let many = c.path("data/many");
+    std::fs::create_dir(&many).unwrap();
+    for n in 0..20_000 {
+        std::fs::write(format!("{many}/{n}"), "x").unwrap();
+    }
+    let args = ["restore", "--in-place", "--cold-copy", "--yes"];
+    let mut child = begun(&w, &args, || c.beside().join(" ").contains(".part"));
+    let term = Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap();
+    assert!(term.success());
+    assert_eq!(child.wait().unwrap().code(), Some(14));
+    assert_eq!(closed(&c), live);
+    assert_eq!(c.beside(), Vec::<String>::new());
+    assert!(!w.path().join("state/restore.journal").exists());
 }
 
 #[test]

@@ -53,20 +53,30 @@ fn a_cluster_is_made_proven_and_put_in_place_and_the_old_one_comes_back_by_a_rol
     w.run(&["restore", "--fresh-cluster", "--yes"]).code(10).says(&["the server runs", "process", "--in-place"]);
     broke(&c);
     let old = std::fs::read(c.path("data/global/pg_control")).unwrap();
+    // What somebody has put there takes no part in it.
+    std::fs::create_dir(c.path("data/archive")).unwrap();
+    std::fs::File::create(c.path("data/archive/1")).unwrap().set_len(20 << 20).unwrap();
     w.run(&["restore", "--yes"]).code(11);
     let plan = w.run(&["restore", "--fresh-cluster", "--dry-run"]).code(0);
     plan.says(&[
         "swap cluster of source db",
         "holds what the backup has: erp, postgres",
         "settings and access rules are taken over",
+        "too large to be settings): archive",
     ]);
     assert!(c.beside().is_empty());
+    let conf = std::fs::read_to_string(c.path("data/postgresql.conf")).unwrap();
+    std::fs::write(c.path("data/postgresql.conf"), format!("{conf}\nsynchronous_standby_names = 'away'\n")).unwrap();
+    let plan = w.run(&["restore", "--fresh-cluster", "--dry-run"]).code(0);
+    plan.says(&["synchronous_standby_names = away", "wait for one without end"]);
+    std::fs::write(c.path("data/postgresql.conf"), conf).unwrap();
     w.run(&["restore", "--fresh-cluster", "--yes"]).code(0).says(&[
         "20,000 rows",
         "equal to the facts",
         "data_before_",
     ]);
     is_whole(&c, &before);
+    assert!(!Path::new(&c.path("data/archive")).exists());
     assert_eq!(c.beside().len(), 1);
     assert_eq!(std::fs::read(c.path(&format!("{}/global/pg_control", c.beside()[0]))).unwrap(), old);
     // The next backup is one like any other.
@@ -107,11 +117,23 @@ fn two_sources_of_one_server_do_not_both_make_it_anew() {
     let (top, rest) = text.split_once("[sources.db]").unwrap();
     let (db, plan) = rest.split_once("[plans.p]").unwrap();
     let plan = plan.replace("\"db\"", "\"db\", \"again\"");
-    w.write_config(&format!("{top}[sources.db]{db}[sources.again]{db}[plans.p]{plan}"));
+    let with = |again: &str| {
+        w.write_config(&format!("{top}[sources.db]{db}[sources.again]{again}[plans.p]{plan}"));
+    };
+    with(db);
     w.backup();
     broke(&c);
-    w.run(&["restore", "--fresh-cluster", "--yes"]).code(2).says(&["makes a server anew for one source", "again"]);
-    assert!(c.beside().is_empty());
+    // By another name, and by a link to its directory.
+    std::os::unix::fs::symlink(c.path("data"), c.path("link")).unwrap();
+    let elsewhere = db
+        .replace(&format!("@/erp?host={}&port={}", c.path(""), c.port), &format!("@127.0.0.1:{}/erp", c.port))
+        .replace(&c.path("data"), &c.path("link"));
+    assert!(elsewhere.contains("127.0.0.1") && elsewhere.contains(&c.path("link")), "{elsewhere}");
+    for again in [db, elsewhere.as_str()] {
+        with(again);
+        w.run(&["restore", "--fresh-cluster", "--yes"]).code(2).says(&["makes a server anew for one source", "again"]);
+        assert!(c.beside().is_empty());
+    }
 }
 
 #[test]

@@ -63,6 +63,30 @@ fn a_load_that_fails_brings_the_live_data_back_from_the_safety_backup() {
 }
 
 #[test]
+fn what_was_live_comes_back_when_it_has_as_many_rows_as_what_was_restored() {
+    let c = Cluster::start();
+    c.psql("postgres", "CREATE DATABASE erp");
+    c.psql("postgres", "COMMENT ON DATABASE erp IS 'it''s ours'");
+    c.psql("erp", "CREATE TABLE t AS SELECT g AS id, md5(g::text) AS what FROM generate_series(1, 1000) g");
+    let good = c.dump("erp");
+    let w = with_database(&c, SOCKET);
+    w.backup();
+    // The facts of both are the same.
+    c.psql("erp", "UPDATE t SET what = 'the same for all'");
+    let live = c.dump("erp");
+    let comment = "SELECT shobj_description(oid, 'pg_database') FROM pg_database WHERE datname = 'erp'";
+    let config = std::fs::read_to_string(w.at("backstay.toml")).unwrap();
+    w.write_config(&format!("{config}[plans.p.restore]\nafter_swap = [{{ command = [\"/bin/false\"] }}]\n"));
+    w.run(&["restore", "--in-place", "--yes"]).code(12).says(&["undo: swap database erp in place"]);
+    assert_eq!(c.dump("erp"), live);
+    assert_eq!(c.psql("postgres", comment), "it's ours");
+    w.write_config(&config);
+    w.run(&["restore", "--in-place", "--yes"]).code(0);
+    assert_eq!(c.dump("erp"), good);
+    assert_eq!(c.psql("postgres", comment), "it's ours");
+}
+
+#[test]
 fn without_owners_that_of_the_dropped_database_gets_it_and_the_way_back_has_all_of_them() {
     let c = Cluster::start();
     let (w, ..) = changed(&c);
@@ -120,5 +144,6 @@ fn killed_in_the_middle_it_is_taken_back_or_finished() {
         w.run(&["restore", way]).code(0);
         assert_eq!(c.dump("erp"), if forward { good.clone() } else { live.clone() });
         assert_eq!(c.psql("postgres", "SELECT count(*) FROM pg_database WHERE datname LIKE 'erp%'"), "1");
+        assert_eq!(c.psql("postgres", "SELECT count(*) FROM pg_shdescription WHERE description LIKE 'backstay%'"), "0");
     }
 }

@@ -64,7 +64,7 @@ pub async fn attempt(
     }
     if args.fresh_cluster {
         in_place::only_databases(&chosen, "--fresh-cluster")?;
-        in_place::one_source_for_each_server(config, &chosen)?;
+        in_place::one_source_for_each_server(config, &chosen).await?;
     }
     if let Err(e) = whole(catalog, &chosen, args).await {
         return if is_unfit(&e) { Ok(Tried::Unfit(e)) } else { Err(e) };

@@ -10,6 +10,7 @@ use crate::model::Name;
 use crate::recovery::asked::{Asked, Safety};
 use crate::repository::manifest::{Manifest, SourceRecord};
 use crate::sources::postgres::PostgresSource;
+use std::path::PathBuf;
 
 /// What the name of a plan of safety backups ends with.
 const SAFETY: &str = "-safety";
@@ -41,22 +42,23 @@ pub fn only_databases(chosen: &[&SourceRecord], option: &str) -> Result<()> {
     }
 }
 
-/// A new cluster is filled by one source: two of one server would each make it.
+/// A new cluster is filled by one source: two of one server would each make it. A server has one data directory, and many names:
+/// its socket, `localhost`.
 ///
 /// # Errors
 /// [`Kind::Usage`] with both.
-pub fn one_source_for_each_server(config: Option<&Config>, chosen: &[&SourceRecord]) -> Result<()> {
-    let configured = |s: &SourceRecord| match config?.sources.get(&s.name)? {
-        SourceConfig::Postgres(server) => Some((s.name.clone(), server)),
-        _ => None,
-    };
-    let servers: Vec<_> = chosen.iter().filter_map(|s| configured(s)).collect();
-    for (n, (one, server)) in servers.iter().enumerate() {
-        let same = |other: &PostgresSource| {
-            server.address.is_same_server(&other.address)
-                || (server.data_dir.is_some() && server.data_dir == other.data_dir)
-        };
-        if let Some((other, _)) = servers[n + 1..].iter().find(|(_, other)| same(other)) {
+pub async fn one_source_for_each_server(config: Option<&Config>, chosen: &[&SourceRecord]) -> Result<()> {
+    let mut seen: Vec<(&Name, &PostgresSource, Option<PathBuf>)> = Vec::new();
+    for record in chosen {
+        let Some(SourceConfig::Postgres(server)) = config.and_then(|c| c.sources.get(&record.name)) else { continue };
+        let server: &PostgresSource = server;
+        // Where nothing tells it, the look at the target says why.
+        let directory = server.directory().await.ok();
+        let same = seen.iter().find(|(_, other, its)| {
+            server.address.is_same_server(&other.address) || (directory.is_some() && directory == *its)
+        });
+        if let Some((one, ..)) = same {
+            let other = &record.name;
             return Err(Error::new(
                 Kind::Usage,
                 format!("--fresh-cluster makes a server anew for one source, and {one} and {other} are of the same one"),
@@ -65,6 +67,7 @@ pub fn one_source_for_each_server(config: Option<&Config>, chosen: &[&SourceReco
                 "Name one with --source {one}. When the new cluster runs, restore {other} into it without --fresh-cluster."
             )));
         }
+        seen.push((&record.name, server, directory));
     }
     Ok(())
 }

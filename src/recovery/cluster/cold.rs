@@ -6,6 +6,8 @@
 
 use super::copy;
 use super::pair::{Pair, Which, arrange};
+use super::work::{Stop, Work};
+use super::written;
 use crate::error::{Error, Kind, Result};
 use crate::host::holders::is_mount_point;
 use crate::model::BackupId;
@@ -34,20 +36,13 @@ pub struct Cold {
 pub struct ColdCopy {
     /// Its source.
     pub source: PostgresSource,
-    /// A directory of another disk; else the copy is beside the data.
-    pub to: Option<PathBuf>,
-    /// The restore that names the copy.
-    pub id: BackupId,
+    to: Option<PathBuf>,
+    id: BackupId,
+    work: Work,
 }
 
 fn refused(what: &str, path: &Path) -> Error {
     Error::new(Kind::Refused, what.to_owned()).at(path.display())
-}
-
-/// Runs what reads and writes files where it may block.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(Error::panicked("copying"))?
 }
 
 /// Directories outside of the data directory that links in it lead to: the log, and what tablespaces have of this version.
@@ -85,6 +80,11 @@ fn linked(data: &Path, major: Option<u32>) -> Result<Vec<PathBuf>> {
 }
 
 impl ColdCopy {
+    /// A copy named by the restore `id`: beside the data, or below a directory of another disk.
+    pub fn new(source: PostgresSource, to: Option<PathBuf>, id: BackupId) -> Self {
+        ColdCopy { source, to, id, work: Work::default() }
+    }
+
     /// Decides what is copied, and where to. No effect.
     ///
     /// # Errors
@@ -143,7 +143,7 @@ impl ColdCopy {
         if let Some(to) = self.to.as_ref().filter(|to| !to.is_dir()) {
             return Err(refused("the directory for the cold copy is not there", to).hint("Make it, or mount its disk."));
         }
-        let (spaces, shared) = blocking(move || cold.spaces()).await?;
+        let (spaces, shared) = self.work.run(move |_| cold.spaces()).await?;
         for space in spaces {
             let load = found.space.iter().filter(|s| device(&s.place) == device(&space.place));
             // What is dropped goes on taking room when its blocks are the copy's too.
@@ -164,25 +164,9 @@ impl ColdCopy {
         found.warnings.push(format!(
             "the server is stopped while {} is copied; putting the copy back takes back all of its databases: {}",
             main.place.display(),
-            self.databases().await?.join(", ")
+            written::databases(&self.source).await?.join(", ")
         ));
         Ok(())
-    }
-
-    /// Databases of the server in which somebody may write, but for the one that every server has.
-    ///
-    /// # Errors
-    /// When the server does not tell them.
-    pub async fn databases(&self) -> Result<Vec<String>> {
-        let admin = self.source.address.reach().await?.admin().await?;
-        let rows = admin
-            .rows(
-                "datname",
-                "FROM pg_database WHERE datallowconn AND NOT datistemplate AND datname <> 'postgres' ORDER BY datname",
-            )
-            .await
-            .map_err(|e| e.says("the server does not tell its databases"))?;
-        Ok(rows.iter().map(|r| r.text(0)).collect())
     }
 
     async fn cluster(&self, cold: &Cold) -> Result<Cluster> {
@@ -199,24 +183,12 @@ impl ColdCopy {
     /// # Errors
     /// [`Kind::Restore`]; the server may be stopped then.
     pub async fn take(&self, cold: &Cold) -> Result<()> {
+        self.work.ended().await;
         let cluster = self.cluster(cold).await?;
         if !cold.main()?.second_is_home()? {
             cluster.stopped().await?;
-            let pairs = cold.pairs.clone();
-            blocking(move || {
-                // The data directory comes last: with it all of the copy is whole.
-                for pair in pairs.iter().rev() {
-                    if pair.second_is_home()? {
-                        continue;
-                    }
-                    let part = copy::part(&pair.second_home);
-                    copy::tree(&pair.place, &part)?;
-                    rename(&part, &pair.second_home)?;
-                    pair.second_home.parent().map_or(Ok(()), sync)?;
-                }
-                Ok(())
-            })
-            .await?;
+            let cold = cold.clone();
+            self.work.run(move |stop| cold.copied(stop)).await?;
         }
         self.start(&cluster).await
     }
@@ -227,6 +199,7 @@ impl ColdCopy {
     /// # Errors
     /// [`Kind::Restore`].
     pub async fn put_back(&self, cold: &Cold) -> Result<bool> {
+        self.work.ended().await;
         let cluster = self.cluster(cold).await?;
         let main = cold.main()?;
         let whole = main.second_is_home()? || main.in_place()? != Some(Which::First);
@@ -242,6 +215,7 @@ impl ColdCopy {
     /// # Errors
     /// [`Kind::Restore`].
     pub async fn put_restored(&self, cold: &Cold) -> Result<bool> {
+        self.work.ended().await;
         if cold.main()?.in_place()? == Some(Which::First) {
             return Ok(false);
         }
@@ -257,7 +231,7 @@ impl ColdCopy {
         }
         cluster.stopped().await?;
         let pairs = cold.pairs.clone();
-        blocking(move || arrange(&pairs, which)).await
+        self.work.run(move |_| arrange(&pairs, which)).await
     }
 }
 
@@ -287,6 +261,24 @@ impl Cold {
             }
         }
         Ok((spaces, shared))
+    }
+
+    /// Copies all of it. What an earlier try has left goes first: the server may have run and written since, and directories of
+    /// two moments are no cluster. Nothing was dropped as long as the copy is not whole.
+    fn copied(&self, stop: &Stop) -> Result<()> {
+        for pair in &self.pairs {
+            copy::remove(&pair.second_home)?;
+            copy::remove(&copy::part(&pair.second_home))?;
+        }
+        // The data directory comes last: with it all of the copy is whole.
+        for pair in self.pairs.iter().rev() {
+            let part = copy::part(&pair.second_home);
+            copy::tree(&pair.place, &part, stop)?;
+            stop.look()?;
+            rename(&part, &pair.second_home)?;
+            pair.second_home.parent().map_or(Ok(()), sync)?;
+        }
+        Ok(())
     }
 
     /// What the copy has taken the place of, as far as it is kept: the data directory, and where its links led to.
@@ -346,5 +338,39 @@ impl Cold {
         }));
         left.push("start the server".to_owned());
         left
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    #[test]
+    fn what_an_earlier_try_has_copied_is_copied_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let pair = |name: &str| {
+            fs::create_dir(at(name)).unwrap();
+            fs::write(at(name).join("x"), "now").unwrap();
+            Pair {
+                first: identity(&at(name)).unwrap(),
+                place: at(name),
+                first_home: at(&format!("{name}_staged")),
+                second_home: at(&format!("{name}_before")),
+                elsewhere: false,
+            }
+        };
+        let cold = Cold { pairs: vec![pair("data"), pair("space")], major: None };
+        // A tablespace was home already, the data directory was not, and then the server ran.
+        for name in ["space_before", "data_before.part"] {
+            fs::create_dir(at(name)).unwrap();
+            fs::write(at(name).join("x"), "before").unwrap();
+        }
+        cold.copied(&Stop::default()).unwrap();
+        for name in ["data_before", "space_before"] {
+            assert_eq!(fs::read_to_string(at(name).join("x")).unwrap(), "now", "{name}");
+        }
+        assert!(!at("data_before.part").exists());
     }
 }

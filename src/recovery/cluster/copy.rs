@@ -1,5 +1,6 @@
 //! Copies of directory trees of a stopped server: files share their blocks where the file system can do that.
 
+use super::work::Stop;
 use crate::error::{Error, Kind, Result};
 use crate::recovery::inner::{copy_meta, sync};
 use rustix::fs::{AtFlags, CWD, Gid, Uid};
@@ -21,24 +22,25 @@ pub fn part(of: &Path) -> PathBuf {
 /// Copies a tree with owners, modes and attributes, and syncs it. What is at the target is removed first.
 ///
 /// # Errors
-/// [`Kind::Restore`]; what was copied until then is there.
-pub fn tree(from: &Path, to: &Path) -> Result<()> {
+/// [`Kind::Restore`], or [`Kind::Interrupted`] when it was to `stop`; what was copied until then is there.
+pub fn tree(from: &Path, to: &Path, stop: &Stop) -> Result<()> {
     remove(to)?;
-    directory(from, to)?;
+    directory(from, to, stop)?;
     let synced = File::open(to).and_then(|d| rustix::fs::syncfs(&d).map_err(std::io::Error::from));
     synced.map_err(|e| failed("the copy cannot be synced", to, e))?;
     to.parent().map_or(Ok(()), sync)
 }
 
-fn directory(from: &Path, to: &Path) -> Result<()> {
+fn directory(from: &Path, to: &Path, stop: &Stop) -> Result<()> {
     let unreadable = |e| failed("a directory of the server cannot be read", from, e);
     std::fs::create_dir(to).map_err(|e| failed("a directory of the copy cannot be made", to, e))?;
     for entry in std::fs::read_dir(from).map_err(unreadable)? {
+        stop.look()?;
         let entry = entry.map_err(unreadable)?;
         let (path, copy) = (entry.path(), to.join(entry.file_name()));
         let kind = entry.file_type().map_err(unreadable)?;
         if kind.is_dir() {
-            directory(&path, &copy)?;
+            directory(&path, &copy, stop)?;
         } else if kind.is_symlink() {
             link(&path, &copy)?;
         } else if kind.is_file() {
@@ -139,7 +141,7 @@ mod tests {
         let bind = std::os::unix::net::UnixListener::bind(from.join("socket")).unwrap();
         fs::set_permissions(from.join("empty"), fs::Permissions::from_mode(0o640)).unwrap();
         fs::set_permissions(&from, fs::Permissions::from_mode(0o700)).unwrap();
-        tree(&from, &to).unwrap();
+        tree(&from, &to, &Stop::default()).unwrap();
         drop(bind);
         assert_eq!(fs::read(to.join("base/1/2")).unwrap(), vec![7; 100_000]);
         assert_eq!(fs::read_link(to.join("link")).unwrap(), Path::new("/nowhere/at all"));
@@ -148,5 +150,8 @@ mod tests {
         assert!(!to.join("older").exists() && !to.join("socket").exists());
         assert!(bytes(&to) >= 100_000);
         assert_eq!(part(&to), dir.path().join("copy.part"));
+        let stop = Stop::default();
+        stop.set();
+        assert_eq!(tree(&from, &to, &stop).unwrap_err().kind, Kind::Interrupted);
     }
 }

@@ -196,11 +196,11 @@ impl Resource for FreshCluster {
             },
             "standbys and replication slots of the old cluster do not know the new one".to_owned(),
         ];
-        let large = settings::too_large(data);
-        if !large.is_empty() {
+        warnings.extend(settings::warnings(data)?);
+        if let Some(names) = cluster.setting("synchronous_standby_names").await {
             warnings.push(format!(
-                "files in the old directory that are too large to be settings are not taken over: {}",
-                large.join(", ")
+                "the settings have synchronous_standby_names = {names}, and no standby follows the new cluster: commits of the application \
+                 would wait for one without end; empty it first"
             ));
         }
         if !globals::has_passwords(&globals) {
@@ -291,7 +291,7 @@ impl Resource for FreshCluster {
             // Between the two renames there is no old one to take anything from, and it was taken before.
             if turn.pair.in_place()? == Some(Which::First) || turn.pair.first.is_none() {
                 let (inside, listens) = (cluster.settings_inside, &self.server.address);
-                settings::adopt(&turn.pair.place, &turn.made.data, inside, listens, &cluster.owner)?;
+                settings::adopt(&turn.pair.place, &turn.made.data, inside, listens)?;
             }
             arrange(std::slice::from_ref(&turn.pair), Which::Second)?;
         } else if identity(&turn.pair.place)? != Some(turn.second) {

@@ -5,6 +5,7 @@
 //! Which is which is told by device and inode.
 
 use super::copy;
+use super::work::Stop;
 use crate::error::{Error, Kind, Result};
 use crate::recovery::exchange::{Identity, identity};
 use crate::recovery::inner::{rename, sync};
@@ -93,7 +94,7 @@ impl Pair {
             // There is no room for both. The directory itself stays: a new one could get its inode, and would be taken for it.
             copy::empty(&self.first_home)?;
             let part = copy::part(&self.place);
-            copy::tree(&self.second_home, &part)?;
+            copy::tree(&self.second_home, &part, &Stop::default())?;
             return Self::moved(&part, &self.place);
         }
         Self::moved(self.home(wanted), &self.place)

@@ -158,13 +158,16 @@ pub async fn unswap(server: &Server, exchanges: &[Exchange]) -> Result<()> {
     exchange(&admin, &names, &sql).await
 }
 
-/// A session with a database that is not exchanged itself.
+/// A session with a database that is not exchanged itself. What it commits is on this server's disk; it waits for no standby,
+/// since one that is away would leave the databases closed without end.
 async fn admin(server: &Server, exchanges: &[Exchange]) -> Result<Session> {
-    if exchanges.iter().any(|x| x.live == "postgres") {
-        server.session("template1").await
+    let session = if exchanges.iter().any(|x| x.live == "postgres") {
+        server.session("template1").await?
     } else {
-        server.admin().await
-    }
+        server.admin().await?
+    };
+    session.run("SET synchronous_commit = local").await.map_err(cannot)?;
+    Ok(session)
 }
 
 /// Closes databases, and renames in one transaction. Opens them again when that fails.

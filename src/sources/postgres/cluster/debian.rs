@@ -6,7 +6,7 @@ use crate::host::exec::Program;
 use crate::host::inventory::clusters::columns;
 use crate::host::service::Service;
 use async_trait::async_trait;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// How long a stop or a start may take: a start recovers what a crash left.
@@ -58,6 +58,11 @@ fn parse(line: &str) -> Option<Debian> {
 }
 
 impl Debian {
+    /// Where its settings are.
+    pub fn settings(&self) -> PathBuf {
+        Path::new("/etc/postgresql").join(self.major.to_string()).join(&self.name)
+    }
+
     fn program(&self, action: &[&str]) -> Program {
         let major = self.major.to_string();
         Program::new("pg_ctlcluster", [major.as_str(), self.name.as_str()].iter().chain(action).copied())

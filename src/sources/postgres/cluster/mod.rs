@@ -27,6 +27,8 @@ const LINGER: Duration = Duration::from_secs(60);
 const TO_ANSWER: Duration = Duration::from_secs(600);
 /// How often one looks.
 const PAUSE: Duration = Duration::from_millis(200);
+/// How long the programs may take to say what the settings are.
+const TO_TELL: Duration = Duration::from_secs(30);
 
 /// A cluster of this host.
 #[derive(Clone)]
@@ -39,7 +41,9 @@ pub struct Cluster {
     pub owner: Owner,
     /// Who stops and starts it.
     pub service: Arc<dyn Service>,
-    /// True when its settings are in the data directory, and not in `/etc`.
+    /// The directory of its settings.
+    settings: PathBuf,
+    /// True when that is the data directory, and not one in `/etc`.
     pub settings_inside: bool,
 }
 
@@ -101,11 +105,24 @@ impl PostgresSource {
     /// # Errors
     /// [`Kind::Refused`] when it is not, or when nothing tells where its files are.
     pub async fn cluster(&self, otherwise: Option<u32>) -> Result<Cluster> {
+        let (data, major) = self.found().await?;
+        self.cluster_at(&data, major.or(otherwise)).await
+    }
+
+    /// Its data directory as this host sees it: two sources with one directory are of one server, whatever their urls say.
+    ///
+    /// # Errors
+    /// As [`PostgresSource::cluster`].
+    pub async fn directory(&self) -> Result<PathBuf> {
+        Ok(self.found().await?.0)
+    }
+
+    async fn found(&self) -> Result<(PathBuf, Option<u32>)> {
         let (data, major) = match self.address.container() {
             Some(reference) => (self.in_container(reference).await?, None),
             None => self.on_this_host().await?,
         };
-        self.cluster_at(&real(&data), major.or(otherwise)).await
+        Ok((real(&data), major))
     }
 
     /// The cluster whose data directory is known, running or not.
@@ -119,6 +136,7 @@ impl PostgresSource {
             None => debian::clusters().await?.into_iter().find(|d| real(&d.data) == data),
         };
         let settings_inside = debian.is_none();
+        let settings = debian.as_ref().map_or_else(|| data.to_owned(), debian::Debian::settings);
         let service: Arc<dyn Service> = match (self.address.container(), &self.unit, debian) {
             (Some(reference), ..) => {
                 Arc::new(Contained { docker: Docker::connect().await?, reference: reference.to_owned() })
@@ -133,7 +151,7 @@ impl PostgresSource {
                 Arc::new(PgCtl { bin, dir: data.to_owned(), place: owner.place(), log })
             }
         };
-        Ok(Cluster { data: data.to_owned(), major, owner, service, settings_inside })
+        Ok(Cluster { data: data.to_owned(), major, owner, service, settings, settings_inside })
     }
 
     /// Whether the server runs, as far as it is known who looks after it.
@@ -273,6 +291,15 @@ impl Cluster {
     /// Processes of a server that works in its directory, in a container too. Only root sees those of others.
     pub fn processes(&self) -> Vec<u32> {
         processes::named_in(&self.data, "postgres")
+    }
+
+    /// What its settings say of one, as far as they can be read while no server runs; nothing when that is empty.
+    pub async fn setting(&self, name: &str) -> Option<String> {
+        let settings = self.settings.display().to_string();
+        let postgres = programs(self.major?).ok()?.join("postgres");
+        let asked = Program::new(postgres, ["-D", settings.as_str(), "-C", name]).at(self.owner.place());
+        let told = tokio::time::timeout(TO_TELL, asked.output()).await.ok()?.ok()?;
+        Some(String::from_utf8_lossy(&told).trim().to_owned()).filter(|value| !value.is_empty())
     }
 
     /// Stops the server and waits until its last process is gone.
