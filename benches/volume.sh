@@ -53,9 +53,9 @@ volume = \"$volume\""
                 walk) measure unchanged walk find "$place" -printf '%s %T@ %C@ %i\n' ;;
             esac
         done
+        # ext4 searches past every inode that was freed within the last minute, so nothing is removed before both are done,
+        # and nothing is made in the minute after that.
         for tool in $(rotated "$run" backstay tar); do
-            docker volume rm -f "$volume-copy" > /dev/null
-            rm -rf "$place-tar"
             case $tool in
                 backstay) measure restore backstay "$program" -q restore --yes --to "$volume-copy" ;;
                 tar)
@@ -65,7 +65,9 @@ volume = \"$volume\""
                     ;;
             esac
         done
+        docker volume rm -f "$volume-copy" > /dev/null
         rm -rf "$place-tar"
+        sync -f "$place" && sleep 65
     done
     machine "A volume of $files files, $(du -sh --apparent-size "$place" | cut -f1)"
     methods
@@ -98,7 +100,7 @@ url = \"redis://127.0.0.1:$port\""
                 bgsave)
                     rm -f "$work/redis/dump.rdb" "$work/copy.rdb"
                     # shellcheck disable=SC2016
-                    measure dump bgsave sh -c 'redis-cli -p "$0" bgsave > /dev/null
+                    measure dump bgsave sh -c 'until redis-cli -p "$0" bgsave | grep -q started; do sleep 0.05; done
                         while redis-cli -p "$0" info persistence | grep -q "rdb_bgsave_in_progress:1"; do sleep 0.05; done
                         cp "$1" "$2" && sync -f "$2"' "$port" "$work/redis/dump.rdb" "$work/copy.rdb"
                     ;;
