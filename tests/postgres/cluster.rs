@@ -27,12 +27,15 @@ fn bin() -> PathBuf {
     PathBuf::from(format!("/usr/lib/postgresql/{newest}/bin"))
 }
 
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
 impl Cluster {
     /// A cluster with password authentication, TLS with a certificate of its own CA, and a superuser `postgres`.
     pub fn start() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let cluster = Cluster { dir, port, bin: bin(), mounts: Mutex::default() };
+        let mut cluster = Cluster { dir, port: free_port(), bin: bin(), mounts: Mutex::default() };
         let d = cluster.dir.path().display().to_string();
         std::fs::write(cluster.dir.path().join("pw"), PASSWORD).unwrap();
         let tls = "openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=test-ca 2>/dev/null && \
@@ -45,12 +48,20 @@ impl Cluster {
             cluster.bin.display()
         ));
         let conf = format!(
-            "port = {port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = '{d}'\nssl = on\nssl_cert_file = '{d}/server.pem'\nssl_key_file = '{d}/server.key'\nfsync = off\n"
+            "listen_addresses = '127.0.0.1'\nunix_socket_directories = '{d}'\nssl = on\nssl_cert_file = '{d}/server.pem'\nssl_key_file = '{d}/server.key'\nfsync = off\n"
         );
         std::fs::write(cluster.dir.path().join("more.conf"), conf).unwrap();
         cluster.shell(&format!("cat {d}/more.conf >> {d}/data/postgresql.conf"));
-        cluster.as_postgres(&format!("{}/pg_ctl -D {d}/data -w -l {d}/log start", cluster.bin.display()));
-        cluster
+        // Between looking for a port and listening on it another test may take it.
+        for _ in 0..3 {
+            cluster.shell(&format!("echo 'port = {}' >> {d}/data/postgresql.conf", cluster.port));
+            let start = format!("{}/pg_ctl -D {d}/data -w -l {d}/log start", cluster.bin.display());
+            if cluster.output_as_postgres(&start).status.success() {
+                return cluster;
+            }
+            cluster.port = free_port();
+        }
+        panic!("{}", std::fs::read_to_string(cluster.path("log")).unwrap_or_default());
     }
 
     /// Where its programs are.
@@ -63,12 +74,13 @@ impl Cluster {
         assert!(out.status.success(), "{script}\n{}", String::from_utf8_lossy(&out.stderr));
     }
 
+    fn output_as_postgres(&self, command: &str) -> Output {
+        let mut program = Command::new("runuser");
+        program.args(["-u", "postgres", "--", "bash", "-c", command]).current_dir(self.dir.path()).output().unwrap()
+    }
+
     fn as_postgres(&self, command: &str) {
-        let out = Command::new("runuser")
-            .args(["-u", "postgres", "--", "bash", "-c", command])
-            .current_dir(self.dir.path())
-            .output()
-            .unwrap();
+        let out = self.output_as_postgres(command);
         assert!(
             out.status.success(),
             "{command}\n{}\n{}",
@@ -186,7 +198,7 @@ impl Cluster {
         let data = self.path("standby");
         self.tool("pg_basebackup", &["-D", &data, "-R", "-X", "stream", "-c", "fast", "--no-sync"]);
         self.shell(&format!("chown -R postgres {data}"));
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let log = self.path("standby.log");
         self.as_postgres(&format!("{}/pg_ctl -D {data} -o '-p {port}' -w -l {log} start", self.bin.display()));
         Standby { bin: self.bin.clone(), data, port }
