@@ -68,7 +68,7 @@ fn whatever_the_format_the_first_backup_of_our_own_ships_what_changed() {
     // One table that our own backups dump beside the others, and some that they do not.
     s.cluster.psql(
         "erp",
-        "INSERT INTO orders (note) SELECT md5(g::text) || md5((g + 1)::text) FROM generate_series(1, 60000) g",
+        "INSERT INTO orders (note) SELECT md5(g::text) || md5((g + 1)::text) FROM generate_series(1, 240000) g",
     );
     s.cluster.psql("erp", "SELECT lo_unlink(oid) FROM pg_largeobject_metadata");
     s.script(

@@ -166,6 +166,7 @@ fn a_restore_that_runs_is_not_disturbed() {
 fn beside_a_restore_that_is_stuck_the_page_is_the_operators() {
     let web = Web::plain();
     configure(&web, &section(&web, ""));
+    run(&web, &["maintenance", "install"], &[]).code(0);
     let begin = Begin {
         id: BackupId::new(jiff::Timestamp::UNIX_EPOCH),
         plan: "shop".parse().unwrap(),
