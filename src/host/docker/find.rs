@@ -6,6 +6,9 @@ use bollard::models::{ContainerInspectResponse, MountPoint};
 use bollard::query_parameters::{InspectContainerOptions, ListContainersOptionsBuilder};
 use std::collections::{BTreeMap, HashMap};
 
+/// Lines that a container which has ended said last, as they are told.
+const LAST_WORDS: usize = 3;
+
 /// Label of the compose project of a container or volume.
 pub const COMPOSE_PROJECT: &str = "com.docker.compose.project";
 /// Label of the compose service of a container.
@@ -248,8 +251,17 @@ impl Docker {
                 ));
         }
         match down.first() {
-            Some(c) => Error::new(Kind::Source, format!("container {} does not run: it is {}", c.name, c.state))
-                .hint(format!("`docker start {}`, then try again.", c.name)),
+            Some(c) => {
+                let error = Error::new(Kind::Source, format!("container {} does not run: it is {}", c.name, c.state))
+                    .hint(format!("`docker start {}`, then try again.", c.name));
+                if c.state != "exited" {
+                    return error;
+                }
+                let said = self.last_lines(&c.name).await;
+                let mut last: Vec<&str> = said.lines().rev().take(LAST_WORDS).collect();
+                last.reverse();
+                error.because(format!("it ended with status {}, and said last: {}", c.exit_code, last.join(" | ")))
+            }
             None => Error::new(Kind::Source, format!("there is no container or service {reference}")).hint(
                 "Give the name of a container (`docker ps -a`), `PROJECT/SERVICE` of compose, or a swarm service.",
             ),
