@@ -108,12 +108,15 @@ touch_files() { # place|scattered
     [ "$1" = scattered ] || condition="NR <= $files / 100"
     find "$data" -type f -size +0 | LC_ALL=C sort | awk "$condition" | while read -r f; do echo x >> "$f"; done
 }
-tree() { # file|s3
+copy_tree() { # sets data and files
     data=$work/data
     say "copying ${TREE:-/usr}"
     cp -a "${TREE:-/usr}" "$data"
     find "$data" -type s -delete
     files=$(find "$data" -type f | wc -l)
+}
+tree() { # file|s3
+    copy_tree
     local all run where=$1 p=''
     [ "$where" = file ] || p=s3-
     mapfile -t all < <(only backstay restic rustic)
@@ -150,11 +153,7 @@ paths = [\"$data\"]"
 }
 
 tree_restores() { # one backup by each tool, and restores of it
-    data=$work/data
-    say "copying ${TREE:-/usr}"
-    cp -a "${TREE:-/usr}" "$data"
-    find "$data" -type s -delete
-    files=$(find "$data" -type f | wc -l)
+    copy_tree
     local all run
     mapfile -t all < <(only backstay restic rustic)
     fresh file 1 "kind = \"files\"

@@ -157,11 +157,7 @@ fn check(raw: Raw, file: &Path, text: String) -> Result<Config> {
         };
         sources.insert(name.parse::<Name>()?, source.map_err(|e| named(e, &key))?);
     }
-    let mut maintenance = raw.maintenance;
-    if let Some(settings) = &mut maintenance {
-        settings.check()?;
-        settings.page = settings.page.take().map(|page| dir.join(page));
-    }
+    let maintenance = raw.maintenance.map(|settings| settings.of_file_in(&dir)).transpose()?;
     let mut hooks =
         hooks::Options { all: observe::urls_of(raw.webhooks, "webhooks", &dir)?, ..hooks::Options::default() };
     let mut plans = BTreeMap::new();

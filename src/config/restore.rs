@@ -143,11 +143,7 @@ pub(super) fn restore_of(
     }
     let maintenance = match raw.maintenance {
         Some(RawMaintenance::Use(false)) => None,
-        Some(RawMaintenance::Own(mut settings)) => {
-            settings.check()?;
-            settings.page = settings.page.take().map(|page| dir.join(page));
-            Some(*settings)
-        }
+        Some(RawMaintenance::Own(settings)) => Some(settings.of_file_in(dir)?),
         Some(RawMaintenance::Use(true)) if maintenance.is_none() => Some(Settings::default()),
         None if stop.is_empty() && late.is_empty() => None,
         _ => maintenance.cloned(),

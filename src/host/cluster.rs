@@ -101,7 +101,8 @@ pub async fn start(version: &str, name: &str) -> Result<()> {
 }
 
 /// Gives a cluster the roles of a backup with their passwords, settings and memberships, as its superuser through its
-/// socket. They are not waited for on standbys, which are not here yet. What is there already is no error; what cannot be made is told by the restore that needs it.
+/// socket. No standby is waited for: none is here yet. What is there already is no error; what cannot be made is told by the
+/// restore that needs it.
 ///
 /// # Errors
 /// [`Kind::Restore`] when the cluster does not let its superuser in.

@@ -124,10 +124,9 @@ fn goes_on(wrong: &Specification) -> String {
 
 /// Whether a source of the configuration is in a container.
 fn serves_data(config: &Config, wanted: &Specification) -> bool {
-    let container = |source: &SourceConfig| match source {
-        SourceConfig::Postgres(p) => p.address.container().map(str::to_owned),
-        SourceConfig::Redis(r) => r.container.clone(),
-        _ => None,
-    };
-    config.sources.values().filter_map(container).any(|reference| wanted.is(&reference))
+    let mut containers = config.sources.values().filter_map(|source| match source {
+        SourceConfig::Redis(r) => r.container.as_deref(),
+        other => server_of(other),
+    });
+    containers.any(|reference| wanted.is(reference))
 }

@@ -5,7 +5,7 @@ use crate::model::list::list;
 use crate::model::time;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Where nginx runs.
@@ -131,6 +131,16 @@ fn text<S: Serializer>(duration: &Duration, s: S) -> std::result::Result<S::Ok, 
 }
 
 impl Settings {
+    /// As they stand in a file of the directory `dir`: checked, and with the page beside that file when its path is relative.
+    ///
+    /// # Errors
+    /// As [`Settings::check`].
+    pub fn of_file_in(mut self, dir: &Path) -> Result<Self> {
+        self.check()?;
+        self.page = self.page.map(|page| dir.join(page));
+        Ok(self)
+    }
+
     /// Refuses what would not do what it says, or would become something else in nginx's configuration.
     ///
     /// # Errors
