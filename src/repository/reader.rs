@@ -19,14 +19,21 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{OnceCell, mpsc};
 
-/// Packs that are fetched and opened ahead of the reader.
-const AHEAD: usize = 8;
-/// The same for a range: several of those are read side by side.
-const AHEAD_IN_RANGE: usize = 3;
+/// How far a stream is ahead of who takes it.
+#[derive(Clone, Copy)]
+struct Ahead {
+    /// Packs that are fetched and opened.
+    packs: usize,
+    /// Pieces of packs before those that wait to be taken.
+    pieces: usize,
+}
+
+/// A whole artifact.
+const WHOLE: Ahead = Ahead { packs: 8, pieces: 4 };
+/// A range: several of those are read side by side, and each piece keeps its pack, up to 8 MiB, in memory.
+const RANGE: Ahead = Ahead { packs: 3, pieces: 1 };
 /// Opened packs that are kept, since a recipe of many generations goes back and forth between packs.
 const KEPT: usize = 12;
-/// Ranges handed over in one piece.
-const HAND_OVER: usize = 4;
 
 /// Bytes of an artifact as they come.
 pub type Pieces = mpsc::Receiver<Result<Bytes>>;
@@ -132,7 +139,7 @@ impl Reader {
     }
 
     fn entries(&self, segments: Vec<SegmentRef>, wanted: impl Fn(&Entry) -> bool + Send + 'static) -> Pieces {
-        self.deliver(segments.into_iter().map(|s| (s, ())).collect(), AHEAD, move |segment, ()| {
+        self.deliver(segments.into_iter().map(|s| (s, ())).collect(), WHOLE, move |segment, ()| {
             jobs(
                 segment
                     .entries
@@ -155,7 +162,7 @@ impl Reader {
             }
             begin += segment.bytes;
         }
-        self.deliver(segments, AHEAD_IN_RANGE, move |segment, mut at| {
+        self.deliver(segments, RANGE, move |segment, mut at| {
             jobs(segment.entries.iter().flat_map(|e| &e.extents).filter_map(|x| {
                 let begin = at;
                 at += u64::from(x.length);
@@ -170,10 +177,10 @@ impl Reader {
     fn deliver<T: Send + 'static>(
         &self,
         segments: Vec<(SegmentRef, T)>,
-        ahead: usize,
+        ahead: Ahead,
         mut pick: impl FnMut(&Segment, T) -> Vec<Job> + Send + 'static,
     ) -> Pieces {
-        let (sender, receiver) = mpsc::channel(HAND_OVER);
+        let (sender, receiver) = mpsc::channel(ahead.pieces);
         let reader = self.clone();
         tokio::spawn(async move {
             let catalog = reader.catalog.clone();
@@ -198,7 +205,7 @@ impl Reader {
                         Ok::<_, Error>((plain, job.ranges))
                     }
                 })
-                .buffered(ahead)
+                .buffered(ahead.packs)
             );
             while let Some(result) = done.next().await {
                 match result {

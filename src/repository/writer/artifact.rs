@@ -93,14 +93,25 @@ impl ArtifactWriter {
     /// artifact.
     pub fn stream(&mut self, reader: &mut dyn Read) -> Result<()> {
         let mut hasher = blake3::Hasher::new();
-        self.chunks(reader, None, |writer, bytes, piece| {
+        self.pieces(reader, |bytes| {
             hasher.update(bytes);
-            writer.shared.monitor.event(Event::Read(bytes.len() as u64));
-            writer.recipe.push(None, vec![piece])?;
-            writer.collect()
         })?;
         self.blake3 = Some(hasher.finalize().to_hex().to_string());
         Ok(())
+    }
+
+    /// The same for one of several that are [joined](PendingArtifact::join): the hash of the whole is not had from those of its parts.
+    pub fn stream_part(&mut self, reader: &mut dyn Read) -> Result<()> {
+        self.pieces(reader, |_| {})
+    }
+
+    fn pieces(&mut self, reader: &mut dyn Read, mut look: impl FnMut(&[u8])) -> Result<()> {
+        self.chunks(reader, None, |writer, bytes, piece| {
+            look(bytes);
+            writer.shared.monitor.event(Event::Read(bytes.len() as u64));
+            writer.recipe.push(None, vec![piece])?;
+            writer.collect()
+        })
     }
 
     /// Takes a small value as a stream.

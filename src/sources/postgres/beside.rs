@@ -8,11 +8,12 @@ use super::copy::{CopyOut, FAITHFUL};
 use super::dump::{Dumping, MEDIA, Stopped, blocking, patient};
 use super::facts::DatabaseFacts;
 use super::session::LOCK_NOT_AVAILABLE;
-use crate::error::{Error, Kind};
+use crate::error::{Error, Kind, Result};
 use crate::repository::writer::PendingArtifact;
 use bytes::Bytes;
-use futures::{FutureExt, StreamExt, TryStreamExt};
-use tokio::sync::mpsc;
+use futures::FutureExt;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::JoinSet;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
 /// Framed rows that are handed over at once.
@@ -48,10 +49,14 @@ impl Parts<'_> {
     /// Writes them, a few at a time; what was not begun begins with its turn.
     pub async fn copy(&self, begun: Option<Vec<CopyOut>>) -> Stoppable<Vec<Part>> {
         let mut begun = begun.map(Vec::into_iter);
+        // In the order of the tables; one that is done makes room for the next, whichever it is.
+        let turns = &Semaphore::new(self.with.source.jobs.max(1));
         let mut parts = Vec::new();
         for (table, entry) in self.big.iter().zip(&self.entries) {
             let copy = begun.as_mut().and_then(Iterator::next);
             let part = async move {
+                let closed = |_| Error::new(Kind::Internal, "the queue of tables is gone");
+                let _turn = turns.acquire().await.map_err(closed)?;
                 let copy = match copy {
                     Some(copy) => copy,
                     None => begin(self.with, self.facts, self.snapshot, table).await?,
@@ -60,7 +65,7 @@ impl Parts<'_> {
             };
             parts.push(part.boxed());
         }
-        futures::stream::iter(parts).buffered(self.with.source.jobs.max(1)).try_collect().await
+        futures::future::try_join_all(parts).await
     }
 }
 
@@ -89,56 +94,57 @@ async fn begin(with: &Dumping<'_>, facts: &DatabaseFacts, snapshot: &str, table:
 }
 
 /// Streams one table into a part of the archive.
-async fn write(
-    with: &Dumping<'_>,
-    facts: &DatabaseFacts,
-    mut copy: CopyOut,
-    table: &Big,
-    entry: i32,
-) -> Stoppable<Part> {
+async fn write(with: &Dumping<'_>, facts: &DatabaseFacts, copy: CopyOut, table: &Big, entry: i32) -> Stoppable<Part> {
     let (pieces, received) = mpsc::channel::<std::io::Result<Bytes>>(2);
     let received = futures::stream::unfold(received, |mut r| async { Some((r.recv().await?, r)) });
     let mut artifact = with.writer.artifact(&artifact_name(&facts.database), MEDIA);
     let mut reader = SyncIoBridge::new(StreamReader::new(Box::pin(received)));
     let writing = blocking(move || {
-        artifact.stream(&mut reader)?;
+        artifact.stream_part(&mut reader)?;
         artifact.finish()
     });
-    let copying = async {
-        let mut framer = Framer::new(entry);
-        let mut rest: Vec<u8> = Vec::new();
-        while let Some(piece) = copy.next().await.map_err(|e| e.says("the rows of a table cannot be read"))? {
-            let mut start = 0;
-            for end in memchr::memchr_iter(b'\n', &piece) {
-                if rest.is_empty() {
-                    framer.row(&piece[start..=end]);
-                } else {
-                    rest.extend_from_slice(&piece[start..=end]);
-                    framer.row(&rest);
-                    rest.clear();
-                }
-                start = end + 1;
-            }
-            rest.extend_from_slice(&piece[start..]);
-            // The writer is gone when it failed, and says why.
-            if framer.ready() >= PIECE && pieces.send(Ok(framer.take().into())).await.is_err() {
-                return Ok(framer.rows);
-            }
-        }
-        copy.finish().await?;
-        if !rest.is_empty() {
-            return Err(Error::new(Kind::Source, "the last row of a table is not whole"));
-        }
-        let rows = framer.rows;
-        let _ = pieces.send(Ok(framer.finish().into())).await;
-        drop(pieces);
-        Ok(rows)
-    };
+    // A task of its own stays with that of the connection on one thread, and is not woken from another one for each 8 KiB; it ends
+    // when it is not waited for any more.
+    let mut copying = JoinSet::new();
+    copying.spawn(frame(copy, entry, pieces));
     // When the copy fails, its end of the channel is dropped and the writer sees an end; its artifact is dropped too.
-    let (rows, artifact) = futures::future::join(copying, writing).await;
-    let rows = rows.map_err(|e| match e.to_string().contains(LOCK_NOT_AVAILABLE) {
-        true => Stopped::Together(table.sql.clone()),
-        false => Stopped::Failed(e.at(&table.sql)),
-    })?;
+    let (copied, artifact) = futures::future::join(copying.join_next(), writing).await;
+    let copied = copied.ok_or_else(|| Error::new(Kind::Internal, "the copy of a table is gone"))?;
+    let rows =
+        copied.map_err(Error::panicked("copying"))?.map_err(|e| match e.to_string().contains(LOCK_NOT_AVAILABLE) {
+            true => Stopped::Together(table.sql.clone()),
+            false => Stopped::Failed(e.at(&table.sql)),
+        })?;
     Ok(Part { artifact: artifact??, entry, rows })
+}
+
+/// Frames the rows of a table as a block of the archive; gives their number.
+async fn frame(mut copy: CopyOut, entry: i32, pieces: mpsc::Sender<std::io::Result<Bytes>>) -> Result<u64> {
+    let mut framer = Framer::new(entry);
+    let mut rest: Vec<u8> = Vec::new();
+    while let Some(piece) = copy.next().await.map_err(|e| e.says("the rows of a table cannot be read"))? {
+        let mut start = 0;
+        for end in memchr::memchr_iter(b'\n', &piece) {
+            if rest.is_empty() {
+                framer.row(&piece[start..=end]);
+            } else {
+                rest.extend_from_slice(&piece[start..=end]);
+                framer.row(&rest);
+                rest.clear();
+            }
+            start = end + 1;
+        }
+        rest.extend_from_slice(&piece[start..]);
+        // The writer is gone when it failed, and says why.
+        if framer.ready() >= PIECE && pieces.send(Ok(framer.take().into())).await.is_err() {
+            return Ok(framer.rows);
+        }
+    }
+    copy.finish().await?;
+    if !rest.is_empty() {
+        return Err(Error::new(Kind::Source, "the last row of a table is not whole"));
+    }
+    let rows = framer.rows;
+    let _ = pieces.send(Ok(framer.finish().into())).await;
+    Ok(rows)
 }

@@ -16,10 +16,14 @@ use openssl::ssl::{SslConnector, SslFiletype, SslMethod, SslVerifyMode};
 use postgres_openssl::MakeTlsConnector;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tokio::io::BufReader;
+use tokio::net::UnixStream;
 use tokio_postgres::{Client, NoTls};
 
 /// How long a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
+/// What is read from a socket at once. The client itself reads 8 KiB, which for rows is a call of the system each.
+const READ_AT_ONCE: usize = 256 << 10;
 
 /// A server and who we are there.
 #[derive(Clone, Debug)]
@@ -263,7 +267,8 @@ impl Server {
             .dbname(database)
             .application_name("backstay")
             .connect_timeout(CONNECT_TIMEOUT);
-        if self.host.starts_with('/') {
+        let socket = self.host.starts_with('/');
+        if socket {
             config.host_path(&self.host)
         } else {
             config.host(&self.host)
@@ -277,11 +282,21 @@ impl Server {
         }
         use tokio_postgres::config::SslMode as M;
         config.ssl_mode(match self.sslmode {
+            // libpq, too, asks for no TLS on a socket, whatever the mode.
             SslMode::Disable => M::Disable,
+            _ if socket => M::Disable,
             SslMode::Prefer => M::Prefer,
             _ => M::Require,
         });
-        if self.sslmode == SslMode::Disable || self.host.starts_with('/') {
+        // Why there is no socket says tokio-postgres, below.
+        if socket && let Ok(socket) = UnixStream::connect(format!("{}/.s.PGSQL.{}", self.host, self.port)).await {
+            let socket = BufReader::with_capacity(READ_AT_ONCE, socket);
+            return Ok(config.connect_raw(socket, NoTls).await.map(|(client, connection)| {
+                tokio::spawn(connection);
+                client
+            }));
+        }
+        if self.sslmode == SslMode::Disable || socket {
             return Ok(config.connect(NoTls).await.map(|(client, connection)| {
                 tokio::spawn(connection);
                 client

@@ -274,7 +274,10 @@ fn write_main(artifact: &mut ArtifactWriter, mut stdout: impl Read, big: &[Big],
     between.meet(ids.map_err(odd)?)?;
     let encoded = head.encode();
     let mut body = Scanning { inner: stdout, scanner: Scanner::new(encoded.len() as u64) };
-    artifact.stream(&mut encoded.chain(&mut body))?;
+    match big.is_empty() {
+        true => artifact.stream(&mut encoded.chain(&mut body))?,
+        false => artifact.stream_part(&mut encoded.chain(&mut body))?,
+    }
     let tables: HashMap<i32, u32> = head
         .entries
         .iter()

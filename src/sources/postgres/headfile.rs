@@ -6,10 +6,12 @@ use crate::error::{Error, Kind, Result};
 use std::path::{Path, PathBuf};
 use tokio::io::AsyncWriteExt;
 
-/// The file, in a directory of its own.
+/// The name of the head of all.
+const ALL: &str = "head.dump";
+
+/// The file, in a directory of its own, and others beside it.
 pub struct HeadFile {
     directory: PathBuf,
-    path: PathBuf,
 }
 
 impl HeadFile {
@@ -23,7 +25,7 @@ impl HeadFile {
         let arguments = if beside { vec!["-d", "-p", server.host.as_str()] } else { vec!["-d"] };
         let made = server.program(Path::new("mktemp"), arguments).output().await?;
         let directory = PathBuf::from(String::from_utf8_lossy(&made).trim_end());
-        Ok(HeadFile { path: directory.join("head.dump"), directory })
+        Ok(HeadFile { directory })
     }
 
     /// Writes a head, over the one that was there.
@@ -31,7 +33,15 @@ impl HeadFile {
     /// # Errors
     /// [`Kind::Restore`].
     pub async fn put(&self, server: &Server, head: &Head) -> Result<()> {
-        let path = self.path.display().to_string();
+        self.put_as(server, ALL, head).await.map(|_| ())
+    }
+
+    /// Writes a head under another name beside it, and says where that is.
+    ///
+    /// # Errors
+    /// [`Kind::Restore`].
+    pub async fn put_as(&self, server: &Server, name: &str, head: &Head) -> Result<String> {
+        let path = self.directory.join(name).display().to_string();
         let (running, mut input) =
             server.program(Path::new("sh"), ["-c", "cat > \"$1\"", "sh", &path]).writing().await?;
         let written = async {
@@ -41,15 +51,16 @@ impl HeadFile {
         let written = written.await;
         drop(input);
         running.finish(Kind::Restore).await?;
-        written.map_err(|e| Error::io("the head of the archive cannot be written", &self.path, e).kind(Kind::Restore))
+        written.map_err(|e| Error::io("the head of the archive cannot be written", &path, e).kind(Kind::Restore))?;
+        Ok(path)
     }
 
     /// Where it is.
     pub fn path(&self) -> String {
-        self.path.display().to_string()
+        self.directory.join(ALL).display().to_string()
     }
 
-    /// Removes it.
+    /// Removes them.
     ///
     /// # Errors
     /// When that cannot be done there.

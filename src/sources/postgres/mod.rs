@@ -32,6 +32,7 @@ pub mod pooler;
 pub mod preflight;
 pub mod replace;
 mod reserved;
+mod ripe;
 mod room;
 pub mod session;
 pub mod sql;

@@ -184,9 +184,21 @@ impl Head {
 
     /// The same head without some entries.
     pub fn without(&self, dump_ids: &HashSet<i32>) -> Head {
-        let mut head = self.clone();
-        head.entries.retain(|e| !dump_ids.contains(&e.dump_id));
-        head
+        self.only(|e| !dump_ids.contains(&e.dump_id))
+    }
+
+    /// The same head with the entries for which something is true.
+    pub fn only(&self, wanted: impl Fn(&Entry) -> bool) -> Head {
+        Head {
+            minor: self.minor,
+            revision: self.revision,
+            compression: self.compression,
+            created: self.created,
+            database: self.database.clone(),
+            server_version: self.server_version.clone(),
+            dump_version: self.dump_version.clone(),
+            entries: self.entries.iter().filter(|e| wanted(e)).cloned().collect(),
+        }
     }
 }
 
