@@ -3,7 +3,8 @@
 //! It ships encrypted, deduplicated dumps and file trees to S3, GCS or a directory, and brings them back. Reading
 //! order, which is also the data's way:
 //!
-//! 1. [`model`] and [`error`]: ids, names, sizes, times; what an error says. Plain data. [`io`]: streams for code that blocks.
+//! 1. [`model`] and [`error`]: ids, names, sizes, times; what an error says. Plain data. [`io`]: streams for code that
+//!    blocks, files that are replaced as a whole.
 //! 2. [`storage`]: the object store port with its promises, and the stores behind it.
 //! 3. [`repository`]: the format. Who can read and write what, the way out, the way back, prune, check, retention.
 //! 4. [`sources`]: what there is to back up, one folder per kind; [`host`] runs processes for them.

@@ -7,6 +7,8 @@ mod driver;
 #[path = "support/machine.rs"]
 #[allow(dead_code)]
 mod machine;
+#[path = "support/port.rs"]
+mod port;
 #[path = "application/power.rs"]
 mod power;
 #[path = "application/refusals.rs"]

@@ -23,6 +23,8 @@ mod login;
 mod machine;
 #[path = "checks/nginx.rs"]
 mod nginx;
+#[path = "support/port.rs"]
+mod port;
 #[path = "checks/sql.rs"]
 mod sql;
 #[path = "docker/stage.rs"]

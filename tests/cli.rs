@@ -12,6 +12,8 @@ mod files;
 mod huge;
 #[path = "cli/keys.rs"]
 mod keys;
+#[path = "support/port.rs"]
+mod port;
 #[path = "cli/recover.rs"]
 mod recover;
 #[path = "cli/rollback.rs"]

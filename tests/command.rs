@@ -16,6 +16,8 @@ mod examples;
 mod in_place;
 #[path = "command/mariadb.rs"]
 mod mariadb;
+#[path = "support/port.rs"]
+mod port;
 #[path = "command/restore.rs"]
 mod restore;
 #[path = "command/secrets.rs"]

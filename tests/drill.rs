@@ -11,6 +11,8 @@ mod container;
 mod killed;
 #[path = "drill/kinds.rs"]
 mod kinds;
+#[path = "support/port.rs"]
+mod port;
 #[path = "drill/proof.rs"]
 mod proof;
 #[path = "drill/records.rs"]

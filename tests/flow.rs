@@ -23,6 +23,8 @@ mod load;
 mod machine;
 #[path = "docker/nginx.rs"]
 mod nginx;
+#[path = "support/port.rs"]
+mod port;
 #[path = "flow/power.rs"]
 mod power;
 #[path = "support/releases.rs"]

@@ -11,6 +11,8 @@ mod import;
 mod layouts;
 #[path = "foreign/parts.rs"]
 mod parts;
+#[path = "support/port.rs"]
+mod port;
 #[path = "foreign/restore.rs"]
 mod restore;
 #[path = "foreign/scripts.rs"]

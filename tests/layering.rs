@@ -5,14 +5,15 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What everybody may use: plain data, errors, streams for code that blocks, and the trait by which work tells what it does.
+/// What everybody may use: plain data, errors, streams for code that blocks, files that are replaced as a whole, and
+/// the trait by which work tells what it does.
 const FLOOR: &[&str] = &["model", "error", "io", "telemetry"];
 
 /// A folder, what it may import besides the floor and itself, and why just that.
 const MAY: &[(&str, &[&str], &str)] = &[
     ("model", &[], "plain data"),
     ("error", &["storage"], "exception, see ONLY"),
-    ("io", &[], "bytes between tasks and threads, whoever sends them"),
+    ("io", &[], "bytes between tasks and threads and into files, whoever sends them"),
     ("telemetry", &[], "a trait and its events, and those who listen and need nothing else"),
     ("storage", &[], "knows bytes and keys, not backups"),
     ("host", &[], "knows the machine, not the repository"),

@@ -10,6 +10,8 @@ mod container;
 mod install;
 #[path = "docker/nginx.rs"]
 mod nginx;
+#[path = "support/port.rs"]
+mod port;
 #[path = "maintenance/refused.rs"]
 mod refused;
 #[path = "maintenance/requests.rs"]

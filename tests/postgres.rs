@@ -24,6 +24,8 @@ mod odd;
 mod parts;
 #[path = "postgres/pooled.rs"]
 mod pooled;
+#[path = "support/port.rs"]
+mod port;
 #[path = "postgres/reach.rs"]
 mod reach;
 #[path = "support/releases.rs"]

@@ -10,6 +10,8 @@ mod interrupted;
 #[path = "support/machine.rs"]
 #[allow(dead_code)]
 mod machine;
+#[path = "support/port.rs"]
+mod port;
 #[path = "recover/refused.rs"]
 mod refused;
 #[path = "recover/shop.rs"]

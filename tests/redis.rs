@@ -14,6 +14,8 @@ mod errors;
 mod fake;
 #[path = "redis/large.rs"]
 mod large;
+#[path = "support/port.rs"]
+mod port;
 #[path = "redis/restore.rs"]
 mod restore;
 #[path = "redis/rollback.rs"]

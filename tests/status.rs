@@ -13,6 +13,8 @@ mod doctor;
 mod overview;
 #[path = "status/places.rs"]
 mod places;
+#[path = "support/port.rs"]
+mod port;
 #[path = "status/stores.rs"]
 mod stores;
 #[allow(dead_code)]

@@ -6,6 +6,8 @@ mod decorators;
 mod directory;
 #[path = "storage/faults.rs"]
 mod faults;
+#[path = "support/port.rs"]
+mod port;
 #[path = "storage/servers.rs"]
 mod servers;
 // Shared with other test programs, each of which uses a part.

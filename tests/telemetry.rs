@@ -14,6 +14,8 @@ mod hooks;
 mod metrics;
 #[path = "telemetry/page.rs"]
 mod page;
+#[path = "support/port.rs"]
+mod port;
 #[path = "telemetry/prometheus.rs"]
 mod prometheus;
 #[path = "telemetry/render.rs"]

@@ -16,6 +16,8 @@ mod examples;
 #[path = "support/machine.rs"]
 #[allow(dead_code)]
 mod machine;
+#[path = "support/port.rs"]
+mod port;
 #[path = "support/releases.rs"]
 mod releases;
 #[path = "docker/stage.rs"]

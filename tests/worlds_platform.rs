@@ -14,6 +14,8 @@ mod hosting;
 mod machine;
 #[path = "worlds_platform/platform.rs"]
 mod platform;
+#[path = "support/port.rs"]
+mod port;
 #[path = "docker/stage.rs"]
 #[allow(dead_code)]
 mod stage;

@@ -1,7 +1,7 @@
 //! `[foreign.NAME]`, from keys to checked types.
 
 use super::SourceConfig;
-use super::load::{distance, named};
+use super::explain::{distance, named};
 use super::raw_foreign::{RawChecksums, RawEncryption, RawFile, RawForeign, RawMember};
 use super::repository::storage_of;
 use super::secret::{Secret, either, resolve};

@@ -2,27 +2,20 @@
 
 use super::command::command_of;
 use super::drill::drill_of;
+use super::explain::{distance, explain, named};
 use super::foreign::layout_of;
 use super::observe;
-use super::raw::{Raw, RawDatabases, RawKeep, RawSource};
+use super::raw::{Raw, RawKeep, RawSource};
 use super::repository::storage_of;
 use super::restore::restore_of;
-use super::secret::either;
+use super::source::source_of;
 use super::{Config, Plan, SourceConfig};
 use crate::error::{Error, Kind, Result};
-use crate::model::{Name, size, time};
+use crate::model::{Name, time};
 use crate::repository::retention::Keep;
 use crate::repository::writer::WriterOptions;
-use crate::sources::files::FilesSource;
-use crate::sources::host::HostSource;
-use crate::sources::image::ImageSource;
-use crate::sources::postgres::address::Address;
-use crate::sources::postgres::{Databases, PostgresSource};
-use crate::sources::redis::{self, RedisSource};
-use crate::sources::volume::VolumeSource;
-use crate::sources::volume::choose::Which;
 use crate::telemetry::hooks;
-use config::{ConfigError, Environment, File, FileFormat};
+use config::{Environment, File, FileFormat};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
@@ -30,14 +23,6 @@ use std::path::{Path, PathBuf};
 pub const DEFAULT_FILE: &str = "/etc/backstay/backstay.toml";
 /// Where state is when nobody says otherwise.
 pub const DEFAULT_STATE: &str = "/var/lib/backstay";
-/// Unchanged files are read again after this, spread over half of it.
-const DEFAULT_REREAD_DAYS: u32 = 30;
-/// Tables above this size are estimated.
-const DEFAULT_COUNT: u64 = 1 << 30;
-/// Below this a table of its own session costs more than it brings.
-const DEFAULT_BIG: u64 = 64 << 20;
-/// Sessions beside each other on a server that others use too.
-const MAX_JOBS: usize = 4;
 
 /// Reads the configuration.
 ///
@@ -90,41 +75,6 @@ fn files(file: &Path) -> Result<Vec<PathBuf>> {
         files.extend(more);
     }
     Ok(files)
-}
-
-/// The crate's message, with the nearest known key for an unknown one.
-pub(super) fn explain(e: ConfigError, file: &Path) -> Error {
-    let text = e.to_string();
-    let error = Error::new(Kind::Config, "the configuration cannot be used").at(file.display()).because(text.clone());
-    let mut quoted = text.split('`').skip(1).step_by(2);
-    if (text.contains("unknown field") || text.contains("unknown variant"))
-        && let Some(unknown) = quoted.next()
-    {
-        let nearest = quoted.map(|known| (distance(unknown, known), known)).min();
-        let mut error = Error::new(Kind::Config, format!("the configuration has an unknown key or value `{unknown}`"))
-            .at(file.display())
-            .because(text.clone());
-        error.hint = Some(match nearest {
-            Some((d, known)) if d <= known.len().max(3) / 2 => format!("Did you mean `{known}`?"),
-            _ => "docs/configuration.md lists all keys.".to_owned(),
-        });
-        return error;
-    }
-    error.hint("docs/configuration.md lists all keys.")
-}
-
-/// Edit distance of two short words.
-pub(super) fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, y) in b.iter().enumerate() {
-            let next = (diagonal + usize::from(x != *y)).min(row[j] + 1).min(row[j + 1] + 1);
-            diagonal = std::mem::replace(&mut row[j + 1], next);
-        }
-    }
-    row[b.len()]
 }
 
 fn check(raw: Raw, file: &Path, text: String) -> Result<Config> {
@@ -237,182 +187,6 @@ fn check(raw: Raw, file: &Path, text: String) -> Result<Config> {
     })
 }
 
-pub(super) fn named(e: Error, key: &str) -> Error {
-    let what = format!("`{key}`: {}", e.what);
-    Error { what, ..e }
-}
-
-pub(super) fn source_of(source: RawSource, key: &str, dir: &Path, never: &[PathBuf]) -> Result<SourceConfig> {
-    Ok(match source {
-        RawSource::Command(_) => return Err(Error::new(Kind::Internal, "a command is read elsewhere")),
-        RawSource::Files { paths, exclude, one_file_system, reread, group: _ } => {
-            if paths.is_empty() {
-                return Err(Error::new(Kind::Config, "`paths` is empty"));
-            }
-            crate::sources::files::exclude::Excludes::new(&exclude, &[])?;
-            let reread_days = reread_of(reread.as_deref())?;
-            not_our_own(&paths, never)?;
-            SourceConfig::Files(FilesSource {
-                paths: paths.into_iter().map(PathBuf::from).collect(),
-                exclude,
-                never: never.to_vec(),
-                one_file_system,
-                reread_days,
-            })
-        }
-        RawSource::Host { compose, extra, exclude, swarm_configs, reread, group: _ } => {
-            crate::sources::files::exclude::Excludes::new(&exclude, &[])?;
-            if let Some(path) = compose.iter().chain(&extra).find(|p| !Path::new(p).is_absolute()) {
-                return Err(Error::new(Kind::Config, format!("the path {path} is not absolute")));
-            }
-            not_our_own(&compose, never)?;
-            not_our_own(&extra, never)?;
-            SourceConfig::Host(HostSource {
-                compose: compose.into_iter().map(PathBuf::from).collect(),
-                extra: extra.into_iter().map(PathBuf::from).collect(),
-                exclude,
-                swarm_configs,
-                never: never.to_vec(),
-                reread_days: reread_of(reread.as_deref())?,
-            })
-        }
-        RawSource::Image { images, containers, compose_project, services, group: _ } => {
-            let source = ImageSource { images, containers, compose_project, services };
-            if source == ImageSource::default() {
-                return Err(Error::new(Kind::Config, "no image is named")
-                    .hint("Set at least one of `images`, `containers`, `compose_project` and `services`."));
-            }
-            SourceConfig::Image(source)
-        }
-        RawSource::Volume { volume, label, compose_project, all_but, while_reading, exclude, reread, group: _ } => {
-            let which = [
-                volume.map(Which::Named),
-                label.map(Which::Label),
-                compose_project.map(Which::ComposeProject),
-                all_but.map(Which::AllBut),
-            ];
-            let mut which: Vec<Which> = which.into_iter().flatten().collect();
-            let (1, Some(which)) = (which.len(), which.pop()) else {
-                return Err(Error::new(Kind::Config, "which volumes are meant is not clear").hint(
-                    "Set just one of `volume`, `label`, `compose_project` and `all_but` (an empty list means all).",
-                ));
-            };
-            if which == Which::Named(Vec::new()) {
-                return Err(Error::new(Kind::Config, "`volume` is empty"));
-            }
-            crate::sources::files::exclude::Excludes::new(&exclude, &[])?;
-            let reread_days = reread_of(reread.as_deref())?;
-            SourceConfig::Volume(VolumeSource { which, while_reading, exclude, never: never.to_vec(), reread_days })
-        }
-        RawSource::Postgres {
-            url,
-            container,
-            os_user,
-            password,
-            password_file,
-            unit,
-            data_dir,
-            databases,
-            exclude_databases,
-            count_rows_up_to,
-            big_tables,
-            jobs,
-            group: _,
-        } => {
-            if url.is_none() && container.is_none() {
-                return Err(Error::new(Kind::Config, "a postgres source needs a url or a container")
-                    .at(key)
-                    .hint("Write url = \"postgresql://USER@HOST:5432/DATABASE\", or container = \"NAME\"."));
-            }
-            let address = Address::parse(&url.unwrap_or_else(|| "postgresql:///".into()))?
-                .with_password(either(password, password_file.as_deref(), &format!("{key}.password"), dir)?)
-                .in_container(container)
-                .as_os_user(os_user);
-            let databases = match databases {
-                None => Databases::Named(vec![address.database().to_owned()]),
-                Some(RawDatabases::One(all)) if all == "all" => Databases::All,
-                Some(RawDatabases::One(one)) => Databases::Named(vec![one]),
-                Some(RawDatabases::Many(names)) => Databases::Named(names),
-            };
-            let bytes = |text: Option<String>, default| text.map_or(Ok(default), |t| size::parse(&t));
-            let cores = std::thread::available_parallelism().map_or(2, usize::from);
-            if unit.is_some() && address.container().is_some() {
-                return Err(Error::new(Kind::Config, "a server is looked after by a unit or is in a container")
-                    .at(key)
-                    .hint("Leave out `unit` or `container`."));
-            }
-            if let Some(relative) = data_dir.as_ref().filter(|d| !d.is_absolute()) {
-                return Err(Error::new(Kind::Config, "`data_dir` is not an absolute path").at(relative.display()));
-            }
-            SourceConfig::Postgres(Box::new(PostgresSource {
-                address,
-                unit,
-                data_dir,
-                databases,
-                exclude: exclude_databases,
-                count_rows_up_to: bytes(count_rows_up_to, DEFAULT_COUNT)?,
-                big_tables: bytes(big_tables, DEFAULT_BIG)?,
-                jobs: jobs.unwrap_or(cores.min(MAX_JOBS)),
-            }))
-        }
-        RawSource::Redis {
-            url,
-            password,
-            password_file,
-            tls_ca,
-            tls_cert,
-            tls_key,
-            unit,
-            container,
-            data_dir,
-            config_file,
-            include_aof,
-            group: _,
-        } => {
-            let mut server = redis::address::Server::parse(&url)?;
-            if let Some(secret) = either(password, password_file.as_deref(), &format!("{key}.password"), dir)? {
-                server.password = Some(secret);
-            }
-            let resolve = |path: Option<PathBuf>| path.map(|p| super::secret::resolve(&p, dir));
-            let given = redis::address::Tls { ca: resolve(tls_ca), cert: resolve(tls_cert), key: resolve(tls_key) };
-            if given.cert.is_some() != given.key.is_some() {
-                return Err(Error::new(Kind::Config, "`tls_cert` and `tls_key` belong together").hint("Set both."));
-            }
-            match &mut server.tls {
-                Some(tls) => *tls = given,
-                None if given != redis::address::Tls::default() => {
-                    return Err(Error::new(Kind::Config, "a `tls_…` key is set, and the URL does not ask for TLS")
-                        .hint("Write rediss:// in the URL."));
-                }
-                None => {}
-            }
-            if unit.is_some() && container.is_some() {
-                return Err(Error::new(Kind::Config, "both `unit` and `container` are set")
-                    .hint("Keep the one that starts the server."));
-            }
-            SourceConfig::Redis(RedisSource { server, unit, container, data_dir, config_file, include_aof })
-        }
-    })
-}
-
-fn not_our_own(paths: &[String], never: &[PathBuf]) -> Result<()> {
-    for path in paths {
-        if let Some(own) = never.iter().find(|n| Path::new(path).starts_with(n)) {
-            return Err(Error::new(Kind::Config, format!("the path {path} lies in {}", own.display()))
-                .hint("Backstay's own state and repository cannot be a source."));
-        }
-    }
-    Ok(())
-}
-
-fn reread_of(text: Option<&str>) -> Result<Option<u32>> {
-    Ok(match text {
-        None => Some(DEFAULT_REREAD_DAYS),
-        Some("never") => None,
-        Some(text) => Some((time::parse_duration(text)?.as_secs() / 86_400).clamp(1, 10_000) as u32),
-    })
-}
-
 fn keep_of(raw: RawKeep) -> Result<Keep> {
     Ok(Keep {
         last: raw.last.unwrap_or(0),
@@ -428,6 +202,7 @@ fn keep_of(raw: RawKeep) -> Result<Keep> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sources::postgres::Databases;
 
     fn parse(text: &str, env: &[(&str, &str)]) -> Result<Config> {
         let dir = tempfile::tempdir().unwrap();

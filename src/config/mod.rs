@@ -7,6 +7,7 @@
 pub mod checks;
 mod command;
 pub mod drill;
+mod explain;
 pub mod flush;
 mod foreign;
 pub mod load;
@@ -17,6 +18,7 @@ pub mod recorded;
 pub mod repository;
 pub mod restore;
 pub mod secret;
+mod source;
 pub mod target;
 
 use crate::foreign::layout::Layout;

@@ -1,6 +1,6 @@
 //! `[foreign.NAME]` as it is written.
 
-use super::load::distance;
+use super::explain::distance;
 use super::raw::{RawRepository, some_loose};
 use super::secret::Secret;
 use config::Value;

@@ -1,6 +1,7 @@
 //! `[repository]`: from a file, or from the environment alone.
 
-use super::load::{explain, named, variables};
+use super::explain::{explain, named};
+use super::load::variables;
 use super::raw::RawRepository;
 use super::secret::{either, resolve};
 use crate::error::Result;

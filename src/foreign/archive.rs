@@ -129,7 +129,7 @@ fn looked(head: &Head, rows: &BTreeMap<i32, (Option<u64>, u64)>, large_objects: 
         let of_database = entry.is("COMMENT") && tag.starts_with("DATABASE ");
         if of_database || TELLING.iter().any(|desc| entry.is(desc)) {
             for statement in text(&entry.defn).split_inclusive(";\n") {
-                scanned.look(&database, statement.trim());
+                scanned.look(&database, &text(&entry.namespace), statement.trim());
             }
         }
         if entry.is("TABLE DATA") {

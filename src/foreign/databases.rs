@@ -231,6 +231,11 @@ impl Visit for Both<'_> {
         self.1.copied(rows)
     }
 
+    fn connected(&mut self) {
+        self.0.connected();
+        self.1.connected();
+    }
+
     fn server(&mut self, version: &str) {
         self.0.server(version);
         self.1.server(version);

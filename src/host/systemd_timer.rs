@@ -5,6 +5,7 @@
 
 use super::exec::Program;
 use crate::error::{Error, Kind, Result};
+use crate::io::durable;
 use crate::model::Name;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
@@ -313,9 +314,7 @@ fn drop_in(when: &When) -> String {
 fn write(path: &Path, text: &str) -> Result<()> {
     let failed = |e| Error::io("the schedule cannot be written", path, e).hint("It needs root.");
     let folder = path.parent().unwrap_or(Path::new(UNITS));
-    std::fs::create_dir_all(folder).map_err(failed)?;
-    let new = path.with_extension("new");
-    std::fs::write(&new, text).and_then(|()| std::fs::rename(&new, path)).map_err(failed)
+    durable::make_folder(folder, 0o755).and_then(|()| durable::replace(path, text.as_bytes(), 0o644)).map_err(failed)
 }
 
 /// Plans whose timers are enabled, whether they are configured or not.

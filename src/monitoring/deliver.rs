@@ -4,9 +4,9 @@ use super::overview::Overview;
 use super::samples::samples;
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
+use crate::io::durable;
 use crate::telemetry::http;
 use crate::telemetry::metrics::MEDIA;
-use crate::telemetry::runs::store::replace;
 use std::path::Path;
 use std::time::Duration;
 
@@ -36,7 +36,8 @@ pub fn textfile(config: &Config) -> Result<()> {
             .hint("Install node_exporter, or set it to where its textfile collector looks."));
     }
     // Another user reads it.
-    replace(file, samples(&Overview::gather(config)).text()?.as_bytes(), 0o644)
+    durable::replace(file, samples(&Overview::gather(config)).text()?.as_bytes(), 0o644)
+        .map_err(|e| Error::io("the metrics cannot be written", file, e))
 }
 
 /// PUT replaces the group: what is no longer there is no longer shown.

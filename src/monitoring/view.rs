@@ -3,6 +3,7 @@
 
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
+use crate::io::durable;
 use crate::model::{BackupId, Name};
 use crate::repository::access;
 use crate::repository::catalog::Catalog;
@@ -12,7 +13,6 @@ use crate::repository::manifest::Manifest;
 use crate::repository::marks;
 use crate::repository::vault::Vault;
 use crate::storage::open::open;
-use crate::telemetry::runs::store::replace;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -205,7 +205,10 @@ impl View {
         })??;
         let text = serde_json::to_vec(&seen)
             .map_err(|e| Error::new(Kind::Internal, "what was seen of the repository cannot be kept").because(e))?;
-        replace(&Self::file(config, host), &text, 0o600)?;
+        let file = Self::file(config, host);
+        durable::make_folder(file.parent().unwrap_or(&config.state_dir), 0o700)
+            .and_then(|()| durable::replace(&file, &text, 0o600))
+            .map_err(|e| Error::io("what was seen of the repository cannot be kept", &file, e))?;
         Ok(seen)
     }
 

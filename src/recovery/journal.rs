@@ -148,7 +148,8 @@ impl Journal {
         let failed = cannot("the journal of the restore cannot be made", path);
         let directory = path.parent().unwrap_or(Path::new("/"));
         std::fs::create_dir_all(directory).map_err(&failed)?;
-        // It gets its name when its first record is synced: a journal that is there has a beginning.
+        // It gets its name when its first record is synced: a journal that is there has a beginning. By a link and not
+        // by a rename as in `io::durable`: one that is there is not replaced.
         let new = path.with_extension("new");
         let _ = std::fs::remove_file(&new);
         let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&new).map_err(&failed)?;

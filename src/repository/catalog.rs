@@ -296,7 +296,8 @@ fn keep(path: &Path, bytes: &[u8]) {
             let _ = std::fs::remove_file(&sibling);
         })
     };
-    // The cache is a convenience: what cannot be written is read from the store next time.
+    // The cache is a convenience: what cannot be written is read from the store next time. Hence it is not synced as by
+    // `io::durable` either: what a power cut leaves is not authentic, and read from the store as well.
     let _ = write();
 }
 

@@ -1,4 +1,5 @@
-//! Single files of a directory store: written whole under a temporary name, then given their own.
+//! Single files of a directory store: written whole under a temporary name, then given their own. Not by `io::durable`:
+//! a name that exists stays, and what a kill leaves is found by its name and swept.
 
 use super::PutOutcome;
 use rustix::fs::{CWD, IFlags, RenameFlags};

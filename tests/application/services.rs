@@ -2,6 +2,7 @@
 
 use super::driver::{Drive, Gate};
 use super::stage::{Daemon, Stage, until};
+use crate::port::free_port;
 
 struct Swarm {
     stage: Stage,
@@ -15,7 +16,7 @@ impl Swarm {
     fn new() -> Self {
         let daemon = Daemon::start();
         let stage = Stage::on(Some(daemon.host()));
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let listen = format!("127.0.0.1:{port}");
         stage.docker(&["swarm", "init", "--advertise-addr", "127.0.0.1", "--listen-addr", &listen]);
         Swarm { stage, folder: tempfile::tempdir().unwrap(), daemon }

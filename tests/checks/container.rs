@@ -1,5 +1,6 @@
 //! Containers, compose projects and swarm services.
 
+use crate::port::free_port;
 use crate::stage::{Daemon, Stage};
 use crate::{bad, brief, check, good, now};
 use backstay::recovery::checks::Outcome;
@@ -98,7 +99,7 @@ async fn a_compose_project_is_well_when_all_of_its_services_are() {
 async fn a_swarm_service_is_well_when_all_of_its_tasks_run() {
     let daemon = Daemon::start();
     let stage = Stage::on(Some(daemon.host()));
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     stage.docker(&["swarm", "init", "--advertise-addr", "127.0.0.1", "--listen-addr", &format!("127.0.0.1:{port}")]);
     let (name, image) = (stage.name("svc"), stage.image());
     let create =

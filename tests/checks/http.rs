@@ -1,6 +1,7 @@
 //! Status, body, JSON, retries, deadlines.
 
 use crate::app::App;
+use crate::port::free_port;
 use crate::{bad, brief, good, run};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -39,7 +40,7 @@ async fn an_application_that_comes_up_late_is_waited_for() {
     good(&outcome);
     assert_eq!((outcome.tries, app.seen.asked.load(Ordering::Relaxed)), (3, 3));
     // Nobody listens at first.
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let late = tokio::spawn(async move {
         tokio::time::sleep(Duration::from_millis(400)).await;
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.unwrap();

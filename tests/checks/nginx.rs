@@ -1,5 +1,6 @@
 //! Through a real nginx on the loopback, by name and over TLS.
 
+use crate::port::free_port;
 use crate::{bad, brief, good, run};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -10,10 +11,6 @@ struct Nginx {
     dir: tempfile::TempDir,
     http: u16,
     https: u16,
-}
-
-fn port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 impl Nginx {
@@ -28,7 +25,7 @@ impl Nginx {
         );
         let made = Command::new("bash").args(["-c", &certificate]).output().unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stdout));
-        let (http, https) = (port(), port());
+        let (http, https) = (free_port(), free_port());
         let conf = format!(
             "daemon off; pid {d}/pid; error_log {d}/error.log; worker_processes 1; events {{}}\n\
              http {{ access_log off; client_body_temp_path {d}/t1; proxy_temp_path {d}/t2; fastcgi_temp_path {d}/t3; uwsgi_temp_path {d}/t4; scgi_temp_path {d}/t5;\n\

@@ -1,5 +1,6 @@
 //! Ports: a real Redis, and servers that talk without end or not at all.
 
+use crate::port::free_port;
 use crate::{bad, brief, good, run};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -10,7 +11,7 @@ struct Redis(Child, u16);
 
 impl Redis {
     fn start() -> Self {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let child = Command::new("redis-server")
             .args(["--port", &port.to_string(), "--bind", "127.0.0.1", "--save", "", "--dir", "/tmp"])
             .stdout(Stdio::null())

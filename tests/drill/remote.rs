@@ -1,5 +1,6 @@
 //! Drills of hosts that cannot do them: on another machine, without any configuration.
 
+use crate::port::free_port;
 use crate::setup::{Host, of_drill, values};
 use crate::world::{Ran, run};
 use std::io::{Read, Write};
@@ -122,7 +123,7 @@ fn serve_speaks_for_other_hosts_of_the_repository() {
     let own = values(&std::fs::read_to_string(w.at("metrics/watcher.prom")).unwrap());
     assert_eq!(own[&of_drill("last_exit_code", "f")], 0.0);
     assert!(own.contains_key("backstay_metrics_timestamp_seconds{host=\"watcher\"}"), "{own:?}");
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let address = format!("127.0.0.1:{port}");
     let mut serve = w.command(&["--config", &watcher, "serve", "--listen", &address]);
     let mut serve = serve.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();

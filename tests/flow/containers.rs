@@ -4,6 +4,7 @@
 use crate::boxed::Boxed;
 use crate::host::{files, records};
 use crate::nginx;
+use crate::port::free_port;
 use crate::stage::{Daemon, Stage, until};
 use crate::world::{Ran, World, run};
 use std::path::PathBuf;
@@ -11,10 +12,6 @@ use std::process::Command;
 
 /// Goes on until it is told to stop.
 const STAYS: &str = "trap 'exit 0' TERM; while :; do sleep 0.1; done";
-
-fn free_port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
 
 /// What all of them have: a database in a container, a volume, a plan. The fields go in this order, the daemon last.
 struct Shop {

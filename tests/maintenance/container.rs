@@ -3,7 +3,8 @@
 use super::nginx::{MAIN, image};
 use super::requests::Request;
 use super::stage::{Daemon, Stage};
-use super::web::{at, free_port, until};
+use super::web::{at, until};
+use crate::port::free_port;
 use backstay::error::Kind;
 use backstay::host::nginx::config::{Settings, Where};
 use backstay::recovery::maintenance::Maintenance;

@@ -1,6 +1,7 @@
 //! The include: written into every server block, taken out without a trace.
 
 use super::web::Web;
+use crate::port::free_port;
 use backstay::error::Kind;
 use backstay::recovery::maintenance::snippet::State;
 use std::collections::BTreeMap;
@@ -29,7 +30,7 @@ async fn it_is_written_once_and_taken_out_without_a_trace() {
         "sites-enabled/odd",
         &format!(
             "server{{listen 127.0.0.1:{};server_name a;}}\r\nserver\r\n{{ # two\r\n  server_name b;\r\n}}",
-            super::web::free_port()
+            free_port()
         ),
     );
     std::fs::set_permissions(web.at("sites-available/shop"), std::fs::Permissions::from_mode(0o640)).unwrap();
@@ -88,7 +89,7 @@ async fn what_nginx_does_not_accept_is_put_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn lines_that_somebody_wrote_count_and_one_file_by_two_names_is_written_once() {
     let web = Web::plain();
-    let port = super::web::free_port();
+    let port = free_port();
     let line = web.maintenance().include_line().await.unwrap();
     web.write("common", &format!("{line}\n"));
     web.write(

@@ -1,6 +1,7 @@
 //! What cannot be switched: said before anything is changed, or put back.
 
-use super::web::{Web, free_port};
+use super::web::Web;
+use crate::port::free_port;
 use backstay::error::Kind;
 use backstay::recovery::maintenance::snippet::{self, State};
 use std::net::TcpListener;

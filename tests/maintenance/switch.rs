@@ -3,6 +3,7 @@
 use super::app::Load;
 use super::requests::Request;
 use super::web::{Web, at, until};
+use crate::port::free_port;
 use backstay::host::nginx::probe::Answer;
 use backstay::recovery::maintenance::snippet::{self, State};
 use std::time::{Duration, Instant};
@@ -197,7 +198,7 @@ async fn what_was_interrupted_between_file_and_reload_is_gone_on_with() {
 #[tokio::test(flavor = "multi_thread")]
 async fn names_limit_what_it_is_about() {
     let web = Web::installed().await;
-    let other = super::web::free_port();
+    let other = free_port();
     web.add(
         "other",
         &format!("server {{ listen 127.0.0.1:{other}; server_name other.example.org; return 200 other; }}"),
@@ -214,7 +215,7 @@ async fn names_limit_what_it_is_about() {
 #[tokio::test(flavor = "multi_thread")]
 async fn odd_places_are_asked_as_they_want_to_be() {
     let web = Web::installed().await;
-    let (proxied, v6, ports) = (super::web::free_port(), super::web::free_port(), super::web::free_port());
+    let (proxied, v6, ports) = (free_port(), free_port(), free_port());
     let include = web.maintenance().include_line().await.unwrap();
     web.add(
         "odd",

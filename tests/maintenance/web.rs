@@ -2,17 +2,13 @@
 
 use super::app::App;
 use super::requests::{Reply, Request};
+use crate::port::free_port;
 use backstay::host::nginx::config::Settings;
 use backstay::recovery::maintenance::Maintenance;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
-
-/// A port that was free a moment ago.
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
 
 pub fn at(port: u16) -> SocketAddr {
     SocketAddr::from(([127, 0, 0, 1], port))

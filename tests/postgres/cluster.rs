@@ -1,6 +1,6 @@
 //! A throw-away PostgreSQL cluster of the newest installed version, run by the `postgres` user on a free port.
 
-use std::net::TcpListener;
+use crate::port::free_port;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::Mutex;
@@ -25,10 +25,6 @@ fn bin() -> PathBuf {
     versions.sort_unstable();
     let newest = versions.last().expect("no PostgreSQL server is installed: apt-get install postgresql");
     PathBuf::from(format!("/usr/lib/postgresql/{newest}/bin"))
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 impl Cluster {

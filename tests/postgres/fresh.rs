@@ -1,6 +1,7 @@
 //! A new cluster in the place of one whose server does not start: plain ones, and those of Debian's packages.
 
 use crate::cluster::Cluster;
+use crate::port::free_port;
 use crate::round_trip::{SCHEMA, SOCKET, configure, with_database};
 use crate::world::World;
 use std::path::{Path, PathBuf};
@@ -245,7 +246,7 @@ impl Debian {
         let dir = tempfile::tempdir().unwrap();
         std::fs::set_permissions(dir.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let d = Debian { name: format!("bs{:08x}", rand::random::<u32>()), major, dir };
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let socket = d.dir.path().join("socket");
         std::fs::create_dir(&socket).unwrap();
         let chowned = Command::new("chown").arg("postgres").arg(&socket).arg(d.dir.path()).status().unwrap();

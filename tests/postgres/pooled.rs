@@ -1,8 +1,9 @@
 //! A pgbouncer where the server should be is told by name, before anything goes through it.
 
 use crate::cluster::Cluster;
+use crate::port::free_port;
 use crate::round_trip::{SOCKET, configure, with_database};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ struct Bouncer {
 
 impl Bouncer {
     fn start(c: &Cluster, mode: &str, admin: &str) -> Self {
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let config = format!(
             "[databases]\n* = host={0} port={1} user=postgres\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
              unix_socket_dir =\nauth_type = trust\nauth_file = {0}/users\npool_mode = {mode}\nadmin_users = {admin}\n",

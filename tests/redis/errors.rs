@@ -2,6 +2,7 @@
 
 use crate::backup::{by_socket, configure, stored, with_server};
 use crate::fake::{Fake, Manner};
+use crate::port::free_port;
 use crate::restore::{restore, with_unit};
 use crate::server::{PASSWORD, Server, words};
 use crate::world::World;
@@ -98,7 +99,7 @@ fn certificates(w: &World) {
 fn tls_is_verified_with_our_own_certificate_too() {
     let w = with_server("url = \"redis://localhost:1\"\n");
     certificates(&w);
-    let tls_port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let tls_port = free_port();
     let at = |f: &str| w.at(f);
     let s = Server::with(&format!(
         "tls-port {tls_port}\ntls-cert-file {}\ntls-key-file {}\ntls-ca-cert-file {}",
@@ -234,7 +235,7 @@ fn a_sentinel_is_no_source() {
     let socket = dir.path().join("s");
     let file = dir.path().join("sentinel.conf");
     fs::write(&file, format!("port 0\nunixsocket {}\n{conf}", socket.display())).unwrap();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     fs::write(&file, format!("port {port}\n{conf}")).unwrap();
     let mut sentinel =
         Command::new("redis-server").arg(&file).arg("--sentinel").stdout(std::process::Stdio::null()).spawn().unwrap();

@@ -1,5 +1,6 @@
 //! A throw-away Redis server in a directory of its own, with a port, a socket and TLS.
 
+use crate::port::free_port;
 use std::io::{Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
@@ -121,7 +122,7 @@ impl Server {
         let dir = tempfile::tempdir().unwrap();
         std::fs::create_dir(dir.path().join("data")).unwrap();
         std::fs::create_dir(dir.path().join("bin")).unwrap();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let server = Server { dir, port, flavour, conf: conf.to_owned() };
         server.write_conf();
         let script = SYSTEMCTL

@@ -1,6 +1,7 @@
 //! What `doctor` finds on a host, and that it changes nothing.
 
 use crate::alone::{self, alone};
+use crate::port::free_port;
 use crate::world::{World, picture};
 use serde_json::Value;
 use std::os::unix::fs::PermissionsExt;
@@ -215,7 +216,7 @@ fn an_nginx_that_would_show_no_page_or_is_broken_is_told() {
     world.configure("", &format!("paths = [\"{}\"]", world.at("tree")));
     world.file("a.txt", b"x");
     world.backup();
-    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let port = free_port();
     let write = |server: &str| {
         let text = format!(
             "pid {0}/nginx.pid;\nerror_log {0}/nginx.log;\nevents {{}}\nhttp {{ access_log off; server {{ listen 127.0.0.1:{port}; server_name shop.example.com; {server} }} }}\n",

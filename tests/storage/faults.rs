@@ -1,11 +1,12 @@
 //! Servers that refuse, fail, hang or are not there.
 
+use crate::port::free_port;
 use crate::support::garage::Garage;
 use crate::support::gcs_fake::{Fault, GcsFake};
 use crate::support::moto::Moto;
 use crate::support::s3_server::{self, S3Server};
 use crate::support::silent::{Canned, Silent};
-use crate::support::{S3Access, free_port, quick};
+use crate::support::{S3Access, quick};
 use backstay::storage::open::{StorageOptions, open, open_raw};
 use backstay::storage::retry::RetryPolicy;
 use backstay::storage::{DeleteOutcome, ErrorKind, ObjectStore, PutMode, PutOutcome, StorageError};

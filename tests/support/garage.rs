@@ -1,6 +1,7 @@
 //! garage: a real S3 server that accepts conditions and ignores them.
 
-use super::{S3Access, Server, free_port};
+use super::{S3Access, Server};
+use crate::port::free_port;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;

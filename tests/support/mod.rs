@@ -9,14 +9,8 @@ pub mod silent;
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use backstay::storage::open::StorageOptions;
 use backstay::storage::retry::RetryPolicy;
-use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
-
-/// A port that was free a moment ago.
-pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
 
 /// A server process, killed on drop.
 pub struct Server {

@@ -1,6 +1,7 @@
 //! moto: an S3 server in Python with atomic conditional writes and object lock. It checks no signatures.
 
-use super::{S3Access, Server, free_port};
+use super::{S3Access, Server};
+use crate::port::free_port;
 use std::process::Command;
 
 pub struct Moto {

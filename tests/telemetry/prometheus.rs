@@ -4,6 +4,7 @@
 use crate::chromium::laid_out;
 use crate::endpoint::wait;
 use crate::metrics::world;
+use crate::port::free_port;
 use crate::render::{Answers, html};
 use crate::serve::Serving;
 use crate::world::World;
@@ -81,7 +82,7 @@ struct Prometheus {
 
 impl Prometheus {
     fn scraping(world: &World, target: &str) -> Self {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let address = format!("127.0.0.1:{port}");
         let config = world.path().join("prometheus.yml");
         let rules = dashboards().join("rules/backstay.rules.yml");

@@ -2,6 +2,7 @@
 
 use crate::endpoint::{ask, get, wait};
 use crate::metrics::{values, world};
+use crate::port::free_port;
 use crate::world::World;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Stdio};
@@ -19,7 +20,7 @@ impl Serving {
     }
 
     pub fn with(world: &World, more: impl FnOnce(&mut Command)) -> Self {
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let address = format!("127.0.0.1:{port}");
         let mut command = world.command(&["serve", "--listen", &address]);
         command.stdout(Stdio::null()).stderr(Stdio::null());

@@ -140,8 +140,3 @@ pub fn python() -> (String, Vec<String>) {
     }
     (format!("{venv}/bin"), mounts)
 }
-
-/// A port that nobody listens on.
-pub fn port() -> u16 {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}

@@ -1,7 +1,8 @@
 //! A document management system as its compose project deploys it: Django on PostgreSQL, a worker, a page in front, documents in
 //! a volume. It is the real Django, with its own logins, and its own files.
 
-use crate::boxes::{Boxes, port, python};
+use crate::boxes::{Boxes, python};
+use crate::port::free_port;
 use crate::world::World;
 use std::fs;
 use std::path::Path;
@@ -136,7 +137,7 @@ impl Edms {
             name
         };
         let (data, storage, project) = (volume("data"), volume("static"), boxes.stage.name("edms"));
-        let (port, front) = (port(), port());
+        let (port, front) = (free_port(), free_port());
         let dir = world.at("edms-staging");
         let of = |service: &str, needs: &str| {
             let mut all = boxes.labels(&project, &dir, service, needs);

@@ -2,6 +2,7 @@
 //! of it every night.
 
 use crate::examples;
+use crate::port::free_port;
 use crate::stage::{Daemon, Stage};
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -113,9 +114,9 @@ impl Platform {
     pub fn new() -> Self {
         let daemon = Daemon::start();
         let stage = Stage::on(Some(daemon.host()));
-        let port = crate::support::free_port;
         let dir = tempfile::tempdir().unwrap();
-        let p = Platform { stage, dir, nginx: port(), app: port(), redis: port(), took: Mutex::default(), daemon };
+        let (nginx, app, redis) = (free_port(), free_port(), free_port());
+        let p = Platform { stage, dir, nginx, app, redis, took: Mutex::default(), daemon };
         p.files();
         p.images();
         p.services();
@@ -237,7 +238,7 @@ impl Platform {
     }
 
     fn services(&self) {
-        let listen = format!("127.0.0.1:{}", crate::support::free_port());
+        let listen = format!("127.0.0.1:{}", free_port());
         self.stage.docker(&["swarm", "init", "--advertise-addr", "127.0.0.1", "--listen-addr", &listen]);
         let bind = |from: &str, to: &str| format!("type=bind,source={},target={to}", self.at(from).display());
         let volume = |name: &str| format!("type=volume,source={name},target=/data");

@@ -33,6 +33,8 @@ const PUSHGATEWAY: &str = "pushgateway";
 const TABLE: &str = "secrets";
 /// Sections in which the keys are names, and may be called anything.
 const NAMED: &[&str] = &["sources", "plans", "foreign"];
+/// The key of a source's address, which may have a password in it.
+const ADDRESS: &str = "url";
 /// What tells a process that it runs in a container that is thrown away with all that is written into it.
 const CONTAINER: &[&str] = &["/.dockerenv", "/run/.containerenv"];
 
@@ -96,19 +98,45 @@ fn readers(name: &str, file: &Path) -> Result<Check> {
     }
     let secrets = secrets_in(&std::fs::read_to_string(file).unwrap_or_default());
     if !secrets.is_empty() && mode & 0o044 != 0 {
-        let keys: Vec<String> = secrets.iter().map(|key| format!("`{key}`")).collect();
-        let detail = format!("it holds secrets ({}), and others may read it", keys.join(", "));
-        let mut remedy = mend;
-        for key in secrets.iter().filter(|key| **key != PUSHGATEWAY) {
-            remedy.push_str(&format!("; or `{key}_file` instead of `{key}`"));
-        }
-        return Ok(Check::bad(name, detail, remedy));
+        let told: Vec<String> = secrets.iter().map(Held::told).collect();
+        let detail = format!("it holds secrets ({}), and others may read it", told.join(", "));
+        let instead = secrets.iter().filter_map(Held::instead).map(|instead| format!("; or {instead}"));
+        return Ok(Check::bad(name, detail, std::iter::once(mend).chain(instead).collect::<String>()));
     }
     Ok(Check::good(name, "read without a mistake"))
 }
 
-/// The keys of the secrets in the text of a file, in whatever section, list or inline table they stand.
-fn secrets_in(text: &str) -> BTreeSet<&'static str> {
+/// A secret in a file.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Held {
+    /// The value of a key.
+    Value(&'static str),
+    /// The password within a URL, which is the value of a key or stands in a list.
+    InUrl(String),
+}
+
+impl Held {
+    fn told(&self) -> String {
+        match self {
+            Held::Value(key) => format!("`{key}`"),
+            Held::InUrl(key) => format!("the password in `{key}`"),
+        }
+    }
+
+    /// How the file can do without it, where that is a matter of another key.
+    fn instead(&self) -> Option<String> {
+        match self {
+            Held::Value(PUSHGATEWAY) => None,
+            Held::Value(key) => Some(format!("`{key}_file` instead of `{key}`")),
+            Held::InUrl(key) => {
+                (key == ADDRESS).then(|| format!("`password_file` beside `{key}` instead of {}", self.told()))
+            }
+        }
+    }
+}
+
+/// The secrets in the text of a file, in whatever section, list or inline table they stand.
+fn secrets_in(text: &str) -> BTreeSet<Held> {
     let mut found = BTreeSet::new();
     let read = config::Config::builder().add_source(File::from_str(text, FileFormat::Toml)).build();
     // What is no TOML was told when the configuration was read.
@@ -116,7 +144,7 @@ fn secrets_in(text: &str) -> BTreeSet<&'static str> {
     for (section, value) in &sections {
         match &value.kind {
             ValueKind::Table(named) if NAMED.contains(&section.as_str()) => {
-                named.values().for_each(|value| in_value(value, &mut found));
+                named.iter().for_each(|(name, value)| in_value(name, value, &mut found));
             }
             _ => of_key(section, value, &mut found),
         }
@@ -124,22 +152,40 @@ fn secrets_in(text: &str) -> BTreeSet<&'static str> {
     found
 }
 
-fn in_value(value: &Value, found: &mut BTreeSet<&'static str>) {
+fn in_value(key: &str, value: &Value, found: &mut BTreeSet<Held>) {
     match &value.kind {
         ValueKind::Table(table) => table.iter().for_each(|(key, value)| of_key(key, value, found)),
-        ValueKind::Array(values) => values.iter().for_each(|value| in_value(value, found)),
+        ValueKind::Array(values) => values.iter().for_each(|value| in_value(key, value, found)),
+        ValueKind::String(text) if has_password(text) => {
+            found.insert(Held::InUrl(key.to_owned()));
+        }
         _ => {}
     }
 }
 
-fn of_key(key: &str, value: &Value, found: &mut BTreeSet<&'static str>) {
+fn of_key(key: &str, value: &Value, found: &mut BTreeSet<Held>) {
     match &value.kind {
         ValueKind::Table(table) if key == TABLE && !table.is_empty() => {
-            found.insert(TABLE);
+            found.insert(Held::Value(TABLE));
         }
-        ValueKind::Table(_) | ValueKind::Array(_) => in_value(value, found),
-        _ => found.extend(SECRETS.iter().copied().find(|secret| *secret == key)),
+        ValueKind::Table(_) | ValueKind::Array(_) => in_value(key, value, found),
+        _ => match SECRETS.iter().copied().find(|secret| *secret == key) {
+            Some(secret) => {
+                found.insert(Held::Value(secret));
+            }
+            None => in_value(key, value, found),
+        },
     }
+}
+
+/// Whether a text is a URL with a password, `SCHEME://USER:PASSWORD@HOST`. As our sources read theirs: up to the last
+/// `@` before the path.
+fn has_password(text: &str) -> bool {
+    let Some((scheme, rest)) = text.split_once("://") else { return false };
+    let authority = rest.split(['/', '?']).next().unwrap_or_default();
+    let password = authority.rsplit_once('@').and_then(|(who, _)| who.split_once(':')).map(|(_, password)| password);
+    let is_scheme = scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+.-".contains(c));
+    is_scheme && password.is_some_and(|password| !password.is_empty())
 }
 
 fn closed(name: &str, file: &Path) -> Result<Check> {
@@ -229,10 +275,41 @@ mod tests {
             ("[[plans.a.restore.checks]]\nbearer = \"x\"\n", 0o644, Outcome::Bad),
             ("[[plans.a.restore.checks]]\nlogin = { url = \"/\", password = \"x\" }\n", 0o644, Outcome::Bad),
             ("[[plans.a.restore.checks]]\nlogin = { url = \"/\", password_file = \"x\" }\n", 0o644, Outcome::Good),
+            // Within a URL, of whatever key.
+            ("[sources.a]\nurl = \"postgresql://backstay:x@db/erp?sslmode=require\"\n", 0o644, Outcome::Bad),
+            ("[sources.a]\nurl = \"postgresql://backstay:x@db/erp\"\n", 0o600, Outcome::Good),
+            ("[sources.a]\nurl = \"postgresql://backstay@db:5432/a:b@c\"\n", 0o644, Outcome::Good),
+            ("[sources.a]\nurl = \"postgresql:///erp?host=/run\"\n", 0o644, Outcome::Good),
+            ("[sources.a]\nurl = \"redis://:p@ss@cache:6379\"\n", 0o644, Outcome::Bad),
+            ("[sources.a]\nurl = \"rediss://backstay:@cache\"\n", 0o644, Outcome::Good),
+            ("[sources.a]\nurl = \"unix://u:x@/run/redis.sock\"\n", 0o644, Outcome::Bad),
+            ("[sources.a]\ndump = [\"pg_dump\", \"postgresql://u:x@db/erp\"]\n", 0o644, Outcome::Bad),
+            ("[[plans.a.restore.checks]]\nhttp = \"https://u:x@shop.example.com/\"\n", 0o644, Outcome::Bad),
+            ("[[plans.a.restore.checks]]\nhttp = \"https://shop.example.com:443/?at=a:b@c\"\n", 0o644, Outcome::Good),
         ] {
             std::fs::write(&file, text).unwrap();
             std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
             assert_eq!(readers("f", &file).unwrap().outcome, outcome, "{text} {mode:o}");
         }
+    }
+
+    #[test]
+    fn a_password_within_a_url_is_told_without_it_and_with_what_to_do() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("backstay.toml");
+        let text = "[sources.a]\nurl = \"redis://:hunter2@cache\"\ndump = [\"x\", \"http://u:hunter2@y\"]\n\
+            [repository]\nsession_token = \"x\"\n";
+        std::fs::write(&file, text).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o640)).unwrap();
+        let check = readers("f", &file).unwrap();
+        assert!(
+            check.detail.contains("(`session_token`, the password in `dump`, the password in `url`)"),
+            "{}",
+            check.detail
+        );
+        let remedy = check.remedy.unwrap();
+        assert!(remedy.contains("`session_token_file` instead of `session_token`"), "{remedy}");
+        assert!(remedy.ends_with("; or `password_file` beside `url` instead of the password in `url`"), "{remedy}");
+        assert!(!check.detail.contains("hunter2") && !remedy.contains("hunter2"));
     }
 }

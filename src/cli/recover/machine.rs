@@ -8,6 +8,7 @@ use crate::host::exec::Program;
 use crate::host::inventory::{Inventory, accounts, system::System};
 use crate::host::people::{self as host_people, NewUser};
 use crate::host::{apt, systemd};
+use crate::io::durable;
 use crate::model::size;
 use crate::recovery::fresh::merge::{Merge, Merged, Which};
 use crate::recovery::fresh::people::{self, Make};
@@ -15,8 +16,6 @@ use crate::recovery::fresh::phase::Phase;
 use crate::recovery::fresh::{before, fetch, packages, place, start, waiting};
 use crate::repository::{access, keyring};
 use std::collections::BTreeSet;
-use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -333,19 +332,11 @@ fn hashes(then: &str, now: &str, is_person: &dyn Fn(&str) -> bool) -> String {
     wanted.map(|(name, hash)| format!("{name}:{hash}\n")).collect()
 }
 
-/// Writes a file that only root reads: beside its place, synced, and put there at once.
+/// Writes a file that only root reads.
 fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
-    let failed = |e| Error::io("a file cannot be written", path, e).kind(Kind::Restore);
-    let folder = path.parent().unwrap_or(Path::new("/"));
-    let new = path.with_extension("new");
-    std::fs::create_dir_all(folder).map_err(failed)?;
-    let _ = std::fs::remove_file(&new);
-    let mut file = std::fs::File::options().write(true).create_new(true).mode(0o600).open(&new).map_err(failed)?;
-    file.write_all(bytes)
-        .and_then(|()| file.sync_all())
-        .and_then(|()| std::fs::rename(&new, path))
-        .and_then(|()| std::fs::File::open(folder)?.sync_all())
-        .map_err(failed)
+    durable::make_folder(path.parent().unwrap_or(Path::new("/")), 0o755)
+        .and_then(|()| durable::replace(path, bytes, 0o600))
+        .map_err(|e| Error::io("a file cannot be written", path, e).kind(Kind::Restore))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use super::raw::RawHook;
 use super::read::{argv_of, in_database, one_word, some_time, wrong};
 use crate::config::SourceConfig;
 use crate::config::command::secrets_of;
-use crate::config::load::named;
+use crate::config::explain::named;
 use crate::config::secret::resolve;
 use crate::error::Result;
 use crate::model::Name;

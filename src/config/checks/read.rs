@@ -5,7 +5,7 @@ use super::raw::RawCheck;
 use super::{Check, Command, InDatabase, Log, LogOf, Port, Query, Stays, UnitState, Wanted, What};
 use crate::config::SourceConfig;
 use crate::config::command::secrets_of;
-use crate::config::load::named;
+use crate::config::explain::named;
 use crate::error::{Error, Kind, Result};
 use crate::model::{Name, time};
 use crate::sources::command::run::Runner;

@@ -3,8 +3,9 @@
 //! [`find`] says which container is meant, [`exec`] runs programs in one, [`directory`] reads files in one, [`volumes`] knows where data lies and who
 //! uses it, [`archive`] reaches it where it is not on this machine, [`still`] stops and starts, [`stilled`] knows whom a backup has stopped, [`services`] does that to
 //! services of a swarm, [`tasks`] knows where those run, [`lifecycle`] finds what need not run, [`watch`] looks how something
-//! is doing and reads its log, [`log`] has the last of it. [`deployment`] is everything that there is,
-//! [`absent`] what a fresh daemon lacks of it, [`recreate`] makes containers anew, and [`scratch`] a server for a drill.
+//! is doing and reads its log, [`log`] has the last of it. [`deployment`] is everything that there
+//! is, as [`survey`] finds it, [`specifications`] how it was asked for, [`absent`] what a fresh daemon lacks of it,
+//! [`recreate`] makes containers anew, and [`scratch`] a server for a drill.
 //! Nothing here pulls an image.
 
 pub mod absent;
@@ -19,8 +20,10 @@ pub mod log;
 pub mod recreate;
 pub mod scratch;
 pub mod services;
+pub mod specifications;
 pub mod still;
 pub mod stilled;
+pub mod survey;
 pub mod tasks;
 pub mod volumes;
 pub mod watch;

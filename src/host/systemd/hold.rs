@@ -5,8 +5,7 @@
 //! back with the hold in it.
 
 use crate::error::{Error, Kind, Result};
-use std::fs::File;
-use std::io::Write;
+use crate::io::durable;
 use std::path::{Path, PathBuf};
 
 /// Folder of units that are the machine's own and no package's; systemd reads it besides `/etc/systemd/system`.
@@ -42,13 +41,9 @@ pub fn put(unit: &str) -> Result<()> {
          [Unit]\nConditionPathExists=!{}\n",
         path.display().to_string().replace('%', "%%")
     );
-    let part = folder.join(format!("{NAME}.part"));
-    File::create(&part)
-        .and_then(|mut f| f.write_all(text.as_bytes()).and_then(|()| f.sync_all()))
-        .and_then(|()| std::fs::rename(&part, &path))
-        .map_err(failed)?;
-    // The folders above may be new as well.
-    folder.ancestors().take(6).try_for_each(|dir| File::open(dir).and_then(|d| d.sync_all())).map_err(failed)
+    durable::replace(&path, text.as_bytes(), 0o644).map_err(failed)?;
+    // The folders above may be new as well, if not by us then by one that was cut off before it came to this.
+    folder.ancestors().take(6).try_for_each(durable::sync_folder).map_err(failed)
 }
 
 /// Whether a unit is held.
@@ -68,7 +63,7 @@ pub fn take(unit: &str) -> Result<bool> {
         other => other.map_err(failed)?,
     }
     let folder = path.parent().unwrap_or(Path::new(FOLDER));
-    File::open(folder).and_then(|d| d.sync_all()).map_err(failed)?;
+    durable::sync_folder(folder).map_err(failed)?;
     // Somebody may have other drop-ins there.
     let _ = std::fs::remove_dir(folder);
     Ok(true)

@@ -6,12 +6,12 @@
 use super::phase::Phase;
 use super::took::{self, Took};
 use crate::error::{Error, Kind, Result};
+use crate::io::durable;
 use crate::model::{BackupId, Name, VaultId};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use std::fs::File;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// What a recovery is about: enough to go on with just the same backups.
@@ -114,15 +114,10 @@ impl Journal {
     pub fn begin(path: &Path, begin: Begin) -> Result<Self> {
         let failed = failed(path);
         let folder = path.parent().unwrap_or(Path::new("/"));
-        let part = path.with_extension("part");
         let entry = Entry { at: Timestamp::now(), record: Record::Begin(begin.clone()) };
-        std::fs::create_dir_all(folder).map_err(&failed)?;
-        let mut file =
-            File::options().write(true).create(true).truncate(true).mode(0o600).open(&part).map_err(&failed)?;
-        file.write_all(line(&entry)?.as_bytes())
-            .and_then(|()| file.sync_all())
-            .and_then(|()| std::fs::rename(&part, path))
-            .and_then(|()| File::open(folder)?.sync_all())
+        let text = line(&entry)?;
+        durable::make_folder(folder, 0o755)
+            .and_then(|()| durable::replace(path, text.as_bytes(), 0o600))
             .map_err(&failed)?;
         let file = File::options().append(true).open(path).map_err(&failed)?;
         Ok(Journal { path: path.to_owned(), file, begin, entries: vec![entry] })
@@ -254,7 +249,7 @@ impl Journal {
         let to = folder.join(format!("{}.journal", self.begin.id));
         std::fs::create_dir_all(&folder)
             .and_then(|()| std::fs::rename(&self.path, &to))
-            .and_then(|()| File::open(self.path.parent().unwrap_or(Path::new("/")))?.sync_all())
+            .and_then(|()| durable::sync_folder(self.path.parent().unwrap_or(Path::new("/"))))
             .map_err(failed(&to))
     }
 }

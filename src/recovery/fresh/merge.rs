@@ -203,6 +203,7 @@ impl Merge<'_> {
         let name = at.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let new = at.with_file_name(format!(".{name}.backstay-new"));
         let what = "a file cannot be put in place";
+        // Not by `io::durable`: it may be a link, and is a second name of what was fetched or a copy with all it has.
         let _ = std::fs::remove_file(&new);
         // On another file system it is copied.
         if std::fs::hard_link(from, &new).is_err() {

@@ -2,6 +2,7 @@
 
 use super::place::copy;
 use crate::error::{Error, Kind, Result};
+use crate::io::durable;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -50,13 +51,17 @@ pub fn keep_alone(folder: &Path) -> Result<()> {
             .and_then(|()| std::fs::set_permissions(inner, PermissionsExt::from_mode(0o755)))
             .map_err(|e| failed(inner, e))?;
     }
-    put(&alone, &as_file()).map_err(|e| failed(&alone, e))?;
+    let text = as_file();
+    if !std::fs::read(&alone).is_ok_and(|there| there == text.as_bytes()) {
+        durable::replace(&alone, text.as_bytes(), 0o644).map_err(|e| failed(&alone, e))?;
+    }
     let line = format!("include '{ALONE}'");
     let text = std::fs::read(&main).map_err(|e| failed(&main, e))?;
     if String::from_utf8_lossy(&text).trim_end().ends_with(&line) {
         return Ok(());
     }
-    // A file of its own: this one may be a link of that which was fetched.
+    // A file of its own: this one may be a link of that which was fetched. Not by `io::durable`, since it is copied
+    // with owner, mode and access list: the server reads it as its own user.
     let new = folder.join(".postgresql.conf.backstay-new");
     let _ = std::fs::remove_file(&new);
     main.metadata()
@@ -81,19 +86,6 @@ pub fn keep_alone_meanwhile(folder: &Path, staged: &Path) -> Result<()> {
         Ok(main) if main.is_file() => keep_alone(staged),
         _ => Ok(()),
     }
-}
-
-/// Writes a file that everybody reads, unless it is there: it is never cut short where it counts already.
-fn put(path: &Path, text: &str) -> std::io::Result<()> {
-    if std::fs::read(path).is_ok_and(|there| there == text.as_bytes()) {
-        return Ok(());
-    }
-    let new = path.with_extension("backstay-new");
-    let mut file = std::fs::File::create(&new)?;
-    file.write_all(text.as_bytes())?;
-    file.set_permissions(PermissionsExt::from_mode(0o644))?;
-    file.sync_all()?;
-    std::fs::rename(&new, path)
 }
 
 /// What the operator should know of the settings of a cluster that takes the lost one's place.

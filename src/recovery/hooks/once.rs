@@ -3,11 +3,9 @@
 //! Before the commit its number is synced to a file. Whoever comes again asks the server what became of that number.
 
 use crate::error::{Error, Kind, Result};
+use crate::io::durable;
 use crate::sources::postgres::session::Session;
 use serde::{Deserialize, Serialize};
-use std::fs::File;
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -39,7 +37,8 @@ fn failed(path: &Path) -> impl Fn(std::io::Error) -> Error {
 pub fn forget(state_dir: &Path, restore: &str) -> Result<()> {
     let Ok(entries) = std::fs::read_dir(folder(state_dir)) else { return Ok(()) };
     for entry in entries.flatten() {
-        if entry.file_name().to_string_lossy().starts_with(&format!("{restore}.")) {
+        // With a dot before it, what a kill has left beside.
+        if entry.file_name().to_string_lossy().trim_start_matches('.').starts_with(&format!("{restore}.")) {
             std::fs::remove_file(entry.path()).map_err(failed(&entry.path()))?;
         }
     }
@@ -64,15 +63,10 @@ impl Once {
         let (Some(transaction), Some(database)) = (row.integer(0), row.integer(1)) else {
             return Err(Error::new(Kind::Restore, "the transaction has no number"));
         };
-        let failed = failed(&self.0);
-        let folder = self.0.parent().unwrap_or(Path::new("/"));
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(&failed)?;
         let text = serde_json::json!(Number { database, transaction }).to_string();
-        let new = self.0.with_extension("new");
-        let mut file =
-            File::options().write(true).create(true).truncate(true).mode(0o600).open(&new).map_err(&failed)?;
-        file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(&failed)?;
-        std::fs::rename(&new, &self.0).and_then(|()| File::open(folder)?.sync_all()).map_err(&failed)
+        durable::make_folder(self.0.parent().unwrap_or(Path::new("/")), 0o700)
+            .and_then(|()| durable::replace(&self.0, text.as_bytes(), 0o600))
+            .map_err(failed(&self.0))
     }
 
     /// Whether the transaction whose number was kept has been committed.

@@ -10,10 +10,11 @@ use crate::error::{Error, Kind, Result};
 use crate::host::nginx::edit;
 use crate::host::nginx::files::{Files, Root, fits};
 use crate::host::nginx::servers::Server;
+use crate::io::durable;
 use jiff::Timestamp;
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::{Path, PathBuf};
@@ -209,22 +210,11 @@ fn write(root: &Root, edit: &Edit, text: &[u8]) -> Result<()> {
         let mut file = OpenOptions::new().write(true).truncate(true).open(&edit.place).map_err(failed)?;
         return file.write_all(text).and_then(|()| file.sync_all()).map_err(failed);
     }
-    let (Some(dir), Some(name)) = (edit.place.parent(), edit.place.file_name()) else {
-        return Err(Error::new(Kind::Internal, "a file without a name"));
-    };
-    let staged = dir.join(format!(".{}.{:08x}", name.to_string_lossy(), rand::random::<u32>()));
-    let write = || {
-        let meta = std::fs::metadata(&edit.place)?;
-        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&staged)?;
-        file.write_all(text)?;
-        fchown(&file, Some(meta.uid()), Some(meta.gid()))?;
-        file.set_permissions(meta.permissions())?;
-        file.sync_all()?;
-        std::fs::rename(&staged, &edit.place)?;
-        File::open(dir)?.sync_all()
-    };
-    write().map_err(|e| {
-        let _ = std::fs::remove_file(&staged);
-        failed(e)
+    let meta = std::fs::metadata(&edit.place).map_err(failed)?;
+    durable::replace_with(&edit.place, |new| {
+        new.write_all(text)?;
+        fchown(&*new, Some(meta.uid()), Some(meta.gid()))?;
+        new.set_permissions(meta.permissions())
     })
+    .map_err(failed)
 }

@@ -9,10 +9,9 @@ use super::page::{page, words};
 use crate::error::{Error, Kind, Result};
 use crate::host::nginx::config::Settings;
 use crate::host::nginx::probe::HEADER;
+use crate::io::durable;
 use serde::{Deserialize, Serialize};
-use std::fs::{File, OpenOptions};
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// Its name.
@@ -116,25 +115,13 @@ pub fn put(file: &Path, state: &State, settings: &Settings) -> Result<()> {
                 Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(failed(e)),
                 // Without its directory there was nothing, and there is nothing to sync.
                 _ if !dir.exists() => Ok(()),
-                _ => File::open(dir).and_then(|d| d.sync_all()).map_err(failed),
+                _ => durable::sync_folder(dir).map_err(failed),
             };
         }
         State::Off => off(),
         State::On(id) => on(id, settings)?,
     };
-    make_dir(dir).map_err(failed)?;
-    // A dot at the beginning, so that no pattern finds it.
-    let staged = dir.join(format!(".{FILE}.{:08x}", rand::random::<u32>()));
-    let written = OpenOptions::new().write(true).create_new(true).mode(0o644).open(&staged).and_then(|mut f| {
-        f.write_all(text.as_bytes())?;
-        f.sync_all()?;
-        std::fs::rename(&staged, file)?;
-        File::open(dir)?.sync_all()
-    });
-    written.map_err(|e| {
-        let _ = std::fs::remove_file(&staged);
-        failed(e)
-    })
+    make_dir(dir).and_then(|()| durable::replace(file, text.as_bytes(), 0o644)).map_err(failed)
 }
 
 /// The directory is open to nginx, what is above it (the state directory) to us alone.

@@ -92,8 +92,9 @@ pub fn write_identity_file(
     write_new_private(path, text.as_bytes())
 }
 
-/// Writes a file for us alone, never over an existing one.
-pub(super) fn write_new_private(path: &Path, bytes: &[u8]) -> Result<()> {
+/// Writes a file for us alone, never over an existing one. Not by [`crate::io::durable`], which
+/// replaces: what is there may hold the only key.
+fn write_new_private(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path).map_err(|e| {
         if e.kind() == std::io::ErrorKind::AlreadyExists {
             Error::new(Kind::Refused, "the file exists and may hold a key")

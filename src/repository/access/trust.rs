@@ -1,9 +1,10 @@
 //! The host's trust file: what it knows without asking the store.
 
-use super::identity::{Unlock, write_new_private};
+use super::identity::Unlock;
 use super::unlock::{Unlocked, open_with, unlock_epochs};
 use super::{parse_identity, same_grace};
 use crate::error::{Error, Kind, Result};
+use crate::io::durable;
 use crate::model::{Name, VaultId};
 use crate::repository::layout;
 use crate::repository::secrets::{Epoch, VaultSecret, identity_text};
@@ -122,7 +123,8 @@ pub async fn open_on_host(
     Ok(vault)
 }
 
-/// Writes the trust file anew: sibling, sync, rename, mode 0600.
+/// Writes the trust file anew, for us alone. At any moment there is the old one or the new one: without it the host can
+/// neither back up nor read.
 pub fn write_trust(path: &Path, vault: &Vault) -> Result<()> {
     let file = TrustFile {
         format: FORMAT,
@@ -145,11 +147,6 @@ pub fn write_trust(path: &Path, vault: &Vault) -> Result<()> {
     );
     let parent =
         path.parent().ok_or_else(|| Error::new(Kind::Config, "the trust file has no folder").at(path.display()))?;
-    std::fs::create_dir_all(parent).map_err(|e| Error::io("cannot make the state directory", parent, e))?;
-    let sibling = path.with_extension(format!("new-{:08x}", rand::random::<u32>()));
-    write_new_private(&sibling, text.as_bytes())?;
-    std::fs::rename(&sibling, path).map_err(|e| Error::io("cannot put the trust file in place", path, e))?;
-    std::fs::File::open(parent)
-        .and_then(|d| d.sync_all())
-        .map_err(|e| Error::io("cannot sync the state directory", parent, e))
+    durable::make_folder(parent, 0o755).map_err(|e| Error::io("cannot make the state directory", parent, e))?;
+    durable::replace(path, text.as_bytes(), 0o600).map_err(|e| Error::io("cannot write the trust file", path, e))
 }

@@ -4,12 +4,11 @@
 use super::super::monitor::{Run, Verb};
 use super::Record;
 use crate::error::{Error, Result};
+use crate::io::durable;
 use crate::model::Name;
 use jiff::Timestamp;
 use rustix::fs::{FlockOperation, flock};
 use std::fs::File;
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 /// The file of what concerns a whole vault; no plan can have this name.
@@ -89,7 +88,7 @@ impl Store {
     fn lock(&self) -> Result<File> {
         let path = self.folder.join("lock");
         let failed = |e: std::io::Error| Error::io("the run records cannot be locked", &path, e);
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&self.folder).map_err(failed)?;
+        durable::make_folder(&self.folder, 0o700).map_err(failed)?;
         let file = File::options().write(true).create(true).truncate(false).open(&path).map_err(failed)?;
         flock(&file, FlockOperation::LockExclusive).map_err(|e| failed(e.into()))?;
         Ok(file)
@@ -104,30 +103,9 @@ fn read(file: &Path) -> Option<Record> {
 fn replace_json(file: &Path, value: &impl serde::Serialize) -> Result<()> {
     let text = serde_json::to_vec_pretty(value)
         .map_err(|e| Error::new(crate::error::Kind::Internal, "a run record cannot be encoded").because(e))?;
-    replace(file, &text, 0o600)
-}
-
-/// Replaces a file as a whole: at any moment it is the old or the new one, also after a power cut. Its directory is made
-/// for us alone when it is not there.
-///
-/// # Errors
-/// When it cannot be written.
-pub fn replace(file: &Path, content: &[u8], mode: u32) -> Result<()> {
-    let failed = |e: std::io::Error| Error::io("a file cannot be replaced", file, e);
-    let folder = file.parent().unwrap_or(Path::new("/"));
-    let name = file.file_name().unwrap_or_default().to_string_lossy();
-    // Of its own for each process; a reader of `*.prom` or `*.json` does not take it for a file of its kind.
-    let sibling = folder.join(format!(".{name}.{}.new", std::process::id()));
-    let write = || -> std::io::Result<()> {
-        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-        let mut new = File::options().write(true).create(true).truncate(true).mode(mode).open(&sibling)?;
-        new.write_all(content)?;
-        new.sync_all()?;
-        std::fs::rename(&sibling, file)
-    };
-    write().map_err(failed).inspect_err(|_| {
-        let _ = std::fs::remove_file(&sibling);
-    })
+    durable::make_folder(file.parent().unwrap_or(Path::new("/")), 0o700)
+        .and_then(|()| durable::replace(file, &text, 0o600))
+        .map_err(|e| Error::io("a run record cannot be written", file, e))
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use super::super::archive::head::Head;
 use super::cut::{Leave, Verdict};
 use super::lexer::starts;
 use super::names::Words;
+use super::search_path::SearchPath;
 use std::io::Write;
 
 /// The media type of an artifact that is such an archive. Parts of it cannot be picked: a statement does not say which
@@ -53,6 +54,9 @@ impl Contents {
     /// Takes a statement.
     pub fn statement(&mut self, sql: &[u8]) {
         let head = String::from_utf8_lossy(&sql[..sql.len().min(400)]);
+        // The archive empties the path by itself. Of an old `pg_dump`, names stand for what is in it.
+        let emptied = SearchPath::emptied(&head);
+        self.unfit |= emptied == Some(false);
         let mut words = Words::new(&head);
         if words.skip("SET") {
             self.set(words);
@@ -60,9 +64,7 @@ impl Contents {
         }
         let rows: &[&[u8]] = &[b"INSERT INTO ", b"SELECT pg_catalog.lo_", b"BEGIN;", b"COMMIT;"];
         self.unfit |= rows.iter().any(|begin| starts(sql, begin));
-        // It empties the path in which names are looked for; the archive says so by itself.
-        let path = starts(sql, b"SELECT pg_catalog.set_config('search_path'");
-        if path || !matches!(Leave::default().verdict(sql), Verdict::Run) {
+        if emptied.is_some() || !matches!(Leave::default().verdict(sql), Verdict::Run) {
             return;
         }
         let (desc, tag) = kind(sql, &head);
@@ -104,8 +106,7 @@ impl Contents {
             "default_table_access_method" => self.access_method = value,
             // Whoever makes what follows.
             "session" | "role" => self.unfit = true,
-            // Of an old `pg_dump`: names that stand for what is in the path, and texts in which a backslash is none.
-            "search_path" if !value.is_empty() => self.unfit = true,
+            // Of an old `pg_dump`: texts in which a backslash is none.
             "standard_conforming_strings" if value == "off" => self.unfit = true,
             _ => {}
         }
@@ -373,7 +374,8 @@ mod tests {
 
     #[test]
     fn what_relies_on_settings_of_an_old_pg_dump_stays_sql() {
-        for set in ["SET search_path = public, pg_catalog;", "SET standard_conforming_strings = off;"] {
+        let path = "SELECT pg_catalog.set_config('search_path', 'audit', false);";
+        for set in [path, "SET search_path = public, pg_catalog;", "SET standard_conforming_strings = off;"] {
             assert!(contents(&[set, "CREATE TABLE a (x int);"]).head("erp", "9.6").is_none(), "{set}");
         }
         for set in ["SET search_path = '';", "SET standard_conforming_strings = on;"] {

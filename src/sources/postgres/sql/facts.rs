@@ -1,6 +1,7 @@
 //! What a dump in SQL holds: databases, tables with their rows, and what a restore of it can be held against.
 
 use super::names::Words;
+use super::search_path::SearchPath;
 use super::walk::{Of, Visit, is_around, walk};
 use crate::error::{Error, Kind, Result};
 use crate::sources::postgres::attributes::{Attributes, Setting};
@@ -25,6 +26,8 @@ pub struct Described {
     parts: HashMap<Name, (Name, bool)>,
     extensions: BTreeSet<String>,
     sequences: BTreeMap<String, Option<i64>>,
+    /// Sequences that it makes, whether it says where they stand or not.
+    made: BTreeSet<Name>,
     large_objects: u64,
     client_encoding: Option<String>,
     statements: u64,
@@ -50,6 +53,7 @@ pub struct Scanned {
     /// `server_version_num` of the dumped server, when it says.
     pub server_version: Option<u32>,
     copying: Option<(Option<String>, Name)>,
+    path: SearchPath,
 }
 
 /// Reads a dump to its end.
@@ -86,12 +90,14 @@ impl Scanned {
         }
     }
 
-    /// Takes a statement that is known to be of this database, or about it as a whole.
-    pub fn look(&mut self, database: &str, sql: &str) {
+    /// Takes a statement that is known to be of this database, or about it as a whole. Names without a schema are in
+    /// `schema`.
+    pub fn look(&mut self, database: &str, schema: &str, sql: &str) {
         if is_around(sql.as_bytes()) {
             self.around(sql);
         } else {
-            self.databases.entry(Some(database.to_owned())).or_default().read(sql);
+            let path = SearchPath::of([schema.to_owned()]);
+            self.databases.entry(Some(database.to_owned())).or_default().read(sql, &path);
         }
     }
 
@@ -108,13 +114,6 @@ impl Scanned {
     pub fn facts(&self, database: &str) -> DatabaseFacts {
         let described = self.databases.get(&Some(database.to_owned())).cloned().unwrap_or_default();
         described.facts(database, self.server_version)
-    }
-
-    fn of(&mut self, of: Of<'_>) -> Option<&mut Described> {
-        match of {
-            Of::In(name) => Some(self.databases.entry(name.map(str::to_owned)).or_default()),
-            _ => None,
-        }
     }
 }
 
@@ -181,43 +180,55 @@ impl Described {
         }
     }
 
-    fn read(&mut self, sql: &str) {
+    /// The table or sequence that is meant: the first on the path that the dump has, or else where it would be made.
+    fn meant(&self, path: &SearchPath, (schema, name): (Option<String>, String)) -> Name {
+        let is_there = |full: &Name| self.tables.contains_key(full) || self.made.contains(full);
+        let found = if schema.is_none() { path.candidates(&name).find(is_there) } else { None };
+        found.unwrap_or_else(|| path.made(schema, name))
+    }
+
+    fn read(&mut self, sql: &str, path: &SearchPath) {
         let mut words = Words::new(sql);
         if words.skip("CREATE") {
-            self.created(words);
+            self.created(words, path);
         } else if words.skip_all("INSERT INTO") {
-            if let Some(name) = words.qualified() {
+            if let Some(name) = words.dotted() {
+                let name = self.meant(path, name);
                 let table = self.tables.entry(name).or_default();
                 table.rows += 1;
                 // One statement may hold several rows.
                 table.estimated = true;
             }
         } else if words.skip_all("SELECT pg_catalog") {
-            self.called(words.rest());
+            self.called(words.rest(), path);
         } else if words.skip_all("SET client_encoding") {
             self.client_encoding = Words::new(words.rest().trim_start_matches(['=', ' '])).literal();
         } else if words.skip_all("ALTER TABLE") {
-            self.altered(words);
+            self.altered(words, path);
         }
         if let Some((_, owner)) = sql.rsplit_once(" OWNER TO ") {
             self.owners.extend(Words::new(owner).name());
         }
     }
 
-    fn created(&mut self, mut words: Words<'_>) {
+    fn created(&mut self, mut words: Words<'_>, path: &SearchPath) {
         words.skip("UNLOGGED");
         if words.skip("TABLE") {
             words.skip_all("IF NOT EXISTS");
-            if let Some(name) = words.qualified() {
-                self.tables.entry(name).or_default().partitioned = words.rest().contains("\nPARTITION BY ");
+            if let Some((schema, name)) = words.dotted() {
+                let table = self.tables.entry(path.made(schema, name)).or_default();
+                table.partitioned = words.rest().contains("\nPARTITION BY ");
             }
+        } else if words.skip("SEQUENCE") {
+            words.skip_all("IF NOT EXISTS");
+            self.made.extend(words.dotted().map(|(schema, name)| path.made(schema, name)));
         } else if words.skip("EXTENSION") {
             words.skip_all("IF NOT EXISTS");
             self.extensions.extend(words.name());
         }
     }
 
-    fn called(&mut self, rest: &str) {
+    fn called(&mut self, rest: &str, path: &SearchPath) {
         if let Some(args) = rest.strip_prefix(".setval(") {
             let mut words = Words::new(args);
             let (Some(name), numbers) = (words.literal(), words.rest()) else { return };
@@ -225,7 +236,8 @@ impl Described {
             let value = parts.next().and_then(|v| v.trim().parse().ok());
             let called = parts.next().is_none_or(|c| c.trim() == "true");
             let mut words = Words::new(&name);
-            if let Some((schema, name)) = words.qualified() {
+            if let Some(name) = words.dotted() {
+                let (schema, name) = self.meant(path, name);
                 let full = format!("{}.{}", quoted(&schema), quoted(&name));
                 self.sequences.insert(full, value.filter(|_| called));
             }
@@ -234,13 +246,14 @@ impl Described {
         }
     }
 
-    fn altered(&mut self, mut words: Words<'_>) {
+    fn altered(&mut self, mut words: Words<'_>, path: &SearchPath) {
         words.skip_all("IF EXISTS");
         words.skip("ONLY");
-        let Some(whole) = words.qualified() else { return };
+        let Some(whole) = words.dotted() else { return };
         if words.skip_all("ATTACH PARTITION")
-            && let Some(part) = words.qualified()
+            && let Some(part) = words.dotted()
         {
+            let (whole, part) = (self.meant(path, whole), self.meant(path, part));
             self.parts.insert(part, (whole, words.rest().contains("modulus ")));
         }
     }
@@ -266,12 +279,12 @@ impl Visit for Scanned {
                 self.globals.push(b'\n');
             }
             Of::Around => self.around(&text),
-            of => {
-                if let Some(described) = self.of(of) {
-                    described.statements += 1;
-                    described.rows_bytes += sql.len() as u64;
-                    described.read(&text);
-                }
+            Of::In(database) => {
+                self.path.follow(&text);
+                let described = self.databases.entry(database.map(str::to_owned)).or_default();
+                described.statements += 1;
+                described.rows_bytes += sql.len() as u64;
+                described.read(&text, &self.path);
             }
         }
         Ok(())
@@ -281,11 +294,11 @@ impl Visit for Scanned {
         let text = String::from_utf8_lossy(sql);
         let mut words = Words::new(&text);
         words.skip("COPY");
-        let name = words.qualified().ok_or_else(|| Error::new(Kind::Damaged, "a COPY of the dump names no table"))?;
-        if let Some(described) = self.of(of) {
-            described.tables.entry(name.clone()).or_default();
-        }
+        let name = words.dotted().ok_or_else(|| Error::new(Kind::Damaged, "a COPY of the dump names no table"))?;
         let Of::In(database) = of else { return Ok(()) };
+        let described = self.databases.entry(database.map(str::to_owned)).or_default();
+        let name = described.meant(&self.path, name);
+        described.tables.entry(name.clone()).or_default();
         self.copying = Some((database.map(str::to_owned), name));
         Ok(())
     }
@@ -306,6 +319,10 @@ impl Visit for Scanned {
             table.rows += rows;
         }
         Ok(())
+    }
+
+    fn connected(&mut self) {
+        self.path = SearchPath::default();
     }
 
     fn server(&mut self, version: &str) {

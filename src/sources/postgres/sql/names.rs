@@ -58,16 +58,22 @@ impl<'a> Words<'a> {
         (!name.is_empty()).then(|| name.to_lowercase())
     }
 
-    /// A name with its schema; without one it is in `public`, as `search_path` of a dump is empty.
-    pub fn qualified(&mut self) -> Option<(String, String)> {
+    /// A name, with the schema that stands before it, if one does.
+    pub fn dotted(&mut self) -> Option<(Option<String>, String)> {
         let first = self.name()?;
         match self.0.strip_prefix('.') {
             Some(rest) => {
                 self.0 = rest;
-                Some((first, self.name()?))
+                Some((Some(first), self.name()?))
             }
-            None => Some(("public".to_owned(), first)),
+            None => Some((None, first)),
         }
+    }
+
+    /// The same where no path is set ([`super::search_path`]): without a schema it is in `public`.
+    pub fn qualified(&mut self) -> Option<(String, String)> {
+        let (schema, name) = self.dotted()?;
+        Some((schema.unwrap_or_else(|| "public".to_owned()), name))
     }
 
     /// A text in quotes.
@@ -132,6 +138,7 @@ mod tests {
         assert_eq!(w.qualified(), Some(("We\"ird.S".into(), "T a".into())));
         assert_eq!(w.rest(), "(x, y) FROM stdin;");
         assert_eq!(Words::new("Orders;").qualified(), Some(("public".into(), "orders".into())));
+        assert_eq!(Words::new("Orders;").dotted(), Some((None, "orders".into())));
         assert!(!Words::new("DATABASES x").skip("DATABASE"));
         assert_eq!(Words::new("'a''b\\' x").literal(), Some("a'b\\".into()));
         assert_eq!(Words::new("E'a\\'b' x").literal(), Some("a'b".into()));

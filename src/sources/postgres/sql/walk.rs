@@ -35,6 +35,9 @@ pub trait Visit {
     /// All of them came.
     fn copied(&mut self, rows: u64) -> Result<()>;
 
+    /// Another session begins: none of the settings before it count any more.
+    fn connected(&mut self) {}
+
     /// The version of the server that was dumped, as it says it.
     fn server(&mut self, _version: &str) {}
 }
@@ -72,6 +75,7 @@ pub fn walk(reader: impl BufRead, visit: &mut dyn Visit) -> Result<()> {
                         .hint("pg_dump writes none but \\connect; look at who wrote this file."));
                 };
                 database = Some(name);
+                visit.connected();
             }
             Item::Statement(sql) => {
                 if ended {

@@ -1,0 +1,46 @@
+//! What is said of a configuration that cannot be used: which key, and which one may be meant.
+
+use crate::error::{Error, Kind};
+use config::ConfigError;
+use std::path::Path;
+
+/// The crate's message, with the nearest known key for an unknown one.
+pub(super) fn explain(e: ConfigError, file: &Path) -> Error {
+    let text = e.to_string();
+    let error = Error::new(Kind::Config, "the configuration cannot be used").at(file.display()).because(text.clone());
+    let mut quoted = text.split('`').skip(1).step_by(2);
+    if (text.contains("unknown field") || text.contains("unknown variant"))
+        && let Some(unknown) = quoted.next()
+    {
+        let nearest = quoted.map(|known| (distance(unknown, known), known)).min();
+        let mut error = Error::new(Kind::Config, format!("the configuration has an unknown key or value `{unknown}`"))
+            .at(file.display())
+            .because(text.clone());
+        error.hint = Some(match nearest {
+            Some((d, known)) if d <= known.len().max(3) / 2 => format!("Did you mean `{known}`?"),
+            _ => "docs/configuration.md lists all keys.".to_owned(),
+        });
+        return error;
+    }
+    error.hint("docs/configuration.md lists all keys.")
+}
+
+/// Edit distance of two short words.
+pub(super) fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, y) in b.iter().enumerate() {
+            let next = (diagonal + usize::from(x != *y)).min(row[j] + 1).min(row[j + 1] + 1);
+            diagonal = std::mem::replace(&mut row[j + 1], next);
+        }
+    }
+    row[b.len()]
+}
+
+/// The same error with the key that it is about.
+pub(super) fn named(e: Error, key: &str) -> Error {
+    let what = format!("`{key}`: {}", e.what);
+    Error { what, ..e }
+}
