@@ -70,7 +70,8 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         machine.push(serde_json::json!({
             "id": report.id, "plan": report.plan, "backup": report.backup, "by": report.by, "began": past.began(), "ended": past.ended(),
             "committed": *past.journal().state() == State::Committed, "failure": past.failure(),
-            "rollback_of": past.rollback_of(), "rolled_back_by": past.rolled_back_by, "kept": kept, "report": report,
+            "rollback_of": past.rollback_of(), "rolled_back_by": past.rolled_back_by, "kept": kept,
+            "left": past.left().iter().map(ToString::to_string).collect::<Vec<_>>(), "report": report,
         }));
         let mut names: Vec<String> = kept
             .iter()
@@ -79,6 +80,8 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         if past.keeps_what_failed() && !past.cleaned {
             names.push("the restored copy".to_owned());
         }
+        let left = past.left();
+        names.extend(left.iter().map(|left| left.place.display().to_string()));
         table.row(vec![
             report.id.to_string(),
             report.plan.to_string(),

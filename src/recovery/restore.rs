@@ -243,7 +243,8 @@ pub fn way_at_boot(journal: &Journal, asked: &Asked, reads: bool) -> Way {
         // Going back loads the safety backup.
         State::Unwinding(_) if asked.goes_back_by_reading() && !reads => Way::Leave,
         State::Unwinding(_) => Way::Back,
-        _ if asked.in_place.is_some() => match (reads, asked.goes_back_by_reading()) {
+        // A rollback loads nothing.
+        _ if asked.in_place.is_some() && asked.rollback_of.is_none() => match (reads, asked.goes_back_by_reading()) {
             (true, _) => Way::Forward,
             (false, true) => Way::Leave,
             (false, false) => Way::Back,
