@@ -210,11 +210,10 @@ impl Resource for InPlace {
     /// A cold copy takes the other databases of the server along. The server need not run for that, so it is asked if it can be.
     async fn used(&self, swap: Option<&Note>) -> Result<Findings> {
         let mut found = Findings::default();
-        if let Some(cold) = swap.map(parse::<Plan>).transpose()?.and_then(|plan| plan.cold)
-            && !cold.is_there()?
-        {
+        let kept = swap.map(parse::<Plan>).transpose()?.and_then(|plan| plan.cold);
+        if let Some(home) = kept.as_ref().map(|cold| cold.gone_from()).transpose()?.flatten() {
             return Err(Error::new(Kind::Refused, "the cold copy that was kept is not there any more")
-                .at(cold.home()?.display())
+                .at(home.display())
                 .hint("Bring it back to that place, or restore an older backup instead."));
         }
         if let Some(cold) = &self.cold {

@@ -357,6 +357,15 @@ mod tests {
             assert_eq!(way_at_boot(journal, &in_place(), true), Way::Forward);
             assert_eq!(way_at_boot(journal, &in_place(), false), Way::Leave);
         }
+        // A rollback loads nothing: it needs none.
+        let rollback = Asked {
+            rollback_of: Some(BackupId::new(Timestamp::UNIX_EPOCH)),
+            ..asked(Some(Safety::ColdCopy { to: None }))
+        };
+        for reads in [false, true] {
+            assert_eq!(way_at_boot(&swapping, &rollback, reads), Way::Forward);
+            assert_eq!(way_at_boot(&back, &rollback, reads), Way::Back);
+        }
         assert_eq!(
             (way_at_boot(&back, &in_place(), true), way_at_boot(&back, &in_place(), false)),
             (Way::Back, Way::Leave)

@@ -286,21 +286,14 @@ impl Cold {
         Ok(())
     }
 
-    /// Whether the copy is still to be had: at home, or in place.
+    /// Where the copy was kept, when it is neither there nor in place any more.
     ///
     /// # Errors
     /// [`Kind::Restore`] when it cannot be looked at.
-    pub fn is_there(&self) -> Result<bool> {
+    pub fn gone_from(&self) -> Result<Option<&Path>> {
         let main = self.main()?;
-        Ok(main.second_is_home()? || main.in_place()? == Some(Which::Second))
-    }
-
-    /// Where the copy is while it is not in place.
-    ///
-    /// # Errors
-    /// [`Kind::Internal`] when the journal does not say.
-    pub fn home(&self) -> Result<&Path> {
-        Ok(&self.main()?.second_home)
+        let there = main.second_is_home()? || main.in_place()? == Some(Which::Second);
+        Ok((!there).then_some(&main.second_home))
     }
 
     /// What the copy has taken the place of, as far as it is kept: the data directory, and where its links led to.
