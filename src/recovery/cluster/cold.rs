@@ -293,7 +293,7 @@ impl Cold {
     pub fn gone_from(&self) -> Result<Option<&Path>> {
         let main = self.main()?;
         let there = main.second_is_home()? || main.in_place()? == Some(Which::Second);
-        Ok((!there).then_some(&main.second_home))
+        Ok((!there).then_some(main.second_home.as_path()))
     }
 
     /// What the copy has taken the place of, as far as it is kept: the data directory, and where its links led to.
