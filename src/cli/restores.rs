@@ -32,13 +32,22 @@ fn outcome(past: &Past) -> String {
     }
 }
 
+fn of_past(past: &Past) -> Result<Report> {
+    let mut report = report::of(past.journal())?;
+    // What a rollback of it has left is not in its own journal, which was closed by then.
+    if report.kept.is_empty() {
+        report.kept = past.left().iter().map(ToString::to_string).collect();
+    }
+    Ok(report)
+}
+
 /// Lists them, or shows one.
 pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let config = context.config()?;
     if let Some(id) = &args.restore {
         let report = match id.as_str() {
             "open" => report::of(&Journal::read(&journal_file(&config.state_dir))?)?,
-            id => report::of(rollback::past_like(&config.state_dir, id)?.journal())?,
+            id => of_past(&rollback::past_like(&config.state_dir, id)?)?,
         };
         if context.global.json {
             json(&report)?
@@ -80,8 +89,7 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         if past.keeps_what_failed() && !past.cleaned {
             names.push("the restored copy".to_owned());
         }
-        let left = past.left();
-        names.extend(left.iter().map(|left| left.place.display().to_string()));
+        names.extend(past.left().iter().map(|left| left.place.display().to_string()));
         table.row(vec![
             report.id.to_string(),
             report.plan.to_string(),

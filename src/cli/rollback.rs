@@ -128,12 +128,14 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         Ended::Unwound(e) => return Err(e.hint("The restored data is in place, as before.")),
         stuck => return Err(report::stuck_error(context, stuck)?),
     }
+    let left = rollback::past(&config.state_dir, &about.id)?.left();
+    let left: Vec<String> = left.iter().map(ToString::to_string).collect();
     if context.global.json {
-        json(&serde_json::json!({ "rolled_back": about.id, "plan": about.plan }))?;
+        json(&serde_json::json!({ "rolled_back": about.id, "plan": about.plan, "left": left }))?;
     } else {
         say(&format!("{} restore {} of plan {}", good("taken back"), about.id, about.plan))?;
         say("  what was there before it is live again; what it had restored is kept until `backstay cleanup`")?;
-        for left in rollback::past(&config.state_dir, &about.id)?.left() {
+        for left in left {
             say(&format!("  {} {left}; it stays until `backstay cleanup {}`", notice("kept:"), about.id))?;
         }
     }

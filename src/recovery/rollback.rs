@@ -84,6 +84,10 @@ impl Past {
 
     /// What taking it back has left of a resource on purpose, as far as it is there.
     pub fn left_of(&self, label: &str) -> Vec<Left> {
+        // A rollback of it may be open.
+        if self.stands() {
+            return Vec::new();
+        }
         let back = back_name(label);
         // Who else has written is known from the later of the two.
         let back = self.taken_back.iter().find(|(step, _)| *step == back).map(|(_, note)| note);

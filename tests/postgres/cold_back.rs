@@ -170,6 +170,7 @@ fn so_it_does_after_a_load_that_failed_and_after_a_rollback() {
     c.psql("postgres", "CREATE DATABASE other");
     let told = "what other had written since is in";
     w.run(ROLLBACK).code(0).says(&[told, "data_staged_", &format!("backstay cleanup {id}")]);
+    w.run(&["restores", &id]).code(0).says(&["kept:", told]);
     w.run(&["cleanup"]).code(0).says(&["stays:", told]);
     assert_eq!(c.beside().len(), 1);
     w.run(&["cleanup", &id]).code(0).says(&["dropped", "data_staged_"]);
