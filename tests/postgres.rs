@@ -6,6 +6,8 @@ mod boxed;
 mod cluster;
 #[path = "postgres/cold.rs"]
 mod cold;
+#[path = "postgres/cold_back.rs"]
+mod cold_back;
 #[path = "postgres/containers.rs"]
 mod containers;
 #[path = "postgres/errors.rs"]

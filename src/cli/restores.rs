@@ -32,13 +32,22 @@ fn outcome(past: &Past) -> String {
     }
 }
 
+fn of_past(past: &Past) -> Result<Report> {
+    let mut report = report::of(past.journal())?;
+    // What a rollback of it has left is not in its own journal, which was closed by then.
+    if report.kept.is_empty() {
+        report.kept = past.left().iter().map(ToString::to_string).collect();
+    }
+    Ok(report)
+}
+
 /// Lists them, or shows one.
 pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let config = context.config()?;
     if let Some(id) = &args.restore {
         let report = match id.as_str() {
             "open" => report::of(&Journal::read(&journal_file(&config.state_dir))?)?,
-            id => report::of(rollback::past_like(&config.state_dir, id)?.journal())?,
+            id => of_past(&rollback::past_like(&config.state_dir, id)?)?,
         };
         if context.global.json {
             json(&report)?
@@ -70,7 +79,8 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         machine.push(serde_json::json!({
             "id": report.id, "plan": report.plan, "backup": report.backup, "by": report.by, "began": past.began(), "ended": past.ended(),
             "committed": *past.journal().state() == State::Committed, "failure": past.failure(),
-            "rollback_of": past.rollback_of(), "rolled_back_by": past.rolled_back_by, "kept": kept, "report": report,
+            "rollback_of": past.rollback_of(), "rolled_back_by": past.rolled_back_by, "kept": kept,
+            "left": past.left().iter().map(ToString::to_string).collect::<Vec<_>>(), "report": report,
         }));
         let mut names: Vec<String> = kept
             .iter()
@@ -79,6 +89,7 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         if past.keeps_what_failed() && !past.cleaned {
             names.push("the restored copy".to_owned());
         }
+        names.extend(past.left().iter().map(|left| left.place.display().to_string()));
         table.row(vec![
             report.id.to_string(),
             report.plan.to_string(),

@@ -1,7 +1,7 @@
 //! `backstay rollback` and `backstay cleanup`: what comes after a restore.
 
 use super::context::Context;
-use super::output::{good, json, remark, say};
+use super::output::{good, json, notice, remark, say};
 use super::restore::attempt::lingers;
 use super::restore::{confirm, own_paths, plan, report};
 use super::watch::{About, Of};
@@ -128,11 +128,16 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         Ended::Unwound(e) => return Err(e.hint("The restored data is in place, as before.")),
         stuck => return Err(report::stuck_error(context, stuck)?),
     }
+    let left = rollback::past(&config.state_dir, &about.id)?.left();
+    let left: Vec<String> = left.iter().map(ToString::to_string).collect();
     if context.global.json {
-        json(&serde_json::json!({ "rolled_back": about.id, "plan": about.plan }))?;
+        json(&serde_json::json!({ "rolled_back": about.id, "plan": about.plan, "left": left }))?;
     } else {
         say(&format!("{} restore {} of plan {}", good("taken back"), about.id, about.plan))?;
         say("  what was there before it is live again; what it had restored is kept until `backstay cleanup`")?;
+        for left in left {
+            say(&format!("  {} {left}; it stays until `backstay cleanup {}`", notice("kept:"), about.id))?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -148,6 +153,7 @@ pub async fn cleanup(context: &Context, args: CleanupArgs) -> Result<ExitCode> {
     }
     let now = Timestamp::now();
     let mut dropped = Vec::new();
+    let mut stays = Vec::new();
     let mut found = false;
     for past in rollback::pasts(&config.state_dir)? {
         let about = past.journal().about();
@@ -157,19 +163,26 @@ pub async fn cleanup(context: &Context, args: CleanupArgs) -> Result<ExitCode> {
         found |= named == Some(true);
         let keep = config.plans.get(&about.plan).map(|p| p.restore.keep_previous);
         let due = named.unwrap_or_else(|| keep.is_some_and(|keep| now.duration_since(past.ended()) > keep));
-        if !done || past.cleaned || !due {
+        let named = named == Some(true);
+        // What others have written is dropped by name only, and then also long after the rest.
+        let (left, due) = (past.left(), due && ((done && !past.cleaned) || named));
+        if !due || (left.is_empty() && (!done || past.cleaned)) {
             continue;
         }
         let resources = resources_of(&config, &past).await?;
-        let kept = rollback::kept(&past, &resources).await?;
-        if !args.dry_run {
-            rollback::clean(&past, &resources).await?;
-        }
-        let names: Vec<String> = match past.rolled_back_by.is_some() || failed {
-            false => kept.into_iter().map(|k| k.name).collect(),
-            true => resources.iter().map(|r| format!("the restored copy of {}", r.label())).collect(),
+        let names = match done && !past.cleaned {
+            true => kept_names(&past, &resources).await?,
+            false => Vec::new(),
         };
-        dropped.extend(names.into_iter().map(|name| (about.id.clone(), name)));
+        if !args.dry_run {
+            rollback::clean(&past, &resources, named).await?;
+        }
+        let of = |name: String| (about.id.clone(), name);
+        dropped.extend(names.into_iter().map(of));
+        match named {
+            true => dropped.extend(left.iter().map(|left| of(left.place.display().to_string()))),
+            false => stays.extend(left.iter().map(|left| of(left.to_string()))),
+        }
     }
     if args.restore.is_some() && !found {
         return Err(
@@ -177,13 +190,26 @@ pub async fn cleanup(context: &Context, args: CleanupArgs) -> Result<ExitCode> {
         );
     }
     if context.global.json {
-        json(&serde_json::json!({ "dry_run": args.dry_run, "dropped": dropped }))?;
-    } else if dropped.is_empty() {
+        json(&serde_json::json!({ "dry_run": args.dry_run, "dropped": dropped, "left": stays }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if dropped.is_empty() && stays.is_empty() {
         say("nothing is kept that need not be")?;
     }
-    if !context.global.json {
-        let verb = if args.dry_run { "would drop" } else { "dropped" };
-        dropped.iter().try_for_each(|(id, name)| say(&format!("{verb} {name}, kept by restore {id}")))?;
+    let verb = if args.dry_run { "would drop" } else { "dropped" };
+    dropped.iter().try_for_each(|(id, name)| say(&format!("{verb} {name}, kept by restore {id}")))?;
+    for (id, left) in &stays {
+        say(&format!("{} {left}; `backstay cleanup {id}` drops it", notice("stays:")))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is dropped of one restore when its time is over, as people know it.
+async fn kept_names(past: &Past, resources: &[Arc<dyn Resource>]) -> Result<Vec<String>> {
+    if past.stands() {
+        return Ok(rollback::kept(past, resources).await?.into_iter().map(|k| k.name).collect());
+    }
+    // What others wrote lies with what was restored, and is told by itself.
+    let whole = resources.iter().map(|r| r.label()).filter(|label| past.left_of(label).is_empty());
+    Ok(whole.map(|label| format!("the restored copy of {label}")).collect())
 }

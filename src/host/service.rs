@@ -5,6 +5,8 @@ use super::docker::lifecycle::Meant;
 use super::systemd;
 use crate::error::{Error, Kind, Result};
 use async_trait::async_trait;
+use std::sync::Arc;
+use tokio::sync::Mutex;
 
 /// Something that can be stopped and started by name, and stays stopped in between.
 #[async_trait]
@@ -116,5 +118,94 @@ impl Service for Contained {
             Meant::Service(service) => self.docker.scale(&service, 1).await?,
         };
         if there { Ok(()) } else { Err(self.gone()) }
+    }
+}
+
+/// A service whose stop goes to its end within our own process too when nobody waits for it any more: what is asked of it next
+/// waits for that. Otherwise a start would find it still running, do nothing, and leave it stopped.
+pub struct Finishing {
+    service: Arc<dyn Service>,
+    turn: Arc<Mutex<()>>,
+}
+
+impl Finishing {
+    /// The same service.
+    pub fn of(service: Arc<dyn Service>) -> Arc<dyn Service> {
+        Arc::new(Finishing { service, turn: Arc::default() })
+    }
+}
+
+#[async_trait]
+impl Service for Finishing {
+    fn label(&self) -> String {
+        self.service.label()
+    }
+
+    async fn is_running(&self) -> Result<bool> {
+        let _turn = self.turn.lock().await;
+        self.service.is_running().await
+    }
+
+    async fn stop(&self) -> Result<()> {
+        let turn = self.turn.clone().lock_owned().await;
+        let service = self.service.clone();
+        let stopped = tokio::spawn(async move {
+            let stopped = service.stop().await;
+            drop(turn);
+            stopped
+        });
+        stopped.await.map_err(Error::panicked("stopping a server"))?
+    }
+
+    async fn start(&self) -> Result<()> {
+        let _turn = self.turn.lock().await;
+        self.service.start().await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
+
+    /// Goes on stopping by itself, and is not started while it runs: as a container.
+    struct Slow(Arc<AtomicBool>);
+
+    #[async_trait]
+    impl Service for Slow {
+        fn label(&self) -> String {
+            "slow".to_owned()
+        }
+
+        async fn is_running(&self) -> Result<bool> {
+            Ok(self.0.load(Ordering::SeqCst))
+        }
+
+        async fn stop(&self) -> Result<()> {
+            let runs = self.0.clone();
+            let stopping = tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                runs.store(false, Ordering::SeqCst);
+            });
+            stopping.await.map_err(Error::panicked("stopping"))
+        }
+
+        async fn start(&self) -> Result<()> {
+            self.0.store(true, Ordering::SeqCst);
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stop_that_nobody_waits_for_ends_before_the_start() {
+        let service = Finishing::of(Arc::new(Slow(Arc::new(AtomicBool::new(true)))));
+        tokio::select! {
+            _ = service.stop() => panic!("it ended by itself"),
+            () = tokio::time::sleep(Duration::from_millis(10)) => {}
+        }
+        service.start().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        assert!(service.is_running().await.unwrap());
     }
 }

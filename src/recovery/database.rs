@@ -157,6 +157,16 @@ impl Databases {
         Ok(attributes)
     }
 
+    /// The facts of one, and its archive: all that loading it needs.
+    pub(super) fn of_backup(&self, live: &str) -> Result<(&DatabaseFacts, Stored<'_>)> {
+        let facts = self.facts(live)?;
+        let Some((reader, record)) = &self.from else {
+            return Err(Error::new(Kind::Internal, "a restore without a backup cannot stage"));
+        };
+        let artifact = super::select::artifact(record, Some(&artifact_name(&facts.database)))?;
+        Ok((facts, Stored { reader, artifact }))
+    }
+
     /// Loads one. Without owners what is loaded goes to `owner`: that of the live database, if there was one.
     pub(super) async fn stage_one(
         &self,
@@ -165,11 +175,7 @@ impl Databases {
         staged: &mut Staged,
         owner: Option<&str>,
     ) -> Result<()> {
-        let facts = self.facts(&staged.live)?;
-        let Some((reader, record)) = &self.from else {
-            return Err(Error::new(Kind::Internal, "a restore without a backup cannot stage"));
-        };
-        let artifact = super::select::artifact(record, Some(&artifact_name(&facts.database)))?;
+        let (facts, Stored { reader, artifact }) = self.of_backup(&staged.live)?;
         make_anew(admin, &staged.staged, facts).await?;
         let Loaded { rows, warnings, left_out } = match artifact.media.as_str() {
             sql::MEDIA => {

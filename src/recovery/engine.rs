@@ -31,7 +31,7 @@ pub trait Step: Send + Sync {
     /// What somebody must do by hand when the undo fails.
     fn by_hand(&self, note: &Note) -> Vec<String>;
 
-    /// What its undo has left on purpose, and where.
+    /// What its undo has left on purpose, and where; also when it counts as undone because it outlives that.
     fn kept_by_undo(&self, _note: &Note) -> Vec<String> {
         Vec::new()
     }
@@ -238,23 +238,10 @@ impl Engine {
                 _ => return Ok(Ended::Unwound(Error::new(Kind::Restore, failed))),
             };
             let step = &self.steps[n];
-            let kept = step.outlives_a_start() && was_live(&self.journal);
             // A step that was prepared and not begun has no effect.
-            if let Some(note) = self.journal.begun(n).filter(|_| !kept).cloned() {
-                let name = format!("undo: {}", step.name());
-                self.monitor.event(Event::StepStarted(name.clone()));
-                let started = Instant::now();
-                let undone = step.undo(&note).await;
-                if undone.is_ok() {
-                    let left = step.kept_by_undo(&note);
-                    left.iter().for_each(|told| self.monitor.event(Event::Warning(told.clone())));
-                    // Whoever hears it now may be nobody: at a boot it is in a log.
-                    if !left.is_empty() {
-                        self.journal.write(Record::Kept(n, left))?;
-                    }
-                }
-                let told = undone.as_ref().copied().map_err(Error::one_line);
-                self.monitor.event(Event::StepEnded(name, started.elapsed().as_secs_f64(), told));
+            if let Some(note) = self.journal.begun(n).cloned() {
+                let outlives = step.outlives_a_start() && was_live(&self.journal);
+                let undone = if outlives { Ok(()) } else { self.undo(n, &note).await };
                 if let Err(error) = undone {
                     let left = (0..=n)
                         .rev()
@@ -265,8 +252,91 @@ impl Engine {
                     self.journal.write(Record::Stuck(n, error.one_line()))?;
                     return Ok(Ended::Stuck { failed, step: name, error, left });
                 }
+                let left = step.kept_by_undo(&note);
+                left.iter().for_each(|told| self.monitor.event(Event::Warning(told.clone())));
+                // Whoever hears it now may be nobody: at a boot it is in a log.
+                if !left.is_empty() {
+                    self.journal.write(Record::Kept(n, left))?;
+                }
             }
             self.journal.write(Record::Undone(n))?;
         }
+    }
+
+    /// Takes one step back, and tells of it.
+    async fn undo(&self, n: usize, note: &Note) -> Result<()> {
+        let name = format!("undo: {}", self.steps[n].name());
+        self.monitor.event(Event::StepStarted(name.clone()));
+        let started = Instant::now();
+        let undone = self.steps[n].undo(note).await;
+        let told = undone.as_ref().copied().map_err(Error::one_line);
+        self.monitor.event(Event::StepEnded(name, started.elapsed().as_secs_f64(), told));
+        undone
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::BackupId;
+    use crate::recovery::journal::Begin;
+    use crate::telemetry::monitor::Silent;
+    use serde_json::json;
+
+    /// A step that makes what outlives a start, or one that fails.
+    struct Fake {
+        name: &'static str,
+        fails: bool,
+    }
+
+    #[async_trait]
+    impl Step for Fake {
+        fn name(&self) -> String {
+            self.name.to_owned()
+        }
+
+        async fn prepare(&self, _: &Notes<'_>) -> Result<Note> {
+            Ok(json!(self.name))
+        }
+
+        async fn act(&self, note: &Note) -> Result<Note> {
+            if self.fails { Err(Error::new(Kind::Restore, "no")) } else { Ok(note.clone()) }
+        }
+
+        async fn undo(&self, _: &Note) -> Result<()> {
+            if self.outlives_a_start() { Err(Error::new(Kind::Restore, "it was thrown away")) } else { Ok(()) }
+        }
+
+        fn by_hand(&self, _: &Note) -> Vec<String> {
+            Vec::new()
+        }
+
+        fn kept_by_undo(&self, note: &Note) -> Vec<String> {
+            if self.outlives_a_start() { vec![format!("what others wrote: {note}")] } else { Vec::new() }
+        }
+
+        fn outlives_a_start(&self) -> bool {
+            self.name.starts_with("stage ")
+        }
+    }
+
+    #[tokio::test]
+    async fn what_an_undo_leaves_is_told_also_of_a_step_that_outlives_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let fake = |name, fails| Box::new(Fake { name, fails }) as Box<dyn Step>;
+        let steps = vec![fake("stage a", false), fake("swap a", false), fake(START, true)];
+        let begin = Begin {
+            id: BackupId::new(Timestamp::UNIX_EPOCH),
+            plan: "erp".parse().unwrap(),
+            backup: BackupId::new(Timestamp::UNIX_EPOCH),
+            asked: json!(null),
+            steps: steps.iter().map(|s| s.name()).collect(),
+        };
+        let journal = Journal::begin(&dir.path().join("j"), begin).unwrap();
+        let mut engine = Engine::new(steps, journal, Arc::new(Silent)).unwrap();
+        assert!(matches!(engine.run().await.unwrap(), Ended::Unwound(_)));
+        let entries = engine.journal().entries();
+        let kept: Vec<_> = entries.iter().filter(|e| matches!(e.record, Record::Kept(..))).map(|e| &e.record).collect();
+        assert_eq!(kept, [&Record::Kept(0, vec!["what others wrote: \"stage a\"".to_owned()])]);
     }
 }

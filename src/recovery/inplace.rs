@@ -6,11 +6,12 @@
 //! database; it never sees half of one, since the load goes into another name and takes the live one when it is whole.
 
 use super::bare::drop_database;
-use super::cluster::cold::{Cold, ColdCopy};
+use super::cluster::cold::ColdCopy;
 use super::cluster::written;
 use super::database::{Databases, Staged, failed};
+use super::dropped::{self, One, Plan};
 use super::marked::{Put, unmark};
-use super::resource::{Class, Compared, Findings, Note, Previous, Resource, parse};
+use super::resource::{Class, Compared, Findings, Left, Note, Previous, Resource, parse};
 use crate::error::{Error, Kind, Result};
 use crate::sources::postgres::attributes::Attributes;
 use crate::sources::postgres::connect::{Server, ident, literal};
@@ -18,9 +19,10 @@ use crate::sources::postgres::globals;
 use crate::sources::postgres::session::Session;
 use crate::sources::postgres::swap::{self, Exchange};
 use async_trait::async_trait;
-use serde::{Deserialize, Serialize};
 use serde_json::json;
-use std::path::Path;
+
+/// Stands for the names of a server's other databases when it does not tell them.
+const UNTOLD: &str = "its other databases";
 
 /// Databases of one source, replaced without a second copy.
 pub struct InPlace {
@@ -32,48 +34,11 @@ pub struct InPlace {
     pub cold: Option<ColdCopy>,
 }
 
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Plan {
-    databases: Vec<One>,
-    /// Roles that the server lacks and that the backup has.
-    roles: Vec<String>,
-    /// What the cold copy consists of.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    cold: Option<Cold>,
-    /// Databases of the server that are not restored, and go back with the cold copy all the same.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    others: Vec<String>,
-}
-
-impl Plan {
-    /// The cold copy, with how it is made.
-    fn cold<'a>(&'a self, of: &'a InPlace) -> Option<(&'a ColdCopy, &'a Cold)> {
-        of.cold.as_ref().zip(self.cold.as_ref())
-    }
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct One {
-    live: String,
-    /// OID of the database that has the name now, if one has.
-    live_oid: Option<u32>,
-    /// Whether that may be connected to.
-    #[serde(default = "yes")]
-    open: bool,
-    /// What goes with the name.
-    attributes: Attributes,
-    /// The name under which it is loaded.
-    loading: String,
-}
-
-/// What journals of before meant that do not say it.
-fn yes() -> bool {
-    true
-}
-
 impl InPlace {
     /// Puts a database of a backup in the place of the live one, and marks it as what it is.
     async fn put(&self, of: &Databases, one: &One, what: Put) -> Result<()> {
+        // What cannot be loaded has nothing dropped for it.
+        of.of_backup(&one.live)?;
         let server = of.address.reach().await?;
         let admin = server.admin_beside(&one.live).await?;
         drop_database(&admin, &one.live).await.map_err(failed("the live database cannot be dropped"))?;
@@ -181,6 +146,23 @@ impl InPlace {
         Ok(of.verify_one(&server, &there).await?.iter().all(|c| c.good))
     }
 
+    /// Refuses to take anything back where another database than the one that was live has its name, and no copy of that is at
+    /// hand. Before the copy is whole nothing is dropped, so that it is the live one.
+    async fn is_live(&self, plan: &Plan) -> Result<()> {
+        let admin = self.new.address.reach().await?.admin().await?;
+        for one in &plan.databases {
+            let found = swap::oid(&admin, &one.live).await.map_err(failed("the databases cannot be looked at"))?;
+            if found != one.live_oid {
+                return Err(Error::new(
+                    Kind::Restore,
+                    format!("database {} is not the one that was live, and the cold copy that has it is not there", one.live),
+                )
+                .hint("Nothing was dropped. Somebody has removed the copy, or has made that database meanwhile."));
+            }
+        }
+        Ok(())
+    }
+
     /// Takes the marks off, when all databases are in place.
     async fn unmark(&self, plan: &Plan) -> Result<()> {
         let server = self.new.address.reach().await?;
@@ -226,13 +208,19 @@ impl Resource for InPlace {
     }
 
     /// A cold copy takes the other databases of the server along. The server need not run for that, so it is asked if it can be.
-    async fn used(&self, _: Option<&Note>) -> Result<Findings> {
+    async fn used(&self, swap: Option<&Note>) -> Result<Findings> {
         let mut found = Findings::default();
+        let kept = swap.map(parse::<Plan>).transpose()?.and_then(|plan| plan.cold);
+        if let Some(home) = kept.as_ref().map(|cold| cold.gone_from()).transpose()?.flatten() {
+            return Err(Error::new(Kind::Refused, "the cold copy that was kept is not there any more")
+                .at(home.display())
+                .hint("Bring it back to that place, or restore an older backup instead."));
+        }
         if let Some(cold) = &self.cold {
             let warning = match self.others(cold).await {
                 Ok(others) if others.is_empty() => None,
                 Ok(others) => Some(others.join(", ")),
-                Err(_) => Some("its other databases, which it does not tell now".to_owned()),
+                Err(_) => Some(format!("{UNTOLD}, which it does not tell now")),
             };
             found.warnings.extend(warning.map(|others| {
                 format!(
@@ -285,22 +273,16 @@ impl Resource for InPlace {
         self.remove(&plan, !plan.others.is_empty()).await
     }
 
-    fn kept_by_unstage(&self, staging: &Note) -> Vec<String> {
-        let Ok(Plan { cold: Some(cold), others, .. }) = parse::<Plan>(staging) else { return Vec::new() };
-        let names = others.join(", ");
-        let told = |path: &Path| {
-            format!(
-                "the cold copy took back all of the server: what {names} had written since is in {}; remove that when nobody needs it",
-                path.display()
-            )
-        };
-        // What its links led to lies beside those, under names that end alike.
-        let main = cold.set_aside().first().copied().map(told);
-        main.filter(|_| !others.is_empty()).into_iter().collect()
+    fn kept_by_unstage(&self, staging: &Note) -> Vec<Left> {
+        dropped::left(staging)
     }
 
     async fn drop_staged(&self, staging: &Note) -> Result<()> {
-        self.remove(&parse(staging)?, false).await
+        self.remove(&parse(staging)?, true).await
+    }
+
+    async fn drop_left(&self, staging: &Note) -> Result<()> {
+        parse::<Plan>(staging)?.cold.map_or(Ok(()), |cold| cold.drop_set_aside())
     }
 
     async fn plan_swap(&self, staged: &Note) -> Result<Note> {
@@ -309,10 +291,7 @@ impl Resource for InPlace {
 
     async fn swap(&self, swap: &Note) -> Result<()> {
         let plan: Plan = parse(swap)?;
-        if let Some((copy, cold)) = plan.cold(self) {
-            if copy.put_restored(cold).await? {
-                return Ok(());
-            }
+        if let Some((copy, cold)) = plan.cold(self.cold.as_ref()) {
             copy.take(cold).await?;
         }
         for one in &plan.databases {
@@ -325,10 +304,11 @@ impl Resource for InPlace {
 
     async fn unswap(&self, swap: &Note) -> Result<()> {
         let plan: Plan = parse(swap)?;
-        if let Some((copy, cold)) = plan.cold(self)
-            && copy.put_back(cold).await?
-        {
-            return Ok(());
+        if let Some((copy, cold)) = plan.cold(self.cold.as_ref()) {
+            return match copy.put_back(cold).await? {
+                true => Ok(()),
+                false => self.is_live(&plan).await,
+            };
         }
         for one in &plan.databases {
             let server = self.new.address.reach().await?;
@@ -360,6 +340,23 @@ impl Resource for InPlace {
             }
         }
         self.unmark(&plan).await
+    }
+
+    /// Other databases may have come and gone since the restore.
+    async fn plan_unswap(&self, swap: &Note) -> Result<Note> {
+        let mut plan: Plan = parse(swap)?;
+        if let Some(cold) = &self.cold {
+            plan.others = self.others(cold).await.unwrap_or_else(|_| vec![UNTOLD.to_owned()]);
+        }
+        Ok(json!(plan))
+    }
+
+    /// What stands in place is what the application works with: neither is it dropped, nor is anything loaded.
+    async fn reswap(&self, swap: &Note) -> Result<()> {
+        let plan: Plan = parse(swap)?;
+        let none = || Error::new(Kind::Internal, "what was restored in place without a cold copy cannot be put there again");
+        let (copy, cold) = plan.cold(self.cold.as_ref()).ok_or_else(none)?;
+        copy.put_restored(cold).await
     }
 
     async fn previous(&self, swap: &Note) -> Result<Vec<Previous>> {

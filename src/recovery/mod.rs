@@ -6,7 +6,7 @@
 //! [`resource`] is what the restore flow knows of each kind of thing: [`trees`] are files ([`tree`] writes them), [`volume`]
 //! Docker volumes, [`images`] images, [`redis`] servers, [`database`] databases ([`chosen`] says which, [`bare`] makes and
 //! drops them), [`tables`] some tables of one ([`wanted`] finds them), [`rows`] the rows alone, [`inplace`] databases where
-//! there is no room for two (`marked` tells them apart), [`cluster`] whole servers, [`command`] what programs take back; [`host`] says what of a machine
+//! there is no room for two (`dropped` says which those are, `marked` tells them apart), [`cluster`] whole servers, [`command`] what programs take back; [`host`] says what of a machine
 //! may be put into another one's place. Paths change places by [`swapping`]: by an [`exchange`], or what is [`inner`] to
 //! them, with what is left out moving [`along`]. What was staged is counted by `count`.
 //!
@@ -32,6 +32,7 @@ pub mod command;
 mod count;
 pub mod database;
 pub mod drill;
+mod dropped;
 pub mod engine;
 pub mod exchange;
 pub mod flow;

@@ -96,6 +96,21 @@ pub struct Previous {
     pub bytes: Option<u64>,
 }
 
+/// What an undo leaves on purpose: what others wrote meanwhile, which is nobody's to throw away but the operator's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// What it is.
+    pub what: String,
+    /// Where it lies.
+    pub place: PathBuf,
+}
+
+impl std::fmt::Display for Left {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} is in {}", self.what, self.place.display())
+    }
+}
+
 /// Where staged data is while it is not live.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StagedAs {
@@ -146,14 +161,21 @@ pub trait Resource: Send + Sync {
     /// [`Resource::plan_staging`] or of [`Resource::stage`].
     async fn unstage(&self, staging: &Note) -> Result<()>;
 
-    /// What [`Resource::unstage`] has left on purpose, and where: what others wrote meanwhile.
-    fn kept_by_unstage(&self, _staging: &Note) -> Vec<String> {
+    /// What [`Resource::unstage`] leaves on purpose, as far as it is there. Takes the note of [`Resource::plan_staging`],
+    /// or one that was made of it later.
+    fn kept_by_unstage(&self, _staging: &Note) -> Vec<Left> {
         Vec::new()
     }
 
-    /// The same as [`Resource::unstage`] when the operator has said that nothing of it is needed any more.
+    /// The same as [`Resource::unstage`] when its time is over, but for what [`Resource::drop_left`] drops.
     async fn drop_staged(&self, staging: &Note) -> Result<()> {
         self.unstage(staging).await
+    }
+
+    /// Deletes what [`Resource::drop_staged`] leaves: when nobody else has written there, or the operator has said that it
+    /// is not needed any more.
+    async fn drop_left(&self, _staging: &Note) -> Result<()> {
+        Ok(())
     }
 
     /// Reads the identities of both sides and decides where the previous data will be kept. No effect.
@@ -164,6 +186,17 @@ pub trait Resource: Send + Sync {
 
     /// Puts back what was there. The restored data becomes what the note calls staging again.
     async fn unswap(&self, swap: &Note) -> Result<()>;
+
+    /// Adds to the note of a swap what has become true since, when it is to be taken back later. No effect.
+    async fn plan_unswap(&self, swap: &Note) -> Result<Note> {
+        Ok(swap.clone())
+    }
+
+    /// Puts in place again what [`Resource::unswap`] has taken away, from wherever that ended: the undo of a rollback. The
+    /// application has written there since the restore, and no backup is at hand, so nothing is dropped or loaded for it.
+    async fn reswap(&self, swap: &Note) -> Result<()> {
+        self.swap(swap).await
+    }
 
     /// What the swap keeps; nothing when nothing was there.
     async fn previous(&self, swap: &Note) -> Result<Vec<Previous>>;

@@ -243,7 +243,8 @@ pub fn way_at_boot(journal: &Journal, asked: &Asked, reads: bool) -> Way {
         // Going back loads the safety backup.
         State::Unwinding(_) if asked.goes_back_by_reading() && !reads => Way::Leave,
         State::Unwinding(_) => Way::Back,
-        _ if asked.in_place.is_some() => match (reads, asked.goes_back_by_reading()) {
+        // A rollback loads nothing.
+        _ if asked.in_place.is_some() && asked.rollback_of.is_none() => match (reads, asked.goes_back_by_reading()) {
             (true, _) => Way::Forward,
             (false, true) => Way::Leave,
             (false, false) => Way::Back,
@@ -355,6 +356,15 @@ mod tests {
         for journal in [&staging, &swapping] {
             assert_eq!(way_at_boot(journal, &in_place(), true), Way::Forward);
             assert_eq!(way_at_boot(journal, &in_place(), false), Way::Leave);
+        }
+        // A rollback loads nothing: it needs none.
+        let rollback = Asked {
+            rollback_of: Some(BackupId::new(Timestamp::UNIX_EPOCH)),
+            ..asked(Some(Safety::ColdCopy { to: None }))
+        };
+        for reads in [false, true] {
+            assert_eq!(way_at_boot(&swapping, &rollback, reads), Way::Forward);
+            assert_eq!(way_at_boot(&back, &rollback, reads), Way::Back);
         }
         assert_eq!(
             (way_at_boot(&back, &in_place(), true), way_at_boot(&back, &in_place(), false)),

@@ -4,11 +4,12 @@
 //! not thrown away: it stays where the restored data was staged, until it is cleaned up.
 
 use super::asked::{Safety, asked_of};
+use super::dropped;
 use super::engine::{Notes, Step, was_live};
 use super::journal::{Journal, Record, State};
-use super::resource::{Note, Previous, Resource};
+use super::resource::{Left, Note, Previous, Resource};
 use super::restore::history;
-use super::steps::{stage_name, swap_name};
+use super::steps::{STAGE, stage_name, swap_name};
 use crate::error::{Error, Kind, Result};
 use crate::model::BackupId;
 use async_trait::async_trait;
@@ -23,6 +24,8 @@ pub struct Past {
     pub rolled_back_by: Option<BackupId>,
     /// Whether what it kept was dropped.
     pub cleaned: bool,
+    /// What that rollback noted, by the names of its steps.
+    taken_back: Vec<(String, Note)>,
 }
 
 impl Past {
@@ -78,6 +81,29 @@ impl Past {
     fn note(&self, step: &str) -> Option<&Note> {
         self.journal.position(step).and_then(|n| self.journal.done(n))
     }
+
+    /// What taking it back has left of a resource on purpose, as far as it is there.
+    pub fn left_of(&self, label: &str) -> Vec<Left> {
+        // A rollback of it may be open.
+        if self.stands() {
+            return Vec::new();
+        }
+        let back = back_name(label);
+        // Who else has written is known from the later of the two.
+        let back = self.taken_back.iter().find(|(step, _)| *step == back).map(|(_, note)| note);
+        back.or_else(|| self.note(&format!("{STAGE}{label}"))).map(dropped::left).unwrap_or_default()
+    }
+
+    /// The same of all of them. It stays until the operator says that it is not needed any more, also when the rest of what
+    /// was kept is gone.
+    pub fn left(&self) -> Vec<Left> {
+        let labels = self.journal.about().steps.iter().filter_map(|step| step.strip_prefix(STAGE));
+        labels.flat_map(|label| self.left_of(label)).collect()
+    }
+}
+
+fn back_name(label: &str) -> String {
+    format!("swap back {label}")
 }
 
 /// All ended restores of this host, oldest first.
@@ -100,17 +126,25 @@ pub fn pasts(state_dir: &Path) -> Result<Vec<Past>> {
     for file in files {
         let journal = Journal::open(&file)?;
         let cleaned = file.with_extension("cleaned").exists();
-        pasts.push(Past { journal, rolled_back_by: None, cleaned });
+        pasts.push(Past { journal, rolled_back_by: None, cleaned, taken_back: Vec::new() });
     }
-    let rollbacks: Vec<(BackupId, BackupId)> = pasts
+    let rollbacks: Vec<(BackupId, BackupId, Vec<(String, Note)>)> = pasts
         .iter()
         .filter(|p| *p.journal.state() == State::Committed)
-        .filter_map(|p| Some((p.rollback_of()?, p.id().clone())))
+        .filter_map(|p| Some((p.rollback_of()?, p.id().clone(), notes(&p.journal))))
         .collect();
     for past in &mut pasts {
-        past.rolled_back_by = rollbacks.iter().find(|(of, _)| of == past.id()).map(|(_, by)| by.clone());
+        if let Some((_, by, notes)) = rollbacks.iter().find(|(of, ..)| of == past.id()) {
+            (past.rolled_back_by, past.taken_back) = (Some(by.clone()), notes.clone());
+        }
     }
     Ok(pasts)
+}
+
+/// The notes with which the steps of a journal began.
+fn notes(journal: &Journal) -> Vec<(String, Note)> {
+    let steps = journal.about().steps.iter().enumerate();
+    steps.filter_map(|(n, step)| Some((step.clone(), journal.begun(n)?.clone()))).collect()
 }
 
 /// One ended restore.
@@ -204,11 +238,11 @@ struct SwapBack {
 #[async_trait]
 impl Step for SwapBack {
     fn name(&self) -> String {
-        format!("swap back {}", self.resource.label())
+        back_name(&self.resource.label())
     }
 
     async fn prepare(&self, _: &Notes<'_>) -> Result<Note> {
-        Ok(self.swap.clone())
+        self.resource.plan_unswap(&self.swap).await
     }
 
     async fn act(&self, note: &Note) -> Result<Note> {
@@ -217,7 +251,7 @@ impl Step for SwapBack {
     }
 
     async fn undo(&self, note: &Note) -> Result<()> {
-        self.resource.swap(note).await
+        self.resource.reswap(note).await
     }
 
     fn by_hand(&self, _: &Note) -> Vec<String> {
@@ -242,18 +276,27 @@ pub async fn kept(past: &Past, resources: &[Arc<dyn Resource>]) -> Result<Vec<Pr
     Ok(kept)
 }
 
-/// Drops what a restore kept: what was there before it, or, when it was taken back or undone, what it had restored.
+/// Drops what a restore kept: what was there before it, or, when it was taken back or undone, what it had restored. What others
+/// have written there stays until the restore is `named`, and is told by [`Past::left`].
 ///
 /// # Errors
 /// When something cannot be dropped; the rest is then still there and can be dropped again.
-pub async fn clean(past: &Past, resources: &[Arc<dyn Resource>]) -> Result<()> {
+pub async fn clean(past: &Past, resources: &[Arc<dyn Resource>], named: bool) -> Result<()> {
+    let taken_back = past.rolled_back_by.is_some() || past.keeps_what_failed();
     for resource in resources {
-        if past.rolled_back_by.is_some() || past.keeps_what_failed() {
-            if let Some(note) = past.note(&stage_name(&**resource)) {
-                resource.drop_staged(note).await?;
+        if past.stands() {
+            if let Some(note) = past.swap_note(&**resource) {
+                resource.drop_previous(note).await?;
             }
-        } else if let Some(note) = past.note(&swap_name(&**resource)) {
-            resource.drop_previous(note).await?;
+            continue;
+        }
+        let Some(note) = past.note(&stage_name(&**resource)) else { continue };
+        let left = past.left_of(&resource.label());
+        if taken_back && !past.cleaned {
+            resource.drop_staged(note).await?;
+        }
+        if named || left.is_empty() {
+            resource.drop_left(note).await?;
         }
     }
     let marker = past.journal.path().with_extension("cleaned");

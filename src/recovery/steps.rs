@@ -52,9 +52,12 @@ pub fn of_exchange(
     away.into_iter().chain(swaps).chain(swapped).chain(back).collect()
 }
 
+/// How the names of steps begin that stage a resource.
+pub const STAGE: &str = "stage ";
+
 /// The name of the step that stages a resource.
 pub fn stage_name(resource: &dyn Resource) -> String {
-    format!("stage {}", resource.label())
+    format!("{STAGE}{}", resource.label())
 }
 
 /// The name of the step that verifies a resource.
@@ -64,7 +67,7 @@ pub fn verify_name(resource: &dyn Resource) -> String {
 
 /// True for steps that only load beside what is live and look at it.
 pub fn is_staging(step: &str) -> bool {
-    step.starts_with("stage ") || step.starts_with("verify ") || step.ends_with(" on staging")
+    step.starts_with(STAGE) || step.starts_with("verify ") || step.ends_with(" on staging")
 }
 
 /// The name of the step that swaps a resource.
@@ -97,7 +100,8 @@ impl Step for Stage {
     }
 
     fn kept_by_undo(&self, note: &Note) -> Vec<String> {
-        self.0.kept_by_unstage(note)
+        let until = "it stays until `backstay cleanup` names this restore";
+        self.0.kept_by_unstage(note).iter().map(|left| format!("{left}; {until}")).collect()
     }
 
     fn outlives_a_start(&self) -> bool {

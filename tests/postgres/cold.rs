@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
 /// A server whose database nobody can dump; what it held before, what it holds, and its files are known to the source.
-fn undumpable(c: &Cluster) -> (World, String, String) {
+pub fn undumpable(c: &Cluster) -> (World, String, String) {
     let (mut w, good, live) = changed(c);
     w.extra = format!("data_dir = \"{}\"", c.path("data"));
     configure(&w, c, SOCKET);
@@ -19,7 +19,7 @@ fn undumpable(c: &Cluster) -> (World, String, String) {
 }
 
 /// What the live database holds, which must be closed as it was.
-fn closed(c: &Cluster) -> String {
+pub fn closed(c: &Cluster) -> String {
     assert_eq!(c.psql("postgres", "SELECT datallowconn FROM pg_database WHERE datname = 'erp'"), "f");
     c.psql("postgres", "ALTER DATABASE erp ALLOW_CONNECTIONS true");
     let found = c.dump("erp");
@@ -27,7 +27,7 @@ fn closed(c: &Cluster) -> String {
     found
 }
 
-fn damage(w: &World) {
+pub fn damage(w: &World) {
     let packs = w.objects("packs");
     let largest = packs.iter().max_by_key(|p| p.metadata().unwrap().len()).unwrap();
     let mut bytes = std::fs::read(largest).unwrap();
@@ -37,7 +37,7 @@ fn damage(w: &World) {
 }
 
 /// A restore that is under way, at this moment.
-fn begun(w: &World, args: &[&str], now: impl Fn() -> bool) -> Child {
+pub fn begun(w: &World, args: &[&str], now: impl Fn() -> bool) -> Child {
     let mut child: Child = w.command(args).stderr(Stdio::null()).spawn().unwrap();
     while !now() {
         assert!(child.try_wait().unwrap().is_none(), "it ended before it could be stopped");

@@ -50,8 +50,9 @@ pub async fn go_on_with(context: &Context, config: Config, forward: bool) -> Res
     let own = super::own_paths(Some(&config));
     let monitor = context.monitor(&format!("restore {}", about.plan));
     // What is staged needs no backup and no identity any more; going back needs neither, unless what was dropped has
-    // to be loaded again.
-    let reads = asked.goes_back_by_reading() || (forward && (asked.in_place.is_some() || !is_staged(&journal)));
+    // to be loaded again. A rollback loads nothing, whichever way it goes.
+    let loads = asked.rollback_of.is_none();
+    let reads = loads && (asked.goes_back_by_reading() || (forward && (asked.in_place.is_some() || !is_staged(&journal))));
     let foreign = Scratch::left(&config.state_dir, &config.host, &about.plan, &about.backup).await?;
     let catalog = match foreign {
         Some(catalog) => catalog,
@@ -70,11 +71,13 @@ pub async fn go_on_with(context: &Context, config: Config, forward: bool) -> Res
         _ => None,
     };
     let reader = Reader::new(catalog, monitor.clone()).ok();
-    let from = match forward || asked.goes_back_by_reading() {
+    let from = match loads && (forward || asked.goes_back_by_reading()) {
         true => Backups { manifest: manifest.as_ref(), safety: safety.as_ref(), reader: reader.as_ref() },
         false => Backups::default(),
     };
-    let resources = made(&asked, &config, &own, &about.id, from, &*monitor).await?;
+    // What a rollback works with bears the id of the restore that it takes back.
+    let id = asked.rollback_of.as_ref().unwrap_or(&about.id);
+    let resources = made(&asked, &config, &own, id, from, &*monitor).await?;
     let with = With {
         plan: config.plans.get(&about.plan).map(|p| &p.restore),
         id: &about.id,

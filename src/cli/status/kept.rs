@@ -34,9 +34,16 @@ pub(super) struct Kept {
 /// Those of all restores that keep something. A journal that cannot be read is told as a problem.
 pub(super) async fn all(config: &Config) -> Vec<Kept> {
     let mut found = Vec::new();
-    for past in rollback::pasts(&config.state_dir).unwrap_or_default().iter().filter(|p| !p.cleaned) {
+    for past in &rollback::pasts(&config.state_dir).unwrap_or_default() {
+        let about = past.journal().about();
+        for left in past.left() {
+            let copy = Previous { name: left.place.display().to_string(), bytes: None };
+            let (restore, plan) = (about.id.clone(), about.plan.clone());
+            // What others wrote has no end of its own.
+            found.push(Kept { restore, plan, until: None, copies: vec![measured(copy).await], unknown: None });
+        }
         let taken_back = past.rolled_back_by.is_some() || past.keeps_what_failed();
-        if past.rollback_of().is_some() || !(past.stands() || taken_back) {
+        if past.cleaned || past.rollback_of().is_some() || !(past.stands() || taken_back) {
             continue;
         }
         let late = |_| Err(Error::new(Kind::Internal, "its size was not told in time"));
@@ -44,7 +51,6 @@ pub(super) async fn all(config: &Config) -> Vec<Kept> {
             true => restored_copies(config, past).await,
             false => tokio::time::timeout(LIMIT, copies(config, past)).await.unwrap_or_else(late),
         };
-        let about = past.journal().about();
         let keep = config.plans.get(&about.plan).map(|plan| plan.restore.keep_previous);
         let (copies, unknown) = match looked {
             // Nothing was there before it, or it was done in place.
@@ -64,14 +70,22 @@ pub(super) async fn all(config: &Config) -> Vec<Kept> {
 }
 
 async fn copies(config: &Config, past: &Past) -> Result<Vec<Previous>> {
-    let mut kept = rollback::kept(past, &resources_of(config, past).await?).await?;
-    // Of trees only the place is known.
-    for copy in kept.iter_mut().filter(|copy| copy.bytes.is_none() && copy.name.starts_with('/')) {
-        let path = PathBuf::from(&copy.name);
-        let measured = tokio::task::spawn_blocking(move || on_disk(&path));
-        copy.bytes = tokio::time::timeout(WALK, measured).await.ok().and_then(|walked| walked.ok()?);
+    let mut copies = Vec::new();
+    for copy in rollback::kept(past, &resources_of(config, past).await?).await? {
+        copies.push(measured(copy).await);
     }
-    Ok(kept)
+    Ok(copies)
+}
+
+/// Of trees only the place is known.
+async fn measured(copy: Previous) -> Previous {
+    if copy.bytes.is_some() || !copy.name.starts_with('/') {
+        return copy;
+    }
+    let path = PathBuf::from(&copy.name);
+    let walk = tokio::task::spawn_blocking(move || on_disk(&path));
+    let bytes = tokio::time::timeout(WALK, walk).await.ok().and_then(|walked| walked.ok()?);
+    Previous { bytes, ..copy }
 }
 
 /// What would be free without a tree: the blocks of its files, each file once, on this file system.
@@ -95,7 +109,8 @@ fn on_disk(tree: &Path) -> Option<u64> {
 async fn restored_copies(config: &Config, past: &Past) -> Result<Vec<Previous>> {
     let resources = resources_of(config, past).await?;
     let name = |label: String| Previous { name: format!("the restored copy of {label}"), bytes: None };
-    Ok(resources.iter().map(|r| name(r.label())).collect())
+    // What others wrote lies with it, and is told by itself.
+    Ok(resources.iter().map(|r| r.label()).filter(|label| past.left_of(label).is_empty()).map(name).collect())
 }
 
 #[cfg(test)]

@@ -173,24 +173,26 @@ impl ColdCopy {
         self.source.cluster_at(&cold.main()?.place, cold.major).await
     }
 
-    async fn start(&self, cluster: &Cluster) -> Result<()> {
-        cluster.service.start().await?;
-        self.source.answering(&*cluster.service).await
-    }
-
     /// Makes the copy, unless it is whole already. The server runs afterwards.
     ///
     /// # Errors
     /// [`Kind::Restore`]; the server may be stopped then.
     pub async fn take(&self, cold: &Cold) -> Result<()> {
         self.work.ended().await;
+        let main = cold.main()?;
+        if main.in_place()? != Some(Which::First) {
+            return Err(Error::new(Kind::Restore, "the data directory is not the one that was to be copied")
+                .at(main.place.display())
+                .hint("Somebody has put it there meanwhile. Look at it, and move it by hand."));
+        }
         let cluster = self.cluster(cold).await?;
-        if !cold.main()?.second_is_home()? {
+        if !main.second_is_home()? {
             cluster.stopped().await?;
             let cold = cold.clone();
             self.work.run(move |stop| cold.copied(stop)).await?;
         }
-        self.start(&cluster).await
+        cluster.service.start().await?;
+        self.source.answering(&*cluster.service).await
     }
 
     /// Puts the copy in the place of the server's files; gives false when it was not whole, and hence nothing dropped. The
@@ -206,27 +208,30 @@ impl ColdCopy {
         if whole {
             self.arranged(cold, &cluster, Which::Second).await?;
         }
-        self.start(&cluster).await?;
+        self.source.started_anew(&cluster).await?;
         Ok(whole)
     }
 
-    /// Puts the restored files in place again, when the copy is there.
+    /// Puts the restored files in place again, wherever putting the copy back ended. The server runs afterwards.
     ///
     /// # Errors
     /// [`Kind::Restore`].
-    pub async fn put_restored(&self, cold: &Cold) -> Result<bool> {
+    pub async fn put_restored(&self, cold: &Cold) -> Result<()> {
         self.work.ended().await;
-        if cold.main()?.in_place()? == Some(Which::First) {
-            return Ok(false);
-        }
         let cluster = self.cluster(cold).await?;
         self.arranged(cold, &cluster, Which::First).await?;
-        self.start(&cluster).await?;
-        Ok(true)
+        self.source.started_anew(&cluster).await
     }
 
     async fn arranged(&self, cold: &Cold, cluster: &Cluster, which: Which) -> Result<()> {
-        if cold.main()?.in_place()? == Some(which) {
+        let main = cold.main()?;
+        if main.in_place()? == Some(which) {
+            // The copy has gone there by a rename, and cannot be at home too.
+            if which == Which::Second && !main.elsewhere && main.second_is_home()? {
+                return Err(Error::new(Kind::Restore, "the data directory is neither what it was nor the copy of it")
+                    .at(main.place.display())
+                    .hint("Somebody has put it there meanwhile. Look at it, and move it by hand."));
+            }
             return Ok(());
         }
         cluster.stopped().await?;
@@ -281,6 +286,16 @@ impl Cold {
         Ok(())
     }
 
+    /// Where the copy was kept, when it is neither there nor in place any more.
+    ///
+    /// # Errors
+    /// [`Kind::Restore`] when it cannot be looked at.
+    pub fn gone_from(&self) -> Result<Option<&Path>> {
+        let main = self.main()?;
+        let there = main.second_is_home()? || main.in_place()? == Some(Which::Second);
+        Ok((!there).then_some(main.second_home.as_path()))
+    }
+
     /// What the copy has taken the place of, as far as it is kept: the data directory, and where its links led to.
     pub fn set_aside(&self) -> Vec<&Path> {
         let kept = self.pairs.iter().filter(|p| !p.elsewhere).map(|p| p.first_home.as_path());
@@ -303,6 +318,14 @@ impl Cold {
             copy::remove(&copy::part(&pair.place))?;
         }
         Ok(())
+    }
+
+    /// Deletes what the copy has taken the place of.
+    ///
+    /// # Errors
+    /// [`Kind::Restore`].
+    pub fn drop_set_aside(&self) -> Result<()> {
+        self.set_aside().into_iter().try_for_each(copy::remove)
     }
 
     /// The copy, when it is kept.

@@ -302,8 +302,7 @@ impl Resource for FreshCluster {
         turn.made.tidy()?;
         // Who it is depends on what is there by now.
         let cluster = self.server.cluster_at(&turn.pair.place, Some(turn.made.major)).await?;
-        cluster.service.start().await?;
-        self.server.answering(&*cluster.service).await?;
+        self.server.started_anew(&cluster).await?;
         let server = self.server.address.reach().await?;
         for database in &turn.databases {
             server.session(database).await.map_err(|e| {

@@ -15,7 +15,7 @@ pub mod target;
 use super::resource::{Class, Compared, Findings, Note, Previous, Resource};
 use crate::error::{Error, Kind, Result};
 use crate::host::docker::Docker;
-use crate::host::service::{Contained, Service, Unit};
+use crate::host::service::{Contained, Finishing, Service, Unit};
 use crate::model::BackupId;
 use crate::repository::manifest::{Artifact, SourceRecord};
 use crate::repository::reader::Reader;
@@ -79,7 +79,8 @@ impl RedisResource {
         service: Option<Arc<dyn Service>>,
         wanted: Option<Wanted>,
     ) -> Self {
-        RedisResource { name: name.into(), id, source, service, wanted }
+        // An undo that starts the server comes right after a stop that was given up.
+        RedisResource { name: name.into(), id, source, service: service.map(Finishing::of), wanted }
     }
 
     fn wanted(&self) -> Result<&Wanted> {

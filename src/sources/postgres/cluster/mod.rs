@@ -226,6 +226,26 @@ impl PostgresSource {
         })
     }
 
+    /// Starts the server and waits until it answers, when a stop that somebody has given up half-way has ended: such a stop
+    /// goes on by itself, and until its end the server looks as if it ran. Nobody can tell a server that will stop from one
+    /// that runs on, so it is stopped for good first; one that cannot be stopped need only answer.
+    ///
+    /// # Errors
+    /// [`Kind::Restore`] when it does not start, or does not answer.
+    pub async fn started_anew(&self, cluster: &Cluster) -> Result<()> {
+        let stopped = cluster.stopped().await;
+        let started = async {
+            cluster.service.start().await?;
+            self.answering(&*cluster.service).await
+        };
+        started.await.map_err(|e| match stopped {
+            Ok(()) => e,
+            Err(before) => {
+                e.do_instead(format!("Its log says why. Before that it could not be stopped: {}", before.one_line()))
+            }
+        })
+    }
+
     /// Waits until the server answers questions.
     ///
     /// # Errors
