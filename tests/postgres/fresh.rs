@@ -269,6 +269,10 @@ impl Debian {
             &["--", "--no-sync"],
         );
         std::fs::write(format!("/etc/postgresql/{major}/{}/pg_hba.conf", d.name), "local all all trust\n").unwrap();
+        // Two logs stand behind its data directory in the list of clusters.
+        let main = format!("/etc/postgresql/{major}/{}/postgresql.conf", d.name);
+        let settings = std::fs::read_to_string(&main).unwrap();
+        std::fs::write(&main, format!("{settings}log_destination = 'stderr, csvlog'\n")).unwrap();
         d.run("pg_ctlcluster", &[], &["start"]);
         d
     }

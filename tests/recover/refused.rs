@@ -16,6 +16,16 @@ fn a_machine_that_is_not_fresh_or_too_small_or_lacks_its_servers_is_left_as_it_i
     machine.write("/srv/shop/mine", "mine\n");
     machine.start();
     let _wire = store.wire(&machine);
+    // A cluster in use, and not where packages put them; two logs stand behind its directory in the list.
+    machine.sh("pg_createcluster --datadir '/srv/pg data' 15 main >&2
+                echo \"log_destination = 'stderr, csvlog'\" >> /etc/postgresql/15/main/postgresql.conf
+                mkdir '/srv/pg data/base/16384'");
+    says(
+        &recover(&machine, &store, &["--yes"]),
+        10,
+        &["not fresh", "/srv/pg data: the cluster has 1 database of somebody's"],
+    );
+    machine.sh("pg_dropcluster 15 main >&2");
     let before = tree(&machine, "/etc");
     says(
         &recover(&machine, &store, &["--yes"]),
