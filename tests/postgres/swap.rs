@@ -123,37 +123,6 @@ fn what_would_stay_with_the_old_database_refuses_before_anything_is_made() {
     w.run(&["restore", "--yes"]).code(0);
 }
 
-#[test]
-fn an_exchange_waits_for_no_standby_that_is_away() {
-    let c = Cluster::start();
-    erp(&c);
-    let w = with_database(&c, SOCKET);
-    w.backup();
-    c.psql("erp", "DELETE FROM t WHERE id > 10");
-    let live = c.dump("erp");
-    w.run(&["restore", "--yes"]).code(0);
-    c.psql("postgres", "ALTER SYSTEM SET synchronous_standby_names = 'away'");
-    c.psql("postgres", "SELECT pg_reload_conf()");
-    // Every process of the server reads it when it comes to that.
-    std::thread::sleep(Duration::from_secs(1));
-    let null = std::process::Stdio::null;
-    let mut child = w.command(&["rollback", "--yes"]).stdout(null()).stderr(null()).spawn().unwrap();
-    let begun = Instant::now();
-    let ended = loop {
-        match child.try_wait().unwrap() {
-            Some(ended) => break Some(ended),
-            None if begun.elapsed() > Duration::from_secs(60) => break None,
-            None => std::thread::sleep(Duration::from_millis(100)),
-        }
-    };
-    let _ = child.kill();
-    let _ = child.wait();
-    c.psql("postgres", "ALTER SYSTEM RESET synchronous_standby_names");
-    c.psql("postgres", "SELECT pg_reload_conf()");
-    assert_eq!(ended.map(|e| e.code()), Some(Some(0)));
-    assert_eq!(c.dump("erp"), live);
-}
-
 /// The load does not wait for the disk, and asks for memory of its own: by its sessions alone, and only until it is done.
 #[test]
 fn what_is_loaded_survives_a_crash_and_the_settings_of_the_load_stay_nowhere() {

@@ -101,7 +101,7 @@ pub fn told(folder: &Path) -> Vec<String> {
     let archives = archives(folder)
         .then(|| "archives its WAL to where the lost host did: look that nothing there is overwritten".to_owned());
     let waits = waits_for(folder).map(|names| {
-        format!("has its commits wait for the standby `{names}` until that is made anew; until then `ALTER SYSTEM SET synchronous_standby_names = ''` lets them through")
+        format!("has its commits wait for the standby `{names}` until that is made anew; until then `ALTER SYSTEM SET synchronous_standby_names = ''` and `SELECT pg_reload_conf()` let them through")
     });
     archives.into_iter().chain(waits).collect()
 }
@@ -212,6 +212,8 @@ mod tests {
         std::fs::write(folder.join(MAIN), "synchronous_standby_names = 'FIRST 1 (berlin)'\n").unwrap();
         assert_eq!(waits_for(folder).as_deref(), Some("FIRST 1 (berlin)"));
         assert!(told(folder).len() == 1 && told(folder)[0].contains("berlin"));
+        // The setting alone does nothing to a server that runs.
+        assert!(told(folder)[0].contains("pg_reload_conf()"));
         // Nobody is there to confirm the first commit of an exercise.
         keep_alone(folder).unwrap();
         assert_eq!(waits_for(folder), None);
