@@ -1,5 +1,7 @@
 //! A lost host on another machine: real ones, with systemd, in name spaces of their own, and a store that they reach.
 
+#[path = "recover/clusters.rs"]
+mod clusters;
 #[path = "recover/exercise.rs"]
 mod exercise;
 #[path = "systemd/host.rs"]

@@ -12,7 +12,7 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use std::fs::File;
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Name of the file in the state directory. It says which work of which process holds the lock.
@@ -47,30 +47,13 @@ impl Context {
     /// # Errors
     /// As [`Context::lock`].
     pub async fn lock_in(&self, state_dir: &Path, work: &str) -> Result<Lock> {
-        make_state_dir(state_dir)?;
-        let path = state_dir.join(FILE);
-        let failed = |e: std::io::Error| Error::io("the lock cannot be taken", &path, e);
-        let mut file =
-            File::options().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+        let mut held = Held::open(state_dir)?;
         let limit = Instant::now() + Duration::try_from(self.global.wait).unwrap_or_default();
         let mut told = String::new();
-        while let Err(e) = flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            if e != Errno::WOULDBLOCK {
-                return Err(failed(e.into()));
-            }
-            let mut text = String::new();
-            for _ in 0..LOOKS {
-                text = std::fs::read_to_string(&path).unwrap_or_default();
-                if !text.is_empty() {
-                    break;
-                }
-                tokio::time::sleep(PAUSE / 10).await;
-            }
-            let holder = holder(&text, work);
+        while !held.take(work)? {
+            let holder = holder(&held.by().await, work);
             if Instant::now() >= limit {
-                return Err(Error::new(Kind::Busy, format!("{holder} on this host"))
-                    .at(path.display())
-                    .hint("Wait for it, with --wait 2h for example, or stop it: on SIGTERM it ends cleanly. A lock never outlives its process."));
+                return Err(held.busy(&holder));
             }
             if told != holder && !self.global.quiet && !self.global.json {
                 remark(&format!("waiting: {holder} on this host"));
@@ -78,9 +61,72 @@ impl Context {
             }
             tokio::time::sleep(PAUSE).await;
         }
-        file.set_len(0).and_then(|()| write!(file, "{work} {}", std::process::id())).map_err(failed)?;
-        Ok(Lock(file))
+        Ok(Lock(held.file))
     }
+
+    /// The same at once, or nothing while it is held for work of these names, beside which ours may go on.
+    ///
+    /// # Errors
+    /// [`Kind::Busy`] when it is held for other work.
+    pub async fn lock_beside(&self, config: &Config, work: &str, others: &[&str]) -> Result<Option<Lock>> {
+        let mut held = Held::open(&config.state_dir)?;
+        if held.take(work)? {
+            return Ok(Some(Lock(held.file)));
+        }
+        let by = held.by().await;
+        match by.split_once(' ').is_some_and(|(other, _)| others.contains(&other)) {
+            true => Ok(None),
+            false => Err(held.busy(&holder(&by, work))),
+        }
+    }
+}
+
+/// The file of the lock, which somebody may hold.
+struct Held {
+    path: PathBuf,
+    file: File,
+}
+
+impl Held {
+    fn open(state_dir: &Path) -> Result<Self> {
+        make_state_dir(state_dir)?;
+        let path = state_dir.join(FILE);
+        let file = File::options().read(true).write(true).create(true).truncate(false).open(&path);
+        let file = file.map_err(|e| failed(&path, e))?;
+        Ok(Held { path, file })
+    }
+
+    /// Takes it if nobody has it, and says what for.
+    fn take(&mut self, work: &str) -> Result<bool> {
+        match flock(&self.file, FlockOperation::NonBlockingLockExclusive) {
+            Err(Errno::WOULDBLOCK) => return Ok(false),
+            other => other.map_err(|e| failed(&self.path, e.into()))?,
+        }
+        let named = self.file.set_len(0).and_then(|()| write!(self.file, "{work} {}", std::process::id()));
+        named.map(|()| true).map_err(|e| failed(&self.path, e))
+    }
+
+    /// Which work of which process it is held for, as its file says.
+    async fn by(&self) -> String {
+        for _ in 0..LOOKS {
+            let text = std::fs::read_to_string(&self.path).unwrap_or_default();
+            if !text.is_empty() {
+                return text;
+            }
+            tokio::time::sleep(PAUSE / 10).await;
+        }
+        String::new()
+    }
+
+    fn busy(&self, holder: &str) -> Error {
+        Error::new(Kind::Busy, format!("{holder} on this host")).at(self.path.display()).hint(
+            "Wait for it, with --wait 2h for example, or stop it: on SIGTERM it ends cleanly. A lock never outlives its process.",
+        )
+    }
+}
+
+fn failed(path: &Path, e: std::io::Error) -> Error {
+    Error::io("the lock cannot be taken", path, e)
 }
 
 /// Who holds the lock, in words.

@@ -1,6 +1,7 @@
 //! `backstay maintenance`: the page that nginx shows while a restore runs, by hand.
 
 use super::context::Context;
+use super::lock::Lock;
 use super::output::{Align, Table, bad, dim, good, json, notice, remark, say};
 use super::watch::About;
 use crate::config::Config;
@@ -15,6 +16,9 @@ use crate::recovery::restore::{journal_file, open_restore};
 use crate::telemetry::monitor::Verb;
 use jiff::Timestamp;
 use std::process::ExitCode;
+
+/// Work that has no mind about the page, as it names itself in the host's lock.
+const ASIDE: &[&str] = &["backup", "drill", "forget", "import", "prune"];
 
 /// Arguments.
 #[derive(clap::Args, Debug)]
@@ -58,11 +62,11 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let maintenance = maintenance_of(&config, args.plan.as_deref())?;
     match args.what {
         What::On => {
-            no_restore_at_work(&config)?;
+            let _lock = no_restore_at_work(context, &config).await?;
             on(context, &maintenance).await
         }
         What::Off => {
-            no_restore_at_work(&config)?;
+            let _lock = no_restore_at_work(context, &config).await?;
             let switched = maintenance.off(State::Off, None).await?;
             show(context, &switched, None)?;
             Ok(ExitCode::SUCCESS)
@@ -94,10 +98,17 @@ fn no_restore_open(config: &Config) -> Result<()> {
     if journal.exists() { Err(open_restore(&journal)) } else { Ok(()) }
 }
 
-/// As [`no_restore_open`], but for a restore that is stuck: the rest of it is somebody's to do, and the page is part of it.
-fn no_restore_at_work(config: &Config) -> Result<()> {
-    let stuck = Journal::read(&journal_file(&config.state_dir)).is_ok_and(|j| j.state().is_stuck());
-    if stuck { Ok(()) } else { no_restore_open(config) }
+/// As [`no_restore_open`], but for a restore that is stuck: the rest of it is somebody's to do, and the page is part of it. It is
+/// called stuck also while it is taken back once more, so whoever does that has the host's lock, and he who switches the page
+/// has it meanwhile.
+async fn no_restore_at_work(context: &Context, config: &Config) -> Result<Option<Lock>> {
+    let stuck = || Journal::read(&journal_file(&config.state_dir)).is_ok_and(|j| j.state().is_stuck());
+    if !stuck() {
+        return no_restore_open(config).map(|()| None);
+    }
+    let lock = context.lock_beside(config, "maintenance", ASIDE).await?;
+    // Somebody may have had it until now.
+    if stuck() { Ok(lock) } else { no_restore_open(config).map(|()| lock) }
 }
 
 fn maintenance_of(config: &Config, plan: Option<&str>) -> Result<Maintenance> {

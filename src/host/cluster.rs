@@ -3,7 +3,9 @@
 use super::exec::{Place, Program};
 use super::systemd;
 use crate::error::{Error, Kind, Result};
-use std::path::Path;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 
@@ -11,6 +13,8 @@ use tokio::io::AsyncWriteExt;
 const SERVERS: &str = "/usr/lib/postgresql";
 /// Making a cluster writes some dozens of megabytes.
 const MAKE: Duration = Duration::from_secs(600);
+/// Settings are read at once.
+const ANSWER: Duration = Duration::from_secs(60);
 /// Roles are few.
 const ROLES: Duration = Duration::from_secs(600);
 
@@ -45,8 +49,18 @@ pub async fn make(version: &str, name: &str, port: u16, data: Option<&Path>) -> 
 /// files only.
 ///
 /// # Errors
-/// [`Kind::Restore`] when it does not stop, when its data cannot be put aside, and with what `pg_dropcluster` says.
+/// [`Kind::Refused`] when its data is somewhere else than in `data`: `pg_dropcluster` deletes whatever the settings name.
+/// [`Kind::Restore`] when it does not stop, when its data cannot be put aside, and with what the tools say.
 pub async fn remove(version: &str, name: &str, data: &Path, aside: &Path) -> Result<()> {
+    let elsewhere = |what: String| {
+        Error::new(Kind::Refused, what).at(format!("cluster {version}/{name}")).hint(format!(
+            "Nothing was deleted. Look where its data is, drop the cluster by `pg_dropcluster {version} {name}` if nobody needs it, and run the same command again."
+        ))
+    };
+    let own = data_directory(version, name).await?;
+    if own != data {
+        return Err(elsewhere(format!("its data is in {}, and not in {}", own.display(), data.display())));
+    }
     stop(version, name).await?;
     let pid = data.join("postmaster.pid");
     if pid.exists() {
@@ -56,7 +70,10 @@ pub async fn remove(version: &str, name: &str, data: &Path, aside: &Path) -> Res
     }
     match std::fs::rename(data, aside) {
         // An interrupted recovery has done so already.
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound && aside.is_dir() => {}
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            return Err(elsewhere(format!("its data is not in {}, where its settings have it", data.display())));
+        }
         other => other.map_err(|e| {
             Error::io("the data of an unused cluster cannot be put aside", data, e)
                 .kind(Kind::Restore)
@@ -64,6 +81,17 @@ pub async fn remove(version: &str, name: &str, data: &Path, aside: &Path) -> Res
         })?,
     }
     carry_out("pg_dropcluster", &["--stop", version, name], version, name).await
+}
+
+/// Where the tools look for a cluster's data: what they would delete.
+async fn data_directory(version: &str, name: &str) -> Result<PathBuf> {
+    let args = ["--short", version, name, "show", "data_directory"];
+    let asked = tokio::time::timeout(ANSWER, Program::new("pg_conftool", args).output()).await;
+    let told = asked
+        .unwrap_or_else(|_| Err(Error::new(Kind::Restore, "pg_conftool does not end")))
+        .map_err(|e| e.kind(Kind::Restore).at(format!("cluster {version}/{name}")))?;
+    let told = told.strip_suffix(b"\n").unwrap_or(&told);
+    Ok(PathBuf::from(OsStr::from_bytes(told)))
 }
 
 /// Sets the port of a cluster.

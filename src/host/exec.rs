@@ -8,6 +8,7 @@ use super::docker::exec::{Exec, Inside};
 use super::tail::Tail;
 use crate::error::{Error, Kind, Result};
 use rustix::process::{Pid, Signal, kill_process_group};
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Stdio;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
@@ -194,13 +195,20 @@ impl Program {
         Ok(command)
     }
 
+    /// Its environment in a container. The last of a name counts, as on this machine: of two that came there nobody knows
+    /// which one a program takes.
+    fn variables(&self) -> Vec<String> {
+        let mut all = BTreeMap::from([("LC_ALL", "C.UTF-8")]);
+        all.extend(self.env.0.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        all.iter().map(|(name, value)| format!("{name}={value}")).collect()
+    }
+
     async fn start(&self, streams: Streams) -> Result<Started<Running>> {
         let name = self.name();
         if let Place::Container(inside) = &self.place {
             let mut argv = vec![self.path.to_string_lossy().into_owned()];
             argv.extend_from_slice(&self.args);
-            let mut env = vec!["LC_ALL=C.UTF-8".to_owned()];
-            env.extend(self.env.0.iter().map(|(name, value)| format!("{name}={value}")));
+            let env = self.variables();
             let dir = self.dir.as_ref().map(|dir| dir.display().to_string());
             let inside = Inside { dir: dir.or_else(|| inside.dir.clone()), ..inside.clone() };
             let Started { running, input, output } = Exec::start(&inside, argv, env, streams).await?;
@@ -331,6 +339,14 @@ mod tests {
         assert!(e.to_string().contains("exit status 3") && e.to_string().contains("reason"), "{e}");
         assert_eq!(Program::new("echo", ["a b"]).output().await.unwrap(), b"a b\n");
         assert_eq!(Program::new("/nowhere/tool", ["x"]).output().await.unwrap_err().kind, Kind::Source);
+    }
+
+    #[test]
+    fn the_last_of_a_name_counts_in_a_container_too() {
+        let given = [("PGOPTIONS", "-c a=1"), ("PGHOST", "db"), ("PGOPTIONS", "-c a=2")];
+        let env = given.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+        let program = Program::new("psql", ["-X"]).env(env);
+        assert_eq!(program.variables(), ["LC_ALL=C.UTF-8", "PGHOST=db", "PGOPTIONS=-c a=2"]);
     }
 
     #[test]

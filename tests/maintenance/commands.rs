@@ -184,5 +184,21 @@ fn beside_a_restore_that_is_stuck_the_page_is_the_operators() {
     for (what, status) in [("on", 0), ("status", 0), ("off", 0), ("uninstall", 9)] {
         run(&web, &["maintenance", what], &[]).code(status);
     }
+    // Taken back once more it is called stuck until that has ended; a backup has no mind about the page.
+    let at_work = |work: &str| {
+        std::fs::write(web.state().join("work.lock"), format!("{work} 1")).unwrap();
+        let lock = std::fs::File::open(web.state().join("work.lock")).unwrap();
+        rustix::fs::flock(&lock, rustix::fs::FlockOperation::NonBlockingLockExclusive).unwrap();
+        lock
+    };
+    for (work, status) in [("restore", 9), ("rollback", 9), ("resume", 9), ("backup", 0), ("drill", 0)] {
+        let _lock = at_work(work);
+        for what in ["on", "off"] {
+            let ran = run(&web, &["maintenance", what], &[]).code(status);
+            if status == 9 {
+                ran.says(&[&format!("a {work} is running (process 1)")]);
+            }
+        }
+    }
     assert_eq!(std::fs::read(&file).unwrap(), before);
 }

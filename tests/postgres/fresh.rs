@@ -4,6 +4,7 @@ use crate::cluster::Cluster;
 use crate::port::free_port;
 use crate::round_trip::{SCHEMA, SOCKET, configure, with_database};
 use crate::world::World;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -93,6 +94,47 @@ fn a_cluster_is_made_proven_and_put_in_place_and_the_old_one_comes_back_by_a_rol
     }
     assert_eq!(c.beside(), Vec::<String>::new());
     is_whole(&c, &before);
+}
+
+/// An agent as the server's user gives nothing away, so what is root's becomes the server's; which takes a key only when nobody
+/// else can read it.
+#[test]
+fn an_agent_that_is_not_root_takes_over_what_is_roots() {
+    let c = Cluster::start();
+    std::fs::copy(c.path("server.key"), c.path("data/group.key")).unwrap();
+    std::fs::create_dir(c.path("data/conf.d")).unwrap();
+    std::fs::write(c.path("data/conf.d/memory.conf"), "temp_buffers = '9MB'\n").unwrap();
+    let conf = std::fs::read_to_string(c.path("data/postgresql.conf")).unwrap();
+    std::fs::write(c.path("data/postgresql.conf"), format!("{conf}\ninclude_dir 'conf.d'\n")).unwrap();
+    let data = c.path("data");
+    let owned = Command::new("sh")
+        .args(["-c", "cd \"$0\" && chown root:postgres group.key conf.d && chown root:root conf.d/memory.conf postgresql.conf && chmod 640 group.key && chmod 750 conf.d && ln -s /nowhere notes"])
+        .arg(&data)
+        .status()
+        .unwrap();
+    assert!(owned.success());
+    c.psql("postgres", &format!("ALTER SYSTEM SET ssl_key_file = '{data}/group.key'"));
+    c.restart();
+    let (w, before) = broken(&c);
+    broke(&c);
+    assert!(Command::new("chown").args(["-R", "postgres", &w.at("")]).status().unwrap().success());
+    let as_postgres = |args: &[&str]| {
+        let command = w.command(args);
+        let mut other = Command::new("setpriv");
+        other.args(["--reuid=postgres", "--regid=postgres", "--init-groups", "--"]).arg(command.get_program());
+        let env = command.get_envs().filter_map(|(name, value)| Some((name, value?)));
+        crate::world::run(other.args(command.get_args()).envs(env).env("HOME", "/tmp").current_dir(w.path()))
+    };
+    let told = ["the server's own afterwards", "group.key", "memory.conf", "postgresql.conf"];
+    as_postgres(&["restore", "--fresh-cluster", "--dry-run"]).code(0).says(&told);
+    as_postgres(&["restore", "--fresh-cluster", "--yes"]).code(0).says(&["equal to the facts"]);
+    is_whole(&c, &before);
+    assert_eq!(c.psql("postgres", "SHOW temp_buffers"), "9MB");
+    for (name, mode) in [("group.key", 0o600), ("conf.d", 0o700), ("conf.d/memory.conf", 0o644)] {
+        let meta = std::fs::metadata(format!("{data}/{name}")).unwrap();
+        assert_eq!((meta.mode() & 0o777, meta.uid()), (mode, std::fs::metadata(&data).unwrap().uid()), "{name}");
+    }
+    assert!(Path::new(&format!("{data}/notes")).is_symlink());
 }
 
 #[test]
@@ -270,6 +312,10 @@ impl Debian {
             &["--", "--no-sync"],
         );
         std::fs::write(format!("/etc/postgresql/{major}/{}/pg_hba.conf", d.name), "local all all trust\n").unwrap();
+        // Two logs stand behind its data directory in the list of clusters.
+        let main = format!("/etc/postgresql/{major}/{}/postgresql.conf", d.name);
+        let settings = std::fs::read_to_string(&main).unwrap();
+        std::fs::write(&main, format!("{settings}log_destination = 'stderr, csvlog'\n")).unwrap();
         d.run("pg_ctlcluster", &[], &["start"]);
         d
     }

@@ -57,7 +57,7 @@ fn a_pooler_is_refused_by_name_in_every_mode() {
     let c = Cluster::start();
     c.psql("postgres", "CREATE DATABASE erp");
     c.psql("erp", "CREATE TABLE t AS SELECT generate_series(1, 100) AS x");
-    let w = with_database(&c, SOCKET);
+    let mut w = with_database(&c, SOCKET);
     w.backup();
     let count = w.objects("backups").len();
     for (mode, admin, says) in
@@ -68,6 +68,11 @@ fn a_pooler_is_refused_by_name_in_every_mode() {
         w.run(&["backup"]).code(10).says(&["is a pgbouncer and not a PostgreSQL server", says, "url"]);
         w.run(&["restore", "--to", "copy"]).code(10).says(&["is a pgbouncer", says]);
         w.run(&["restore", "--yes", "--table", "t"]).code(10).says(&["is a pgbouncer", says]);
+        // As another user nobody is asked, and the session itself is refused.
+        w.extra = "os_user = \"postgres\"".into();
+        configure(&w, &c, &bouncer.url());
+        w.run(&["backup"]).code(10).says(&["is a pgbouncer", "unsupported startup parameter", "url"]);
+        w.extra.clear();
         assert_eq!(w.objects("backups").len(), count);
     }
     // A database that has the name of the pooler's own is no pooler.

@@ -16,6 +16,16 @@ fn a_machine_that_is_not_fresh_or_too_small_or_lacks_its_servers_is_left_as_it_i
     machine.write("/srv/shop/mine", "mine\n");
     machine.start();
     let _wire = store.wire(&machine);
+    // A cluster in use, and not where packages put them; two logs stand behind its directory in the list.
+    machine.sh("pg_createcluster --datadir '/srv/pg data' 15 main >&2
+                echo \"log_destination = 'stderr, csvlog'\" >> /etc/postgresql/15/main/postgresql.conf
+                mkdir '/srv/pg data/base/16384'");
+    says(
+        &recover(&machine, &store, &["--yes"]),
+        10,
+        &["not fresh", "/srv/pg data: the cluster has 1 database of somebody's"],
+    );
+    machine.sh("pg_dropcluster 15 main >&2");
     let before = tree(&machine, "/etc");
     says(
         &recover(&machine, &store, &["--yes"]),
@@ -63,6 +73,8 @@ fn a_machine_that_is_not_fresh_or_too_small_or_lacks_its_servers_is_left_as_it_i
 fn onto_existing_what_is_in_the_way_is_kept() {
     let store = Store::new();
     let mut lost = Shop::new("over-a", &store, &Shape { docker: false, file: 10_000 });
+    // The next server would wait with each commit for a standby that nobody has made by then.
+    lost.machine.sh("echo \"synchronous_standby_names = 'berlin'\" >> /etc/postgresql/15/main/postgresql.conf");
     lost.machine.run(&["backstay", "backup"]);
     let identity = lost.identity();
     lost.machine.cut_power();
@@ -71,7 +83,8 @@ fn onto_existing_what_is_in_the_way_is_kept() {
     machine.write("/etc/shop/shop.env", "COLOUR=mine\n");
     machine.start();
     let _wire = store.wire(&machine);
-    says(&recover(&machine, &store, &["--yes", "--onto-existing"]), 0, &["recovered", "kept below"]);
+    let done = recover(&machine, &store, &["--yes", "--onto-existing"]);
+    says(&done, 0, &["recovered", "kept below", "wait for the standby `berlin`", "SELECT pg_reload_conf()"]);
     machine.until(&format!("test \"$(curl -sf http://127.0.0.1/)\" = '{SHOWN}'"));
     assert_eq!(machine.sh("cat /srv/.shop_before_*/mine || cat /srv/shop_before_*/mine"), "mine");
     assert_eq!(machine.sh("cat /var/lib/backstay/recover.d/before/etc/shop/shop.env"), "COLOUR=mine");

@@ -66,7 +66,10 @@ struct Packages {
 
 /// Looks at everything and touches nothing.
 pub async fn of(catalog: &Catalog, lost: &Lost, here: &Inventory, args: &Args, state_dir: &Path) -> Outline {
-    let mut not_fresh = look::not_fresh(Path::new("/"), &lost.will(), &here.postgres_clusters);
+    let will = lost.will();
+    let mut not_fresh = look::not_fresh(Path::new("/"), &will, &here.postgres_clusters);
+    // What cannot be looked at is not fresh.
+    not_fresh.extend(here.why_no_clusters().filter(|_| will.postgres).map(str::to_owned));
     // Without an id of the system one would be written; such a machine was never backed up.
     let known = Path::new("/etc/machine-id").exists();
     if known && lost.newest().is_some_and(|m| machine(state_dir).is_ok_and(|here| here == m.machine)) {

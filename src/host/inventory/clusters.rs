@@ -1,9 +1,14 @@
 //! PostgreSQL clusters as Debian's tools manage them: several versions and names on one machine.
 
-use super::told;
-use crate::error::Result;
+use super::output;
+use crate::error::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
+
+/// What lists them.
+const LIST: &str = "/usr/bin/pg_lsclusters";
+/// The heads of its columns. The last one is not of interest, but where it begins.
+const HEADS: [&str; 7] = ["Ver", "Cluster", "Port", "Status", "Owner", "Data directory", "Log file"];
 
 /// A cluster.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -26,56 +31,95 @@ pub struct Cluster {
 /// Empty where there is none.
 pub(super) async fn read() -> Result<Vec<Cluster>> {
     let any = std::fs::read_dir("/etc/postgresql").is_ok_and(|mut entries| entries.next().is_some());
-    if !any || !Path::new("/usr/bin/pg_lsclusters").exists() {
+    if !any || !Path::new(LIST).exists() {
         return Ok(Vec::new());
     }
-    Ok(parse(&told("pg_lsclusters", &["--no-header"]).await?))
+    listed(&output(LIST, &[]).await?)
 }
 
-/// Version, name, port, status, owner and data directory in a line of `pg_lsclusters --no-header`. The data directory may have
-/// spaces; the log, which is the last column, is named by the tools and has none.
-pub fn columns(line: &str) -> Option<[&str; 6]> {
-    let mut rest = line.trim();
-    let mut next = || {
-        let (field, more) = rest.split_once(char::is_whitespace)?;
-        rest = more.trim_start();
-        Some(field)
-    };
-    let [version, name, port, status, owner] = [next()?, next()?, next()?, next()?, next()?];
-    let (data, _log) = rest.rsplit_once(char::is_whitespace)?;
-    Some([version, name, port, status, owner, data.trim_end()])
+/// The clusters in what `pg_lsclusters` prints, with its header: a data directory may have spaces, and so may the log behind
+/// it (`log_destination = 'stderr, csvlog'`), so where one ends only the columns tell. They are as wide in bytes as their
+/// longest value. One whose settings cannot be read has no port, and is left out.
+///
+/// # Errors
+/// [`Kind::Source`] for a list without such columns: a data directory is never guessed.
+pub fn listed(list: &[u8]) -> Result<Vec<Cluster>> {
+    let mut lines = list.split(|b| *b == b'\n').filter(|line| !line.trim_ascii().is_empty());
+    let header = String::from_utf8_lossy(lines.next().unwrap_or_default());
+    let columns = HEADS.iter().map(|head| header.find(head)).collect::<Option<Vec<_>>>();
+    let columns = columns.ok_or_else(|| unreadable(&header))?;
+    let mut clusters = Vec::new();
+    for line in lines {
+        let [version, name, port, status, owner, data_directory] =
+            values(line, &columns).ok_or_else(|| unreadable(&String::from_utf8_lossy(line)))?;
+        if let Ok(port) = port.parse() {
+            clusters.push(Cluster { version, name, port, status, owner, data_directory });
+        }
+    }
+    Ok(clusters)
 }
 
-fn parse(listed: &str) -> Vec<Cluster> {
-    let cluster = |line: &str| {
-        let [version, name, port, status, owner, data_directory] = columns(line)?;
-        Some(Cluster {
-            version: version.to_owned(),
-            name: name.to_owned(),
-            port: port.parse().ok()?,
-            status: status.to_owned(),
-            owner: owner.to_owned(),
-            data_directory: data_directory.to_owned(),
-        })
+/// The values of a line but for the last, given where each column begins. `None` when they do not begin there.
+fn values(line: &[u8], columns: &[usize]) -> Option<[String; 6]> {
+    let value = |column: &[usize]| {
+        let value = line.get(column[0]..column[1])?.strip_suffix(b" ")?.trim_ascii_end();
+        Some(String::from_utf8_lossy(value).into_owned())
     };
-    listed.lines().filter_map(cluster).collect()
+    let last = *columns.last()?;
+    let values: Option<Vec<String>> = columns.windows(2).map(value).collect();
+    line.get(last).filter(|b| **b != b' ').and(values)?.try_into().ok()
+}
+
+fn unreadable(line: &str) -> Error {
+    Error::new(Kind::Source, "the list of PostgreSQL clusters cannot be read")
+        .because(format!("pg_lsclusters prints: {line}"))
+        .hint("`pg_lsclusters` should print a table with the columns \"Data directory\" and \"Log file\".")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const HEADER: &str = "Ver Cluster Port Status          Owner    Data directory              Log file\n";
+
     #[test]
     fn clusters_are_read_from_their_list() {
-        let found = parse(
-            "15  main    5432 online,recovery postgres /var/lib/postgresql/15/main /var/log/postgresql/postgresql-15-main.log\n\n",
-        );
+        let found = listed(
+            format!(
+                "{HEADER}15  main    5432 online,recovery postgres /var/lib/postgresql/15/main /var/log/postgresql/postgresql-15-main.log\n\n"
+            )
+            .as_bytes(),
+        )
+        .unwrap();
         assert_eq!((found[0].version.as_str(), found[0].name.as_str(), found[0].port), ("15", "main", 5432));
+        assert_eq!((found[0].status.as_str(), found[0].owner.as_str()), ("online,recovery", "postgres"));
         assert_eq!(found[0].data_directory, "/var/lib/postgresql/15/main");
-        let found = parse(
-            "9.6 a-b     5433 down   postgres /srv/my  data/9.6       /var/log/postgresql/postgresql-9.6-a-b.log\n",
-        );
-        assert_eq!((found[0].owner.as_str(), found[0].data_directory.as_str()), ("postgres", "/srv/my  data/9.6"));
-        assert_eq!(parse("15 main 5432\n"), []);
+        assert_eq!(listed(HEADER.as_bytes()).unwrap(), []);
+    }
+
+    #[test]
+    fn a_data_directory_ends_where_its_column_does_whatever_the_log_is() {
+        let list = "Ver Cluster Port      Status Owner     Data directory    Log file\n\
+            9.6 a-b     5433      down   postgres  /srv/my  data/9.6 /var/log/a.log, /var/log/a.csv\n\
+            15  main    5432      online postgres  /srv/pg           /var/log/15 main.log,/var/log/15 main.csv\n\
+            15  none    <unknown> down   <unknown> <unknown>         /var/log/postgresql/postgresql-15-none.log\n\
+            16  näme    5434      down   postgres  /srv/pgä          /var/log/c.log\n";
+        // The tool counts bytes, and pads by these.
+        let list = list.replace("16  näme    5434", "16  näme   5434").replace("/srv/pgä          ", "/srv/pgä         ");
+        let found = listed(list.as_bytes()).unwrap();
+        let data: Vec<&str> = found.iter().map(|c| c.data_directory.as_str()).collect();
+        assert_eq!(data, ["/srv/my  data/9.6", "/srv/pg", "/srv/pgä"]);
+    }
+
+    #[test]
+    fn what_is_no_such_list_is_not_guessed_at() {
+        for list in [
+            "",
+            "15 main 5432 online postgres /srv/pg /var/log/a.log\n",
+            "Ver Cluster Port Status Owner Data directory Log file\n15 main 5432 online postgres /srv/pg /var/log/a.log\n",
+            "Ver Cluster Port Status Owner    Data directory Log file\n15  main    5432 online postgres /srv/pg\n",
+        ] {
+            assert_eq!(listed(list.as_bytes()).unwrap_err().kind, Kind::Source, "{list}");
+        }
     }
 }

@@ -26,6 +26,9 @@ use units::Units;
 /// How long a program that is asked may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// What its clusters are called where they could not be found out.
+const CLUSTERS: &str = "PostgreSQL clusters";
+
 /// A machine.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -63,9 +66,14 @@ impl Inventory {
             units: known(units, "units", &mut unknown).flatten(),
             accounts: known(accounts::read(), "accounts", &mut unknown).unwrap_or_default(),
             ports: ports::read(),
-            postgres_clusters: known(postgres_clusters, "PostgreSQL clusters", &mut unknown).unwrap_or_default(),
+            postgres_clusters: known(postgres_clusters, CLUSTERS, &mut unknown).unwrap_or_default(),
             unknown,
         }
+    }
+
+    /// Why nobody knows which PostgreSQL clusters there are; `None` when it is known.
+    pub fn why_no_clusters(&self) -> Option<&str> {
+        self.unknown.iter().find(|what| what.starts_with(CLUSTERS)).map(String::as_str)
     }
 }
 
@@ -75,12 +83,16 @@ fn known<T>(found: Result<T>, what: &str, unknown: &mut Vec<String>) -> Option<T
 
 /// What a program prints, in UTF-8.
 async fn told(program: &str, args: &[&str]) -> Result<String> {
+    Ok(String::from_utf8_lossy(&output(program, args).await?).into_owned())
+}
+
+/// What a program prints.
+async fn output(program: &str, args: &[&str]) -> Result<Vec<u8>> {
     let program = Program::new(program, args.iter().copied());
-    let out = tokio::time::timeout(PATIENCE, program.output()).await.map_err(|_| {
+    tokio::time::timeout(PATIENCE, program.output()).await.map_err(|_| {
         Error::new(
             Kind::Source,
             format!("{} did not end within {} seconds", program.path.display(), PATIENCE.as_secs()),
         )
-    })??;
-    Ok(String::from_utf8_lossy(&out).into_owned())
+    })?
 }

@@ -68,7 +68,8 @@ async fn ask(session: &Session, query: &Query, context: &Context, limit: Duratio
 }
 
 /// Gives the transaction the settings of a live database, which what is staged gets with its name only: without its
-/// `search_path` other tables would be meant. Those that need a new connection, or a right that we lack, are left out.
+/// `search_path` other tables would be meant. Those that need a new connection, or a right that we lack, are left out; so is
+/// `synchronous_commit`: the restore waits for no standby.
 ///
 /// # Errors
 /// The server's refusal.
@@ -76,6 +77,7 @@ pub(in crate::recovery) async fn as_live(session: &Session, live: &str) -> SqlRe
     let from = format!(
         "FROM pg_db_role_setting s JOIN pg_database d ON d.oid = s.setdatabase CROSS JOIN unnest(s.setconfig) AS c \
          LEFT JOIN pg_settings p ON p.name = split_part(c, '=', 1) WHERE d.datname = {} AND s.setrole = 0 \
+         AND split_part(c, '=', 1) <> 'synchronous_commit' \
          AND (p.context IS NULL OR p.context = 'user' \
               OR p.context = 'superuser' AND current_setting('is_superuser') = 'on')",
         literal(live)

@@ -6,6 +6,7 @@ use super::made::{cannot, quoted};
 use crate::error::{Kind, Result};
 use crate::recovery::inner::copy_meta;
 use crate::sources::postgres::address::Address;
+use rustix::process::{getegid, geteuid, getgroups};
 use std::fs::{File, Metadata, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -87,13 +88,51 @@ fn holds(directory: &Path, bytes: &mut u64, names: &mut usize) -> bool {
     true
 }
 
+/// What is not as it was.
+#[derive(Default)]
+struct Else {
+    /// What stays where it is, since it cannot be read.
+    left: Vec<String>,
+    /// What becomes the server's.
+    given: Vec<String>,
+}
+
 /// What cannot be read is left where it is, unless the server needs it.
-fn spared(path: &Path, e: std::io::Error, left: &mut Vec<String>) -> Result<()> {
+fn spared(path: &Path, e: std::io::Error, told: &mut Else) -> Result<()> {
     if path.extension().is_some_and(|end| VITAL.iter().any(|v| end == *v)) {
         return Err(cannot("a file of settings cannot be read", path)(e));
     }
-    left.push(path.display().to_string());
+    told.left.push(path.display().to_string());
     Ok(())
+}
+
+/// Whether only root could make a file with this owner.
+fn is_anothers(meta: &Metadata) -> bool {
+    let (me, mine) = (geteuid(), getegid());
+    let among = || getgroups().unwrap_or_default().iter().any(|group| group.as_raw() == meta.gid());
+    !me.is_root() && (meta.uid() != me.as_raw() || (meta.gid() != mine.as_raw() && !among()))
+}
+
+/// The mode of what becomes the server's: its group gets what everybody had. So nobody gets a right that he did not have, and
+/// the server takes a key for one that only it can read.
+fn as_its_own(mode: u32, is_directory: bool) -> u32 {
+    let others = mode & 0o7;
+    (mode & 0o700) | (others << 3) | others | if is_directory { 0o500 } else { 0o400 }
+}
+
+/// Owner, mode and attributes. An agent that is not root is the server's user and gives nothing away: what was somebody else's
+/// becomes its own, which could read it.
+fn dress(from: &Path, to: &Path) -> Result<()> {
+    let failed = cannot("a file of settings cannot be taken over", to);
+    let meta = from.metadata().map_err(&failed)?;
+    match chown(to, Some(meta.uid()), Some(meta.gid())) {
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => {
+            let mode = as_its_own(meta.mode(), meta.is_dir());
+            std::fs::set_permissions(to, Permissions::from_mode(mode)).map_err(failed)
+        }
+        Err(e) => Err(failed(e)),
+        Ok(()) => copy_meta(from, to),
+    }
 }
 
 /// What is in a directory.
@@ -102,16 +141,16 @@ fn entries(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
 }
 
 /// Brings a file, a link or a directory; without a place to bring it to it only tries.
-fn bring(from: &Path, to: Option<&Path>, left: &mut Vec<String>) -> Result<()> {
+fn bring(from: &Path, to: Option<&Path>, told: &mut Else) -> Result<()> {
     let meta = match from.symlink_metadata() {
         Ok(meta) => meta,
-        Err(e) => return spared(from, e, left),
+        Err(e) => return spared(from, e, told),
     };
     let failed = to.map(|to| cannot("a file of settings cannot be taken over", to));
     if meta.is_dir() {
         let within = match entries(from) {
             Ok(within) => within,
-            Err(e) => return spared(from, e, left),
+            Err(e) => return spared(from, e, told),
         };
         if let (Some(to), Some(failed)) = (to, &failed) {
             copy::remove(to)?;
@@ -119,14 +158,21 @@ fn bring(from: &Path, to: Option<&Path>, left: &mut Vec<String>) -> Result<()> {
         }
         for path in within {
             let to = to.map(|to| to.join(path.file_name().unwrap_or_default()));
-            bring(&path, to.as_deref(), left)?;
+            bring(&path, to.as_deref(), told)?;
         }
-        return to.map_or(Ok(()), |to| copy_meta(from, to));
+        if is_anothers(&meta) {
+            told.given.push(from.display().to_string());
+        }
+        return to.map_or(Ok(()), |to| dress(from, to));
     }
     let content = match meta.is_file().then(|| std::fs::read(from)).transpose() {
         Ok(content) => content,
-        Err(e) => return spared(from, e, left),
+        Err(e) => return spared(from, e, told),
     };
+    // Whose a link is is of no account.
+    if meta.is_file() && is_anothers(&meta) {
+        told.given.push(from.display().to_string());
+    }
     let (Some(to), Some(failed)) = (to, &failed) else { return Ok(()) };
     if let Err(e) = std::fs::remove_file(to)
         && e.kind() != std::io::ErrorKind::NotFound
@@ -135,13 +181,13 @@ fn bring(from: &Path, to: Option<&Path>, left: &mut Vec<String>) -> Result<()> {
     }
     match content {
         // The owner too: a key of root's may be read by a group, and one of the server's own may not.
-        Some(content) => std::fs::write(to, content).map_err(failed).and_then(|()| copy_meta(from, to)),
+        Some(content) => std::fs::write(to, content).map_err(failed).and_then(|()| dress(from, to)),
         None if meta.is_symlink() => copy::link(from, to),
         None => Ok(()),
     }
 }
 
-/// What in a data directory is no content and will not be taken over, in words.
+/// What in a data directory is no content and will not be taken over, or not as it was, in words.
 ///
 /// # Errors
 /// [`Kind::Refused`] for what cannot be read and a server needs.
@@ -149,17 +195,19 @@ pub fn warnings(data: &Path) -> Result<Vec<String>> {
     let (fit, large): (Vec<Setting>, Vec<Setting>) = settings_of(data).into_iter().partition(Setting::fits);
     let mut large: Vec<String> = large.into_iter().map(|s| s.name).collect();
     large.sort();
-    let mut unreadable = Vec::new();
+    let mut told = Else::default();
     for setting in &fit {
-        bring(&setting.from, None, &mut unreadable).map_err(|e| {
+        bring(&setting.from, None, &mut told).map_err(|e| {
             e.kind(Kind::Refused).hint("Mend it, or move it away: what is not there is not taken over.")
         })?;
     }
-    let told = [("too large to be settings", large), ("no settings, and cannot be read", unreadable)];
-    let told = told.into_iter().filter(|(_, names)| !names.is_empty());
-    Ok(told
-        .map(|(why, names)| format!("in the old directory, and not taken over ({why}): {}", names.join(", ")))
-        .collect())
+    let warnings = [
+        ("in the old directory, and not taken over (too large to be settings)", large),
+        ("in the old directory, and not taken over (no settings, and cannot be read)", told.left),
+        ("the server's own afterwards, since only root gives files away", told.given),
+    ];
+    let warnings = warnings.into_iter().filter(|(_, names)| !names.is_empty());
+    Ok(warnings.map(|(what, names)| format!("{what}: {}", names.join(", "))).collect())
 }
 
 /// Takes over settings, access rules and certificates from an old data directory, right before the new one takes its
@@ -178,7 +226,7 @@ pub fn adopt(old: &Path, new: &Path, inside: bool, listens: &Address) -> Result<
         // What a link leads to counts, and is not written through it.
         has_settings |= setting.name == "postgresql.conf" && setting.from.metadata().is_ok_and(|m| m.len() > 0);
         // What is spared here was told before.
-        bring(&setting.from, Some(&new.join(&setting.name)), &mut Vec::new())?;
+        bring(&setting.from, Some(&new.join(&setting.name)), &mut Else::default())?;
     }
     if inside && !has_settings {
         say_where(old, new, listens)?;
@@ -281,14 +329,28 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_stays_unless_the_server_needs_it() {
-        let mut left = Vec::new();
+        let mut told = Else::default();
         let bad = || std::io::Error::from(std::io::ErrorKind::PermissionDenied);
         for name in ["notes", "backups/monday.tar", "core"] {
-            spared(Path::new(name), bad(), &mut left).unwrap();
+            spared(Path::new(name), bad(), &mut told).unwrap();
         }
-        assert_eq!(left, ["notes", "backups/monday.tar", "core"]);
+        assert_eq!(told.left, ["notes", "backups/monday.tar", "core"]);
         for name in ["pg_hba.conf", "conf.d", "conf.d/x.conf", "server.key", "ca.pem"] {
-            assert!(spared(Path::new(name), bad(), &mut left).is_err(), "{name}");
+            assert!(spared(Path::new(name), bad(), &mut told).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn what_becomes_the_servers_is_for_nobody_who_could_not_have_it_before() {
+        for (mode, is_directory, its_own) in [
+            (0o640, false, 0o600),
+            (0o644, false, 0o644),
+            (0o040, false, 0o400),
+            (0o750, true, 0o700),
+            (0o755, true, 0o755),
+            (0o4750, false, 0o700),
+        ] {
+            assert_eq!(as_its_own(mode, is_directory), its_own, "{mode:o}");
         }
     }
 }

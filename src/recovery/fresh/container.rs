@@ -8,6 +8,9 @@ use serde_json::json;
 /// Programs that images of PostgreSQL start with, and that hand their arguments on to it.
 const HAND_ON: &[&str] = &["docker-entrypoint.sh", "entrypoint.sh", "postgres"];
 
+/// Variables that images of PostgreSQL have, where the data is; who is only a client of one does not have them.
+const OF_SERVERS: &[&str] = &["PGDATA", "PGROOT", "POSTGRESQL_VOLUME_DIR"];
+
 fn words<'a>(wanted: &'a Specification, key: &str) -> Vec<&'a str> {
     let words = wanted.config.get(key).and_then(|value| value.as_array());
     words.into_iter().flatten().filter_map(|word| word.as_str()).collect()
@@ -17,9 +20,17 @@ fn program(path: &str) -> &str {
     path.rsplit('/').next().unwrap_or(path)
 }
 
-/// Whether a container runs PostgreSQL, by its command.
+fn begins_with_postgres(words: &[&str]) -> bool {
+    words.first().is_some_and(|first| program(first) == "postgres")
+}
+
+/// Whether a container runs PostgreSQL: by its program, or by its variables, since its command may be options only, or a script
+/// that starts it in the end.
 pub fn is_postgres(wanted: &Specification) -> bool {
-    words(wanted, "Cmd").first().is_some_and(|first| program(first) == "postgres")
+    let variable = |set: &&str| OF_SERVERS.contains(&set.split('=').next().unwrap_or_default());
+    begins_with_postgres(&words(wanted, "Cmd"))
+        || begins_with_postgres(&words(wanted, "Entrypoint"))
+        || words(wanted, "Env").iter().any(variable)
 }
 
 /// A container that runs PostgreSQL, with the options that keep it from archiving, subscribing and running jobs. `None` when
@@ -28,7 +39,7 @@ pub fn kept_alone(wanted: &Specification) -> Option<Specification> {
     let (entry, command) = (words(wanted, "Entrypoint"), words(wanted, "Cmd"));
     let hands_on = entry.last().is_none_or(|last| HAND_ON.contains(&program(last)));
     let options_only = !entry.is_empty() && command.first().is_some_and(|first| first.starts_with('-'));
-    if !hands_on || !(options_only || is_postgres(wanted)) {
+    if !hands_on || !(options_only || begins_with_postgres(&command)) {
         return None;
     }
     let options = settings::options();
@@ -67,6 +78,29 @@ mod tests {
                 assert!(more.chunks(2).any(|c| c == pair), "{more:?}");
             }
             assert_eq!(kept.config["Image"], "postgres:16");
+        }
+    }
+
+    #[test]
+    fn a_server_is_known_whatever_its_command_is() {
+        let official = json!(["PATH=/usr/bin", "PG_MAJOR=16", "PGDATA=/var/lib/postgresql/data"]);
+        let bitnami = json!(["POSTGRESQL_VOLUME_DIR=/bitnami/postgresql"]);
+        let client = json!(["PGHOST=db", "PGDATABASE=shop", "PG_MAJOR=16"]);
+        let entry = json!(["docker-entrypoint.sh"]);
+        for (env, entry, command, server, kept) in [
+            (&official, &entry, json!(["-c", "archive_mode=on"]), true, true),
+            (&official, &entry, json!(["sh", "-c", "exec docker-entrypoint.sh postgres"]), true, false),
+            (&bitnami, &json!(["/opt/entrypoint.sh"]), json!(["/opt/run.sh"]), true, false),
+            (&Value::Null, &entry, json!(["postgres"]), true, true),
+            (&Value::Null, &json!(["/usr/bin/postgres"]), json!(["-D", "/data"]), true, true),
+            // Other images have an entry of that name, and clients know of a server.
+            (&client, &entry, json!(["--appendonly", "yes"]), false, true),
+            (&Value::Null, &Value::Null, json!(["python3", "app.py"]), false, false),
+        ] {
+            let mut wanted = container(entry.clone(), command);
+            wanted.config["Env"] = env.clone();
+            assert_eq!(is_postgres(&wanted), server, "{:?}", wanted.config);
+            assert_eq!(kept_alone(&wanted).is_some(), kept, "{:?}", wanted.config);
         }
     }
 

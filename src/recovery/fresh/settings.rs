@@ -76,15 +76,16 @@ pub fn keep_alone(folder: &Path) -> Result<()> {
 }
 
 /// The same before a cluster gets the settings that were fetched: in those that it has, and in those that come. A boot in
-/// between starts it, with some of either.
+/// between starts it, with some of either. A main file that comes as a link becomes a file: what the link leads to has nothing of
+/// ours, and lies here already.
 ///
 /// # Errors
 /// As [`keep_alone`].
 pub fn keep_alone_meanwhile(folder: &Path, staged: &Path) -> Result<()> {
     keep_alone(folder)?;
     match staged.join(MAIN).symlink_metadata() {
-        Ok(main) if main.is_file() => keep_alone(staged),
-        _ => Ok(()),
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        _ => keep_alone(staged),
     }
 }
 
@@ -93,7 +94,7 @@ pub fn told(folder: &Path) -> Vec<String> {
     let archives = archives(folder)
         .then(|| "archives its WAL to where the lost host did: look that nothing there is overwritten".to_owned());
     let waits = waits_for(folder).map(|names| {
-        format!("has its commits wait for the standby `{names}` until that is made anew; until then `ALTER SYSTEM SET synchronous_standby_names = ''` lets them through")
+        format!("has its commits wait for the standby `{names}` until that is made anew; until then `ALTER SYSTEM SET synchronous_standby_names = ''` and `SELECT pg_reload_conf()` let them through")
     });
     archives.into_iter().chain(waits).collect()
 }
@@ -134,7 +135,10 @@ fn last(text: &str, name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::merge::Merge;
+    use super::super::place::below;
     use super::*;
+    use std::collections::BTreeSet;
 
     #[test]
     fn the_cluster_of_an_exercise_archives_nothing_whatever_its_settings_say() {
@@ -184,6 +188,37 @@ mod tests {
     }
 
     #[test]
+    fn settings_that_come_by_a_link_are_kept_to_themselves_too() {
+        for target in ["../../../common/pg.conf", "ABSOLUTE"] {
+            let dir = tempfile::tempdir().unwrap();
+            let [root, fetched, before] = ["root", "fetched", "before"].map(|name| dir.path().join(name));
+            let folder = Path::new("/etc/postgresql/15/main");
+            let (here, staged) = (below(&root, folder), below(&fetched, folder));
+            std::fs::create_dir_all(here.join("conf.d")).unwrap();
+            std::fs::create_dir_all(&staged).unwrap();
+            std::fs::write(here.join(MAIN), "include_dir 'conf.d'\n").unwrap();
+            // What it leads to came before, with the rest of /etc.
+            for common in [fetched.join("etc/common"), root.join("etc/common")] {
+                std::fs::create_dir(&common).unwrap();
+                std::fs::write(common.join("pg.conf"), "archive_mode = on\n").unwrap();
+            }
+            let common = root.join("etc/common/pg.conf");
+            let target = target.replace("ABSOLUTE", &common.display().to_string());
+            std::os::unix::fs::symlink(target, staged.join(MAIN)).unwrap();
+            keep_alone_meanwhile(&here, &staged).unwrap();
+            let stay = BTreeSet::new();
+            let (staged, root, before) = (&fetched, &root, &before);
+            Merge { staged, root, before, same_machine: true, never: &[], stay: &stay }.only(folder).unwrap();
+            // The power is cut now.
+            let main = std::fs::read_to_string(here.join(MAIN)).unwrap();
+            assert!(main.starts_with("archive_mode = on\n"), "{main}");
+            assert!(main.ends_with("\ninclude 'conf.d/zz-backstay-exercise.conf'\n"), "{main}");
+            assert!(std::fs::read_to_string(here.join(ALONE)).unwrap().contains("archive_mode = 'off'"));
+            assert_eq!(std::fs::read_to_string(common).unwrap(), "archive_mode = on\n");
+        }
+    }
+
+    #[test]
     fn the_last_setting_counts() {
         for (text, expected) in [
             ("#archive_mode = on\n", None),
@@ -204,6 +239,8 @@ mod tests {
         std::fs::write(folder.join(MAIN), "synchronous_standby_names = 'FIRST 1 (berlin)'\n").unwrap();
         assert_eq!(waits_for(folder).as_deref(), Some("FIRST 1 (berlin)"));
         assert!(told(folder).len() == 1 && told(folder)[0].contains("berlin"));
+        // The setting alone does nothing to a server that runs.
+        assert!(told(folder)[0].contains("pg_reload_conf()"));
         // Nobody is there to confirm the first commit of an exercise.
         keep_alone(folder).unwrap();
         assert_eq!(waits_for(folder), None);

@@ -5,6 +5,7 @@
 //! `verify-full` the chain and the name.
 
 use super::passfile;
+use super::pooler;
 use super::session::Session;
 use super::sslmode::SslMode;
 use super::tools;
@@ -24,6 +25,10 @@ use tokio_postgres::{Client, NoTls};
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// What is read from a socket at once. The client itself reads 8 KiB, which for rows is a call of the system each.
 const READ_AT_ONCE: usize = 256 << 10;
+
+/// What every session of ours begins with: its commits are on the server's own disk, and wait for no standby. A synchronous
+/// one that is away would keep a restore waiting without end and without a word, with the application down.
+const SETTINGS: &str = "-c synchronous_commit=local";
 
 /// A server and who we are there.
 #[derive(Clone, Debug)]
@@ -144,7 +149,9 @@ impl Server {
 
     /// One of libpq's own programs, so that it connects to the same place in the same way.
     pub fn program(&self, path: &Path, args: impl IntoIterator<Item = impl Into<String>>) -> Program {
-        Program::new(path, args).env(self.env()).at(self.place.clone())
+        let mut env = self.env();
+        env.push(("PGOPTIONS".to_owned(), SETTINGS.to_owned()));
+        Program::new(path, args).env(env).at(self.place.clone())
     }
 
     /// A `psql` that runs statements one by one and stops at the first error.
@@ -166,7 +173,8 @@ impl Server {
         self.program(path, args)
     }
 
-    /// The settings as libpq's environment; may hold the password.
+    /// Where and as whom, as libpq's environment; may hold the password. Programs of the operator's get it too, and how their
+    /// sessions are set is theirs.
     pub fn env(&self) -> Vec<(String, String)> {
         let mut env = vec![
             ("PGUSER".to_owned(), self.user.clone()),
@@ -212,7 +220,10 @@ impl Server {
         program.args.extend(["-v".into(), "ON_ERROR_STOP=0".into()]);
         let (running, input, output) = program.duplex().await?;
         let session = Session::psql(running, input, output);
-        session.run("SELECT 1 WHERE false").await.map_err(|e| self.unreachable(database, &e.text))?;
+        session.run("SELECT 1 WHERE false").await.map_err(|e| match pooler::takes_no_settings(&e.text) {
+            true => pooler::refused(self, e.text),
+            false => self.unreachable(database, &e.text),
+        })?;
         Ok(session)
     }
 
@@ -244,22 +255,34 @@ impl Server {
     /// # Errors
     /// [`Kind::Source`] with the server's own words.
     pub async fn client(&self, database: &str) -> Result<Client> {
-        self.connect(database).await?.map_err(|e| {
-            let text = std::error::Error::source(&e).map_or_else(|| e.to_string(), |s| s.to_string());
-            let error = self.unreachable(database, &text);
-            match e.code().map(tokio_postgres::error::SqlState::code) {
-                Some("28P01" | "28000") => error.hint("Check user, password and pg_hba.conf."),
-                Some("3D000") => error.hint("Check the database's name."),
-                _ => error.hint("Check that the server runs, and host, port and sslmode."),
-            }
+        let e = match self.connect(database, Some(SETTINGS)).await? {
+            Ok(client) => return Ok(client),
+            Err(e) => e,
+        };
+        let text = std::error::Error::source(&e).map_or_else(|| e.to_string(), |s| s.to_string());
+        if pooler::takes_no_settings(&text) {
+            // It may say which one it is.
+            pooler::refuse(self).await?;
+            return Err(pooler::refused(self, text));
+        }
+        let error = self.unreachable(database, &text);
+        Err(match e.code().map(tokio_postgres::error::SqlState::code) {
+            Some("28P01" | "28000") => error.hint("Check user, password and pg_hba.conf."),
+            Some("3D000") => error.hint("Check the database's name."),
+            Some("0A000") => error.hint("A proxy may stand there that takes no settings of a session: name the server itself."),
+            _ => error.hint("Check that the server runs, and host, port and sslmode."),
         })
     }
 
-    /// The same, with the refusal as it is.
+    /// The same with these settings of the session, with the refusal as it is.
     ///
     /// # Errors
     /// [`Kind::Source`] when certificates cannot be read.
-    pub(super) async fn connect(&self, database: &str) -> Result<std::result::Result<Client, tokio_postgres::Error>> {
+    pub(super) async fn connect(
+        &self,
+        database: &str,
+        settings: Option<&str>,
+    ) -> Result<std::result::Result<Client, tokio_postgres::Error>> {
         let mut config = tokio_postgres::Config::new();
         config
             .port(self.port)
@@ -279,6 +302,9 @@ impl Server {
         };
         if let Some(password) = &password {
             config.password(password.expose());
+        }
+        if let Some(settings) = settings {
+            config.options(settings);
         }
         use tokio_postgres::config::SslMode as M;
         config.ssl_mode(match self.sslmode {

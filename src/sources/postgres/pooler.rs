@@ -13,7 +13,16 @@ const CONSOLE: &str = "pgbouncer";
 /// SQLSTATE with which pgbouncer turns away whoever is no administrator of it.
 const PROTOCOL_VIOLATION: &str = "08P01";
 
-/// Refuses a pgbouncer where the server should be. Only what we connect to ourselves is asked.
+/// What a pgbouncer says to whoever begins a session with settings, as ours do, unless it is told to ignore them.
+const UNSUPPORTED: &str = "unsupported startup parameter";
+
+/// Whether that is how a pooler refuses a session.
+pub(super) fn takes_no_settings(refusal: &str) -> bool {
+    refusal.contains(UNSUPPORTED)
+}
+
+/// Refuses a pgbouncer where the server should be. Only what we connect to ourselves is asked; a `psql` that meets one is
+/// mostly refused by it.
 ///
 /// # Errors
 /// [`Kind::Refused`] with what to do.
@@ -21,7 +30,7 @@ pub async fn refuse(server: &Server) -> Result<()> {
     if !server.is_direct() {
         return Ok(());
     }
-    let found = match server.connect(CONSOLE).await? {
+    let found = match server.connect(CONSOLE, None).await? {
         Ok(client) => match client.simple_query("SHOW VERSION").await {
             Ok(rows) => rows.iter().find_map(version),
             // A database that really has this name.
@@ -30,13 +39,15 @@ pub async fn refuse(server: &Server) -> Result<()> {
         Err(e) => (e.code().map(tokio_postgres::error::SqlState::code) == Some(PROTOCOL_VIOLATION))
             .then(|| "it does not tell its version".to_owned()),
     };
-    match found {
-        None => Ok(()),
-        Some(version) => Err(Error::new(Kind::Refused, "this is a pgbouncer and not a PostgreSQL server")
-            .at(server.place())
-            .because(version)
-            .hint("Name the server itself in the source's url: its own host and port, usually 5432, or its socket.")),
-    }
+    found.map_or(Ok(()), |version| Err(refused(server, version)))
+}
+
+/// That one is there instead of the server, and how that is known.
+pub(super) fn refused(server: &Server, why: String) -> Error {
+    Error::new(Kind::Refused, "this is a pgbouncer and not a PostgreSQL server")
+        .at(server.place())
+        .because(why)
+        .hint("Name the server itself in the source's url: its own host and port, usually 5432, or its socket.")
 }
 
 fn version(message: &SimpleQueryMessage) -> Option<String> {

@@ -158,16 +158,9 @@ pub async fn unswap(server: &Server, exchanges: &[Exchange]) -> Result<()> {
     exchange(&admin, &names, &sql).await
 }
 
-/// A session with a database that is not exchanged itself. What it commits is on this server's disk; it waits for no standby,
-/// since one that is away would leave the databases closed without end.
+/// A session with a database that is not exchanged itself.
 async fn admin(server: &Server, exchanges: &[Exchange]) -> Result<Session> {
-    let session = if exchanges.iter().any(|x| x.live == "postgres") {
-        server.session("template1").await?
-    } else {
-        server.admin().await?
-    };
-    session.run("SET synchronous_commit = local").await.map_err(cannot)?;
-    Ok(session)
+    if exchanges.iter().any(|x| x.live == "postgres") { server.session("template1").await } else { server.admin().await }
 }
 
 /// Closes databases, and renames in one transaction. Opens them again when that fails.

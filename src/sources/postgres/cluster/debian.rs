@@ -3,7 +3,7 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::host::exec::Program;
-use crate::host::inventory::clusters::columns;
+use crate::host::inventory::clusters::{Cluster, listed};
 use crate::host::service::Service;
 use async_trait::async_trait;
 use std::path::{Path, PathBuf};
@@ -42,8 +42,8 @@ pub async fn clusters() -> Result<Vec<Debian>> {
     let mut tries = 0;
     loop {
         tries += 1;
-        match Program::new("pg_lsclusters", ["--no-header"]).output().await {
-            Ok(out) => return Ok(String::from_utf8_lossy(&out).lines().filter_map(parse).collect()),
+        match Program::new("pg_lsclusters", [] as [&str; 0]).output().await {
+            Ok(out) => return Ok(listed(&out)?.into_iter().filter_map(Debian::of).collect()),
             // It tells none when one is half there: somebody makes it or drops it right now.
             Err(_) if tries < TRIES => tokio::time::sleep(PAUSE).await,
             Err(e) => return Err(e),
@@ -51,13 +51,13 @@ pub async fn clusters() -> Result<Vec<Debian>> {
     }
 }
 
-/// `15  main  5432 down postgres /var/lib/postgresql/15/main /var/log/postgresql/postgresql-15-main.log`
-fn parse(line: &str) -> Option<Debian> {
-    let [major, name, port, _, _, data] = columns(line)?;
-    Some(Debian { major: major.parse().ok()?, name: name.to_owned(), port: port.parse().ok()?, data: data.into() })
-}
-
 impl Debian {
+    /// One of the list. Before version 10 a major had two numbers.
+    fn of(listed: Cluster) -> Option<Debian> {
+        let major = listed.version.parse().ok()?;
+        Some(Debian { major, name: listed.name, port: listed.port, data: listed.data_directory.into() })
+    }
+
     /// Where its settings are.
     pub fn settings(&self) -> PathBuf {
         Path::new("/etc/postgresql").join(self.major.to_string()).join(&self.name)
@@ -112,19 +112,5 @@ impl Service for Debian {
             return Ok(());
         }
         self.run(&["start"]).await
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lines_of_the_list_are_read() {
-        let line = "15  main 5433 down,binaries_missing <unknown> /var/lib/postgresql/15/main /var/log/x.log";
-        let found = parse(line).unwrap();
-        assert_eq!((found.major, found.name.as_str(), found.port), (15, "main", 5433));
-        assert_eq!(found.data, PathBuf::from("/var/lib/postgresql/15/main"));
-        assert_eq!(parse("Ver Cluster Port Status Owner Data directory Log file"), None);
     }
 }

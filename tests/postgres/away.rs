@@ -1,0 +1,104 @@
+//! A synchronous standby that is away: every commit waits for it without end, unless its session asks otherwise.
+
+use crate::cluster::{Cluster, PASSWORD};
+use crate::inplace;
+use crate::tables::shop;
+use crate::world::{self, Ran, World};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+/// How long one command may take; what waits for the standby is then killed.
+const PATIENCE: &str = "100";
+
+/// That standby, which never comes. The server forgets it when this is dropped.
+struct Away<'a>(&'a Cluster);
+
+impl<'a> Away<'a> {
+    fn new(c: &'a Cluster) -> Self {
+        c.psql("postgres", "CREATE TABLE waits (x int)");
+        c.psql("postgres", "ALTER SYSTEM SET synchronous_standby_names = 'away'");
+        c.psql("postgres", "SELECT pg_reload_conf()");
+        let away = Away(c);
+        // Every process of the server reads it when it comes to that.
+        std::thread::sleep(Duration::from_secs(1));
+        let port = c.port.to_string();
+        let waits = Command::new("timeout")
+            .arg("2")
+            .arg(c.bin().join("psql"))
+            .args(["-X", "-U", "postgres", "-p", &port, "-d", "postgres", "-c", "INSERT INTO waits VALUES (1)"])
+            .arg("-h")
+            .arg(c.path(""))
+            .env("PGPASSWORD", PASSWORD)
+            .output()
+            .unwrap();
+        assert_eq!(waits.status.code(), Some(124), "a commit does not wait: {waits:?}");
+        away
+    }
+}
+
+impl Drop for Away<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.psql_output("postgres", "ALTER SYSTEM RESET synchronous_standby_names");
+        let _ = self.0.psql_output("postgres", "SELECT pg_reload_conf()");
+    }
+}
+
+/// Runs the program, which must come to its end.
+#[track_caller]
+fn ends(w: &World, args: &[&str]) -> Ran {
+    let command = w.command(args);
+    let mut limited = Command::new("timeout");
+    limited
+        .args(["--signal=KILL", PATIENCE])
+        .arg(command.get_program())
+        .args(command.get_args())
+        .envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))))
+        .current_dir(w.path())
+        .stdin(Stdio::null());
+    let ran = world::run(&mut limited);
+    assert_ne!(ran.code, 137, "{args:?} waits:\n{}", ran.err);
+    ran
+}
+
+#[test]
+fn a_restore_waits_for_no_standby_that_is_away_whatever_it_writes() {
+    for extra in ["", "os_user = \"postgres\"\nbig_tables = \"0\""] {
+        let (c, w) = shop(extra);
+        // What is live may say otherwise, and a hook sees its settings.
+        c.psql("postgres", "ALTER DATABASE erp SET synchronous_commit = on");
+        c.psql("erp", "DELETE FROM lines WHERE order_id > 100");
+        let away = Away::new(&c);
+        ends(&w, &["restore", "--to", "copy"]).code(0);
+        ends(&w, &["restore", "--schema-only", "--to", "bare"]).code(0);
+        ends(&w, &["restore", "--data-only", "--to", "bare"]).code(0);
+        ends(&w, &["restore", "--table", "lines", "--to", "rescued"]).code(0);
+        assert_eq!(c.psql("erp", "SELECT count(*) FROM rescued.lines"), "2000");
+        ends(&w, &["restore", "--table", "lines", "--yes"]).code(0);
+        assert_eq!(c.psql("erp", "SELECT count(*) FROM lines"), "2000");
+        ends(&w, &["rollback", "--yes"]).code(0);
+        let live = c.dump("erp");
+        let config = std::fs::read_to_string(w.at("backstay.toml")).unwrap();
+        let hook = |name: &str| format!("{name} = [{{ sql = \"CREATE TABLE of_{name} (x int)\" }}]\n");
+        w.write_config(&format!("{config}[plans.p.restore]\n{}{}", hook("after_stage"), hook("after_swap")));
+        ends(&w, &["restore", "--yes"]).code(0);
+        assert_eq!(c.psql("erp", "SELECT count(*) FROM pg_tables WHERE tablename LIKE 'of_after_%'"), "2");
+        ends(&w, &["rollback", "--yes"]).code(0);
+        assert_eq!(c.dump("erp"), live);
+        drop(away);
+    }
+}
+
+#[test]
+fn a_restore_in_place_and_its_undo_wait_for_no_standby_that_is_away() {
+    let c = Cluster::start();
+    let (w, good, live) = inplace::changed(&c);
+    let _away = Away::new(&c);
+    let config = std::fs::read_to_string(w.at("backstay.toml")).unwrap();
+    w.write_config(&format!("{config}[plans.p.restore]\nafter_swap = [{{ command = [\"/bin/false\"] }}]\n"));
+    ends(&w, &["restore", "--in-place", "--yes"]).code(12).says(&["undo: swap database erp in place"]);
+    assert_eq!(c.dump("erp"), live);
+    w.write_config(&config);
+    ends(&w, &["restore", "--in-place", "--yes"]).code(0);
+    assert_eq!(c.dump("erp"), good);
+    assert_eq!(c.psql("postgres", "SELECT count(*) FROM pg_shdescription WHERE description LIKE 'backstay%'"), "0");
+}
