@@ -42,3 +42,60 @@ pub fn only(head: &Head, id: i32) -> Head {
 pub fn without(head: &Head, ids: &HashSet<i32>) -> Head {
     pick::keep(head, |e| !ids.contains(&e.dump_id))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(id: i32, section: Section, desc: &str, depends: &[i32]) -> Entry {
+        Entry::of_statement(id, section, desc, &format!("n{id}"), Vec::new(), depends.to_vec())
+    }
+
+    fn head() -> Head {
+        use Section::{Data, None, PostData, PreData};
+        Head::of_entries(
+            "db",
+            "15",
+            vec![
+                entry(1, PreData, "ENCODING", &[]),
+                entry(2, PreData, "FUNCTION", &[]),
+                entry(10, PreData, "TABLE", &[]),
+                entry(11, PreData, "TABLE", &[]),
+                entry(12, PreData, "COMMENT", &[10]),
+                entry(20, Data, "TABLE DATA", &[10]),
+                entry(30, PostData, "CONSTRAINT", &[10]),
+                // Of two columns, one of them by a function.
+                entry(31, PostData, "INDEX", &[10, 10, 2]),
+                entry(32, None, "COMMENT", &[31]),
+                entry(33, PostData, "INDEX", &[11]),
+                entry(34, PostData, "INDEX", &[10, 11]),
+                entry(35, PostData, "INDEX", &[10, 30]),
+                entry(36, PostData, "INDEX ATTACH", &[31, 33]),
+                entry(37, PostData, "FK CONSTRAINT", &[10, 11, 30]),
+                entry(38, PostData, "TRIGGER", &[10]),
+            ],
+        )
+    }
+
+    fn ids(head: &Head) -> Vec<i32> {
+        head.entries.iter().map(|e| e.dump_id).collect()
+    }
+
+    #[test]
+    fn indexes_of_the_table_alone_need_not_wait() {
+        let head = head();
+        let rows = head.entries.iter().find(|e| e.dump_id == 20).unwrap();
+        assert_eq!(of(&head, rows), [30, 31]);
+        // Rows that belong to no table, or nobody knows to which.
+        assert!(of(&head, &entry(21, Section::Data, "TABLE DATA", &[])).is_empty());
+    }
+
+    #[test]
+    fn what_is_built_early_is_built_once_with_all_that_goes_with_it() {
+        let head = head();
+        assert_eq!(ids(&only(&head, 31)), [1, 31, 32]);
+        assert_eq!(ids(&only(&head, 30)), [1, 30]);
+        let rest = without(&head, &HashSet::from([30, 31]));
+        assert_eq!(ids(&rest), [1, 2, 10, 11, 12, 20, 33, 34, 35, 36, 37, 38]);
+    }
+}
