@@ -90,7 +90,7 @@ fn holds(directory: &Path, bytes: &mut u64, names: &mut usize) -> bool {
 
 /// What is not as it was.
 #[derive(Default)]
-struct Else {
+struct Told {
     /// What stays where it is, since it cannot be read.
     left: Vec<String>,
     /// What becomes the server's.
@@ -98,7 +98,7 @@ struct Else {
 }
 
 /// What cannot be read is left where it is, unless the server needs it.
-fn spared(path: &Path, e: std::io::Error, told: &mut Else) -> Result<()> {
+fn spared(path: &Path, e: std::io::Error, told: &mut Told) -> Result<()> {
     if path.extension().is_some_and(|end| VITAL.iter().any(|v| end == *v)) {
         return Err(cannot("a file of settings cannot be read", path)(e));
     }
@@ -141,7 +141,7 @@ fn entries(directory: &Path) -> std::io::Result<Vec<PathBuf>> {
 }
 
 /// Brings a file, a link or a directory; without a place to bring it to it only tries.
-fn bring(from: &Path, to: Option<&Path>, told: &mut Else) -> Result<()> {
+fn bring(from: &Path, to: Option<&Path>, told: &mut Told) -> Result<()> {
     let meta = match from.symlink_metadata() {
         Ok(meta) => meta,
         Err(e) => return spared(from, e, told),
@@ -195,7 +195,7 @@ pub fn warnings(data: &Path) -> Result<Vec<String>> {
     let (fit, large): (Vec<Setting>, Vec<Setting>) = settings_of(data).into_iter().partition(Setting::fits);
     let mut large: Vec<String> = large.into_iter().map(|s| s.name).collect();
     large.sort();
-    let mut told = Else::default();
+    let mut told = Told::default();
     for setting in &fit {
         bring(&setting.from, None, &mut told).map_err(|e| {
             e.kind(Kind::Refused).hint("Mend it, or move it away: what is not there is not taken over.")
@@ -226,7 +226,7 @@ pub fn adopt(old: &Path, new: &Path, inside: bool, listens: &Address) -> Result<
         // What a link leads to counts, and is not written through it.
         has_settings |= setting.name == "postgresql.conf" && setting.from.metadata().is_ok_and(|m| m.len() > 0);
         // What is spared here was told before.
-        bring(&setting.from, Some(&new.join(&setting.name)), &mut Else::default())?;
+        bring(&setting.from, Some(&new.join(&setting.name)), &mut Told::default())?;
     }
     if inside && !has_settings {
         say_where(old, new, listens)?;
@@ -329,7 +329,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_read_stays_unless_the_server_needs_it() {
-        let mut told = Else::default();
+        let mut told = Told::default();
         let bad = || std::io::Error::from(std::io::ErrorKind::PermissionDenied);
         for name in ["notes", "backups/monday.tar", "core"] {
             spared(Path::new(name), bad(), &mut told).unwrap();
