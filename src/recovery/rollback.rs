@@ -14,6 +14,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::BackupId;
 use async_trait::async_trait;
 use jiff::Timestamp;
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -128,14 +129,15 @@ pub fn pasts(state_dir: &Path) -> Result<Vec<Past>> {
         let cleaned = file.with_extension("cleaned").exists();
         pasts.push(Past { journal, rolled_back_by: None, cleaned, taken_back: Vec::new() });
     }
-    let rollbacks: Vec<(BackupId, BackupId, Vec<(String, Note)>)> = pasts
-        .iter()
-        .filter(|p| *p.journal.state() == State::Committed)
-        .filter_map(|p| Some((p.rollback_of()?, p.id().clone(), notes(&p.journal))))
-        .collect();
+    let mut rollbacks = HashMap::new();
+    for past in pasts.iter().filter(|p| *p.journal.state() == State::Committed) {
+        if let Some(of) = past.rollback_of() {
+            rollbacks.entry(of).or_insert_with(|| (past.id().clone(), notes(&past.journal)));
+        }
+    }
     for past in &mut pasts {
-        if let Some((_, by, notes)) = rollbacks.iter().find(|(of, ..)| of == past.id()) {
-            (past.rolled_back_by, past.taken_back) = (Some(by.clone()), notes.clone());
+        if let Some((by, notes)) = rollbacks.remove(past.id()) {
+            (past.rolled_back_by, past.taken_back) = (Some(by), notes);
         }
     }
     Ok(pasts)

@@ -43,8 +43,9 @@ fn a_cluster_is_removed_only_when_its_own_data_was_put_aside() {
     assert!(!machine.path("/etc/postgresql/15/main").exists());
 }
 
-/// Not a test of its own.
+/// Not a test of its own: it tells the one above on its standard output.
 #[test]
+#[allow(clippy::print_stdout)]
 fn what_removes_it_in_the_machine() {
     let Ok(data) = std::env::var(VARIABLE) else { return };
     let aside = format!("{data}.aside");

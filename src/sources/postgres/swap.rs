@@ -160,7 +160,11 @@ pub async fn unswap(server: &Server, exchanges: &[Exchange]) -> Result<()> {
 
 /// A session with a database that is not exchanged itself.
 async fn admin(server: &Server, exchanges: &[Exchange]) -> Result<Session> {
-    if exchanges.iter().any(|x| x.live == "postgres") { server.session("template1").await } else { server.admin().await }
+    if exchanges.iter().any(|x| x.live == "postgres") {
+        server.session("template1").await
+    } else {
+        server.admin().await
+    }
 }
 
 /// Closes databases, and renames in one transaction. Opens them again when that fails.
