@@ -155,7 +155,10 @@ impl InPlace {
             if found != one.live_oid {
                 return Err(Error::new(
                     Kind::Restore,
-                    format!("database {} is not the one that was live, and the cold copy that has it is not there", one.live),
+                    format!(
+                        "database {} is not the one that was live, and the cold copy that has it is not there",
+                        one.live
+                    ),
                 )
                 .hint("Nothing was dropped. Somebody has removed the copy, or has made that database meanwhile."));
             }
@@ -354,7 +357,8 @@ impl Resource for InPlace {
     /// What stands in place is what the application works with: neither is it dropped, nor is anything loaded.
     async fn reswap(&self, swap: &Note) -> Result<()> {
         let plan: Plan = parse(swap)?;
-        let none = || Error::new(Kind::Internal, "what was restored in place without a cold copy cannot be put there again");
+        let none =
+            || Error::new(Kind::Internal, "what was restored in place without a cold copy cannot be put there again");
         let (copy, cold) = plan.cold(self.cold.as_ref()).ok_or_else(none)?;
         copy.put_restored(cold).await
     }

@@ -52,7 +52,8 @@ pub async fn go_on_with(context: &Context, config: Config, forward: bool) -> Res
     // What is staged needs no backup and no identity any more; going back needs neither, unless what was dropped has
     // to be loaded again. A rollback loads nothing, whichever way it goes.
     let loads = asked.rollback_of.is_none();
-    let reads = loads && (asked.goes_back_by_reading() || (forward && (asked.in_place.is_some() || !is_staged(&journal))));
+    let reads =
+        loads && (asked.goes_back_by_reading() || (forward && (asked.in_place.is_some() || !is_staged(&journal))));
     let foreign = Scratch::left(&config.state_dir, &config.host, &about.plan, &about.backup).await?;
     let catalog = match foreign {
         Some(catalog) => catalog,
