@@ -105,7 +105,7 @@ mod tests {
             15  none    <unknown> down   <unknown> <unknown>         /var/log/postgresql/postgresql-15-none.log\n\
             16  näme    5434      down   postgres  /srv/pgä          /var/log/c.log\n";
         // The tool counts bytes, and pads by these.
-        let list = list.replace("16  näme    5434", "16  näme   5434").replace("/srv/pgä          ", "/srv/pgä         ");
+        let list = list.replace("näme    5434", "näme   5434").replace("/srv/pgä          ", "/srv/pgä         ");
         let found = listed(list.as_bytes()).unwrap();
         let data: Vec<&str> = found.iter().map(|c| c.data_directory.as_str()).collect();
         assert_eq!(data, ["/srv/my  data/9.6", "/srv/pg", "/srv/pgä"]);

@@ -265,7 +265,9 @@ impl Server {
         Err(match e.code().map(tokio_postgres::error::SqlState::code) {
             Some("28P01" | "28000") => error.hint("Check user, password and pg_hba.conf."),
             Some("3D000") => error.hint("Check the database's name."),
-            Some("0A000") => error.hint("A proxy may stand there that takes no settings of a session: name the server itself."),
+            Some("0A000") => {
+                error.hint("A proxy may stand there that takes no settings of a session: name the server itself.")
+            }
             _ => error.hint("Check that the server runs, and host, port and sslmode."),
         })
     }

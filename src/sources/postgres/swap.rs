@@ -160,7 +160,10 @@ pub async fn unswap(server: &Server, exchanges: &[Exchange]) -> Result<()> {
 
 /// A session with a database that is not exchanged itself.
 async fn admin(server: &Server, exchanges: &[Exchange]) -> Result<Session> {
-    if exchanges.iter().any(|x| x.live == "postgres") { server.session("template1").await } else { server.admin().await }
+    match exchanges.iter().any(|x| x.live == "postgres") {
+        true => server.session("template1").await,
+        false => server.admin().await,
+    }
 }
 
 /// Closes databases, and renames in one transaction. Opens them again when that fails.
