@@ -33,12 +33,9 @@ fn outcome(past: &Past) -> String {
 }
 
 fn of_past(past: &Past) -> Result<Report> {
-    let mut report = report::of(past.journal())?;
-    // What a rollback of it has left is not in its own journal, which was closed by then.
-    if report.kept.is_empty() {
-        report.kept = past.left().iter().map(ToString::to_string).collect();
-    }
-    Ok(report)
+    // What a rollback of it has left is not in its own journal, which was closed by then; and what was left may be gone.
+    let kept = past.left().iter().map(ToString::to_string).collect();
+    Ok(Report { kept, ..report::of(past.journal())? })
 }
 
 /// Lists them, or shows one.
@@ -47,7 +44,10 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     if let Some(id) = &args.restore {
         let report = match id.as_str() {
             "open" => report::of(&Journal::read(&journal_file(&config.state_dir))?)?,
-            id => of_past(&rollback::past_like(&config.state_dir, id)?)?,
+            id => {
+                let pasts = rollback::pasts(&config.state_dir)?;
+                of_past(&pasts[rollback::meant(&pasts, id)?])?
+            }
         };
         if context.global.json {
             json(&report)?

@@ -7,21 +7,25 @@ use super::restore::{confirm, own_paths, plan, report};
 use super::watch::{About, Of};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
+use crate::model::BackupId;
 use crate::recovery::asked::{Asked, asked_of};
 use crate::recovery::drill::sweep;
 use crate::recovery::engine::Ended;
 use crate::recovery::flow::With;
 use crate::recovery::flow::decide::{self, Restored};
-use crate::recovery::journal::State;
+use crate::recovery::journal::{Begin, Journal, State};
 use crate::recovery::outline::Told;
 use crate::recovery::resource::Resource;
 use crate::recovery::resources::{Backups, resources};
-use crate::recovery::restore::{Restore, new_id, steps_of};
+use crate::recovery::restore::{Restore, journal_file, new_id, steps_of};
 use crate::recovery::rollback::{self, Past};
 use crate::telemetry::monitor::{Event, Silent, Verb};
 use jiff::Timestamp;
 use std::process::ExitCode;
 use std::sync::Arc;
+
+/// What is true after a rollback that was undone.
+pub(super) const STANDS: &str = "The restored data is in place, as before.";
 
 /// Arguments of `rollback`.
 #[derive(clap::Args, Debug)]
@@ -125,9 +129,14 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let mut restore = Restore::begin(&with(monitor), &about.plan, &asked)?;
     match restore.run(super::stopped()).await? {
         Ended::Committed => {}
-        Ended::Unwound(e) => return Err(e.hint("The restored data is in place, as before.")),
+        Ended::Unwound(e) => return Err(e.hint(STANDS)),
         stuck => return Err(report::stuck_error(context, stuck)?),
     }
+    taken_back(context, &config, &about)
+}
+
+/// Says that a restore was taken back.
+pub(super) fn taken_back(context: &Context, config: &Config, about: &Begin) -> Result<ExitCode> {
     let left = rollback::past(&config.state_dir, &about.id)?.left();
     let left: Vec<String> = left.iter().map(ToString::to_string).collect();
     if context.global.json {
@@ -154,13 +163,23 @@ pub async fn cleanup(context: &Context, args: CleanupArgs) -> Result<ExitCode> {
     let now = Timestamp::now();
     let mut dropped = Vec::new();
     let mut stays = Vec::new();
-    let mut found = false;
-    for past in rollback::pasts(&config.state_dir)? {
+    let pasts = rollback::pasts(&config.state_dir)?;
+    let meant = args.restore.as_deref().map(|typed| rollback::meant(&pasts, typed)).transpose()?;
+    let open = open_on(&config)?;
+    for (n, past) in pasts.into_iter().enumerate() {
         let about = past.journal().about();
+        let named = meant.map(|meant| meant == n);
+        // What it is about to bring back, or to put away, is not kept by it any more only when it has ended.
+        if open.as_ref() == Some(&about.id) {
+            if named == Some(true) {
+                return Err(Error::new(Kind::Busy, "a rollback of that restore is open")
+                    .at(&about.id)
+                    .hint("`backstay restore --resume` finishes it, `backstay restore --unwind` takes it back."));
+            }
+            continue;
+        }
         let failed = past.keeps_what_failed();
         let done = failed || (*past.journal().state() == State::Committed && past.rollback_of().is_none());
-        let named = args.restore.as_ref().map(|id| about.id.as_str().starts_with(id.as_str()));
-        found |= named == Some(true);
         let keep = config.plans.get(&about.plan).map(|p| p.restore.keep_previous);
         let due = named.unwrap_or_else(|| keep.is_some_and(|keep| now.duration_since(past.ended()) > keep));
         let named = named == Some(true);
@@ -184,11 +203,6 @@ pub async fn cleanup(context: &Context, args: CleanupArgs) -> Result<ExitCode> {
             false => stays.extend(left.iter().map(|left| of(left.to_string()))),
         }
     }
-    if args.restore.is_some() && !found {
-        return Err(
-            Error::new(Kind::NotFound, "there is no such restore on this host").hint("`backstay restores` lists them.")
-        );
-    }
     if context.global.json {
         json(&serde_json::json!({ "dry_run": args.dry_run, "dropped": dropped, "left": stays }))?;
         return Ok(ExitCode::SUCCESS);
@@ -202,6 +216,15 @@ pub async fn cleanup(context: &Context, args: CleanupArgs) -> Result<ExitCode> {
         say(&format!("{} {left}; `backstay cleanup {id}` drops it", notice("stays:")))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The restore that an open journal takes back.
+fn open_on(config: &Config) -> Result<Option<BackupId>> {
+    let file = journal_file(&config.state_dir);
+    if !file.exists() {
+        return Ok(None);
+    }
+    Ok(asked_of(&Journal::read(&file)?)?.rollback_of)
 }
 
 /// What is dropped of one restore when its time is over, as people know it.

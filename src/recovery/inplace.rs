@@ -219,6 +219,14 @@ impl Resource for InPlace {
                 .at(home.display())
                 .hint("Bring it back to that place, or restore an older backup instead."));
         }
+        if let Some(cold) = &kept
+            && cold.is_lost()?
+        {
+            return Err(Error::new(Kind::Refused, "the data directory is not the one that the restore left in place")
+                .at(cold.place()?.display())
+                .because("it has another device or inode: it was moved, or its disk has another number since a boot")
+                .hint("Take the copy back by hand: stop the server, bring the copy in the place of that directory, start the server."));
+        }
         if let Some(cold) = &self.cold {
             let warning = match self.others(cold).await {
                 Ok(others) if others.is_empty() => None,

@@ -160,15 +160,20 @@ pub fn past(state_dir: &Path, id: &BackupId) -> Result<Past> {
     })
 }
 
-/// One ended restore, by its id or the beginning of it.
+/// Which of them somebody means by an id, or by the beginning of one that no other has.
 ///
 /// # Errors
-/// [`Kind::NotFound`].
-pub fn past_like(state_dir: &Path, id: &str) -> Result<Past> {
-    pasts(state_dir)?.into_iter().rev().find(|p| p.id().as_str().starts_with(id)).ok_or_else(|| {
-        Error::new(Kind::NotFound, format!("there is no restore {id} on this host"))
-            .hint("`backstay restores` lists them.")
-    })
+/// [`Kind::NotFound`], and [`Kind::Usage`] for what fits several.
+pub fn meant(pasts: &[Past], typed: &str) -> Result<usize> {
+    let fits: Vec<usize> = (0..pasts.len()).filter(|n| pasts[*n].id().as_str().starts_with(typed)).collect();
+    match fits[..] {
+        [one] if !typed.is_empty() => Ok(one),
+        [] => Err(Error::new(Kind::NotFound, format!("there is no restore {typed} on this host"))
+            .hint("`backstay restores` lists them.")),
+        _ => Err(Error::new(Kind::Usage, format!("`{typed}` names {} restores", fits.len()))
+            .because(fits.iter().map(|n| pasts[*n].id().as_str()).collect::<Vec<_>>().join(", "))
+            .hint("Give the id of one. `backstay restores` lists them.")),
+    }
 }
 
 /// The restore to take back: the one named, or the last one that stands.
@@ -180,7 +185,7 @@ pub fn to_roll_back(state_dir: &Path, id: Option<&str>) -> Result<Past> {
     let mut pasts = pasts(state_dir)?;
     let last = pasts.iter().rposition(standing);
     let chosen = match id {
-        Some(id) => pasts.iter().position(|p| p.id().as_str().starts_with(id)),
+        Some(id) => Some(meant(&pasts, id)?),
         None => last,
     };
     let none = || {

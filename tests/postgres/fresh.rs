@@ -108,7 +108,7 @@ fn an_agent_that_is_not_root_takes_over_what_is_roots() {
     std::fs::write(c.path("data/postgresql.conf"), format!("{conf}\ninclude_dir 'conf.d'\n")).unwrap();
     let data = c.path("data");
     let owned = Command::new("sh")
-        .args(["-c", "cd \"$0\" && chown root:postgres group.key conf.d && chown root:root conf.d/memory.conf postgresql.conf && chmod 640 group.key && chmod 750 conf.d && ln -s /nowhere notes"])
+        .args(["-c", "cd \"$0\" && chown root:postgres group.key conf.d && chown root:root conf.d/memory.conf postgresql.conf && chmod 640 group.key && chmod 644 postgresql.conf && chmod 750 conf.d && ln -s /nowhere notes"])
         .arg(&data)
         .status()
         .unwrap();

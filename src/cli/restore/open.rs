@@ -2,17 +2,20 @@
 
 use super::report;
 use crate::cli::context::Context;
+use crate::cli::rollback::{STANDS, taken_back};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::foreign::scratch::Scratch;
 use crate::model::BackupId;
 use crate::recovery::asked::{Asked, Safety, asked_of};
+use crate::recovery::engine::Ended;
 use crate::recovery::flow::With;
 use crate::recovery::journal::Journal;
 use crate::recovery::maintenance::Maintenance;
 use crate::recovery::resource::Resource;
 use crate::recovery::resources::{Backups, resources};
 use crate::recovery::restore::{Restore, Way, is_staged, journal_file, wait_until_all_answer, way_at_boot};
+use crate::recovery::rollback::past;
 use crate::repository::reader::Reader;
 use crate::telemetry::monitor::{Event, Monitor};
 use std::path::PathBuf;
@@ -47,13 +50,14 @@ pub async fn go_on_with(context: &Context, config: Config, forward: bool) -> Res
     let asked = asked_of(&journal)?;
     let about = journal.about().clone();
     context.is_about(&about.plan);
+    if let Some(of) = asked.rollback_of.clone() {
+        return go_on_back(context, config, journal, &asked, &of, forward).await;
+    }
     let own = super::own_paths(Some(&config));
     let monitor = context.monitor(&format!("restore {}", about.plan));
     // What is staged needs no backup and no identity any more; going back needs neither, unless what was dropped has
-    // to be loaded again. A rollback loads nothing, whichever way it goes.
-    let loads = asked.rollback_of.is_none();
-    let reads =
-        loads && (asked.goes_back_by_reading() || (forward && (asked.in_place.is_some() || !is_staged(&journal))));
+    // to be loaded again.
+    let reads = asked.goes_back_by_reading() || (forward && (asked.in_place.is_some() || !is_staged(&journal)));
     let foreign = Scratch::left(&config.state_dir, &config.host, &about.plan, &about.backup).await?;
     let catalog = match foreign {
         Some(catalog) => catalog,
@@ -72,13 +76,11 @@ pub async fn go_on_with(context: &Context, config: Config, forward: bool) -> Res
         _ => None,
     };
     let reader = Reader::new(catalog, monitor.clone()).ok();
-    let from = match loads && (forward || asked.goes_back_by_reading()) {
+    let from = match forward || asked.goes_back_by_reading() {
         true => Backups { manifest: manifest.as_ref(), safety: safety.as_ref(), reader: reader.as_ref() },
         false => Backups::default(),
     };
-    // What a rollback works with bears the id of the restore that it takes back.
-    let id = asked.rollback_of.as_ref().unwrap_or(&about.id);
-    let resources = made(&asked, &config, &own, id, from, &*monitor).await?;
+    let resources = made(&asked, &config, &own, &about.id, from, &*monitor).await?;
     let with = With {
         plan: config.plans.get(&about.plan).map(|p| &p.restore),
         id: &about.id,
@@ -99,6 +101,44 @@ pub async fn go_on_with(context: &Context, config: Config, forward: bool) -> Res
     };
     clear(&config.state_dir);
     report::ended(context, &manifest, &restore, ended, started).await
+}
+
+/// The same of a rollback. It works with what is on this host, and reads no backup: neither the repository nor an identity need
+/// be at hand.
+async fn go_on_back(
+    context: &Context,
+    config: Config,
+    journal: Journal,
+    asked: &Asked,
+    of: &BackupId,
+    forward: bool,
+) -> Result<ExitCode> {
+    let about = journal.about().clone();
+    let own = super::own_paths(Some(&config));
+    let monitor = context.monitor(&format!("rollback {}", about.plan));
+    // What it works with bears the id of the restore that it takes back.
+    let resources = made(asked, &config, &own, of, Backups::default(), &*monitor).await?;
+    let with = With {
+        plan: config.plans.get(&about.plan).map(|p| &p.restore),
+        id: &about.id,
+        backup: &about.backup,
+        state_dir: config.state_dir.clone(),
+        resources: &resources,
+        monitor,
+    };
+    let mut rollback = Restore::take_up(&with, journal)?;
+    if !forward {
+        let ended = rollback.unwind().await?;
+        return report::unwound(context, &about, ended);
+    }
+    match rollback.run(crate::cli::stopped()).await? {
+        Ended::Committed => {
+            let past = past(&config.state_dir, of)?;
+            taken_back(context, &config, past.journal().about())
+        }
+        Ended::Unwound(e) => Err(e.hint(STANDS)),
+        stuck => Err(report::stuck_error(context, stuck)?),
+    }
 }
 
 /// The resources, once everything that they work with answers.

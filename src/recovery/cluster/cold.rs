@@ -219,15 +219,17 @@ impl ColdCopy {
     pub async fn put_restored(&self, cold: &Cold) -> Result<()> {
         self.work.ended().await;
         let cluster = self.cluster(cold).await?;
-        self.arranged(cold, &cluster, Which::First).await?;
+        // Then nothing has begun, and nothing is to be moved.
+        if !cold.is_lost()? {
+            self.arranged(cold, &cluster, Which::First).await?;
+        }
         self.source.started_anew(&cluster).await
     }
 
     async fn arranged(&self, cold: &Cold, cluster: &Cluster, which: Which) -> Result<()> {
         let main = cold.main()?;
         if main.in_place()? == Some(which) {
-            // The copy has gone there by a rename, and cannot be at home too.
-            if which == Which::Second && !main.elsewhere && main.second_is_home()? {
+            if which == Which::Second && cold.is_lost()? {
                 return Err(Error::new(Kind::Restore, "the data directory is neither what it was nor the copy of it")
                     .at(main.place.display())
                     .hint("Somebody has put it there meanwhile. Look at it, and move it by hand."));
@@ -294,6 +296,24 @@ impl Cold {
         let main = self.main()?;
         let there = main.second_is_home()? || main.in_place()? == Some(Which::Second);
         Ok((!there).then_some(main.second_home.as_path()))
+    }
+
+    /// Whether the data directory is neither what it was nor the copy of it: that goes into place by a rename, and cannot be at home
+    /// too. Somebody has moved it to another disk, or its disk has another number since a boot.
+    ///
+    /// # Errors
+    /// [`Kind::Restore`] when it cannot be looked at.
+    pub fn is_lost(&self) -> Result<bool> {
+        let main = self.main()?;
+        Ok(!main.elsewhere && main.second_is_home()? && main.in_place()? == Some(Which::Second))
+    }
+
+    /// The data directory.
+    ///
+    /// # Errors
+    /// [`Kind::Internal`] for a journal that names none.
+    pub fn place(&self) -> Result<&Path> {
+        Ok(&self.main()?.place)
     }
 
     /// What the copy has taken the place of, as far as it is kept: the data directory, and where its links led to.

@@ -39,7 +39,9 @@ pub mod sql;
 pub mod sslmode;
 pub mod suits;
 pub mod swap;
+mod tls;
 pub mod tools;
+mod waiting;
 
 use super::window::Window;
 use super::{Delivered, Source};

@@ -10,6 +10,7 @@ use super::pooler;
 use super::room;
 use super::session::{Session, SqlError};
 use super::swap;
+use super::waiting;
 use crate::error::{Error, Kind, Result};
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -334,6 +335,7 @@ impl Look<'_> {
     /// Makes, renames and drops an empty database like each target's: locale, privileges and pg_hba.conf are what the
     /// server says they are, not what its catalogs let one think.
     async fn probe(&self, admin: &Session, targets: &[(&str, &DatabaseFacts)]) -> Result<()> {
+        waiting::refuse(admin, &self.server.place()).await?;
         let (first, second) =
             ("backstay_probe_staged_00000000".to_owned(), "backstay_probe_before_00000000".to_owned());
         let mut seen = BTreeSet::new();

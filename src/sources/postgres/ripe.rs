@@ -1,5 +1,7 @@
 //! What can be built as soon as the rows of one table are in, while others still load: its own indexes, and the constraints that are
-//! indexes. What speaks of other tables too, or of something that is built later itself, waits for the rest.
+//! indexes. What speaks of other tables too, or of something that is built later itself, waits for the rest. So does what calls a
+//! function, in an expression or a condition: it may say that it is immutable and look into another table all the same, and would see
+//! that half full.
 
 use super::archive::entry::{Entry, Section};
 use super::archive::head::Head;
@@ -8,8 +10,6 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// What of the head depends on the rows of one table and on nothing else that comes behind rows: their numbers, in the order of the
 /// archive.
-///
-/// A constraint of this kind is a primary key, a unique one or an exclusion; checks and foreign keys are of other kinds.
 pub fn of(head: &Head, rows: &Entry) -> Vec<i32> {
     let by_id: HashMap<i32, &Entry> = head.entries.iter().map(|e| (e.dump_id, e)).collect();
     // An index of several columns names its table several times.
@@ -19,13 +19,37 @@ pub fn of(head: &Head, rows: &Entry) -> Vec<i32> {
     let table = tables(rows);
     let early = |e: &Entry| {
         e.section() == Section::PostData
-            && (e.is("INDEX") || e.is("CONSTRAINT"))
+            && (e.is("INDEX") && is_of_columns(e) || e.is("CONSTRAINT") && is_a_key(e))
             && e.depends.iter().all(|id| by_id.get(id).is_none_or(|d| d.section() == Section::PreData))
     };
     if table.len() != 1 {
         return Vec::new();
     }
     head.entries.iter().filter(|e| early(e) && tables(e) == table).map(|e| e.dump_id).collect()
+}
+
+/// The first statement of an entry.
+fn statement(entry: &Entry) -> String {
+    let text = String::from_utf8_lossy(entry.defn.as_deref().unwrap_or_default()).into_owned();
+    text.split_once(";\n").map_or(text.clone(), |(first, _)| first.to_owned())
+}
+
+/// Whether an index has columns only, and all rows. A name with odd signs may count as something else, and then waits.
+fn is_of_columns(entry: &Entry) -> bool {
+    /// What may follow the list of columns.
+    const TAILS: &[&str] = &[" INCLUDE (", " NULLS NOT DISTINCT", " WITH (", " TABLESPACE ", ";"];
+    let sql = statement(entry);
+    let Some((_, list)) = sql.split_once(" (") else { return false };
+    let Some((columns, rest)) = list.split_once(')') else { return false };
+    !columns.contains('(')
+        && !rest.contains(" WHERE ")
+        && (rest.is_empty() || TAILS.iter().any(|tail| rest.starts_with(tail)))
+}
+
+/// Whether a constraint is a primary key or a unique one, which are always of columns; an exclusion may have expressions.
+fn is_a_key(entry: &Entry) -> bool {
+    let sql = statement(entry);
+    [" PRIMARY KEY ", " UNIQUE "].iter().any(|kind| sql.contains(kind)) && !sql.contains(" EXCLUDE ")
 }
 
 /// A head that builds only this, with what goes with it.
@@ -47,8 +71,22 @@ pub fn without(head: &Head, ids: &HashSet<i32>) -> Head {
 mod tests {
     use super::*;
 
+    fn made(id: i32, section: Section, desc: &str, depends: &[i32], sql: &str) -> Entry {
+        Entry::of_statement(id, section, desc, &format!("n{id}"), sql.as_bytes().to_vec(), depends.to_vec())
+    }
+
     fn entry(id: i32, section: Section, desc: &str, depends: &[i32]) -> Entry {
-        Entry::of_statement(id, section, desc, &format!("n{id}"), Vec::new(), depends.to_vec())
+        made(id, section, desc, depends, "")
+    }
+
+    /// An index of a table; the rest of its statement.
+    fn index(id: i32, depends: &[i32], rest: &str) -> Entry {
+        made(id, Section::PostData, "INDEX", depends, &format!("CREATE INDEX n{id} ON public.t USING btree {rest};\n"))
+    }
+
+    fn key(id: i32, kind: &str) -> Entry {
+        let sql = format!("ALTER TABLE ONLY public.t\n    ADD CONSTRAINT n{id} {kind};\n");
+        made(id, Section::PostData, "CONSTRAINT", &[10], &sql)
     }
 
     fn head() -> Head {
@@ -63,13 +101,12 @@ mod tests {
                 entry(11, PreData, "TABLE", &[]),
                 entry(12, PreData, "COMMENT", &[10]),
                 entry(20, Data, "TABLE DATA", &[10]),
-                entry(30, PostData, "CONSTRAINT", &[10]),
-                // Of two columns, one of them by a function.
-                entry(31, PostData, "INDEX", &[10, 10, 2]),
+                key(30, "PRIMARY KEY (id)"),
+                index(31, &[10, 10], "(a, b DESC)"),
                 entry(32, None, "COMMENT", &[31]),
-                entry(33, PostData, "INDEX", &[11]),
-                entry(34, PostData, "INDEX", &[10, 11]),
-                entry(35, PostData, "INDEX", &[10, 30]),
+                index(33, &[11], "(a)"),
+                index(34, &[10, 11], "(a)"),
+                index(35, &[10, 30], "(a)"),
                 entry(36, PostData, "INDEX ATTACH", &[31, 33]),
                 entry(37, PostData, "FK CONSTRAINT", &[10, 11, 30]),
                 entry(38, PostData, "TRIGGER", &[10]),
@@ -88,6 +125,43 @@ mod tests {
         assert_eq!(of(&head, rows), [30, 31]);
         // Rows that belong to no table, or nobody knows to which.
         assert!(of(&head, &entry(21, Section::Data, "TABLE DATA", &[])).is_empty());
+    }
+
+    #[test]
+    fn what_may_look_into_another_table_waits() {
+        for rest in [
+            "(lower(a))",
+            "(((a + b)))",
+            "(a, public.lookup(b))",
+            "(a) WHERE public.counts(a)",
+            "(a) INCLUDE (b) WHERE (a > 1)",
+            "(a gist_trgm_ops (siglen='32'))",
+        ] {
+            assert!(!is_of_columns(&index(1, &[10], rest)), "{rest}");
+        }
+        assert!(!is_of_columns(&made(
+            1,
+            Section::PostData,
+            "INDEX",
+            &[],
+            "CREATE INDEX \"x ()\" ON t USING gin (f(a));\n"
+        )));
+        for rest in [
+            "(a)",
+            "(a text_pattern_ops, b COLLATE \"C\" NULLS FIRST)",
+            "(a) INCLUDE (b)",
+            "(a) WITH (fillfactor='70')",
+        ] {
+            assert!(is_of_columns(&index(1, &[10], rest)), "{rest}");
+        }
+        for (kind, early) in [
+            ("PRIMARY KEY (id)", true),
+            ("UNIQUE (a, b) DEFERRABLE INITIALLY DEFERRED", true),
+            ("UNIQUE NULLS NOT DISTINCT (a)", true),
+            ("EXCLUDE USING gist (public.span(a) WITH &&)", false),
+        ] {
+            assert_eq!(is_a_key(&key(1, kind)), early, "{kind}");
+        }
     }
 
     #[test]

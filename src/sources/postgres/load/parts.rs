@@ -14,8 +14,8 @@ use crate::sources::postgres::facts::{BigTable, DatabaseFacts};
 use crate::sources::postgres::headfile::HeadFile;
 use crate::sources::postgres::pick::{self, Only};
 use crate::sources::postgres::ripe;
-use futures::FutureExt;
-use futures::future::try_join_all;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, TryStreamExt};
 use std::collections::HashSet;
 use tokio::sync::{AcquireError, Semaphore, mpsc};
 
@@ -135,7 +135,9 @@ impl Parts<'_> {
             }
             .boxed()
         });
-        let ((), tables) = tokio::try_join!(main, try_join_all(tables))?;
+        // Whichever fails first ends it all.
+        let tables = tables.collect::<FuturesUnordered<_>>().try_collect::<Vec<_>>();
+        let ((), tables) = tokio::try_join!(main, tables)?;
         loaded.warnings.extend(said.warnings);
         let mut done = HashSet::new();
         for (rows, built) in tables {
@@ -166,7 +168,7 @@ impl Parts<'_> {
             }
             .boxed()
         });
-        try_join_all(indexes).await
+        indexes.collect::<FuturesUnordered<_>>().try_collect().await
     }
 
     /// The rows of one big table.
