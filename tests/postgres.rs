@@ -12,6 +12,8 @@ mod cold;
 mod cold_back;
 #[path = "postgres/containers.rs"]
 mod containers;
+#[path = "postgres/early.rs"]
+mod early;
 #[path = "postgres/errors.rs"]
 mod errors;
 #[path = "postgres/extensions.rs"]

@@ -55,6 +55,12 @@ fn what_is_kept_goes_after_its_time_or_when_named_and_then_there_is_no_way_back(
     assert_eq!(previous(), 0);
     w.run(&["rollback", "--yes"]).code(10).says(&["no longer kept"]);
     w.run(&["cleanup", "nonsense"]).code(4);
+    // What names several names none; a script may have lost an id.
+    w.run(&["restore", "--yes"]).code(0);
+    w.run(&["cleanup", &id[..8]]).code(2).says(&["names 2 restores", &id]);
+    w.run(&["cleanup", ""]).code(2);
+    w.run(&["rollback", "", "--yes"]).code(2);
+    assert_eq!(previous(), 1);
     w.run(&["rollback", "nonsense", "--yes"]).code(4);
 }
 

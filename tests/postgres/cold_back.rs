@@ -83,6 +83,7 @@ fn a_rollback_that_ends_half_way_leaves_what_was_restored_with_what_was_written_
     c.psql("postgres", "CREATE DATABASE other");
     stops_slowly(&c);
     w.run(RESTORE).code(0);
+    let id = w.last_restore();
     // The application has worked with it; neither a backup nor the copy has this.
     c.psql("erp", "CREATE TABLE since AS SELECT generate_series(1, 1000) AS x");
     c.psql("other", "CREATE TABLE since (x int)");
@@ -109,10 +110,14 @@ fn a_rollback_that_ends_half_way_leaves_what_was_restored_with_what_was_written_
     killed(begun(&w, &["restore", "--unwind"], || !is_back()));
     w.run(&["restore", "--unwind"]).code(0);
     look("killed in the undo");
-    // It can be finished as well.
+    // Nothing is dropped of what an open one works with. It can be finished as well, with neither repository nor key.
     killed(begun(&w, ROLLBACK, || is_stopping(&c)));
+    w.run(&["cleanup", &id]).code(9).says(&["a rollback of that restore is open"]);
     slowly(&c, false);
-    w.run(&["restore", "--resume"]).code(0);
+    for name in ["repo", "host.key"] {
+        std::fs::rename(w.at(name), w.at(&format!("{name}.away"))).unwrap();
+    }
+    w.run(&["restore", "--resume"]).code(0).says(&["taken back", &id]);
     assert_eq!(closed(&c), live);
     assert!(!is_open(&w));
 }
@@ -175,6 +180,7 @@ fn so_it_does_after_a_load_that_failed_and_after_a_rollback() {
     assert_eq!(c.beside().len(), 1);
     w.run(&["cleanup", &id]).code(0).says(&["dropped", "data_staged_"]);
     assert_eq!(c.beside(), Vec::<String>::new());
+    assert!(!w.run(&["restores", &id]).code(0).out.contains(told));
     // Where nobody else writes nothing stays.
     w.run(RESTORE).code(0);
     w.run(ROLLBACK).code(0);

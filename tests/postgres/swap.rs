@@ -151,9 +151,13 @@ fn what_is_loaded_survives_a_crash_and_the_settings_of_the_load_stay_nowhere() {
         (c.psql("postgres", server), c.psql("postgres", stored), written)
     };
     let before = settings();
-    // Before anything commits behind the load: an exchange would write out the log of the load with its own.
-    stop_log_writer(&c);
+    // Before anything commits behind the load: an exchange would write out the log of the load with its own. And not before the probe
+    // has dropped its databases, for which every process of the server must take note.
     let mut child = w.command(&["restore", "--to", "copy"]).stderr(std::process::Stdio::piped()).spawn().unwrap();
+    while c.psql("postgres", "SELECT count(*) FROM pg_database WHERE datname LIKE 'copy%'") == "0" {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    stop_log_writer(&c);
     let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().unwrap()));
     assert!(lines.any(|l| l.unwrap().starts_with("verify ")));
     child.kill().unwrap();
