@@ -229,10 +229,9 @@ fn open_on(config: &Config) -> Result<Option<BackupId>> {
 
 /// What is dropped of one restore when its time is over, as people know it.
 async fn kept_names(past: &Past, resources: &[Arc<dyn Resource>]) -> Result<Vec<String>> {
-    if past.stands() {
-        return Ok(rollback::kept(past, resources).await?.into_iter().map(|k| k.name).collect());
-    }
-    // What others wrote lies with what was restored, and is told by itself.
-    let whole = resources.iter().map(|r| r.label()).filter(|label| past.left_of(label).is_empty());
-    Ok(whole.map(|label| format!("the restored copy of {label}")).collect())
+    let copies = match past.stands() {
+        true => rollback::kept(past, resources).await?,
+        false => rollback::restored_copies(past, resources),
+    };
+    Ok(copies.into_iter().map(|k| k.name).collect())
 }

@@ -283,6 +283,13 @@ pub async fn kept(past: &Past, resources: &[Arc<dyn Resource>]) -> Result<Vec<Pr
     Ok(kept)
 }
 
+/// What a restore that was taken back or undone had restored: it lies where it was staged. What others wrote lies with it, and is
+/// told by itself ([`Past::left`]).
+pub fn restored_copies(past: &Past, resources: &[Arc<dyn Resource>]) -> Vec<Previous> {
+    let labels = resources.iter().map(|r| r.label()).filter(|label| past.left_of(label).is_empty());
+    labels.map(|label| Previous { name: format!("the restored copy of {label}"), bytes: None }).collect()
+}
+
 /// Drops what a restore kept: what was there before it, or, when it was taken back or undone, what it had restored. What others
 /// have written there stays until the restore is `named`, and is told by [`Past::left`].
 ///

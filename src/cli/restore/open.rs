@@ -10,7 +10,7 @@ use crate::model::BackupId;
 use crate::recovery::asked::{Asked, Safety, asked_of};
 use crate::recovery::engine::Ended;
 use crate::recovery::flow::With;
-use crate::recovery::journal::Journal;
+use crate::recovery::journal::{Begin, Journal};
 use crate::recovery::maintenance::Maintenance;
 use crate::recovery::resource::Resource;
 use crate::recovery::resources::{Backups, resources};
@@ -81,14 +81,7 @@ pub async fn go_on_with(context: &Context, config: Config, forward: bool) -> Res
         false => Backups::default(),
     };
     let resources = made(&asked, &config, &own, &about.id, from, &*monitor).await?;
-    let with = With {
-        plan: config.plans.get(&about.plan).map(|p| &p.restore),
-        id: &about.id,
-        backup: &about.backup,
-        state_dir: config.state_dir.clone(),
-        resources: &resources,
-        monitor,
-    };
+    let with = with(&config, &about, &resources, monitor);
     let mut restore = Restore::take_up(&with, journal)?;
     let Some(manifest) = manifest.filter(|_| forward) else {
         let ended = restore.unwind().await?;
@@ -118,14 +111,7 @@ async fn go_on_back(
     let monitor = context.monitor(&format!("rollback {}", about.plan));
     // What it works with bears the id of the restore that it takes back.
     let resources = made(asked, &config, &own, of, Backups::default(), &*monitor).await?;
-    let with = With {
-        plan: config.plans.get(&about.plan).map(|p| &p.restore),
-        id: &about.id,
-        backup: &about.backup,
-        state_dir: config.state_dir.clone(),
-        resources: &resources,
-        monitor,
-    };
+    let with = with(&config, &about, &resources, monitor);
     let mut rollback = Restore::take_up(&with, journal)?;
     if !forward {
         let ended = rollback.unwind().await?;
@@ -138,6 +124,23 @@ async fn go_on_back(
         }
         Ended::Unwound(e) => Err(e.hint(STANDS)),
         stuck => Err(report::stuck_error(context, stuck)?),
+    }
+}
+
+/// What is taken up, with what this host has now.
+fn with<'a>(
+    config: &'a Config,
+    about: &'a Begin,
+    resources: &'a [Arc<dyn Resource>],
+    monitor: Arc<dyn Monitor>,
+) -> With<'a> {
+    With {
+        plan: config.plans.get(&about.plan).map(|p| &p.restore),
+        id: &about.id,
+        backup: &about.backup,
+        state_dir: config.state_dir.clone(),
+        resources,
+        monitor,
     }
 }
 

@@ -48,7 +48,7 @@ pub(super) async fn all(config: &Config) -> Vec<Kept> {
         }
         let late = |_| Err(Error::new(Kind::Internal, "its size was not told in time"));
         let looked = match taken_back {
-            true => restored_copies(config, past).await,
+            true => resources_of(config, past).await.map(|resources| rollback::restored_copies(past, &resources)),
             false => tokio::time::timeout(LIMIT, copies(config, past)).await.unwrap_or_else(late),
         };
         let keep = config.plans.get(&about.plan).map(|plan| plan.restore.keep_previous);
@@ -103,14 +103,6 @@ fn on_disk(tree: &Path) -> Option<u64> {
         }
     }
     Some(bytes)
-}
-
-/// What a restore that was taken back had restored: it lies where it was staged.
-async fn restored_copies(config: &Config, past: &Past) -> Result<Vec<Previous>> {
-    let resources = resources_of(config, past).await?;
-    let name = |label: String| Previous { name: format!("the restored copy of {label}"), bytes: None };
-    // What others wrote lies with it, and is told by itself.
-    Ok(resources.iter().map(|r| r.label()).filter(|label| past.left_of(label).is_empty()).map(name).collect())
 }
 
 #[cfg(test)]

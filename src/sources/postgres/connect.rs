@@ -15,9 +15,9 @@ use crate::host::exec::{Place, Program};
 use crate::sources::url::decode;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tokio::io::BufReader;
+use tokio::io::{AsyncRead, AsyncWrite, BufReader};
 use tokio::net::UnixStream;
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::{Client, Connection, NoTls};
 
 /// How long a connection may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
@@ -317,23 +317,24 @@ impl Server {
         // Why there is no socket says tokio-postgres, below.
         if socket && let Ok(socket) = UnixStream::connect(format!("{}/.s.PGSQL.{}", self.host, self.port)).await {
             let socket = BufReader::with_capacity(READ_AT_ONCE, socket);
-            return Ok(config.connect_raw(socket, NoTls).await.map(|(client, connection)| {
-                tokio::spawn(connection);
-                client
-            }));
+            return Ok(config.connect_raw(socket, NoTls).await.map(attended));
         }
         if self.sslmode == SslMode::Disable || socket {
-            return Ok(config.connect(NoTls).await.map(|(client, connection)| {
-                tokio::spawn(connection);
-                client
-            }));
+            return Ok(config.connect(NoTls).await.map(attended));
         }
         let tls = self.tls().map_err(|e| self.unreachable(database, &e.to_string()))?;
-        Ok(config.connect(tls).await.map(|(client, connection)| {
-            tokio::spawn(connection);
-            client
-        }))
+        Ok(config.connect(tls).await.map(attended))
     }
+}
+
+/// A client whose connection is seen to by a task of its own, until the client is dropped.
+fn attended<S, T>((client, connection): (Client, Connection<S, T>)) -> Client
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    tokio::spawn(connection);
+    client
 }
 
 /// A value in a libpq connection string: so a database named `a=b` or `postgresql://x` stays a name.

@@ -19,19 +19,20 @@ pub fn of(head: &Head, rows: &Entry) -> Vec<i32> {
     let table = tables(rows);
     let early = |e: &Entry| {
         e.section() == Section::PostData
+            && tables(e) == table
             && (e.is("INDEX") && is_of_columns(e) || e.is("CONSTRAINT") && is_a_key(e))
             && e.depends.iter().all(|id| by_id.get(id).is_none_or(|d| d.section() == Section::PreData))
     };
     if table.len() != 1 {
         return Vec::new();
     }
-    head.entries.iter().filter(|e| early(e) && tables(e) == table).map(|e| e.dump_id).collect()
+    head.entries.iter().filter(|e| early(e)).map(|e| e.dump_id).collect()
 }
 
 /// The first statement of an entry.
 fn statement(entry: &Entry) -> String {
-    let text = String::from_utf8_lossy(entry.defn.as_deref().unwrap_or_default()).into_owned();
-    text.split_once(";\n").map_or(text.clone(), |(first, _)| first.to_owned())
+    let text = String::from_utf8_lossy(entry.defn.as_deref().unwrap_or_default());
+    text.split(";\n").next().unwrap_or_default().to_owned()
 }
 
 /// Whether an index has columns only, and all rows. A name with odd signs may count as something else, and then waits.

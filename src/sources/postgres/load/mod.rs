@@ -21,6 +21,10 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+/// Settings of a program's sessions that load. Only of these: the log is flushed before the load counts. The memory for indexes stays
+/// what the server has: more of it was slower, since what is sorted then fits no cache (docs/performance.md).
+pub(super) const SETTINGS: &str = "-c synchronous_commit=off -c statement_timeout=0 -c lock_timeout=0";
+
 /// What of an archive is loaded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -1,6 +1,6 @@
 //! A `pg_restore`: its arguments and settings, and its input.
 
-use super::{Loaded, Options, Tools, What};
+use super::{Loaded, Options, SETTINGS, Tools, What};
 use crate::error::{Error, Kind, Result};
 use crate::host::exec::Program;
 use crate::sources::postgres::connect::{Server, conninfo_value};
@@ -28,9 +28,7 @@ pub(super) fn restore(server: &Server, tools: &Tools, name: &str, options: &Opti
     }
     all.extend(args.iter().map(|a| (*a).to_owned()));
     let mut program = server.program(&tools.pg_restore, all);
-    // Only for these sessions; the log is flushed before the load counts. The memory for indexes stays what the server has: more of
-    // it was slower, since what is sorted then fits no cache (docs/performance.md).
-    let mut settings = "-c synchronous_commit=off -c statement_timeout=0 -c lock_timeout=0".to_owned();
+    let mut settings = SETTINGS.to_owned();
     if let Some((name, value)) = replica(options) {
         settings.push_str(&format!(" -c {name}={value}"));
     }

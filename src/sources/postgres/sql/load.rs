@@ -2,7 +2,7 @@
 //! is good that had one.
 
 use super::super::connect::Server;
-use super::super::load::{Loaded, Options, What, settle};
+use super::super::load::{Loaded, Options, SETTINGS, What, settle};
 use super::super::{globals, tools};
 use super::cut::{Leave, Runnable, Text};
 use super::walk::walk;
@@ -47,10 +47,7 @@ pub async fn load(
     });
     let psql = tools::any("psql", &server.place).await?;
     let mut program = server.psql(&psql, name, [], true);
-    program.env.0.push((
-        "PGOPTIONS".to_owned(),
-        "-c synchronous_commit=off -c statement_timeout=0 -c lock_timeout=0".to_owned(),
-    ));
+    program.env.0.push(("PGOPTIONS".to_owned(), SETTINGS.to_owned()));
     let (running, mut input) = program.writing().await?;
     let mut gone = None;
     while let Some(piece) = script.recv().await {
