@@ -172,7 +172,7 @@ fn probe_beside(key: &str) -> String {
     }
 }
 
-/// As `io::durable`, but without syncing the directory, since a lost verdict is found again.
+/// As `io::durable`, which a store does not use; without syncing the directory, since a lost verdict is found again.
 fn replace_file(path: &Path, text: &[u8]) -> std::io::Result<()> {
     let temporary = path.with_extension(format!("tmp-{:016x}", rand::random::<u64>()));
     let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;

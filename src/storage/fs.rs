@@ -8,13 +8,12 @@
 //! Unlike a bucket, a directory cannot hold both `a` and `a/b`; such a key is refused as invalid.
 
 use super::common::{check_folder, check_prefix, limit_for, within};
-use super::fs_file::{Temporary, is_immutable, is_temporary};
+use super::fs_file::{Temporary, is_immutable, is_temporary, sync_directory};
 use super::fs_walk;
 use super::{
     DeleteOutcome, ErrorKind, MAX_OBJECT, ObjectInfo, ObjectStore, Page, PutMode, PutOutcome, Result, StorageError,
     check_key,
 };
-use crate::io::durable::sync_folder;
 use async_trait::async_trait;
 use bytes::Bytes;
 use jiff::Timestamp;
@@ -169,7 +168,7 @@ impl Tree {
         for directory in missing.into_iter().rev() {
             match DirBuilder::new().mode(0o700).create(directory) {
                 Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-                _ => sync_folder(directory.parent().unwrap_or(&self.root))?,
+                _ => sync_directory(directory.parent().unwrap_or(&self.root))?,
             }
             self.synced.lock().unwrap_or_else(PoisonError::into_inner).insert(directory.to_path_buf());
         }
@@ -187,7 +186,7 @@ impl Tree {
             Ok(metadata) if metadata.is_dir() => return Err(fail(Errno::ISDIR.into())),
             Ok(_) if mode == PutMode::IfAbsent => {
                 // Whoever wrote it may have been killed before the name was durable.
-                sync_folder(directory).map_err(fail)?;
+                sync_directory(directory).map_err(fail)?;
                 return Ok(PutOutcome::Exists);
             }
             _ => {}
@@ -206,7 +205,7 @@ impl Tree {
             PutMode::Blind => temporary.replace(&path),
         };
         let outcome = outcome.map_err(fail)?;
-        sync_folder(directory).map_err(fail)?;
+        sync_directory(directory).map_err(fail)?;
         Ok(outcome)
     }
 
@@ -246,7 +245,7 @@ impl Tree {
         let path = self.path("delete", key)?;
         match fs::remove_file(&path) {
             Ok(()) => {
-                let synced = sync_folder(path.parent().unwrap_or(&self.root));
+                let synced = sync_directory(path.parent().unwrap_or(&self.root));
                 synced.map_err(|error| self.error("delete", key, &error))?;
                 Ok(DeleteOutcome::Gone)
             }

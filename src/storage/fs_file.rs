@@ -78,6 +78,15 @@ impl Drop for Temporary {
     }
 }
 
+/// Makes the names in a directory durable.
+pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
+    match File::open(path)?.sync_all() {
+        // Some file systems (FUSE, CIFS) cannot sync a directory and say so in this way.
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::INVAL) => Ok(()),
+        other => other,
+    }
+}
+
 /// Whether a file has an attribute that forbids its removal.
 pub(super) fn is_immutable(path: &Path) -> bool {
     let flags = File::open(path).ok().and_then(|file| rustix::fs::ioctl_getflags(file).ok());
