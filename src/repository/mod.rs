@@ -12,6 +12,7 @@ pub mod chunker;
 pub mod claims;
 pub mod condemned;
 pub mod drills;
+pub mod frame;
 pub mod keyring;
 pub mod layout;
 pub mod manifest;

@@ -3,6 +3,7 @@
 use super::slot::Slot;
 use crate::error::{Error, Kind, Result};
 use crate::model::{BlobId, PackId};
+use crate::repository::frame;
 use crate::repository::seal;
 use crate::repository::secrets::VaultSecret;
 use age::{Identity, Recipient, x25519};
@@ -63,38 +64,20 @@ impl Sealer {
     /// # Errors
     /// [`Kind::Internal`] when the sealed pack does not give back its plaintext: broken memory, or a broken library.
     pub fn seal(&self, plain: &[u8]) -> Result<Sealed> {
-        thread_local! {
-            static COMPRESSOR: std::cell::RefCell<Option<(i32, zstd::bulk::Compressor<'static>)>> = const { std::cell::RefCell::new(None) };
-            static DECOMPRESSOR: std::cell::RefCell<Option<zstd::bulk::Decompressor<'static>>> = const { std::cell::RefCell::new(None) };
-        }
         let failed = |e: std::io::Error| Error::new(Kind::Internal, "compressing a pack failed").because(e);
         let id = self.secret.name_of(plain);
-        let frame = COMPRESSOR.with_borrow_mut(|slot| {
-            if slot.as_ref().is_none_or(|(level, _)| *level != self.level) {
-                *slot = Some((self.level, zstd::bulk::Compressor::new(self.level)?));
-            }
-            match slot {
-                Some((_, compressor)) => compressor.compress(plain),
-                None => Err(std::io::ErrorKind::Other.into()),
-            }
-        });
-        let frame = frame.map_err(failed)?;
+        let frame = frame::compress(plain, self.level).map_err(failed)?;
         let witness = self.witness.as_ref().map(x25519::Identity::to_public);
         let recipients =
             std::iter::once(&self.recipient as &dyn Recipient).chain(witness.iter().map(|w| w as &dyn Recipient));
         let bytes = seal::seal(recipients, &frame)?;
         if let Some(witness) = &self.witness {
             let opened = seal::open(std::iter::once(witness as &dyn Identity), &bytes, frame.len());
+            // By its name, which was taken before compression: a bit that flipped in the plaintext since then shows too.
             let same = opened.is_ok_and(|frame| {
-                DECOMPRESSOR.with_borrow_mut(|slot| {
-                    if slot.is_none() {
-                        *slot = zstd::bulk::Decompressor::new().ok();
-                    }
-                    slot.as_mut().is_some_and(|d| d.decompress(&frame, plain.len()).is_ok_and(|back| back == plain))
-                })
+                frame::decompress(&frame, plain.len()).is_ok_and(|back| self.secret.name_of(&back) == id)
             });
-            // The name was taken before compression: a bit that flipped since then shows here too.
-            if !same || self.secret.name_of(plain) != id {
+            if !same {
                 return Err(Error::new(
                     Kind::Internal,
                     "a sealed pack did not give back its plaintext; it was not uploaded",
