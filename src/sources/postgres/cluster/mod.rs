@@ -133,7 +133,7 @@ impl PostgresSource {
         let (owner, major) = (owner_of(data).await?, version(data).or(major));
         let debian = match self.address.container() {
             Some(_) => None,
-            None => debian::clusters().await?.into_iter().find(|d| real(&d.data) == data),
+            None => debian::find(debian::clusters().await?, |d| real(&d.data) == data)?,
         };
         let settings_inside = debian.is_none();
         let settings = debian.as_ref().map_or_else(|| data.to_owned(), debian::Debian::settings);
@@ -191,10 +191,10 @@ impl PostgresSource {
                 .at(self.address.host())
                 .hint("Run the agent on the server's own host, and name its socket or localhost in `url`."));
         }
-        let debian = debian::clusters().await?.into_iter().find(|d| match &self.data_dir {
+        let debian = debian::find(debian::clusters().await?, |d| match &self.data_dir {
             Some(data) => real(&d.data) == real(data),
             None => d.port == self.address.port(),
-        });
+        })?;
         let major = debian.as_ref().map(|d| d.major);
         let data = match (&self.data_dir, debian) {
             (Some(data), _) => data.clone(),
