@@ -10,8 +10,8 @@ pub(super) fn some_list<'de, D: Deserializer<'de>>(d: D) -> Result<Option<Vec<St
     list(d).map(Some)
 }
 
-/// A boolean or a number, or from the environment its text. Needed within `[sources.NAME]` and `encryption` only: a tagged
-/// enum keeps values as they came, and elsewhere the config crate converts. (It could parse everything from the
+/// A boolean or a number, or from the environment its text. Needed within `[sources.NAME]` and `encryption` only: a
+/// tagged enum keeps values as they came, and elsewhere the config crate converts. (It could parse everything from the
 /// environment, and would turn the password 0123 into a number.)
 pub(super) fn loose<'de, D: Deserializer<'de>, T>(d: D) -> Result<T, D::Error>
 where

@@ -1,7 +1,7 @@
 //! What the URLs of all kinds of servers have in common.
 
-/// Who and where: what stands between the scheme and the path of a URL, `USER:PASSWORD@HOST:PORT`. As it is written, with
-/// its %-escapes. It does not print, since it may hold a password.
+/// Who and where: what stands between the scheme and the path of a URL, `USER:PASSWORD@HOST:PORT`. As it is
+/// written, with its %-escapes. It does not print, since it may hold a password.
 pub struct Authority<'a> {
     /// Empty when none is named.
     pub user: &'a str,
