@@ -200,6 +200,8 @@ fn every_configuration_key_is_described_and_in_the_sample() {
     let files = [
         "src/config/raw.rs",
         "src/config/raw_foreign.rs",
+        "src/config/raw_observe.rs",
+        "src/config/raw_source.rs",
         "src/config/restore.rs",
         "src/config/drill.rs",
         "src/host/nginx/config.rs",

@@ -16,7 +16,6 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 /// One thing that was done, or was about to be. Names, since ids do not survive.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -187,12 +186,8 @@ async fn put_back(docker: &Docker, did: &[Did], journal: &Path, unsettled: bool)
 
 /// Starts a container that was stopped, once its stop is over.
 async fn start(docker: &Docker, container: &str, grace: u64, unsettled: bool) -> Result<()> {
-    let limit = Instant::now() + Duration::from_secs(grace + 2);
-    while unsettled && Instant::now() < limit {
-        match docker.container(container).await? {
-            Some(c) if c.is_up() => tokio::time::sleep(Duration::from_millis(200)).await,
-            _ => break,
-        }
+    if unsettled {
+        docker.settle(container, grace).await?;
     }
     // One that is gone was removed by somebody; one that runs was started.
     docker.start(container).await.map(|_| ())

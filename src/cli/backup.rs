@@ -7,6 +7,7 @@ use crate::backup::{self, Job, quiesce};
 use crate::config::{Config, SourceConfig};
 use crate::error::{Error, Kind, Result};
 use crate::host::machine::machine;
+use crate::io::durable;
 use crate::model::{Name, size, time};
 use crate::repository::manifest::{Manifest, SourceState};
 use crate::repository::{keyring, marks};
@@ -115,10 +116,8 @@ pub async fn back_up(
 }
 
 fn remember(path: &Path, id: &str) -> std::io::Result<()> {
-    if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent)?;
-    }
-    std::fs::write(path, id)
+    durable::make_folder(path.parent().unwrap_or(Path::new("/")), 0o755)?;
+    durable::replace(path, id.as_bytes(), 0o644)
 }
 
 fn chosen(all: &[Name], only: &[String], plan: &Name) -> Result<Vec<Name>> {
@@ -198,4 +197,20 @@ fn report(m: &Manifest) -> Result<()> {
         say(&format!("  {} {name}: {why}", bad("failed")))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_backup_is_noted_in_a_file_that_is_never_there_in_part() {
+        let dir = tempfile::tempdir().unwrap();
+        let (newest, before) = (dir.path().join("newest/erp"), dir.path().join("before"));
+        remember(&newest, "first").unwrap();
+        std::fs::hard_link(&newest, &before).unwrap();
+        remember(&newest, "second").unwrap();
+        let read = |path: &Path| std::fs::read_to_string(path).unwrap();
+        assert_eq!((read(&newest), read(&before)), ("second".to_owned(), "first".to_owned()));
+    }
 }

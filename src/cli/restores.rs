@@ -33,9 +33,14 @@ fn outcome(past: &Past) -> String {
 }
 
 fn of_past(past: &Past) -> Result<Report> {
+    let report = report::of(past.journal())?;
+    // What an undone rollback could not put in place again is in its own journal only.
+    if past.rollback_of().is_some() {
+        return Ok(report);
+    }
     // What a rollback of it has left is not in its own journal, which was closed by then; and what was left may be gone.
     let kept = past.left().iter().map(ToString::to_string).collect();
-    Ok(Report { kept, ..report::of(past.journal())? })
+    Ok(Report { kept, ..report })
 }
 
 /// Lists them, or shows one.

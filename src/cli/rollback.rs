@@ -15,6 +15,7 @@ use crate::recovery::flow::With;
 use crate::recovery::flow::decide::{self, Restored};
 use crate::recovery::journal::{Begin, Journal, State};
 use crate::recovery::outline::Told;
+use crate::recovery::report::kept;
 use crate::recovery::resource::Resource;
 use crate::recovery::resources::{Backups, resources};
 use crate::recovery::restore::{Restore, journal_file, new_id, steps_of};
@@ -25,7 +26,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 /// What is true after a rollback that was undone.
-pub(super) const STANDS: &str = "The restored data is in place, as before.";
+pub(super) fn stands(rollback: &Restore) -> String {
+    let stays = kept(rollback.journal().entries());
+    match stays.is_empty() {
+        true => "The restored data is in place, as before.".to_owned(),
+        false => format!("The restored data is in place, as before, but for this: {}.", stays.join("; ")),
+    }
+}
 
 /// Arguments of `rollback`.
 #[derive(clap::Args, Debug)]
@@ -129,10 +136,25 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let mut restore = Restore::begin(&with(monitor), &about.plan, &asked)?;
     match restore.run(super::stopped()).await? {
         Ended::Committed => {}
-        Ended::Unwound(e) => return Err(e.hint(STANDS)),
+        Ended::Unwound(e) => return Err(e.hint(stands(&restore))),
         stuck => return Err(report::stuck_error(context, stuck)?),
     }
     taken_back(context, &config, &about)
+}
+
+/// Says that a rollback was undone because somebody asked for it.
+pub(super) fn undone(context: &Context, rollback: &Restore, of: &BackupId) -> Result<ExitCode> {
+    let about = rollback.journal().about();
+    if context.global.json {
+        let stays = kept(rollback.journal().entries());
+        json(&serde_json::json!({
+            "restore": about.id, "plan": about.plan, "rollback_of": of, "unwound": true, "stays_back": stays,
+        }))?;
+    } else {
+        say(&format!("{} the rollback of restore {of} of plan {}", good("taken back"), about.plan))?;
+        say(&format!("  {}", stands(rollback)))?;
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Says that a restore was taken back.

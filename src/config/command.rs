@@ -1,7 +1,7 @@
 //! `[sources.NAME]` with `kind = "command"`, from keys to the checked type.
 
 use super::SourceConfig;
-use super::raw::RawCommand;
+use super::raw_source::RawCommand;
 use super::secret::{Secret, either};
 use crate::error::{Error, Kind, Result};
 use crate::model::{Name, time};

@@ -1,8 +1,8 @@
 //! The configuration: `/etc/backstay/backstay.toml`, `conf.d/*.toml` beside it, then the environment
 //! (`BACKSTAY__REPOSITORY__URL=…`), parsed once into checked types.
 //!
-//! [`raw`] has the keys exactly as they are written; here they become what the other folders take. Unknown keys
-//! are refused, with the nearest known one.
+//! [`raw`] and its neighbours have the keys exactly as they are written; here they become what the other folders take.
+//! Unknown keys are refused, with the nearest known one.
 
 pub mod checks;
 mod command;
@@ -14,6 +14,9 @@ pub mod load;
 mod observe;
 pub mod raw;
 pub mod raw_foreign;
+pub mod raw_observe;
+pub mod raw_source;
+mod raw_value;
 pub mod recorded;
 pub mod repository;
 pub mod restore;

@@ -1,6 +1,6 @@
 //! Who is told what goes on: `[metrics]`, `[sentry]`, `[webhooks]`, `[serve]`, and when a plan is due.
 
-use super::raw::{RawMetrics, RawSentry, RawServe, RawWebhooks};
+use super::raw_observe::{RawMetrics, RawSentry, RawServe, RawWebhooks};
 use super::secret::{Secret, either};
 use super::{Due, Metrics, Serve};
 use crate::error::{Error, Kind, Result};

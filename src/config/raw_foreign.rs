@@ -1,7 +1,8 @@
 //! `[foreign.NAME]` as it is written.
 
 use super::explain::distance;
-use super::raw::{RawRepository, some_loose};
+use super::raw::RawRepository;
+use super::raw_value::some_loose;
 use super::secret::Secret;
 use config::Value;
 use serde::de::Error;

@@ -6,7 +6,7 @@ use super::checks::{Check, RawCheck, checks_of};
 use super::command::command_of;
 use super::drill::RawDrill;
 use super::explain::explain;
-use super::raw::RawSource;
+use super::raw_source::RawSource;
 use super::source::source_of;
 use crate::error::{Error, Kind, Result};
 use crate::model::Name;

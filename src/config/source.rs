@@ -1,7 +1,7 @@
 //! A section of `[sources]` as what the sources take.
 
 use super::SourceConfig;
-use super::raw::{RawDatabases, RawSource};
+use super::raw_source::{RawDatabases, RawSource};
 use super::secret::either;
 use crate::error::{Error, Kind, Result};
 use crate::model::{size, time};

@@ -3,8 +3,8 @@
 
 use super::exec::Program;
 use crate::error::{Error, Kind, Result};
+use crate::io::durable;
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -159,9 +159,8 @@ fn deny_at(path: &Path) -> Result<()> {
     if path.symlink_metadata().is_ok() && !is_ours(path) {
         std::fs::rename(path, path.with_extension("before-backstay")).map_err(policy_failed(path))?;
     }
-    std::fs::write(path, format!("#!/bin/sh\n{OURS}\nexit 101\n"))
-        .and_then(|()| std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)))
-        .map_err(policy_failed(path))
+    // Whole and executable at once: half a file would be taken for somebody's own, and kept.
+    durable::replace(path, format!("#!/bin/sh\n{OURS}\nexit 101\n").as_bytes(), 0o755).map_err(policy_failed(path))
 }
 
 fn allow_at(path: &Path) -> Result<()> {
@@ -178,6 +177,7 @@ fn allow_at(path: &Path) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn what_can_be_had_is_read_from_the_policies() {
@@ -200,5 +200,19 @@ mod tests {
         allow_at(&path).unwrap();
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "#!/bin/sh\nexit 0\n");
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_denies_starts_is_never_there_in_part_or_without_its_mode() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, before) = (dir.path().join("policy-rc.d"), dir.path().join("a second name"));
+        deny_at(&path).unwrap();
+        std::fs::hard_link(&path, &before).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        deny_at(&path).unwrap();
+        // Another file, which has had its mode before its name.
+        let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o7777;
+        assert_eq!((mode(&path), mode(&before)), (0o755, 0o644));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2);
     }
 }

@@ -363,12 +363,12 @@ impl Resource for InPlace {
     }
 
     /// What stands in place is what the application works with: neither is it dropped, nor is anything loaded.
-    async fn reswap(&self, swap: &Note) -> Result<()> {
+    async fn reswap(&self, swap: &Note) -> Result<Option<String>> {
         let plan: Plan = parse(swap)?;
         let none =
             || Error::new(Kind::Internal, "what was restored in place without a cold copy cannot be put there again");
         let (copy, cold) = plan.cold(self.cold.as_ref()).ok_or_else(none)?;
-        copy.put_restored(cold).await
+        copy.put_restored(cold).await.map(|()| None)
     }
 
     async fn previous(&self, swap: &Note) -> Result<Vec<Previous>> {

@@ -181,7 +181,7 @@ pub fn of(journal: &Journal) -> Result<Report> {
 }
 
 /// What undos have left, each once: one that a crash interrupted says it again.
-fn kept(entries: &[Entry]) -> Vec<String> {
+pub fn kept(entries: &[Entry]) -> Vec<String> {
     let mut kept: Vec<String> = Vec::new();
     for entry in entries {
         let Record::Kept(_, left) = &entry.record else { continue };

@@ -194,8 +194,9 @@ pub trait Resource: Send + Sync {
 
     /// Puts in place again what [`Resource::unswap`] has taken away, from wherever that ended: the undo of a rollback. The
     /// application has written there since the restore, and no backup is at hand, so nothing is dropped or loaded for it.
-    async fn reswap(&self, swap: &Note) -> Result<()> {
-        self.swap(swap).await
+    /// Gives, in words, what stays as it was before the restore, because nothing of the restored data was kept.
+    async fn reswap(&self, swap: &Note) -> Result<Option<String>> {
+        self.swap(swap).await.map(|()| None)
     }
 
     /// What the swap keeps; nothing when nothing was there.

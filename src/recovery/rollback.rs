@@ -16,7 +16,7 @@ use async_trait::async_trait;
 use jiff::Timestamp;
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// An ended restore of this host.
 pub struct Past {
@@ -232,7 +232,7 @@ pub fn steps(resources: &[Arc<dyn Resource>], of: &Past) -> Vec<Box<dyn Step>> {
         .into_iter()
         .filter_map(|resource| {
             let swap = of.note(&swap_name(&*resource))?.clone();
-            Some(Box::new(SwapBack { resource, swap }) as Box<dyn Step>)
+            Some(Box::new(SwapBack { resource, swap, stays: Mutex::default() }) as Box<dyn Step>)
         })
         .collect()
 }
@@ -240,6 +240,8 @@ pub fn steps(resources: &[Arc<dyn Resource>], of: &Past) -> Vec<Box<dyn Step>> {
 struct SwapBack {
     resource: Arc<dyn Resource>,
     swap: Note,
+    /// What the undo could not put in place again, from there to where it is told.
+    stays: Mutex<Option<String>>,
 }
 
 #[async_trait]
@@ -258,7 +260,13 @@ impl Step for SwapBack {
     }
 
     async fn undo(&self, note: &Note) -> Result<()> {
-        self.resource.reswap(note).await
+        let stays = self.resource.reswap(note).await?;
+        *self.stays.lock().unwrap_or_else(PoisonError::into_inner) = stays;
+        Ok(())
+    }
+
+    fn kept_by_undo(&self, _: &Note) -> Vec<String> {
+        self.stays.lock().unwrap_or_else(PoisonError::into_inner).clone().into_iter().collect()
     }
 
     fn by_hand(&self, _: &Note) -> Vec<String> {
@@ -315,4 +323,92 @@ pub async fn clean(past: &Past, resources: &[Arc<dyn Resource>], named: bool) ->
     }
     let marker = past.journal.path().with_extension("cleaned");
     std::fs::write(&marker, b"").map_err(|e| Error::io("it cannot be noted that this was cleaned up", &marker, e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recovery::engine::{Ended, Engine};
+    use crate::recovery::journal::Begin;
+    use crate::recovery::report::kept;
+    use crate::recovery::resource::{Class, Compared, Findings};
+    use crate::telemetry::monitor::Silent;
+    use serde_json::json;
+
+    /// One that keeps nothing beside of what was restored.
+    struct Gone;
+
+    #[async_trait]
+    impl Resource for Gone {
+        fn label(&self) -> String {
+            "table a".to_owned()
+        }
+
+        fn class(&self) -> Class {
+            Class::Database
+        }
+
+        async fn preflight(&self) -> Result<Findings> {
+            Ok(Findings::default())
+        }
+
+        async fn plan_staging(&self) -> Result<Note> {
+            Ok(Note::Null)
+        }
+
+        async fn stage(&self, _: &Note) -> Result<Note> {
+            Ok(Note::Null)
+        }
+
+        async fn verify(&self, _: &Note) -> Result<Vec<Compared>> {
+            Ok(Vec::new())
+        }
+
+        async fn unstage(&self, _: &Note) -> Result<()> {
+            Ok(())
+        }
+
+        async fn plan_swap(&self, _: &Note) -> Result<Note> {
+            Ok(Note::Null)
+        }
+
+        async fn swap(&self, _: &Note) -> Result<()> {
+            Err(Error::new(Kind::Restore, "it is not there"))
+        }
+
+        async fn unswap(&self, _: &Note) -> Result<()> {
+            Ok(())
+        }
+
+        async fn reswap(&self, _: &Note) -> Result<Option<String>> {
+            Ok(Some("table a stays as it was".to_owned()))
+        }
+
+        async fn previous(&self, _: &Note) -> Result<Vec<Previous>> {
+            Ok(Vec::new())
+        }
+
+        async fn drop_previous(&self, _: &Note) -> Result<()> {
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_undo_of_a_rollback_cannot_put_in_place_again_is_noted() {
+        let dir = tempfile::tempdir().unwrap();
+        let steps: Vec<Box<dyn Step>> =
+            vec![Box::new(SwapBack { resource: Arc::new(Gone), swap: Note::Null, stays: Mutex::default() })];
+        let begin = Begin {
+            id: BackupId::new(Timestamp::UNIX_EPOCH),
+            plan: "erp".parse().unwrap(),
+            backup: BackupId::new(Timestamp::UNIX_EPOCH),
+            asked: json!(null),
+            steps: steps.iter().map(|s| s.name()).collect(),
+        };
+        let journal = Journal::begin(&dir.path().join("j"), begin).unwrap();
+        let mut engine = Engine::new(steps, journal, Arc::new(Silent)).unwrap();
+        assert!(engine.try_all().await.unwrap().is_none());
+        assert!(matches!(engine.go_back("a later step failed").await.unwrap(), Ended::Unwound(_)));
+        assert_eq!(kept(engine.journal().entries()), ["table a stays as it was"]);
+    }
 }

@@ -3,6 +3,7 @@
 
 use super::database::{Stored, failed};
 use super::resource::{Class, Compared, Findings, Note, Previous, Resource, parse};
+use super::tables::NOT_BESIDE;
 use crate::error::{Error, Kind, Result};
 use crate::repository::manifest::SourceRecord;
 use crate::repository::reader::Reader;
@@ -187,6 +188,10 @@ impl Resource for Rows {
         Ok(Findings::default())
     }
 
+    async fn used(&self, _: Option<&Note>) -> Result<Findings> {
+        Ok(Findings { warnings: vec![NOT_BESIDE.to_owned()], ..Findings::default() })
+    }
+
     async fn plan_staging(&self) -> Result<Note> {
         let server = self.address.reach().await?;
         let session = server.session(&self.into).await?;
@@ -268,6 +273,19 @@ impl Resource for Rows {
 
     async fn unswap(&self, swap: &Note) -> Result<()> {
         self.empty(&self.address.reach().await?, &parse(swap)?).await
+    }
+
+    /// Tables that have been emptied are empty.
+    async fn reswap(&self, swap: &Note) -> Result<Option<String>> {
+        let filling: Filling = parse(swap)?;
+        let session = self.address.reach().await?.session(&self.into).await?;
+        session.run("SET row_security = off").await.map_err(failed(LOOK))?;
+        for table in &filling.tables {
+            if session.any(&format!("FROM ONLY {}", table.sql())).await.map_err(failed(LOOK))? {
+                return Ok(None);
+            }
+        }
+        Ok(Some(format!("the tables of database {} are empty as before the restore", self.into)))
     }
 
     async fn previous(&self, _: &Note) -> Result<Vec<Previous>> {

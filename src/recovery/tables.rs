@@ -24,6 +24,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::collections::BTreeSet;
 
+/// What a rollback takes along.
+pub(super) const NOT_BESIDE: &str = "the restored rows go, with all that was written there since; none are kept beside";
+
 /// Tables of a database.
 pub struct Tables {
     /// The server.
@@ -174,6 +177,21 @@ impl Resource for Tables {
         Ok(Findings { space, warnings, ..Findings::default() })
     }
 
+    /// Whether the rows that were there before are kept still; what is there now will not be.
+    async fn used(&self, swap: Option<&Note>) -> Result<Findings> {
+        if let Some(Swap::Replace(x)) = swap.map(parse::<Swap>).transpose()?
+            && x.keep
+        {
+            let live = self.address.reach().await?.session(&x.live).await?;
+            if !replace::is_done(&live, &x).await.map_err(failed("the previous rows cannot be found"))? {
+                return Err(Error::new(Kind::Refused, "the rows that were there before are not kept any more")
+                    .at(format!("schema {} of database {}", x.schema, x.live))
+                    .hint("Somebody has dropped them, or put them back. Restore an older backup instead."));
+            }
+        }
+        Ok(Findings { warnings: vec![NOT_BESIDE.to_owned()], ..Findings::default() })
+    }
+
     async fn plan_staging(&self) -> Result<Note> {
         let admin = self.address.reach().await?.admin().await?;
         let roles = globals::missing(&admin, &self.globals().await?).await?;
@@ -314,6 +332,19 @@ impl Resource for Tables {
                 replace::put_back(&server, &x).await
             }
         }
+    }
+
+    /// Of restored rows nothing is kept once they have gone, so they cannot be put in place again.
+    async fn reswap(&self, swap: &Note) -> Result<Option<String>> {
+        let live = self.address.reach().await?.session(&self.wanted.database).await?;
+        let stands = match parse::<Swap>(swap)? {
+            Swap::Adopt { schema, comment, .. } => adopt::has_schema(&live, &schema, Some(&comment)).await,
+            // Where none were kept, none were put back.
+            Swap::Replace(x) if !x.keep => Ok(true),
+            Swap::Replace(x) => replace::is_done(&live, &x).await,
+        };
+        let stands = stands.map_err(failed("the live database cannot be examined"))?;
+        Ok((!stands).then(|| format!("{} stays as before the restore, and what was restored is gone", self.label())))
     }
 
     async fn previous(&self, swap: &Note) -> Result<Vec<Previous>> {

@@ -8,6 +8,10 @@ use std::path::Path;
 const TELLS: &str = "echo +$0 >> /told/order; trap 'echo -$0 >> /told/order; exit 0' TERM; \
     [ ! -e /told/broken ] || { echo cannot open the ledger; exit 3; }; while :; do sleep 0.1; done";
 
+/// The same that takes its time to stop.
+const TELLS_SLOWLY: &str = "echo +$0 >> /told/order; trap 'echo -$0 >> /told/order; sleep 3; exit 0' TERM; \
+    while :; do sleep 0.1; done";
+
 /// A folder, a daemon's host and containers of one project.
 struct Project {
     stage: Stage,
@@ -26,6 +30,10 @@ impl Project {
 
     /// A container as compose would have made it.
     fn add(&self, service: &str, needs: &str, options: &[&str]) -> String {
+        self.add_that(TELLS, service, needs, options)
+    }
+
+    fn add_that(&self, script: &str, service: &str, needs: &str, options: &[&str]) -> String {
         let told = format!("{}:/told", self.folder.path().display());
         let labels = [
             format!("com.docker.compose.project={}", self.name),
@@ -37,7 +45,7 @@ impl Project {
         let mut all = vec!["-v", &told];
         all.extend(labels.iter().flat_map(|l| ["--label", l]));
         all.extend_from_slice(options);
-        self.stage.container_of(service, &all, &["sh", "-c", TELLS, service])
+        self.stage.container_of(service, &all, &["sh", "-c", script, service])
     }
 
     fn order(&self) -> String {
@@ -135,6 +143,26 @@ fn a_project_stops_but_for_its_database_and_comes_back_as_it_was() {
         &format!("SPARED {{\"{spare}\"}}"),
     ]);
     assert_eq!(p.show("{{.State.StartedAt}}", &db), since);
+}
+
+/// The daemon goes on stopping by itself when whoever asked for it is gone.
+#[test]
+fn a_stop_that_is_given_up_half_way_ends_before_everything_runs_again() {
+    let p = Project::on(None);
+    let slow = p.add_that(TELLS_SLOWLY, "slow", "", &["--restart", "always"]);
+    let web = p.add("web", "slow:service_started:true", &[]);
+    let both = [slow.as_str(), web.as_str()];
+    let told = || std::fs::read_to_string(p.folder.path().join("order")).unwrap_or_default();
+    until("both have begun", || told().matches('+').count() == 2);
+    let before = p.states(&both);
+    let drive = p.drive(&[&format!("compose-project:{}", p.name)], &[]);
+    let driven = drive.beside(&p.host);
+    until("the slow one is told to stop", || told().contains("-slow"));
+    driven.kill();
+    assert!(p.state(&slow).starts_with("running"), "it has stopped already");
+    drive.then("unwind").beside(&p.host).says(&["UNWOUND"]);
+    std::thread::sleep(std::time::Duration::from_secs(4));
+    assert_eq!(p.states(&both), before);
 }
 
 #[test]

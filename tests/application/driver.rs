@@ -135,6 +135,12 @@ impl Driven {
         }
     }
 
+    /// Ends it at once.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
     /// Whatever it said, when it has ended.
     #[track_caller]
     pub fn end(mut self) -> String {

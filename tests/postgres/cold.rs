@@ -3,6 +3,7 @@
 use crate::boxed::Boxed;
 use crate::cluster::Cluster;
 use crate::containers;
+use crate::fresh::run_as;
 use crate::inplace::{changed, databases};
 use crate::round_trip::{SOCKET, configure};
 use crate::world::World;
@@ -252,6 +253,28 @@ fn what_cannot_be_copied_is_refused_before_anything_is_touched() {
     configure(&w, &c, SOCKET);
     refused(&w, &[], &["no cluster of PostgreSQL"]);
     assert_eq!(closed(&c), live);
+}
+
+/// Such an agent is the server's user, and makes no file of anybody else's.
+#[test]
+fn what_only_root_can_copy_is_refused_while_the_server_still_runs() {
+    let c = Cluster::start();
+    let (w, _, live) = undumpable(&c);
+    let process = || std::fs::read_to_string(c.path("data/postmaster.pid")).unwrap();
+    let before = process();
+    let run = |extra: &[&str]| {
+        let args = [&["restore", "--in-place", "--cold-copy"], extra].concat();
+        run_as(&w, "postgres", "postgres", &args)
+    };
+    std::fs::write(c.path("data/notes"), "of root").unwrap();
+    run(&["--yes"]).code(10).says(&["a file of the server is somebody else's", "data/notes"]);
+    std::fs::remove_file(c.path("data/notes")).unwrap();
+    let roots = c.path("roots");
+    std::fs::create_dir(&roots).unwrap();
+    run(&[&roots, "--yes"]).code(10).says(&["nothing can be made in a directory", &roots]);
+    assert!(!w.path().join("state/restore.journal").exists() && c.beside().is_empty());
+    assert_eq!((process(), closed(&c)), (before, live));
+    run(&["--dry-run"]).code(0).says(&["the server is stopped while"]);
 }
 
 #[test]

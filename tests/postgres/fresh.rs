@@ -3,7 +3,7 @@
 use crate::cluster::Cluster;
 use crate::port::free_port;
 use crate::round_trip::{SCHEMA, SOCKET, configure, with_database};
-use crate::world::World;
+use crate::world::{Ran, World};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -28,6 +28,17 @@ fn broken(c: &Cluster) -> (World, [String; 2]) {
 fn broke(c: &Cluster) {
     c.stop();
     std::fs::write(c.path("data/global/pg_control"), "nothing that anybody could read").unwrap();
+}
+
+/// What a command does as another user, to whom the world is given.
+pub fn run_as(w: &World, user: &str, group: &str, args: &[&str]) -> Ran {
+    assert!(Command::new("chown").args(["-R", user, &w.at("")]).status().unwrap().success());
+    let command = w.command(args);
+    let mut other = Command::new("setpriv");
+    other.arg(format!("--reuid={user}")).arg(format!("--regid={group}")).args(["--init-groups", "--"]);
+    other.arg(command.get_program()).args(command.get_args());
+    let env = command.get_envs().filter_map(|(name, value)| Some((name, value?)));
+    crate::world::run(other.envs(env).env("HOME", "/tmp").current_dir(w.path()))
 }
 
 fn is_whole(c: &Cluster, before: &[String; 2]) {
@@ -117,14 +128,11 @@ fn an_agent_that_is_not_root_takes_over_what_is_roots() {
     c.restart();
     let (w, before) = broken(&c);
     broke(&c);
-    assert!(Command::new("chown").args(["-R", "postgres", &w.at("")]).status().unwrap().success());
-    let as_postgres = |args: &[&str]| {
-        let command = w.command(args);
-        let mut other = Command::new("setpriv");
-        other.args(["--reuid=postgres", "--regid=postgres", "--init-groups", "--"]).arg(command.get_program());
-        let env = command.get_envs().filter_map(|(name, value)| Some((name, value?)));
-        crate::world::run(other.args(command.get_args()).envs(env).env("HOME", "/tmp").current_dir(w.path()))
-    };
+    // One that is the owner of nothing is told so at once.
+    run_as(&w, "nobody", "nogroup", &["restore", "--fresh-cluster", "--dry-run"])
+        .code(10)
+        .says(&["neither root nor the owner", &data]);
+    let as_postgres = |args: &[&str]| run_as(&w, "postgres", "postgres", args);
     let told = ["the server's own afterwards", "group.key", "memory.conf", "postgresql.conf"];
     as_postgres(&["restore", "--fresh-cluster", "--dry-run"]).code(0).says(&told);
     as_postgres(&["restore", "--fresh-cluster", "--yes"]).code(0).says(&["equal to the facts"]);

@@ -383,6 +383,39 @@ fn a_restore_of_tables_is_rolled_back_later() {
     assert_eq!(rows(&c, ALL), good);
 }
 
+/// Its journal as it is when the program was killed before it wrote the last records.
+#[test]
+fn a_rollback_of_tables_that_is_undone_says_which_of_them_stay_back() {
+    let (c, w) = shop("");
+    c.psql("erp", "SET session_replication_role = replica; UPDATE lines SET what = 'x'");
+    let damaged = rows(&c, ALL);
+    w.run(&["restore", "--yes", "--table", "lines"]).code(0);
+    w.run(&["rollback", "--yes"]).code(0).says(&["none are kept beside"]);
+    assert_eq!(rows(&c, ALL), damaged);
+    let of_rollback = || {
+        let mut all = std::fs::read_dir(w.at("state/restores")).unwrap().map(|e| e.unwrap().path());
+        all.find(|path| std::fs::read_to_string(path).unwrap().contains("swap back")).unwrap()
+    };
+    let cut = |by: usize| {
+        let ended = of_rollback();
+        let text = std::fs::read_to_string(&ended).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        std::fs::write(w.at("state/restore.journal"), lines[..lines.len() - by].join("\n") + "\n").unwrap();
+        std::fs::remove_file(ended).unwrap();
+    };
+    let stays = "table public.lines of database erp stays as before the restore, and what was restored is gone";
+    cut(1);
+    w.run(&["restore", "--unwind"]).code(0).says(&["the rollback of restore", "but for this", stays]);
+    // Killed at the end of that undo, and taken up.
+    cut(2);
+    w.run(&["restore", "--resume"]).code(12).says(&["but for this", stays]);
+    assert_eq!(rows(&c, ALL), damaged);
+    let id = of_rollback().file_stem().unwrap().to_str().unwrap().to_owned();
+    w.run(&["restores", &id]).code(0).says(&[stays]);
+    // There is nothing that could be put back a second time.
+    w.run(&["rollback", "--yes"]).code(10).says(&["not kept any more"]);
+}
+
 /// The journal as it is when the program was killed behind the commit and before it wrote that.
 #[test]
 fn what_was_committed_is_known_after_a_crash_and_can_be_put_back() {

@@ -6,6 +6,7 @@ use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::host::holders;
 use crate::model::size;
+use crate::sources::url::who_and_where;
 use config::{File, FileFormat, Value, ValueKind};
 use rustix::fs::{Access, access};
 use std::collections::{BTreeSet, HashMap};
@@ -178,14 +179,10 @@ fn of_key(key: &str, value: &Value, found: &mut BTreeSet<Held>) {
     }
 }
 
-/// Whether a text is a URL with a password, `SCHEME://USER:PASSWORD@HOST`. As our sources read theirs: up to the last
-/// `@` before the path.
+/// Whether a text is a URL with a password.
 fn has_password(text: &str) -> bool {
-    let Some((scheme, rest)) = text.split_once("://") else { return false };
-    let authority = rest.split(['/', '?']).next().unwrap_or_default();
-    let password = authority.rsplit_once('@').and_then(|(who, _)| who.split_once(':')).map(|(_, password)| password);
-    let is_scheme = scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+.-".contains(c));
-    is_scheme && password.is_some_and(|password| !password.is_empty())
+    let is_scheme = |scheme: &str| scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+.-".contains(c));
+    who_and_where(text).is_some_and(|(scheme, at)| is_scheme(scheme) && at.password.is_some_and(|p| !p.is_empty()))
 }
 
 fn closed(name: &str, file: &Path) -> Result<Check> {

@@ -5,6 +5,7 @@ use super::check::{Check, of_files, within};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::model::time;
+use crate::sources::url::who_and_where;
 use jiff::Timestamp;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -80,16 +81,10 @@ fn textfile(name: &str, file: &Path) -> Result<Check> {
 
 /// Host and port of a URL. What else is in it may be a secret.
 fn address(url: &str) -> Option<(String, u16)> {
-    let (scheme, rest) = url.split_once("://")?;
-    let authority = rest.split('/').next()?;
-    let place = authority.rsplit_once('@').map_or(authority, |(_, place)| place);
+    let (scheme, at) = who_and_where(url)?;
     let default = if scheme == "https" { 443 } else { 80 };
-    let (host, port) = match place.rsplit_once(':') {
-        Some((host, port)) if !port.contains(']') => (host, port.parse().ok()?),
-        _ => (place, default),
-    };
-    let host = host.trim_matches(['[', ']']);
-    (!host.is_empty()).then(|| (host.to_owned(), port))
+    let port = at.port.map_or(Some(default), |port| port.parse().ok())?;
+    (!at.host.is_empty()).then(|| (at.host.to_owned(), port))
 }
 
 async fn takes(name: &'static str, (host, port): (String, u16)) -> Result<Check> {

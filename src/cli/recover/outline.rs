@@ -69,7 +69,7 @@ pub async fn of(catalog: &Catalog, lost: &Lost, here: &Inventory, args: &Args, s
     let will = lost.will();
     let mut not_fresh = look::not_fresh(Path::new("/"), &will, &here.postgres_clusters);
     // What cannot be looked at is not fresh.
-    not_fresh.extend(here.why_no_clusters().filter(|_| will.postgres).map(str::to_owned));
+    not_fresh.extend(here.why_no_clusters().filter(|_| will.postgres));
     // Without an id of the system one would be written; such a machine was never backed up.
     let known = Path::new("/etc/machine-id").exists();
     if known && lost.newest().is_some_and(|m| machine(state_dir).is_ok_and(|here| here == m.machine)) {

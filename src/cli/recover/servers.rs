@@ -41,9 +41,10 @@ fn named(config: &Config) -> (BTreeSet<String>, BTreeSet<String>) {
 
 impl Recovery<'_> {
     pub(super) async fn clusters(&self) -> Result<Vec<String>> {
-        let here = Inventory::take().await.postgres_clusters;
+        let here = Inventory::take().await;
+        let here = here.known_clusters()?;
         let then = &self.facts()?.inventory.postgres_clusters;
-        let (wanted, mut notes) = clusters::plan(then, &here, &cluster::majors())?;
+        let (wanted, mut notes) = clusters::plan(then, here, &cluster::majors())?;
         for w in &wanted {
             let (version, name) = (w.version.as_str(), w.then.name.as_str());
             let data = w.takes_settings().then(|| PathBuf::from(&w.then.data_directory));
@@ -130,9 +131,11 @@ impl Recovery<'_> {
     /// Starts the servers into which data is loaded, those that do not run: a reboot may have come between.
     pub(super) async fn servers(&self) -> Result<Vec<String>> {
         let config = self.context.config()?;
-        if let Some(facts) = &self.lost.facts {
-            let here = Inventory::take().await.postgres_clusters;
-            let (wanted, _) = clusters::plan(&facts.inventory.postgres_clusters, &here, &cluster::majors())?;
+        let facts = self.lost.facts.as_ref();
+        let then = facts.map(|f| f.inventory.postgres_clusters.as_slice()).unwrap_or_default();
+        if !then.is_empty() {
+            let here = Inventory::take().await;
+            let (wanted, _) = clusters::plan(then, here.known_clusters()?, &cluster::majors())?;
             for w in wanted.iter().filter(|w| w.exists) {
                 cluster::start(&w.version, &w.then.name).await?;
             }
@@ -159,7 +162,7 @@ impl Recovery<'_> {
                 _ => {}
             }
         }
-        if local_postgres && self.lost.facts.as_ref().is_none_or(|f| f.inventory.postgres_clusters.is_empty()) {
+        if local_postgres && then.is_empty() {
             units.insert("postgresql.service".to_owned());
         }
         if docker || self.lost.has(false, false).containers {

@@ -2,7 +2,7 @@
 
 use super::report;
 use crate::cli::context::Context;
-use crate::cli::rollback::{STANDS, taken_back};
+use crate::cli::rollback::{stands, taken_back, undone};
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::foreign::scratch::Scratch;
@@ -114,15 +114,17 @@ async fn go_on_back(
     let with = with(&config, &about, &resources, monitor);
     let mut rollback = Restore::take_up(&with, journal)?;
     if !forward {
-        let ended = rollback.unwind().await?;
-        return report::unwound(context, &about, ended);
+        return match rollback.unwind().await? {
+            Ended::Unwound(_) => undone(context, &rollback, of),
+            ended => report::unwound(context, &about, ended),
+        };
     }
     match rollback.run(crate::cli::stopped()).await? {
         Ended::Committed => {
             let past = past(&config.state_dir, of)?;
             taken_back(context, &config, past.journal().about())
         }
-        Ended::Unwound(e) => Err(e.hint(STANDS)),
+        Ended::Unwound(e) => Err(e.hint(stands(&rollback))),
         stuck => Err(report::stuck_error(context, stuck)?),
     }
 }

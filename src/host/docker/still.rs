@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 const TASKS: Duration = Duration::from_secs(120);
 /// How long the daemon may take to learn that a container has ended.
 const ENDING: Duration = Duration::from_secs(10);
+/// How long one may take to end that was killed since its time was over.
+const KILLED: Duration = Duration::from_secs(2);
 /// How often a container is told to stand still.
 const PAUSES: u32 = 3;
 /// A pause between two looks.
@@ -92,6 +94,16 @@ impl Docker {
             Err(e) if is_status(&e, 404) => Ok(0),
             Err(e) => Err(failed(format!("container {container} cannot be looked at"))(e)),
         }
+    }
+
+    /// Waits for the end of a stop that nobody waits for any more: the daemon goes on with it, and until then the
+    /// container looks as if it ran on. One that runs still when its seconds are over was not told to stop.
+    pub async fn settle(&self, container: &str, seconds: u64) -> Result<()> {
+        let limit = Instant::now() + Duration::from_secs(seconds) + KILLED;
+        while Instant::now() < limit && self.container(container).await?.is_some_and(|c| c.is_up()) {
+            tokio::time::sleep(LOOK).await;
+        }
+        Ok(())
     }
 
     /// Starts a container; `false` when it is gone.

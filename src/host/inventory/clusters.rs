@@ -22,10 +22,29 @@ pub struct Cluster {
     pub port: u16,
     /// `online`, `down`, and words after a comma.
     pub status: String,
-    /// Who runs it.
+    /// Who runs it. Empty when nobody has the number of the data directory's owner.
     pub owner: String,
     /// Its data directory.
     pub data_directory: String,
+}
+
+impl Cluster {
+    /// Whether somebody can stop and start it.
+    ///
+    /// # Errors
+    /// [`Kind::Refused`] when its data directory belongs to nobody.
+    pub fn owned(&self) -> Result<()> {
+        if !self.owner.is_empty() {
+            return Ok(());
+        }
+        Err(Error::new(
+            Kind::Refused,
+            format!("the data directory of cluster {}/{} belongs to a user who is not here", self.version, self.name),
+        )
+        .at(&self.data_directory)
+        .because("`pg_lsclusters` prints no name of its owner, and `pg_ctlcluster` neither stops nor starts it so")
+        .hint("Give the directory back to the user who runs the server, by `chown -R`, or make the missing user."))
+    }
 }
 
 /// Empty where there is none.
@@ -39,7 +58,8 @@ pub(super) async fn read() -> Result<Vec<Cluster>> {
 
 /// The clusters in what `pg_lsclusters` prints, with its header: a data directory may have spaces, and so may the log behind
 /// it (`log_destination = 'stderr, csvlog'`), so where one ends only the columns tell. They are as wide in bytes as their
-/// longest value. One whose settings cannot be read has no port, and is left out.
+/// longest value. One whose settings cannot be read has no port, and is left out. One whose owner has no name is there
+/// without an owner.
 ///
 /// # Errors
 /// [`Kind::Source`] for a list without such columns: a data directory is never guessed.
@@ -61,13 +81,18 @@ pub fn listed(list: &[u8]) -> Result<Vec<Cluster>> {
 
 /// The values of a line but for the last, given where each column begins. `None` when they do not begin there.
 fn values(line: &[u8], columns: &[usize]) -> Option<[String; 6]> {
-    let value = |column: &[usize]| {
-        let value = line.get(column[0]..column[1])?.strip_suffix(b" ")?.trim_ascii_end();
+    let value = |n: usize| {
+        let value = line.get(columns[n]..columns[n + 1])?.strip_suffix(b" ")?.trim_ascii_end();
         Some(String::from_utf8_lossy(value).into_owned())
     };
-    let last = *columns.last()?;
-    let values: Option<Vec<String>> = columns.windows(2).map(value).collect();
-    line.get(last).filter(|b| **b != b' ').and(values)?.try_into().ok()
+    let [version, name, port, status, owner] = [value(0)?, value(1)?, value(2)?, value(3)?, value(4)?];
+    // Of an owner without a name the tool prints nothing at all, and what follows moves up: the directory stands in his
+    // column, which is as wide as it, and the log in that of the directory. No name of a user has a slash.
+    if owner.starts_with('/') {
+        return Some([version, name, port, status, String::new(), owner]);
+    }
+    line.get(columns[6]).filter(|b| **b != b' ')?;
+    Some([version, name, port, status, owner, value(5)?])
 }
 
 fn unreadable(line: &str) -> Error {
@@ -110,6 +135,37 @@ mod tests {
         let found = listed(list.as_bytes()).unwrap();
         let data: Vec<&str> = found.iter().map(|c| c.data_directory.as_str()).collect();
         assert_eq!(data, ["/srv/my  data/9.6", "/srv/pg", "/srv/pgä"]);
+    }
+
+    #[test]
+    fn a_cluster_whose_owner_has_no_name_hides_no_other_and_has_its_own_directory() {
+        // As the tool prints them: one value less, in the same seven columns.
+        let line = |v: [&str; 7]| {
+            format!("{:3} {:7} {:4} {:6} {:13} {:18} {:1}\n", v[0], v[1], v[2], v[3], v[4], v[5], v[6])
+        };
+        let log = "/var/log/postgresql/postgresql-15-main.log";
+        // A log that ends within its column, one that does not, and one with a space where the next column begins.
+        for moved in ["/var/log/old.log", log, "/var/log/olda.log, /var/log/olda.csv"] {
+            let list = [
+                line(["Ver", "Cluster", "Port", "Status", "Owner", "Data directory", "Log file"]),
+                line(["15", "old", "5433", "down", "/srv/old data", moved, ""]),
+                line(["15", "main", "5432", "online", "postgres", "/srv/postgresql/15", log]),
+            ]
+            .concat();
+            let found = listed(list.as_bytes()).unwrap();
+            let read: Vec<(&str, u16, &str, &str)> = found
+                .iter()
+                .map(|c| (c.name.as_str(), c.port, c.owner.as_str(), c.data_directory.as_str()))
+                .collect();
+            assert_eq!(
+                read,
+                [("old", 5433, "", "/srv/old data"), ("main", 5432, "postgres", "/srv/postgresql/15")],
+                "{list}"
+            );
+            let refused = found[0].owned().unwrap_err();
+            assert!(refused.kind == Kind::Refused && refused.one_line().contains("cluster 15/old"), "{refused}");
+            found[1].owned().unwrap();
+        }
     }
 
     #[test]

@@ -71,9 +71,23 @@ impl Inventory {
         }
     }
 
-    /// Why nobody knows which PostgreSQL clusters there are; `None` when it is known.
-    pub fn why_no_clusters(&self) -> Option<&str> {
-        self.unknown.iter().find(|what| what.starts_with(CLUSTERS)).map(String::as_str)
+    /// Why nobody knows which PostgreSQL clusters there are, or whose one of them is; `None` when it is known.
+    pub fn why_no_clusters(&self) -> Option<String> {
+        let unknown = self.unknown.iter().find(|what| what.starts_with(CLUSTERS)).cloned();
+        unknown.or_else(|| self.postgres_clusters.iter().find_map(|c| Some(c.owned().err()?.one_line())))
+    }
+
+    /// The PostgreSQL clusters, for those who make or remove some: what is not known is not taken for none.
+    ///
+    /// # Errors
+    /// [`Kind::Restore`] when it is not known which there are, or whose one of them is.
+    pub fn known_clusters(&self) -> Result<&[Cluster]> {
+        match self.why_no_clusters() {
+            None => Ok(&self.postgres_clusters),
+            Some(why) => Err(Error::new(Kind::Restore, "it is not known which PostgreSQL clusters are on this machine")
+                .because(why)
+                .hint("See what `pg_lsclusters` prints, put it in order, and run the same command again.")),
+        }
     }
 }
 
@@ -95,4 +109,24 @@ async fn output(program: &str, args: &[&str]) -> Result<Vec<u8>> {
             format!("{} did not end within {} seconds", program.path.display(), PATIENCE.as_secs()),
         )
     })?
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clusters_that_are_not_known_are_not_taken_for_none() {
+        let cluster = |owner: &str| Cluster { name: "main".to_owned(), owner: owner.to_owned(), ..Cluster::default() };
+        let mut here = Inventory { postgres_clusters: vec![cluster("postgres")], ..Inventory::default() };
+        assert_eq!(here.known_clusters().unwrap(), [cluster("postgres")]);
+        // One that belongs to nobody.
+        here.postgres_clusters.push(cluster(""));
+        assert_eq!(here.known_clusters().unwrap_err().kind, Kind::Restore);
+        assert!(here.why_no_clusters().unwrap().contains("/main belongs to a user who is not here"));
+        // A list that cannot be read.
+        let unread: Result<Vec<Cluster>> = clusters::listed(b"nonsense");
+        here.postgres_clusters = known(unread, CLUSTERS, &mut here.unknown).unwrap_or_default();
+        assert!(here.postgres_clusters.is_empty() && here.known_clusters().is_err());
+    }
 }

@@ -9,6 +9,7 @@ use crate::recovery::resource::Note;
 use crate::telemetry::monitor::Monitor;
 use async_trait::async_trait;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The name of the step that takes the snapshot.
 const HOLD: &str = "hold the application";
@@ -49,6 +50,8 @@ impl Step for Hold {
 /// Stops everything.
 pub(super) struct Stop {
     pub monitor: Arc<dyn Monitor>,
+    /// Whether that came to its end, by us: then nothing is stopping any more.
+    pub ended: AtomicBool,
 }
 
 #[async_trait]
@@ -64,12 +67,17 @@ impl Step for Stop {
     async fn act(&self, note: &Note) -> Result<Note> {
         let snapshot = Snapshot::from_note(note)?;
         stop::stop(&snapshot.items.iter().collect::<Vec<_>>(), &*self.monitor).await?;
+        self.ended.store(true, Ordering::SeqCst);
         Ok(note.clone())
     }
 
     async fn undo(&self, note: &Note) -> Result<()> {
         let snapshot = Snapshot::from_note(note)?;
-        start::start(&snapshot.items.iter().collect::<Vec<_>>(), Why::AsItWas, Steady::Started, &*self.monitor).await
+        let items: Vec<&Item> = snapshot.items.iter().collect();
+        if !self.ended.load(Ordering::SeqCst) {
+            stop::settled(&items).await?;
+        }
+        start::start(&items, Why::AsItWas, Steady::Started, &*self.monitor).await
     }
 
     fn by_hand(&self, _: &Note) -> Vec<String> {

@@ -36,6 +36,25 @@ pub(super) async fn stop(items: &[&Item], monitor: &dyn Monitor) -> Result<()> {
     Ok(())
 }
 
+/// Waits for containers that may be stopping still, because whoever told them to has given up or is gone: what looks as
+/// if it ran would not be started, and be down a moment later.
+///
+/// # Errors
+/// When the daemon does not answer.
+pub(super) async fn settled(items: &[&Item]) -> Result<()> {
+    let Some(docker) = docker(items).await? else { return Ok(()) };
+    let docker = &docker;
+    let ran = items.iter().filter_map(|item| match &item.who {
+        Who::Container(c) if c.was_up() => Some(c.name.as_str()),
+        _ => None,
+    });
+    let each = ran.map(|name| async move { docker.settle(name, docker.stop_seconds(name).await?).await });
+    for result in futures::future::join_all(each).await {
+        result.map_err(|e| e.kind(Kind::Restore))?;
+    }
+    Ok(())
+}
+
 /// Items in an order, those of the same place together.
 pub(super) fn waves<'a>(items: &[&'a Item], place: impl Fn(&Item) -> usize) -> Vec<Vec<&'a Item>> {
     let mut sorted = items.to_vec();

@@ -90,6 +90,7 @@ impl ColdCopy {
     /// # Errors
     /// [`Kind::Refused`] when the files of the server are not to be had, or cannot change places.
     pub async fn plan(&self) -> Result<Cold> {
+        self.source.may_handle_files().await?;
         let cluster = self.source.cluster(None).await?;
         let data = &cluster.data;
         if !data.join("PG_VERSION").is_file() {
@@ -136,14 +137,15 @@ impl ColdCopy {
     /// Adds what the copy needs and what the operator should know. `live` is what the dropped databases take. Bytes.
     ///
     /// # Errors
-    /// [`Kind::Refused`] when there is no room.
+    /// [`Kind::Refused`] when there is no room, and for what cannot be copied or put back.
     pub async fn preflight(&self, found: &mut Findings, live: u64) -> Result<()> {
         let cold = self.plan().await?;
         let main = cold.main()?.clone();
         if let Some(to) = self.to.as_ref().filter(|to| !to.is_dir()) {
             return Err(refused("the directory for the cold copy is not there", to).hint("Make it, or mount its disk."));
         }
-        let (spaces, shared) = self.work.run(move |_| cold.spaces()).await?;
+        let look = move |_: &Stop| cold.can_be_copied().and_then(|()| cold.spaces());
+        let (spaces, shared) = self.work.run(look).await?;
         for space in spaces {
             let load = found.space.iter().filter(|s| device(&s.place) == device(&space.place));
             // What is dropped goes on taking room when its blocks are the copy's too.
@@ -250,6 +252,25 @@ impl Cold {
     fn main(&self) -> Result<&Pair> {
         let none = || Error::new(Kind::Internal, "the journal names no directory of the server");
         self.pairs.first().ok_or_else(none)
+    }
+
+    /// Refuses what would fail when the server is stopped already: files whose owner only root can give to a copy, and
+    /// directories in which nothing can be made or moved.
+    fn can_be_copied(&self) -> Result<()> {
+        for pair in &self.pairs {
+            if let Some(path) = copy::first(&pair.place, &copy::is_anothers) {
+                return Err(refused("a file of the server is somebody else's, so that only root can copy it", &path)
+                    .hint("Run the agent as root, or give the file to the server's user, or move it away."));
+            }
+            for folder in [&pair.place, &pair.second_home].into_iter().filter_map(|path| path.parent()) {
+                rustix::fs::access(folder, rustix::fs::Access::WRITE_OK).map_err(|e| {
+                    Error::io("nothing can be made in a directory that the cold copy needs", folder, e.into())
+                        .kind(Kind::Refused)
+                        .hint("Run the agent as root, or let it write there.")
+                })?;
+            }
+        }
+        Ok(())
     }
 
     /// Room by disk, and whether copies share their blocks with what is copied.

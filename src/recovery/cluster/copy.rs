@@ -4,7 +4,8 @@ use super::work::Stop;
 use crate::error::{Error, Kind, Result};
 use crate::recovery::inner::{copy_meta, sync};
 use rustix::fs::{AtFlags, CWD, Gid, Uid};
-use std::fs::File;
+use rustix::process::{getegid, geteuid, getgroups};
+use std::fs::{File, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -67,6 +68,26 @@ pub fn link(from: &Path, to: &Path) -> Result<()> {
         Ok(()) | Err(rustix::io::Errno::PERM) => Ok(()),
         Err(e) => Err(bad(e.into())),
     }
+}
+
+/// Whether only root could make a file with this owner.
+pub(super) fn is_anothers(meta: &Metadata) -> bool {
+    let (me, mine) = (geteuid(), getegid());
+    let among = || getgroups().unwrap_or_default().iter().any(|group| group.as_raw() == meta.gid());
+    !me.is_root() && (meta.uid() != me.as_raw() || (meta.gid() != mine.as_raw() && !among()))
+}
+
+/// The first file or directory of a tree that is such a one, if any is; of those that [`tree`] copies with their owner.
+/// What vanishes meanwhile is none.
+pub fn first(tree: &Path, is_such: &dyn Fn(&Metadata) -> bool) -> Option<PathBuf> {
+    let meta = tree.symlink_metadata().ok()?;
+    if (meta.is_dir() || meta.is_file()) && is_such(&meta) {
+        return Some(tree.to_owned());
+    }
+    if !meta.is_dir() {
+        return None;
+    }
+    std::fs::read_dir(tree).into_iter().flatten().flatten().find_map(|entry| first(&entry.path(), is_such))
 }
 
 /// Removes a tree, if there is one.
@@ -154,6 +175,9 @@ mod tests {
         assert!(!to.join("older").exists() && !to.join("socket").exists());
         assert!(bytes(&to) >= 100_000);
         assert_eq!(part(&to), dir.path().join("copy.part"));
+        assert_eq!(first(&from, &|meta| meta.len() == 100_000), Some(from.join("base/1/2")));
+        // Of a link it is of no account.
+        assert_eq!(first(&from, &|meta| meta.mode() & 0o777 == 0o777), None);
         let stop = Stop::default();
         stop.set();
         assert_eq!(tree(&from, &to, &stop).unwrap_err().kind, Kind::Interrupted);

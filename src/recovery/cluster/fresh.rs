@@ -137,6 +137,7 @@ impl Resource for FreshCluster {
                      restore without --fresh-cluster.",
                 ));
         }
+        self.server.may_handle_files().await?;
         let cluster = self.server.cluster(Some(self.newest())).await?;
         let data = &cluster.data;
         self.is_down(&cluster).await?;

@@ -1,12 +1,11 @@
 //! What a new cluster takes over from the data directory of the old one, besides its content: settings, access rules,
 //! certificates.
 
-use super::copy;
+use super::copy::{self, is_anothers};
 use super::made::{cannot, quoted};
 use crate::error::{Kind, Result};
 use crate::recovery::inner::copy_meta;
 use crate::sources::postgres::address::Address;
-use rustix::process::{getegid, geteuid, getgroups};
 use std::fs::{File, Metadata, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
@@ -104,13 +103,6 @@ fn spared(path: &Path, e: std::io::Error, told: &mut Told) -> Result<()> {
     }
     told.left.push(path.display().to_string());
     Ok(())
-}
-
-/// Whether only root could make a file with this owner.
-fn is_anothers(meta: &Metadata) -> bool {
-    let (me, mine) = (geteuid(), getegid());
-    let among = || getgroups().unwrap_or_default().iter().any(|group| group.as_raw() == meta.gid());
-    !me.is_root() && (meta.uid() != me.as_raw() || (meta.gid() != mine.as_raw() && !among()))
 }
 
 /// The mode of what becomes the server's: its group gets what everybody had. So nobody gets a right that he did not have, and

@@ -12,7 +12,7 @@ use super::tools;
 use crate::config::secret::Secret;
 use crate::error::{Error, Kind, Result};
 use crate::host::exec::{Place, Program};
-use crate::sources::url::decode;
+use crate::sources::url::{Authority, decode};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, BufReader};
@@ -71,16 +71,11 @@ impl Server {
             .ok_or_else(|| bad("it does not begin with postgresql://"))?;
         let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
         let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
-        let (userinfo, hostport) = authority.rsplit_once('@').unwrap_or(("", authority));
-        let (user, password) = userinfo.split_once(':').map_or((userinfo, None), |(u, p)| (u, Some(p)));
-        let (host, port) = match hostport.rsplit_once(':') {
-            Some((h, p)) if !p.contains(']') => (h, Some(p)),
-            _ => (hostport, None),
-        };
+        let Authority { user, password, host, port } = Authority::of(authority);
         let decode = |text: &str| decode(text).ok_or_else(|| bad("a %-escape is wrong"));
         let port = port.map(|p| p.parse().map_err(|_| bad("the port is no number"))).transpose()?;
         let mut server = Server {
-            host: decode(host.trim_start_matches('[').trim_end_matches(']'))?,
+            host: decode(host)?,
             port: port.unwrap_or(5432),
             user: decode(user)?,
             database: decode(database)?,

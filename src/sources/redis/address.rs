@@ -2,7 +2,7 @@
 
 use crate::config::secret::Secret;
 use crate::error::{Error, Kind, Result};
-use crate::sources::url::decode;
+use crate::sources::url::{Authority, decode};
 use std::path::PathBuf;
 
 /// The port of Redis.
@@ -69,8 +69,7 @@ impl Server {
             return Err(bad("it has parameters; each has a key of its own in the configuration"));
         }
         let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
-        let (userinfo, hostport) = authority.rsplit_once('@').unwrap_or(("", authority));
-        let (user, password) = userinfo.split_once(':').map_or((userinfo, None), |(u, p)| (u, Some(p)));
+        let Authority { user, password, host, port } = Authority::of(authority);
         let decode = |text: &str| decode(text).ok_or_else(|| bad("a %-escape is wrong"));
         let user = Some(decode(user)?).filter(|u| !u.is_empty());
         let password = password.map(decode).transpose()?.map(Secret::new);
@@ -80,7 +79,7 @@ impl Server {
             _ => return Err(bad("its scheme is none of redis, rediss and unix")),
         };
         if scheme == "unix" {
-            if !hostport.is_empty() || path.is_empty() {
+            if !host.is_empty() || port.is_some() || path.is_empty() {
                 return Err(bad("a socket is named by its full path, after three slashes"));
             }
             return Ok(Server { place: Place::Unix(format!("/{}", decode(path)?).into()), tls, user, password });
@@ -88,11 +87,8 @@ impl Server {
         if !matches!(path, "" | "0") {
             return Err(bad("it names a database, and a backup holds all of them"));
         }
-        let (host, port) = match hostport.rsplit_once(':') {
-            Some((h, p)) if !p.contains(']') => (h, p.parse().map_err(|_| bad("the port is no number"))?),
-            _ => (hostport, PORT),
-        };
-        let host = decode(host.trim_start_matches('[').trim_end_matches(']'))?;
+        let port = port.map_or(Ok(PORT), |p| p.parse().map_err(|_| bad("the port is no number")))?;
+        let host = decode(host)?;
         let host = if host.is_empty() { "localhost".to_owned() } else { host };
         Ok(Server { place: Place::Tcp { host, port }, tls, user, password })
     }

@@ -34,7 +34,7 @@ pub struct Debian {
 ///
 /// # Errors
 /// When the tool fails.
-pub async fn clusters() -> Result<Vec<Debian>> {
+pub async fn clusters() -> Result<Vec<Cluster>> {
     let installed = |dir: PathBuf| dir.join("pg_lsclusters").exists();
     if !std::env::var_os("PATH").is_some_and(|path| std::env::split_paths(&path).any(installed)) {
         return Ok(Vec::new());
@@ -43,12 +43,26 @@ pub async fn clusters() -> Result<Vec<Debian>> {
     loop {
         tries += 1;
         match Program::new("pg_lsclusters", [] as [&str; 0]).output().await {
-            Ok(out) => return Ok(listed(&out)?.into_iter().filter_map(Debian::of).collect()),
+            Ok(out) => return listed(&out),
             // It tells none when one is half there: somebody makes it or drops it right now.
             Err(_) if tries < TRIES => tokio::time::sleep(PAUSE).await,
             Err(e) => return Err(e),
         }
     }
+}
+
+/// The one of them that is meant.
+///
+/// # Errors
+/// [`Kind::Refused`] when that very one belongs to nobody, so that it can neither be stopped nor started.
+pub fn find(clusters: Vec<Cluster>, is_meant: impl Fn(&Debian) -> bool) -> Result<Option<Debian>> {
+    for cluster in clusters {
+        let owned = cluster.owned();
+        if let Some(debian) = Debian::of(cluster).filter(&is_meant) {
+            return owned.map(|()| Some(debian));
+        }
+    }
+    Ok(None)
 }
 
 impl Debian {
@@ -112,5 +126,32 @@ impl Service for Debian {
             return Ok(());
         }
         self.run(&["start"]).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cluster_that_belongs_to_nobody_is_refused_by_name_and_hides_no_other() {
+        let cluster = |name: &str, port, owner: &str| Cluster {
+            version: "15".to_owned(),
+            name: name.to_owned(),
+            port,
+            owner: owner.to_owned(),
+            data_directory: format!("/srv/{name}"),
+            ..Cluster::default()
+        };
+        let all = || vec![cluster("old", 5433, ""), cluster("main", 5432, "postgres")];
+        let found = find(all(), |d| d.port == 5432).unwrap().unwrap();
+        assert_eq!((found.name.as_str(), found.data.as_path()), ("main", Path::new("/srv/main")));
+        assert_eq!(find(all(), |d| d.port == 5434).unwrap(), None);
+        let by_port: fn(&Debian) -> bool = |d| d.port == 5433;
+        let by_data: fn(&Debian) -> bool = |d| d.data == Path::new("/srv/old");
+        for is_meant in [by_port, by_data] {
+            let refused = find(all(), is_meant).unwrap_err();
+            assert!(refused.kind == Kind::Refused && refused.one_line().contains("cluster 15/old"), "{refused}");
+        }
     }
 }

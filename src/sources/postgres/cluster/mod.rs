@@ -78,6 +78,11 @@ impl Owner {
         Ok(Owner { uid, gid, name: Some(name) })
     }
 
+    /// Whether an agent with this number may do with the files whatever their owner may.
+    fn lets(&self, agent: u32) -> bool {
+        agent == 0 || agent == self.uid
+    }
+
     /// Where programs run as this user.
     pub fn place(&self) -> Place {
         self.name.clone().map_or(Place::Host, Place::User)
@@ -117,6 +122,24 @@ impl PostgresSource {
         Ok(self.found().await?.0)
     }
 
+    /// Refuses work on the server's files by an agent that is neither root nor their owner: it would fail when the
+    /// server is stopped already.
+    ///
+    /// # Errors
+    /// [`Kind::Refused`] with the directory and its owner, and as [`PostgresSource::cluster`].
+    pub async fn may_handle_files(&self) -> Result<()> {
+        let data = self.directory().await?;
+        let (owner, agent) = (owner_of(&data).await?, rustix::process::geteuid().as_raw());
+        if owner.lets(agent) {
+            return Ok(());
+        }
+        let name = owner.name.unwrap_or_else(|| owner.uid.to_string());
+        Err(Error::new(Kind::Refused, "the agent is neither root nor the owner of the server's files")
+            .at(data.display())
+            .because(format!("they belong to {name}, and the agent runs as the user with the number {agent}"))
+            .hint(format!("Run it as root, or as {name}.")))
+    }
+
     async fn found(&self) -> Result<(PathBuf, Option<u32>)> {
         let (data, major) = match self.address.container() {
             Some(reference) => (self.in_container(reference).await?, None),
@@ -133,7 +156,7 @@ impl PostgresSource {
         let (owner, major) = (owner_of(data).await?, version(data).or(major));
         let debian = match self.address.container() {
             Some(_) => None,
-            None => debian::clusters().await?.into_iter().find(|d| real(&d.data) == data),
+            None => debian::find(debian::clusters().await?, |d| real(&d.data) == data)?,
         };
         let settings_inside = debian.is_none();
         let settings = debian.as_ref().map_or_else(|| data.to_owned(), debian::Debian::settings);
@@ -191,10 +214,10 @@ impl PostgresSource {
                 .at(self.address.host())
                 .hint("Run the agent on the server's own host, and name its socket or localhost in `url`."));
         }
-        let debian = debian::clusters().await?.into_iter().find(|d| match &self.data_dir {
+        let debian = debian::find(debian::clusters().await?, |d| match &self.data_dir {
             Some(data) => real(&d.data) == real(data),
             None => d.port == self.address.port(),
-        });
+        })?;
         let major = debian.as_ref().map(|d| d.major);
         let data = match (&self.data_dir, debian) {
             (Some(data), _) => data.clone(),
@@ -340,5 +363,16 @@ impl Cluster {
             }
             tokio::time::sleep(PAUSE).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_root_and_the_owner_handle_the_files_of_a_server() {
+        let owner = Owner { uid: 113, gid: 120, name: Some("postgres".to_owned()) };
+        assert_eq!([0, 113, 1000, 120].map(|agent| owner.lets(agent)), [true, true, false, false]);
     }
 }
