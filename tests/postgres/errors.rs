@@ -2,6 +2,7 @@
 
 use crate::cluster::Cluster;
 use crate::round_trip::{configure, with_database};
+use crate::tables::databases;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -53,6 +54,37 @@ fn a_dump_tool_that_is_missing_or_too_old_is_told_before_anything_starts() {
         .says(&["too old for the server", "postgresql-client-"]);
     with_tools(&w, "exit 127", &["backup"]).code(11).says(&["is not installed", "postgresql-client-"]);
     assert!(w.objects("backups").is_empty());
+}
+
+#[test]
+fn a_restore_whose_tool_is_missing_or_too_old_is_refused_before_anything_is_touched() {
+    let c = Cluster::start();
+    c.psql("postgres", "CREATE DATABASE erp");
+    c.psql("postgres", "CREATE ROLE app");
+    c.psql("erp", "CREATE TABLE t AS SELECT generate_series(1, 1000) AS x");
+    let w = with_database(&c, SOCKET);
+    w.backup();
+    c.psql("postgres", "DROP ROLE app");
+    let live = || (databases(&c), c.psql("postgres", "SELECT oid FROM pg_database WHERE datname = 'erp'"));
+    let before = live();
+    let ways: [&[&str]; 3] = [
+        &["restore", "--yes"],
+        &["restore", "--to", "copy"],
+        &["restore", "--in-place", "--yes", "--without-safety", "p"],
+    ];
+    for way in ways {
+        with_tools(&w, "echo 'pg_restore (PostgreSQL) 9.6.1'", way)
+            .code(10)
+            .says(&["pg_restore is too old for the server", "postgresql-client-"]);
+        with_tools(&w, "exit 127", way).code(10).says(&["pg_restore is not installed", "postgresql-client-"]);
+    }
+    // What carries tables beside the live ones is two programs.
+    let old = "case $0 in *pg_dump) echo 'pg_dump (PostgreSQL) 9.6.1';; *) echo 'pg_restore (PostgreSQL) 99.1';; esac";
+    with_tools(&w, old, &["restore", "--table", "t", "--to", "beside"])
+        .code(10)
+        .says(&["pg_dump is too old for the server"]);
+    assert_eq!(live(), before);
+    assert_eq!(c.psql("postgres", "SELECT count(*) FROM pg_roles WHERE rolname = 'app'"), "0");
 }
 
 /// Somebody waits to alter a big table when our sessions want to read it: whoever queued behind him would wait for the end
