@@ -185,6 +185,45 @@ fn a_load_that_fails_or_differs_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_load_that_fails_says_why_when_cleaning_up_behind_it_fails_too() {
+    let c = Cluster::start();
+    c.psql("postgres", "CREATE DATABASE erp");
+    c.psql("erp", "CREATE TABLE t AS SELECT generate_series(1, 1000) AS x");
+    let w = with_database(&c, SOCKET);
+    w.backup();
+    fs::create_dir(w.path().join("fake")).unwrap();
+    let rm = w.path().join("fake/rm");
+    fs::write(&rm, "#!/bin/sh\n/bin/rm \"$@\"; echo 'the disk is gone' >&2; exit 1\n").unwrap();
+    fs::set_permissions(&rm, fs::Permissions::from_mode(0o755)).unwrap();
+    let half = "case \"$1\" in --version) echo 'pg_restore (PostgreSQL) 99.1';; *) echo 'disk full' >&2; exit 1;; esac";
+    with_tools(&w, half, &["restore", "--to", "copy"]).code(12).says(&["pg_restore failed", "disk full"]);
+}
+
+#[test]
+fn what_a_load_that_was_killed_has_left_is_removed_by_a_later_one() {
+    let c = Cluster::start();
+    c.psql("postgres", "CREATE DATABASE erp");
+    c.psql("erp", "CREATE TABLE t AS SELECT generate_series(1, 1000) AS x");
+    let w = with_database(&c, SOCKET);
+    w.backup();
+    let tmp = w.path().join("tmp");
+    for (name, age) in
+        [("backstay-head.old", "8 days ago"), ("backstay-head.new", "6 days ago"), ("other-head", "8 days ago")]
+    {
+        fs::create_dir_all(tmp.join(name)).unwrap();
+        fs::write(tmp.join(name).join("head.dump"), "").unwrap();
+        let touched = Command::new("touch").args(["-d", age]).arg(tmp.join(name)).status().unwrap();
+        assert!(touched.success());
+    }
+    crate::world::run(w.command(&["restore", "--to", "copy"]).env("TMPDIR", &tmp)).code(0);
+    let mut left: Vec<String> =
+        fs::read_dir(&tmp).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    left.retain(|name| name.contains("head"));
+    left.sort();
+    assert_eq!(left, ["backstay-head.new", "other-head"]);
+}
+
+#[test]
 fn passwords_are_in_no_argument_and_no_output() {
     let c = Cluster::start();
     c.psql("postgres", "CREATE DATABASE erp");

@@ -166,8 +166,10 @@ pub async fn load(
                 None => parts.load(&head, length, &file, &mut loaded).await,
                 Some(only) => parts.some(only, &head, length, &file, &mut loaded).await,
             };
-            file.remove(server).await?;
+            let removed = file.remove(server).await;
+            // What made the load fail may also keep its file from being removed.
             done.map_err(|e| lacking::explained(e, &lacking))?;
+            removed?;
         }
     }
     settle(server, name).await?;
