@@ -136,7 +136,7 @@ impl Look<'_> {
         Ok(told)
     }
 
-    /// Refuses a server that cannot take what the backup holds, and one for which the program is missing that would load it.
+    /// Refuses a server that cannot take what the backup holds, or for which there is no program that would load it.
     ///
     /// # Errors
     /// [`Kind::Refused`].
