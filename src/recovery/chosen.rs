@@ -4,6 +4,8 @@ use crate::error::{Error, Kind, Result};
 use crate::repository::manifest::SourceRecord;
 use crate::sources::postgres::address::Address;
 use crate::sources::postgres::facts::DatabaseFacts;
+use crate::sources::postgres::load::Loader;
+use crate::sources::postgres::{artifact_name, sql};
 use serde::{Deserialize, Serialize};
 
 /// The facts of the databases in a source's record.
@@ -12,6 +14,18 @@ pub fn facts_of(record: &SourceRecord) -> Result<Vec<DatabaseFacts>> {
     serde_json::from_value(databases).map_err(|e| {
         Error::new(Kind::Damaged, format!("the facts of source {} cannot be read", record.name)).because(e)
     })
+}
+
+/// Who loads these databases of a source. One that is no dump in SQL wants `pg_restore`.
+pub fn loader<'a>(record: &SourceRecord, databases: impl IntoIterator<Item = &'a str>) -> Loader {
+    let in_sql = |database: &str| {
+        let name = artifact_name(database);
+        record.artifacts.iter().any(|artifact| artifact.name == name && artifact.media == sql::MEDIA)
+    };
+    match databases.into_iter().all(in_sql) {
+        true => Loader::Psql,
+        false => Loader::PgRestore,
+    }
 }
 
 /// One database to restore.

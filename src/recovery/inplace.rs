@@ -15,9 +15,9 @@ use super::resource::{Class, Compared, Findings, Left, Note, Previous, Resource,
 use crate::error::{Error, Kind, Result};
 use crate::sources::postgres::attributes::Attributes;
 use crate::sources::postgres::connect::{Server, ident, literal};
-use crate::sources::postgres::globals;
 use crate::sources::postgres::session::Session;
 use crate::sources::postgres::swap::{self, Exchange};
+use crate::sources::postgres::{facts, globals, load};
 use async_trait::async_trait;
 use serde_json::json;
 
@@ -41,6 +41,8 @@ impl InPlace {
         of.of_backup(&one.live)?;
         let server = of.address.reach().await?;
         let admin = server.admin_beside(&one.live).await?;
+        let major = facts::server_version(&admin).await? / 10_000;
+        load::is_possible(of.options.loader, major, &server.place).await.map_err(|e| e.kind(Kind::Restore))?;
         drop_database(&admin, &one.live).await.map_err(failed("the live database cannot be dropped"))?;
         let mut staged = Staged::new(&one.live, one.loading.clone());
         // The live one is gone by now, and nobody else knows any more whose it was.

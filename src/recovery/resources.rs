@@ -132,6 +132,8 @@ pub async fn resources(
                     None => configured.address.clone(),
                 };
                 let databases = |record: Option<&SourceRecord>| {
+                    let wanted = targets.iter().map(|t| t.database.as_str());
+                    let loader = record.map(|record| chosen::loader(record, wanted)).unwrap_or_default();
                     Ok::<_, Error>(Databases {
                         source: source.to_string(),
                         address: address.clone(),
@@ -139,7 +141,7 @@ pub async fn resources(
                         facts: record.map(chosen::facts_of).transpose()?.unwrap_or_default(),
                         id: id.clone(),
                         from: reader.cloned().zip(record.cloned()),
-                        options: options(asked, configured),
+                        options: Options { loader, ..options(asked, configured) },
                         count_rows_up_to: configured.count_rows_up_to,
                         assume_space: asked.assume_space,
                         dropped_first: asked.in_place.is_some(),

@@ -18,7 +18,7 @@ use crate::sources::postgres::facts::{self, DatabaseFacts};
 use crate::sources::postgres::load::{self, Options};
 use crate::sources::postgres::pick::{self, TableName};
 use crate::sources::postgres::replace::{self, Replacement};
-use crate::sources::postgres::{GLOBALS, adopt, artifact_name, create, globals, preflight, suits, swap};
+use crate::sources::postgres::{GLOBALS, adopt, artifact_name, create, globals, preflight, suits, swap, tools};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -154,6 +154,8 @@ impl Resource for Tables {
                     .at(server.place())
                     .hint("Give a name that is free with --to."));
                 }
+                let major = facts::server_version(&admin).await? / 10_000;
+                tools::find("pg_dump", major, &server.place).await.map_err(|e| e.kind(Kind::Refused))?;
             }
             To::Place { replica_mode, keep } => {
                 if *keep {

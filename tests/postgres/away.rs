@@ -5,7 +5,7 @@ use crate::inplace;
 use crate::tables::shop;
 use crate::world::{self, Ran, World};
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long one command may take; what waits for the standby is then killed.
 const PATIENCE: &str = "100";
@@ -75,8 +75,6 @@ fn a_restore_waits_for_no_standby_that_is_away_whatever_it_writes() {
         c.psql("erp", "DELETE FROM lines WHERE order_id > 100");
         let away = Away::new(&c);
         if extra.is_empty() {
-            // Its state must be as old as that of one that will not end by itself.
-            std::thread::sleep(Duration::from_secs(10));
             ends(&w, &["restore", "--to", "copy"])
                 .code(10)
                 .says(&["waited for a synchronous standby", "pg_terminate_backend"]);
@@ -100,6 +98,28 @@ fn a_restore_waits_for_no_standby_that_is_away_whatever_it_writes() {
         assert_eq!(c.dump("erp"), live);
         drop(away);
     }
+}
+
+/// A statement that has long run begins to wait, and its standby comes within seconds.
+#[test]
+fn a_commit_that_waits_for_a_moment_is_no_reason_to_refuse() {
+    let (c, w) = shop("");
+    let away = Away::new(&c).without_waiting();
+    std::thread::scope(|s| {
+        s.spawn(|| c.psql_output("postgres", "INSERT INTO waits SELECT 1 FROM pg_sleep(12)"));
+        let deadline = Instant::now() + Duration::from_secs(60);
+        let waits =
+            "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND query LIKE '%FROM pg_sleep(12)'";
+        while c.psql("postgres", waits) != "1" {
+            assert!(Instant::now() < deadline, "the commit does not wait");
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        s.spawn(|| {
+            std::thread::sleep(Duration::from_secs(4));
+            drop(away);
+        });
+        ends(&w, &["restore", "--to", "copy"]).code(0);
+    });
 }
 
 #[test]

@@ -183,10 +183,23 @@ impl Cluster {
 
     /// A file system of 16 MiB with an empty directory `ts` of the server's on it.
     pub fn small_disk(&self, at: &str) {
+        self.disk(at, 16);
+    }
+
+    fn disk(&self, at: &str, mib: u32) {
         self.shell(&format!(
-            "mkdir {at} && mount -t tmpfs -o size=16m tmpfs {at} && mkdir {at}/ts && chown postgres {at}/ts"
+            "mkdir {at} && mount -t tmpfs -o size={mib}m tmpfs {at} && mkdir {at}/ts && chown postgres {at}/ts"
         ));
         self.mounts.lock().unwrap().push(at.to_owned());
+    }
+
+    /// Its log moves to a file system of its own, of so many MiB.
+    pub fn log_on_its_own_disk(&self, mib: u32) {
+        let (at, log) = (self.path("disk_of_the_log"), self.path("data/pg_wal"));
+        self.disk(&at, mib);
+        self.stop();
+        self.shell(&format!("cp -a {log}/. {at}/ts && rm -r {log} && ln -s {at}/ts {log}"));
+        self.restart();
     }
 
     /// A standby that streams from it, on a port of its own in the same socket directory.

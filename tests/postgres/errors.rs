@@ -2,6 +2,7 @@
 
 use crate::cluster::Cluster;
 use crate::round_trip::{configure, with_database};
+use crate::tables::databases;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -53,6 +54,37 @@ fn a_dump_tool_that_is_missing_or_too_old_is_told_before_anything_starts() {
         .says(&["too old for the server", "postgresql-client-"]);
     with_tools(&w, "exit 127", &["backup"]).code(11).says(&["is not installed", "postgresql-client-"]);
     assert!(w.objects("backups").is_empty());
+}
+
+#[test]
+fn a_restore_whose_tool_is_missing_or_too_old_is_refused_before_anything_is_touched() {
+    let c = Cluster::start();
+    c.psql("postgres", "CREATE DATABASE erp");
+    c.psql("postgres", "CREATE ROLE app");
+    c.psql("erp", "CREATE TABLE t AS SELECT generate_series(1, 1000) AS x");
+    let w = with_database(&c, SOCKET);
+    w.backup();
+    c.psql("postgres", "DROP ROLE app");
+    let live = || (databases(&c), c.psql("postgres", "SELECT oid FROM pg_database WHERE datname = 'erp'"));
+    let before = live();
+    let ways: [&[&str]; 3] = [
+        &["restore", "--yes"],
+        &["restore", "--to", "copy"],
+        &["restore", "--in-place", "--yes", "--without-safety", "p"],
+    ];
+    for way in ways {
+        with_tools(&w, "echo 'pg_restore (PostgreSQL) 9.6.1'", way)
+            .code(10)
+            .says(&["pg_restore is too old for the server", "postgresql-client-"]);
+        with_tools(&w, "exit 127", way).code(10).says(&["pg_restore is not installed", "postgresql-client-"]);
+    }
+    // What carries tables beside the live ones is two programs.
+    let old = "case $0 in *pg_dump) echo 'pg_dump (PostgreSQL) 9.6.1';; *) echo 'pg_restore (PostgreSQL) 99.1';; esac";
+    with_tools(&w, old, &["restore", "--table", "t", "--to", "beside"])
+        .code(10)
+        .says(&["pg_dump is too old for the server"]);
+    assert_eq!(live(), before);
+    assert_eq!(c.psql("postgres", "SELECT count(*) FROM pg_roles WHERE rolname = 'app'"), "0");
 }
 
 /// Somebody waits to alter a big table when our sessions want to read it: whoever queued behind him would wait for the end
@@ -150,6 +182,45 @@ fn a_load_that_fails_or_differs_leaves_nothing_behind() {
     fs::rename(kept, &pack).unwrap();
     w.run(&["restore", "--yes"]).code(0);
     assert_eq!(left(), "11");
+}
+
+#[test]
+fn a_load_that_fails_says_why_when_cleaning_up_behind_it_fails_too() {
+    let c = Cluster::start();
+    c.psql("postgres", "CREATE DATABASE erp");
+    c.psql("erp", "CREATE TABLE t AS SELECT generate_series(1, 1000) AS x");
+    let w = with_database(&c, SOCKET);
+    w.backup();
+    fs::create_dir(w.path().join("fake")).unwrap();
+    let rm = w.path().join("fake/rm");
+    fs::write(&rm, "#!/bin/sh\n/bin/rm \"$@\"; echo 'the disk is gone' >&2; exit 1\n").unwrap();
+    fs::set_permissions(&rm, fs::Permissions::from_mode(0o755)).unwrap();
+    let half = "case \"$1\" in --version) echo 'pg_restore (PostgreSQL) 99.1';; *) echo 'disk full' >&2; exit 1;; esac";
+    with_tools(&w, half, &["restore", "--to", "copy"]).code(12).says(&["pg_restore failed", "disk full"]);
+}
+
+#[test]
+fn what_a_load_that_was_killed_has_left_is_removed_by_a_later_one() {
+    let c = Cluster::start();
+    c.psql("postgres", "CREATE DATABASE erp");
+    c.psql("erp", "CREATE TABLE t AS SELECT generate_series(1, 1000) AS x");
+    let w = with_database(&c, SOCKET);
+    w.backup();
+    let tmp = w.path().join("tmp");
+    for (name, age) in
+        [("backstay-head.old", "8 days ago"), ("backstay-head.new", "6 days ago"), ("other-head", "8 days ago")]
+    {
+        fs::create_dir_all(tmp.join(name)).unwrap();
+        fs::write(tmp.join(name).join("head.dump"), "").unwrap();
+        let touched = Command::new("touch").args(["-d", age]).arg(tmp.join(name)).status().unwrap();
+        assert!(touched.success());
+    }
+    crate::world::run(w.command(&["restore", "--to", "copy"]).env("TMPDIR", &tmp)).code(0);
+    let mut left: Vec<String> =
+        fs::read_dir(&tmp).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    left.retain(|name| name.contains("head"));
+    left.sort();
+    assert_eq!(left, ["backstay-head.new", "other-head"]);
 }
 
 #[test]

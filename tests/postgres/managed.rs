@@ -177,6 +177,21 @@ fn room_is_looked_for_in_every_tablespace() {
 }
 
 #[test]
+fn room_for_the_log_is_looked_for_on_the_disk_that_it_has_for_itself() {
+    let c = Cluster::start();
+    c.psql("postgres", "CREATE DATABASE erp");
+    c.psql("erp", "CREATE TABLE t AS SELECT generate_series(1, 500) AS x");
+    c.log_on_its_own_disk(400);
+    let w = with_database(&c, SOCKET);
+    w.backup();
+    // The default is 1 GiB.
+    w.run(&["restore", "--yes"]).code(10).says(&["no room for the log", "data/pg_wal", "max_wal_size"]);
+    c.psql("postgres", "ALTER SYSTEM SET max_wal_size = '64MB'");
+    c.restart();
+    w.run(&["restore", "--yes"]).code(0).says(&["500 rows"]);
+}
+
+#[test]
 fn a_database_comes_back_into_its_own_tablespace() {
     let c = Cluster::start();
     let space = c.path("space");

@@ -2,8 +2,11 @@
 
 use crate::cluster::{Cluster, PASSWORD};
 use crate::round_trip::{SOCKET, configure, with_database};
+use crate::world::World;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::process::Command;
 
 fn filled(hba: &str) -> Cluster {
     let c = Cluster::start();
@@ -55,6 +58,77 @@ fn a_client_certificate_opens_a_server_that_asks_for_one() {
     w.run(&["restore", "--to", "copy"]).code(0);
     configure(&w, &c, &format!("{url}&sslcert=CLUSTERclient.pem"));
     w.run(&["backup"]).code(3).says(&["sslcert and sslkey go together"]);
+}
+
+/// The server gets a certificate for its name, signed by another CA than `ca.pem`.
+fn signed_by_another(c: &Cluster) {
+    let sign = "openssl x509 -req -in server.csr -CA other-ca.pem -CAkey other.key -CAcreateserial \
+                -out server.pem -days 2 -extfile ext";
+    let signed = Command::new("sh").args(["-c", sign]).current_dir(c.path("")).output().unwrap();
+    assert!(signed.status.success(), "{}", String::from_utf8_lossy(&signed.stderr));
+    c.restart();
+}
+
+/// A home directory with these files of libpq's.
+fn home(w: &World, name: &str, files: &[(&str, String)]) -> String {
+    let home = w.at(name);
+    let libpq = PathBuf::from(&home).join(".postgresql");
+    fs::create_dir_all(&libpq).unwrap();
+    for (file, from) in files {
+        fs::copy(from, libpq.join(file)).unwrap();
+        fs::set_permissions(libpq.join(file), fs::Permissions::from_mode(0o600)).unwrap();
+    }
+    home
+}
+
+/// The system trusts the one who signed the server's certificate. The source names another, and must trust nobody else.
+#[test]
+fn a_root_certificate_that_is_named_is_the_only_one_that_counts() {
+    let c = filled("");
+    signed_by_another(&c);
+    let w = with_database(&c, SOCKET);
+    let system = c.path("other-ca.pem");
+    let backup = || crate::world::run(w.command(&["backup"]).env("SSL_CERT_FILE", &system));
+    for mode in ["require", "verify-ca", "verify-full"] {
+        let url = format!("postgresql://postgres@localhost:PORT/erp?sslmode={mode}&sslrootcert=CLUSTERca.pem");
+        configure(&w, &c, &url);
+        backup().code(11).says(&["cannot connect to the database", "certificate verify failed"]);
+        configure(&w, &c, &url.replace("CLUSTERca.pem", "CLUSTERother-ca.pem"));
+        backup().code(0);
+    }
+}
+
+#[test]
+fn the_files_of_libpqs_directory_count_for_us_too() {
+    let c = filled("hostssl all postgres 127.0.0.1/32 cert clientcert=verify-full");
+    c.client_certificate("postgres");
+    c.psql("postgres", &format!("ALTER SYSTEM SET ssl_ca_file = '{}'", c.path("ca.pem")));
+    c.restart();
+    let w = with_database(&c, SOCKET);
+    let backup = |home: &str| crate::world::run(w.command(&["backup"]).env("HOME", home));
+    let client = || [("postgresql.crt", c.path("client.pem")), ("postgresql.key", c.path("client.key"))];
+    let root = |file: &str| [&client()[..], &[("root.crt", c.path(file))]].concat();
+    configure(&w, &c, "postgresql://postgres@localhost:PORT/erp?sslmode=verify-full");
+    backup(&home(&w, "whole", &root("ca.pem"))).code(0);
+    configure(&w, &c, "postgresql://postgres@localhost:PORT/erp?sslmode=require");
+    backup(&home(&w, "client", &client())).code(0);
+    backup(&home(&w, "nothing", &[])).code(11).says(&["certificate"]);
+    // With a root certificate at hand `require` verifies.
+    let wrong = home(&w, "wrong", &root("other-ca.pem"));
+    backup(&wrong).code(11).says(&["cannot connect to the database", "certificate verify failed"]);
+}
+
+#[test]
+fn prefer_goes_without_tls_where_the_server_takes_nobody_over_it() {
+    let c = filled("hostssl all all 127.0.0.1/32 reject");
+    let mut w = with_database(&c, SOCKET);
+    w.extra = "big_tables = \"1KiB\"".into();
+    let url = "postgresql://postgres@127.0.0.1:PORT/erp";
+    configure(&w, &c, url);
+    w.run(&["backup"]).code(0);
+    w.run(&["restore", "--to", "copy"]).code(0);
+    configure(&w, &c, &format!("{url}?sslmode=require"));
+    w.run(&["backup"]).code(11).says(&["pg_hba.conf"]);
 }
 
 #[test]

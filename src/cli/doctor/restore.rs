@@ -8,7 +8,7 @@ use crate::error::{Error, Kind, Result};
 use crate::host::exec::Program;
 use crate::host::systemd;
 use crate::model::{Name, size};
-use crate::recovery::chosen::facts_of;
+use crate::recovery::chosen::{facts_of, loader};
 use crate::recovery::flow::decide::{self, Restored};
 use crate::recovery::maintenance::Maintenance;
 use crate::recovery::reload::Reload;
@@ -135,7 +135,8 @@ async fn databases(label: String, name: &Name, source: &PostgresSource, newest: 
     let facts = facts_of(record)?;
     let targets: Vec<_> = facts.iter().map(|f| (f.database.as_str(), f)).collect();
     let server = source.address.reach().await?;
-    let options = Options::whole(source.jobs);
+    let loader = loader(record, facts.iter().map(|f| f.database.as_str()));
+    let options = Options { loader, ..Options::whole(source.jobs) };
     let look = Look { server: &server, options: &options, assume_space: None, part: None, dropped_first: false };
     let admin = server.admin().await?;
     let told = look.examine(&admin, &targets, b"").await?;

@@ -12,7 +12,7 @@ use crate::sources::command::Bound;
 use crate::sources::command::run::Given;
 use crate::sources::postgres::connect::{Server, ident};
 use crate::sources::postgres::facts::{self, DatabaseFacts, TableFacts};
-use crate::sources::postgres::load::{Options, settle};
+use crate::sources::postgres::load::{Loader, Options, settle};
 use crate::sources::postgres::session::{Session, SqlError};
 use crate::sources::postgres::{create, globals};
 use async_trait::async_trait;
@@ -51,7 +51,7 @@ impl DatabaseCommand {
             facts: facts.into_iter().collect(),
             id: taking.id.clone(),
             from: None,
-            options: Options::whole(1),
+            options: Options { loader: Loader::Other, ..Options::whole(1) },
             dropped_first: false,
             count_rows_up_to: bound.server.count_rows_up_to,
             assume_space: None,

@@ -153,6 +153,8 @@ fn databases(
         }
     };
     let facts = from.as_ref().map(|(_, record)| chosen::facts_of(record)).transpose()?.unwrap_or_default();
+    let wanted = targets.iter().map(|t| t.database.as_str());
+    let loader = from.as_ref().map(|(_, record)| chosen::loader(record, wanted)).unwrap_or_default();
     let databases = Databases {
         source: source.to_string(),
         address,
@@ -160,7 +162,7 @@ fn databases(
         facts,
         id: id.clone(),
         from,
-        options: Options { scratch: is_scratch, ..Options::whole(configured.map_or(JOBS, |c| c.jobs)) },
+        options: Options { loader, scratch: is_scratch, ..Options::whole(configured.map_or(JOBS, |c| c.jobs)) },
         count_rows_up_to: configured.filter(|_| !is_scratch).map_or(COUNT_ALL, |c| c.count_rows_up_to),
         assume_space: None,
         dropped_first: false,

@@ -1,10 +1,5 @@
 //! Reaching a server: one set of settings, used by our own connections and by `pg_dump` and its kin.
-//!
-//! `sslmode` means what it means to libpq. The Rust client knows `require` with full verification only, so the
-//! modes are mapped here: `require` checks nothing (unless there is a root certificate), `verify-ca` the chain,
-//! `verify-full` the chain and the name.
 
-use super::passfile;
 use super::pooler;
 use super::session::Session;
 use super::sslmode::SslMode;
@@ -15,14 +10,10 @@ use crate::host::exec::{Place, Program};
 use crate::sources::url::{Authority, decode};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, BufReader};
-use tokio::net::UnixStream;
-use tokio_postgres::{Client, Connection, NoTls};
+use tokio_postgres::Client;
 
 /// How long a connection may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
-/// What is read from a socket at once. The client itself reads 8 KiB, which for rows is a call of the system each.
-const READ_AT_ONCE: usize = 256 << 10;
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What every session of ours begins with: its commits are on the server's own disk, and wait for no standby. A synchronous
 /// one that is away would keep a restore waiting without end and without a word, with the application down.
@@ -220,7 +211,7 @@ impl Server {
         Ok(session)
     }
 
-    fn unreachable(&self, database: &str, why: &str) -> Error {
+    pub(super) fn unreachable(&self, database: &str, why: &str) -> Error {
         Error::new(Kind::Source, format!("cannot connect to the database {database}")).at(self.place()).because(why)
     }
 
@@ -268,68 +259,6 @@ impl Server {
             _ => error.hint("Check that the server runs, and host, port and sslmode."),
         })
     }
-
-    /// The same with these settings of the session, with the refusal as it is.
-    ///
-    /// # Errors
-    /// [`Kind::Source`] when certificates cannot be read.
-    pub(super) async fn connect(
-        &self,
-        database: &str,
-        settings: Option<&str>,
-    ) -> Result<std::result::Result<Client, tokio_postgres::Error>> {
-        let mut config = tokio_postgres::Config::new();
-        config
-            .port(self.port)
-            .user(&self.user)
-            .dbname(database)
-            .application_name("backstay")
-            .connect_timeout(CONNECT_TIMEOUT);
-        let socket = self.host.starts_with('/');
-        if socket {
-            config.host_path(&self.host)
-        } else {
-            config.host(&self.host)
-        };
-        let password = match &self.password {
-            Some(password) => Some(password.clone()),
-            None => passfile::password(self, database),
-        };
-        if let Some(password) = &password {
-            config.password(password.expose());
-        }
-        if let Some(settings) = settings {
-            config.options(settings);
-        }
-        use tokio_postgres::config::SslMode as M;
-        config.ssl_mode(match self.sslmode {
-            // libpq, too, asks for no TLS on a socket, whatever the mode.
-            SslMode::Disable => M::Disable,
-            _ if socket => M::Disable,
-            SslMode::Prefer => M::Prefer,
-            _ => M::Require,
-        });
-        // Why there is no socket says tokio-postgres, below.
-        if socket && let Ok(socket) = UnixStream::connect(format!("{}/.s.PGSQL.{}", self.host, self.port)).await {
-            let socket = BufReader::with_capacity(READ_AT_ONCE, socket);
-            return Ok(config.connect_raw(socket, NoTls).await.map(attended));
-        }
-        if self.sslmode == SslMode::Disable || socket {
-            return Ok(config.connect(NoTls).await.map(attended));
-        }
-        let tls = self.tls().map_err(|e| self.unreachable(database, &e.to_string()))?;
-        Ok(config.connect(tls).await.map(attended))
-    }
-}
-
-/// A client whose connection is seen to by a task of its own, until the client is dropped.
-fn attended<S, T>((client, connection): (Client, Connection<S, T>)) -> Client
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    tokio::spawn(connection);
-    client
 }
 
 /// A value in a libpq connection string: so a database named `a=b` or `postgresql://x` stays a name.

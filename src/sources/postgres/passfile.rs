@@ -4,6 +4,7 @@
 //! any, `\:` and `\\` within a field.
 
 use super::connect::Server;
+use super::home;
 use crate::config::secret::Secret;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
@@ -11,10 +12,8 @@ use std::path::PathBuf;
 /// The password for a database of a server, from the file that the source names, `PGPASSFILE`, or `~/.pgpass`. A file
 /// that others may read is passed over, as libpq does.
 pub fn password(server: &Server, database: &str) -> Option<Secret> {
-    let file = server.passfile.clone().or_else(|| std::env::var_os("PGPASSFILE").map(PathBuf::from)).or_else(|| {
-        let home = std::env::var_os("HOME")?;
-        Some(PathBuf::from(home).join(".pgpass"))
-    })?;
+    let named = server.passfile.clone().or_else(|| std::env::var_os("PGPASSFILE").map(PathBuf::from));
+    let file = named.or_else(|| Some(home::directory()?.join(".pgpass")))?;
     let open_to_others = std::fs::metadata(&file).ok()?.permissions().mode() & 0o077 != 0;
     let text = std::fs::read_to_string(&file).ok().filter(|_| !open_to_others)?;
     let host = if server.host == "/var/run/postgresql" || server.host == "/tmp" { "localhost" } else { &server.host };

@@ -5,7 +5,7 @@ use super::create;
 use super::facts::{self, DatabaseFacts};
 use super::globals;
 use super::lacking;
-use super::load::Options;
+use super::load::{self, Options};
 use super::pooler;
 use super::room;
 use super::session::{Session, SqlError};
@@ -136,7 +136,7 @@ impl Look<'_> {
         Ok(told)
     }
 
-    /// Refuses a server that cannot take what the backup holds.
+    /// Refuses a server that cannot take what the backup holds, or for which there is no program that would load it.
     ///
     /// # Errors
     /// [`Kind::Refused`].
@@ -159,7 +159,7 @@ impl Look<'_> {
                 "A dump does not go back to an older version. Restore to a server of the same version or a newer one.",
             ));
         }
-        Ok(())
+        load::is_possible(self.options.loader, here, &self.server.place).await
     }
 
     fn name_suits(&self, live: &str) -> Result<()> {

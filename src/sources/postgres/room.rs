@@ -4,7 +4,7 @@
 use super::connect::{Server, literal};
 use super::facts::DatabaseFacts;
 use super::preflight::{Look, Room};
-use super::session::{Session, SqlError};
+use super::session::{INSUFFICIENT_PRIVILEGE, Session, SqlError};
 use crate::error::{Error, Kind, Result};
 use crate::host::exec::Place;
 use crate::model::size::human;
@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 const WAL: u64 = 1 << 30;
 /// The tablespace that is the data directory.
 const DEFAULT: &str = "pg_default";
+/// Where the log is in the data directory; it may be a link to elsewhere, or a mount point.
+const LOG: &str = "pg_wal";
 
 fn failed(e: SqlError) -> Error {
     e.says("the room on the server cannot be looked at")
@@ -36,7 +38,11 @@ pub(super) async fn look(look: &Look<'_>, admin: &Session, targets: &[(&str, &Da
     };
     let main = needed.entry(DEFAULT.to_owned()).or_default();
     let wal = admin.rows("setting::bigint * 1048576", "FROM pg_settings WHERE name = 'max_wal_size'").await;
-    *main += wal.map_err(failed)?.first().map_or(WAL, |r| r.number(0));
+    let wal = wal.map_err(failed)?.first().map_or(WAL, |r| r.number(0));
+    let log = log_apart(look, admin, data.as_deref(), wal).await?;
+    if log.is_none() {
+        *main += wal;
+    }
     if look.dropped_first {
         let names: Vec<String> = targets.iter().map(|(live, _)| literal(live)).collect();
         let from = format!("FROM pg_database WHERE datname IN ({})", names.join(", "));
@@ -64,20 +70,52 @@ pub(super) async fn look(look: &Look<'_>, admin: &Session, targets: &[(&str, &Da
             None => disks.push((name, Room { place, needed, free })),
         }
     }
+    if let Some((name, room)) = log {
+        // A tablespace may be there too.
+        match disks.iter_mut().find(|(other, _)| other.as_ref() == Some(&name)) {
+            Some((_, same)) => same.needed += room.needed,
+            None => disks.push((Some(name), room)),
+        }
+    }
     let rooms: Vec<Room> = disks.into_iter().map(|(_, room)| room).collect();
     match rooms.iter().find(|room| room.free.is_some_and(|free| free < room.needed)) {
         None => Ok(rooms),
-        Some(room) => Err(Error::new(
-            Kind::Refused,
-            format!(
-                "there is no room for a second copy: {} are needed, {} are free",
-                human(room.needed),
-                human(room.free.unwrap_or(0))
-            ),
-        )
-        .at(room.place.display().to_string())
-        .hint("Make room, for example with `backstay cleanup`; restore with --in-place, which drops the live database first; or tell --assume-space when this is wrong.")),
+        Some(room) => Err(lacking(room)),
     }
+}
+
+fn lacking(room: &Room) -> Error {
+    let (what, hint) = match room.place.ends_with(LOG) {
+        true => (
+            "the log of the load",
+            "Make room there, or lower max_wal_size; or tell --assume-space when this is wrong.",
+        ),
+        false => (
+            "a second copy",
+            "Make room, for example with `backstay cleanup`; restore with --in-place, which drops the live database first; or tell --assume-space when this is wrong.",
+        ),
+    };
+    let (needed, free) = (human(room.needed), human(room.free.unwrap_or(0)));
+    Error::new(Kind::Refused, format!("there is no room for {what}: {needed} are needed, {free} are free"))
+        .at(room.place.display())
+        .hint(hint)
+}
+
+/// The disk of the log by its name, when it is not that of the data, and what the log may still take there: its files
+/// are used again.
+async fn log_apart(look: &Look<'_>, admin: &Session, data: Option<&Path>, most: u64) -> Result<Option<(String, Room)>> {
+    let Some(data) = data.filter(|_| look.assume_space.is_none()) else { return Ok(None) };
+    let place = data.join(LOG);
+    let Some((own, free)) = disk(look.server, &place, data).await else { return Ok(None) };
+    if disk(look.server, data, data).await.is_none_or(|(main, _)| main == own) {
+        return Ok(None);
+    }
+    let there = match admin.row("coalesce(sum(size), 0)::bigint", "FROM pg_ls_waldir()").await {
+        Ok(row) => row.number(0),
+        Err(e) if e.is(INSUFFICIENT_PRIVILEGE) => 0,
+        Err(e) => return Err(failed(e)),
+    };
+    Ok(Some((own, Room { place, needed: most.saturating_sub(there), free: Some(free) })))
 }
 
 /// Bytes by tablespace. What was in one that the server lacks goes into that of its database.

@@ -8,7 +8,7 @@ use std::str::FromStr;
 pub enum SslMode {
     /// Never TLS.
     Disable,
-    /// TLS when the server has it; checks nothing.
+    /// TLS when the server has it and takes us over it; checks nothing.
     Prefer,
     /// TLS; checks nothing unless there is a root certificate.
     Require,

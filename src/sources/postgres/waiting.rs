@@ -1,11 +1,17 @@
 //! Sessions of others that wait for a synchronous standby which does not come.
 
 use super::facts::server_version;
-use super::session::{Session, SqlError};
+use super::session::{Session, SqlError, SqlResult};
 use crate::error::{Error, Kind, Result};
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
 
 /// From this version on every process of the server must take note before a database is dropped.
 const BARRIER: u32 = 150_000;
+/// How long one and the same commit is watched. The server tells since when a statement runs, not since when it waits.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How often one looks.
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Refuses when sessions of others stand still in a commit: they take note of nothing, and every `DROP DATABASE` would wait as long as
 /// they do. Whoever may not look at others' sessions sees none.
@@ -14,17 +20,31 @@ const BARRIER: u32 = 150_000;
 /// [`Kind::Refused`].
 pub async fn refuse(admin: &Session, place: &str) -> Result<()> {
     let failed = |e: SqlError| e.says("the sessions of the server cannot be looked at");
-    // Others are on their way.
-    let from = "FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND state_change < now() - interval '10 s'";
-    let waiting = admin.row("count(*)", from).await.map_err(failed)?.number(0);
-    if waiting == 0 || server_version(admin).await? < BARRIER {
+    if server_version(admin).await? < BARRIER {
+        return Ok(());
+    }
+    let mut still = commits(admin).await.map_err(failed)?;
+    let begun = Instant::now();
+    while !still.is_empty() && begun.elapsed() < PATIENCE {
+        tokio::time::sleep(PAUSE).await;
+        let now = commits(admin).await.map_err(failed)?;
+        still.retain(|commit| now.contains(commit));
+    }
+    if still.is_empty() {
         return Ok(());
     }
     Err(Error::new(Kind::Refused, "sessions of others have waited for a synchronous standby for more than ten seconds")
         .at(place)
-        .because(format!("there are {waiting}, and while they wait this server drops no database"))
+        .because(format!("there are {}, and while they wait this server drops no database", still.len()))
         .hint(
             "Bring the standby back, or end them: `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'`. \
              What they committed is there; only their clients do not know.",
         ))
+}
+
+/// Those that wait now: process, statement and transaction. A session that goes on to its next commit is another one.
+async fn commits(admin: &Session) -> SqlResult<HashSet<[String; 3]>> {
+    let from = "FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+    let rows = admin.rows("pid, query_start, backend_xid", from).await?;
+    Ok(rows.iter().map(|row| [row.text(0), row.text(1), row.text(2)]).collect())
 }

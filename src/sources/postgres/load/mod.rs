@@ -15,6 +15,7 @@ use super::headfile::HeadFile;
 use super::pick::Only;
 use super::{globals, lacking, reserved, sql, tools};
 use crate::error::{Kind, Result};
+use crate::host::exec::Place;
 use parts::Parts;
 use program::{feed, restore};
 use serde::{Deserialize, Serialize};
@@ -38,9 +39,23 @@ pub enum What {
     Data,
 }
 
+/// Whose work a load is. Its program is looked for before anything is made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Loader {
+    /// `pg_restore`: archives.
+    #[default]
+    PgRestore,
+    /// `psql`: dumps in SQL that others made.
+    Psql,
+    /// A program of the operator's.
+    Other,
+}
+
 /// How to load.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// Who does it.
+    pub loader: Loader,
     /// Tables at once, and indexes at once.
     pub jobs: usize,
     /// Leave objects to the connecting role.
@@ -63,6 +78,7 @@ impl Options {
     /// All of an archive, as it was.
     pub fn whole(jobs: usize) -> Self {
         Options {
+            loader: Loader::default(),
             jobs,
             no_owner: false,
             no_privileges: false,
@@ -84,6 +100,19 @@ pub struct Loaded {
     pub warnings: Vec<String>,
     /// What only a superuser may make.
     pub left_out: Vec<String>,
+}
+
+/// Looks for the program of a load into a server of a major version, where it will run.
+///
+/// # Errors
+/// [`Kind::Refused`] that names the version to install.
+pub async fn is_possible(loader: Loader, major: u32, place: &Place) -> Result<()> {
+    let found = match loader {
+        Loader::PgRestore => tools::find("pg_restore", major, place).await,
+        Loader::Psql => tools::any("psql", place).await,
+        Loader::Other => return Ok(()),
+    };
+    found.map(drop).map_err(|e| e.kind(Kind::Refused))
 }
 
 /// The tools of a load.
@@ -137,8 +166,10 @@ pub async fn load(
                 None => parts.load(&head, length, &file, &mut loaded).await,
                 Some(only) => parts.some(only, &head, length, &file, &mut loaded).await,
             };
-            file.remove(server).await?;
+            let removed = file.remove(server).await;
+            // What made the load fail may also keep its file from being removed.
             done.map_err(|e| lacking::explained(e, &lacking))?;
+            removed?;
         }
     }
     settle(server, name).await?;
