@@ -131,7 +131,7 @@ fn stop_log_writer(c: &Cluster) {
     assert!(std::process::Command::new("kill").args(["-STOP", &pid]).status().unwrap().success());
 }
 
-/// The load does not wait for the disk, and asks for memory of its own: by its sessions alone, and only until it is done.
+/// The load does not wait for the disk: its own sessions alone do not, and only until it is done.
 #[test]
 fn what_is_loaded_survives_a_crash_and_the_settings_of_the_load_stay_nowhere() {
     let c = Cluster::start();
