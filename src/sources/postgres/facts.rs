@@ -359,3 +359,39 @@ pub fn compare(expected: &DatabaseFacts, found: &DatabaseFacts) -> Vec<Line> {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_older_backup_may_have_counted_by_themselves_what_is_taken_together_now() {
+        let part = |name: &str, rows: u64| TableFacts {
+            schema: "public".into(),
+            name: name.into(),
+            rows,
+            estimated: false,
+            oid: 0,
+            size: 0,
+            whole: Some(("public".into(), "t".into())),
+            parts: Vec::new(),
+        };
+        let facts = |tables: &[TableFacts]| -> DatabaseFacts {
+            let mut facts: DatabaseFacts = serde_json::from_value(serde_json::json!({
+                "database": "erp", "server_version": 150_018, "encoding": "UTF8", "collate": "C", "ctype": "C",
+                "size": 0, "tables": [], "extensions": [], "large_objects": 0, "sequences": [],
+            }))
+            .unwrap();
+            facts.tables = tables.to_vec();
+            facts
+        };
+        let mut tables = vec![part("t_low", 2), part("t_high", 3)];
+        let older = facts(&tables);
+        join_hash_partitions(&mut tables);
+        assert_eq!(tables.iter().map(|t| (t.full_name(), t.rows)).collect::<Vec<_>>(), [("public.t".to_owned(), 5)]);
+        let found = facts(&tables);
+        let good = |expected: &DatabaseFacts| compare(expected, &found).iter().all(|line| line.good);
+        assert!(good(&found) && good(&older));
+        assert!(!good(&facts(&[part("t_low", 9)])) && !good(&facts(&[part("t_lower", 2)])));
+    }
+}
