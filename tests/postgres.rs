@@ -22,6 +22,8 @@ mod extensions;
 mod fresh;
 #[path = "postgres/inplace.rs"]
 mod inplace;
+#[path = "postgres/loading.rs"]
+mod loading;
 #[path = "postgres/managed.rs"]
 mod managed;
 #[path = "postgres/odd.rs"]
@@ -38,6 +40,8 @@ mod reach;
 mod releases;
 #[path = "postgres/round_trip.rs"]
 mod round_trip;
+#[path = "postgres/schemas.rs"]
+mod schemas;
 #[path = "postgres/standby.rs"]
 mod standby;
 #[path = "postgres/swap.rs"]

@@ -65,6 +65,32 @@ fn a_role_that_may_make_roles_makes_them_as_far_as_it_may() {
 }
 
 #[test]
+fn a_role_that_is_made_has_its_password_and_settings_and_those_that_are_there_stay_as_they_are() {
+    let c = Cluster::start();
+    c.psql("postgres", "CREATE ROLE team; CREATE ROLE clerk LOGIN CREATEDB PASSWORD 'old' IN ROLE team; ALTER ROLE clerk SET work_mem = '7MB'");
+    c.psql("postgres", "CREATE ROLE app LOGIN CONNECTION LIMIT 7 PASSWORD 'of the backup' IN ROLE team; ALTER ROLE app SET work_mem = '7MB'");
+    c.psql("postgres", "CREATE DATABASE erp");
+    c.psql("erp", "CREATE TABLE t AS SELECT generate_series(1, 10) AS x; ALTER TABLE t OWNER TO app");
+    let w = with_database(&c, SOCKET);
+    w.backup();
+    c.psql("postgres", "DROP DATABASE erp");
+    c.psql("postgres", "DROP ROLE app; ALTER ROLE clerk NOCREATEDB PASSWORD 'new'; ALTER ROLE clerk SET work_mem = '9MB'; REVOKE team FROM clerk");
+    let others = || {
+        let roles = "SELECT string_agg(a::text, ' ' ORDER BY rolname) FROM pg_authid a WHERE rolname <> 'app'";
+        let members = "SELECT count(*) FROM pg_auth_members WHERE pg_get_userbyid(member) = 'clerk'";
+        let settings = "SELECT setconfig FROM pg_db_role_setting WHERE pg_get_userbyid(setrole) = 'clerk'";
+        [roles, members, settings].map(|sql| c.psql("postgres", sql))
+    };
+    let before = others();
+    w.run(&["restore", "--yes"]).code(0).says(&["roles made: app"]);
+    assert_eq!(others(), before);
+    let shown = c.psql_as("app", "erp", "of the backup", "SHOW work_mem");
+    assert_eq!(String::from_utf8_lossy(&shown.stdout), "7MB\n", "{shown:?}");
+    let role = "SELECT rolconnlimit, pg_has_role('app', 'team', 'MEMBER') FROM pg_roles WHERE rolname = 'app'";
+    assert_eq!(c.psql("postgres", role), "7|t");
+}
+
+#[test]
 fn a_backup_goes_to_another_server_by_its_url() {
     let (from, to) = (Cluster::start(), Cluster::start());
     from.psql("postgres", "CREATE ROLE app");

@@ -160,6 +160,12 @@ fn patterns_pick_databases_and_never_what_a_restore_keeps() {
     configure(&w, &c, SOCKET);
     assert_eq!(names(&w.backup()), ["db:erp", "db:app_one"]);
     w.run(&["restore", "--yes", "--database", "erp"]).code(0).says(&["erp_before_"]);
+    // Somebody looks into what was kept; it is nobody's data all the same.
+    let kept = c.psql("postgres", "SELECT datname FROM pg_database WHERE datname LIKE 'erp_before_%'");
+    c.psql("postgres", &format!("ALTER DATABASE \"{kept}\" ALLOW_CONNECTIONS true"));
+    w.extra = "databases = \"all\"".into();
+    configure(&w, &c, SOCKET);
+    assert_eq!(names(&w.backup()), ["db:app_one", "db:app_two", "db:erp", "db:other", "db:postgres"]);
     w.extra = "databases = [\"e*\"]".into();
     configure(&w, &c, SOCKET);
     assert_eq!(names(&w.backup()), ["db:erp"]);

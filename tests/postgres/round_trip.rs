@@ -150,6 +150,24 @@ fn encoding_and_locale_are_those_of_the_backup_and_not_of_the_server() {
 }
 
 #[test]
+fn a_locale_of_icu_is_that_of_the_backup_too() {
+    let c = Cluster::start();
+    c.psql("postgres", "CREATE DATABASE erp TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'de'");
+    c.psql("erp", "CREATE TABLE words AS SELECT unnest(ARRAY['z', 'ö', 'o']) AS w; CREATE INDEX ON words (w)");
+    // The column got another name with version 17.
+    let of = "SELECT datlocprovider, coalesce(to_jsonb(d) ->> 'datlocale', to_jsonb(d) ->> 'daticulocale'), datcollate, datctype \
+              FROM pg_database d WHERE datname = 'erp'";
+    let how = || (c.psql("postgres", of), c.psql("erp", "SELECT string_agg(w, ' ' ORDER BY w) FROM words"));
+    let before = how();
+    assert!(before.0.starts_with("i|de|") && before.1 == "o ö z", "{before:?}");
+    let w = with_database(&c, SOCKET);
+    w.backup();
+    c.psql("erp", "DELETE FROM words");
+    w.run(&["restore", "--yes"]).code(0);
+    assert_eq!(how(), before);
+}
+
+#[test]
 fn all_databases_and_odd_names_are_dumped_and_one_is_picked_out() {
     let c = Cluster::start();
     let odd = "we ird=name'x";

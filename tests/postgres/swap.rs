@@ -1,7 +1,7 @@
 //! The exchange of a live database: what goes along, what stays, what refuses, and what is left when it fails.
 
 use crate::cluster::Cluster;
-use crate::round_trip::{SOCKET, with_database};
+use crate::round_trip::{SOCKET, configure, with_database};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -47,6 +47,67 @@ fn owner_grants_settings_and_comment_stay_with_the_name() {
     c.psql("postgres", "DROP DATABASE erp");
     w.run(&["restore", "--yes"]).code(0);
     assert_eq!(attributes(&c), before);
+}
+
+#[test]
+fn a_rollback_brings_owner_grants_settings_and_comment_back_and_closes_what_it_takes_away() {
+    let c = Cluster::start();
+    erp(&c);
+    c.psql(
+        "postgres",
+        "CREATE ROLE reader; REVOKE ALL ON DATABASE erp FROM PUBLIC; GRANT CONNECT ON DATABASE erp TO reader",
+    );
+    c.psql("postgres", "ALTER DATABASE erp SET work_mem = '7MB'; ALTER ROLE app IN DATABASE erp SET statement_timeout = '5s'; COMMENT ON DATABASE erp IS 'the one'");
+    let w = with_database(&c, SOCKET);
+    w.backup();
+    c.psql("erp", "DELETE FROM t WHERE id > 100");
+    let live = attributes(&c);
+    w.run(&["restore", "--yes"]).code(0);
+    // What is said of the restored one since goes with it.
+    c.psql("postgres", "ALTER DATABASE erp OWNER TO postgres; GRANT CREATE ON DATABASE erp TO reader; ALTER DATABASE erp CONNECTION LIMIT 5");
+    c.psql("postgres", "ALTER DATABASE erp SET work_mem = '9MB'; COMMENT ON DATABASE erp IS 'restored'");
+    assert_ne!(attributes(&c), live);
+    w.run(&["rollback", "--yes"]).code(0);
+    assert_eq!(attributes(&c), live);
+    assert_eq!(c.psql("erp", "SELECT count(*) FROM t"), "100");
+    let beside = "SELECT count(*), bool_or(datallowconn) FROM pg_database WHERE datname LIKE 'erp\\_%'";
+    assert_eq!(c.psql("postgres", beside), "1|f");
+}
+
+#[test]
+fn names_of_63_bytes_are_exchanged_and_longer_ones_and_templates_refused() {
+    let c = Cluster::start();
+    // They differ only where a name beside them is cut.
+    let names = ["a", "b"].map(|end| "x".repeat(62) + end);
+    for name in &names {
+        c.psql("postgres", &format!("CREATE DATABASE {name}"));
+        c.psql(name, &format!("CREATE TABLE t AS SELECT '{name}'::text AS x"));
+    }
+    let mut w = with_database(&c, &SOCKET.replace("/erp", "/postgres"));
+    w.extra = format!("databases = [\"{}\", \"{}\"]", names[0], names[1]);
+    configure(&w, &c, &SOCKET.replace("/erp", "/postgres"));
+    w.backup();
+    let rows = || names.each_ref().map(|name| c.psql(name, "SELECT x FROM t"));
+    for (name, x) in names.iter().zip(["one", "two"]) {
+        c.psql(name, &format!("UPDATE t SET x = '{x}'"));
+    }
+    w.run(&["restore", "--yes"]).code(0);
+    assert_eq!(rows(), names);
+    let kept = "SELECT count(*) FROM pg_database WHERE datname LIKE 'xxx%\\_before\\_%'";
+    assert_eq!(c.psql("postgres", kept), "2");
+    w.run(&["rollback", "--yes"]).code(0);
+    assert_eq!(rows(), ["one", "two"]);
+
+    let databases = || c.psql("postgres", "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database");
+    let before = databases();
+    let longer = "x".repeat(64);
+    w.run(&["restore", "--database", &names[0], "--to", &longer]).code(2).says(&["at most 63 bytes"]);
+    w.extra.clear();
+    configure(&w, &c, &SOCKET.replace("/erp", "/template1"));
+    w.backup();
+    w.run(&["restore", "--yes"]).code(10).says(&["template1 is a template and is not exchanged", "--to"]);
+    w.run(&["restore", "--to", "template0"]).code(10).says(&["database template0 exists"]);
+    assert_eq!(databases(), before);
 }
 
 #[test]
@@ -131,7 +192,7 @@ fn stop_log_writer(c: &Cluster) {
     assert!(std::process::Command::new("kill").args(["-STOP", &pid]).status().unwrap().success());
 }
 
-/// The load does not wait for the disk, and asks for memory of its own: by its sessions alone, and only until it is done.
+/// The load does not wait for the disk: its own sessions alone do not, and only until it is done.
 #[test]
 fn what_is_loaded_survives_a_crash_and_the_settings_of_the_load_stay_nowhere() {
     let c = Cluster::start();
@@ -166,6 +227,8 @@ fn what_is_loaded_survives_a_crash_and_the_settings_of_the_load_stay_nowhere() {
     let ran = w.run(&["restore", "--resume"]).code(0).says(&["equal to the facts"]);
     assert!(!ran.err.lines().any(|l| l.starts_with("stage ")), "it was loaded once more:\n{}", ran.err);
     assert_eq!(c.dump("copy"), good);
+    // Nobody else here would tell the planner what is in it.
+    assert_eq!(c.psql("copy", "SELECT count(*) FROM pg_stats WHERE tablename = 't'"), "2");
     c.psql("erp", "DELETE FROM t");
     w.run(&["restore", "--yes"]).code(0);
     c.crash();

@@ -42,13 +42,13 @@ pub fn shop(extra: &str) -> (Cluster, World) {
 }
 
 /// All rows of tables, and what their sequences will give.
-fn rows(c: &Cluster, tables: &[&str]) -> String {
+pub fn rows(c: &Cluster, tables: &[&str]) -> String {
     let all: Vec<String> =
         tables.iter().map(|t| c.psql("erp", &format!("SELECT t.*::text FROM {t} t ORDER BY 1"))).collect();
     all.join("\n--\n") + &c.psql("erp", "SELECT last_value, is_called FROM orders_id_seq")
 }
 
-const ALL: &[&str] = &["customers", "orders", "lines", "told", "log_1", "log_2", "\"Ödd \"\"s\"\"\".\"Tä.ble $1\""];
+pub const ALL: &[&str] = &["customers", "orders", "lines", "told", "log_1", "log_2", "\"Ödd \"\"s\"\"\".\"Tä.ble $1\""];
 
 pub fn databases(c: &Cluster) -> String {
     c.psql("postgres", "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database")

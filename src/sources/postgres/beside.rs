@@ -11,7 +11,8 @@ use super::session::LOCK_NOT_AVAILABLE;
 use crate::error::{Error, Kind, Result};
 use crate::repository::writer::PendingArtifact;
 use bytes::Bytes;
-use futures::FutureExt;
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, TryStreamExt};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio_util::io::{StreamReader, SyncIoBridge};
@@ -52,7 +53,7 @@ impl Parts<'_> {
         // In the order of the tables; one that is done makes room for the next, whichever it is.
         let turns = &Semaphore::new(self.with.source.jobs.max(1));
         let mut parts = Vec::new();
-        for (table, entry) in self.big.iter().zip(&self.entries) {
+        for (n, (table, entry)) in self.big.iter().zip(&self.entries).enumerate() {
             let copy = begun.as_mut().and_then(Iterator::next);
             let part = async move {
                 let closed = |_| Error::new(Kind::Internal, "the queue of tables is gone");
@@ -61,11 +62,15 @@ impl Parts<'_> {
                     Some(copy) => copy,
                     None => begin(self.with, self.facts, self.snapshot, table).await?,
                 };
-                write(self.with, self.facts, copy, table, *entry).await
+                Ok::<_, Stopped>((n, write(self.with, self.facts, copy, table, *entry).await?))
             };
             parts.push(part.boxed());
         }
-        futures::future::try_join_all(parts).await
+        // Whichever fails first ends it all.
+        let parts = parts.into_iter().collect::<FuturesUnordered<_>>();
+        let mut parts = parts.try_collect::<Vec<_>>().await?;
+        parts.sort_by_key(|(n, _)| *n);
+        Ok(parts.into_iter().map(|(_, part)| part).collect())
     }
 }
 

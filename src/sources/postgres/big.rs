@@ -1,12 +1,17 @@
 //! Which tables are dumped over sessions of their own: the big ones, as long as nothing about them is odd. What is
 //! odd stays with `pg_dump`.
 
-use super::facts::DatabaseFacts;
-use super::session::Session;
+use super::facts::{DatabaseFacts, UP, below_hash};
+use super::session::{Session, SqlError, SqlResult};
 use crate::error::Result;
+use serde_json::Value;
+use std::collections::HashSet;
 
 /// Most tables that leave the main archive; each is an argument of `pg_dump`.
 const MOST: usize = 256;
+
+/// The first OID of what is not PostgreSQL's own.
+const FIRST_OWN: u32 = 16384;
 
 /// A table that is dumped beside the others.
 #[derive(Clone, Debug)]
@@ -37,22 +42,23 @@ pub async fn choose(session: &Session, facts: &DatabaseFacts, threshold: u64) ->
     let oids = big.iter().map(|t| t.oid.to_string()).collect::<Vec<_>>().join(",");
     let (schema, table, column) = (quote("n.nspname"), quote("c.relname"), quote("a.attname"));
     let generated = if facts.server_version >= 120_000 { "a.attgenerated = ''" } else { "true" };
-    // A partition by hash may belong elsewhere on another machine, so pg_dump loads some of them through the root.
+    let failed = |e: SqlError| e.says("the columns of big tables cannot be read");
+    let called = Called::read(session, facts.server_version).await.map_err(failed)?;
     let rows = session
         .rows(
             &format!(
                 "c.oid::bigint, n.nspname, c.relname, {schema} || '.' || {table}, \
                  (SELECT string_agg({column}, ', ' ORDER BY a.attnum) FROM pg_attribute a \
-                  WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND {generated})"
+                  WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND {generated}), \
+                 ({UP} SELECT json_agg(u.relname) FROM up JOIN pg_class u ON u.oid = up.oid)"
             ),
             &format!(
-                "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid IN ({oids}) AND NOT EXISTS \
-                 (SELECT 1 FROM pg_inherits i JOIN pg_partitioned_table p ON p.partrelid = i.inhparent \
-                  WHERE i.inhrelid = c.oid AND p.partstrat = 'h')"
+                "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid IN ({oids}) AND NOT ({})",
+                below_hash()
             ),
         )
         .await
-        .map_err(|e| e.says("the columns of big tables cannot be read"))?;
+        .map_err(failed)?;
     let utf8 = facts.encoding == "UTF8";
     let found: Vec<Big> = rows
         .iter()
@@ -66,14 +72,92 @@ pub async fn choose(session: &Session, facts: &DatabaseFacts, threshold: u64) ->
                 columns: format!("({columns})"),
             };
             let plain = |text: &str| (utf8 || text.is_ascii()) && !text.chars().any(char::is_control);
-            (plain(&big.sql) && plain(&big.columns)).then_some(big)
+            let odd = called.by.contains(&r.number(0)) || called.name_one_of(&r.value(5));
+            (plain(&big.sql) && plain(&big.columns) && !odd).then_some(big)
         })
         .collect();
     // In the order of size again.
     Ok(big.iter().filter_map(|t| found.iter().find(|b| b.oid == t.oid).cloned()).collect())
 }
 
+/// The database's own functions that a row calls on its way in, by a CHECK, by one of its columns' domains, or by a
+/// generated column. Such a function may look into another table all the same, and rows that come beside those of that
+/// table would be refused, or get another value. Those in C come with extensions, and look at their arguments.
+struct Called {
+    /// The tables whose rows call one, by OID.
+    by: HashSet<u64>,
+    /// Their bodies, in lower case.
+    bodies: Vec<String>,
+}
+
+impl Called {
+    async fn read(session: &Session, version: u32) -> SqlResult<Self> {
+        // One that the standard's syntax defines has no text but this.
+        let body = if version >= 140_000 { "coalesce(pg_get_function_sqlbody(f.oid), f.prosrc)" } else { "f.prosrc" };
+        let generated = if version >= 120_000 { "a.attgenerated = 's'" } else { "false" };
+        let of = |class: &str, object: &str| {
+            format!(
+                "JOIN pg_depend d ON d.classid = '{class}'::regclass AND d.objid = {object} \
+                 AND d.refclassid IN ('pg_proc'::regclass, 'pg_operator'::regclass)"
+            )
+        };
+        let (of_check, of_value) = (of("pg_constraint", "k.oid"), of("pg_attrdef", "g.oid"));
+        // Up to version 14 what a generated column needs is said of the column itself.
+        let from = format!(
+            "FROM (SELECT k.conrelid, d.refclassid, d.refobjid FROM pg_constraint k {of_check} \
+              WHERE k.contype = 'c' AND k.conrelid <> 0 \
+              UNION SELECT a.attrelid, d.refclassid, d.refobjid FROM pg_constraint k {of_check} \
+              JOIN pg_attribute a ON a.atttypid = k.contypid WHERE k.contypid <> 0 \
+              UNION SELECT a.attrelid, d.refclassid, d.refobjid FROM pg_attrdef g {of_value} \
+              JOIN pg_attribute a ON a.attrelid = g.adrelid AND a.attnum = g.adnum AND {generated} \
+              UNION SELECT d.objid, d.refclassid, d.refobjid FROM pg_depend d \
+              WHERE d.classid = 'pg_class'::regclass AND d.objsubid > 0) u (rel, class, object) \
+             LEFT JOIN pg_operator o ON u.class = 'pg_operator'::regclass AND o.oid = u.object \
+             JOIN pg_proc f ON f.oid = CASE u.class WHEN 'pg_proc'::regclass THEN u.object ELSE o.oprcode::oid END \
+             JOIN pg_language l ON l.oid = f.prolang AND l.lanname NOT IN ('internal', 'c') \
+             WHERE f.oid >= {FIRST_OWN} GROUP BY f.oid, f.prosrc"
+        );
+        let rows = session.rows(&format!("{body}, json_agg(u.rel::bigint)"), &from).await?;
+        let by = rows.iter().flat_map(|r| r.value(1).as_array().cloned().unwrap_or_default());
+        Ok(Called {
+            by: by.filter_map(|oid| oid.as_u64()).collect(),
+            bodies: rows.iter().map(|r| r.text(0).to_lowercase()).collect(),
+        })
+    }
+
+    /// Whether one of them speaks of a table of one of these names.
+    fn name_one_of(&self, names: &Value) -> bool {
+        let mut names = names.as_array().into_iter().flatten().filter_map(Value::as_str);
+        names.any(|name| self.bodies.iter().any(|body| speaks_of(body, &name.to_lowercase())))
+    }
+}
+
+/// Whether a text has a name in it, not as a part of a longer one.
+fn speaks_of(text: &str, name: &str) -> bool {
+    let goes_on = |c: char| c.is_alphanumeric() || c == '_';
+    text.match_indices(name)
+        .any(|(at, _)| !text[..at].ends_with(goes_on) && !text[at + name.len()..].starts_with(goes_on))
+}
+
 /// SQL that quotes a name whether it needs it or not.
 fn quote(name: &str) -> String {
     format!("'\"' || replace({name}, '\"', '\"\"') || '\"'")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_function_speaks_of_a_table_by_its_whole_name() {
+        let body = "select name from public.codes where code = $1";
+        for (name, speaks) in
+            [("codes", true), ("code", true), ("odes", false), ("nam", false), ("$1", true), ("x", false)]
+        {
+            assert_eq!(speaks_of(body, name), speaks, "{name}");
+        }
+        let called = Called { by: HashSet::new(), bodies: vec![body.to_owned()] };
+        assert!(called.name_one_of(&serde_json::json!(["codes_2026", "Codes"])));
+        assert!(!called.name_one_of(&serde_json::json!(["codes_2026"])));
+    }
 }

@@ -26,16 +26,41 @@ pub fn of(head: &Head, rows: &Entry) -> Vec<i32> {
     if table.len() != 1 {
         return Vec::new();
     }
-    head.entries.iter().filter(|e| early(e)).map(|e| e.dump_id).collect()
+    let mut altered = false;
+    // Two at once that were built, and then want to alter the table, would wait for each other.
+    let alone = |e: &&Entry| !(e.is("INDEX") && alters_its_table(e) && std::mem::replace(&mut altered, true));
+    head.entries.iter().filter(|e| early(e)).filter(alone).map(|e| e.dump_id).collect()
 }
 
-/// The first statement of an entry.
-fn statement(entry: &Entry) -> String {
+/// The statements of an entry without names in quotes and values, which may look like anything.
+fn statements(entry: &Entry) -> String {
+    let mut quote: Option<char> = None;
     let text = String::from_utf8_lossy(entry.defn.as_deref().unwrap_or_default());
-    text.split(";\n").next().unwrap_or_default().to_owned()
+    let bare = text.chars().filter(|c| match quote {
+        // A doubled quote ends it and begins it again.
+        Some(end) => {
+            quote = quote.filter(|_| *c != end);
+            false
+        }
+        None => {
+            quote = Some(*c).filter(|c| ['"', '\''].contains(c));
+            quote.is_none()
+        }
+    });
+    bare.collect()
 }
 
-/// Whether an index has columns only, and all rows. A name with odd signs may count as something else, and then waits.
+/// The first of them.
+fn statement(entry: &Entry) -> String {
+    statements(entry).split(";\n").next().unwrap_or_default().to_owned()
+}
+
+/// Whether an index is the one by which its table was clustered, or its replica identity.
+fn alters_its_table(entry: &Entry) -> bool {
+    statements(entry).contains("\nALTER TABLE ")
+}
+
+/// Whether an index has columns only, and all rows.
 fn is_of_columns(entry: &Entry) -> bool {
     /// What may follow the list of columns.
     const TAILS: &[&str] = &[" INCLUDE (", " NULLS NOT DISTINCT", " WITH (", " TABLESPACE ", ";"];
@@ -140,13 +165,16 @@ mod tests {
         ] {
             assert!(!is_of_columns(&index(1, &[10], rest)), "{rest}");
         }
-        assert!(!is_of_columns(&made(
-            1,
-            Section::PostData,
-            "INDEX",
-            &[],
-            "CREATE INDEX \"x ()\" ON t USING gin (f(a));\n"
-        )));
+        for (names, early) in [
+            ("\"x ()\" ON t USING gin (f(a))", false),
+            ("\"x (a) INCLUDE (b)\" ON public.t USING gin (public.f(c))", false),
+            ("x ON public.\"t (a)\" USING gin (public.f(c))", false),
+            ("x ON public.t USING btree (\"a) WITH (\"\"b\", public.f(c))", false),
+            ("\"x (f(\" ON public.\"t WHERE \" USING btree (\"a)b(\")", true),
+        ] {
+            let sql = format!("CREATE INDEX {names};\n");
+            assert_eq!(is_of_columns(&made(1, Section::PostData, "INDEX", &[], &sql)), early, "{names}");
+        }
         for rest in [
             "(a)",
             "(a text_pattern_ops, b COLLATE \"C\" NULLS FIRST)",
@@ -163,6 +191,21 @@ mod tests {
         ] {
             assert_eq!(is_a_key(&key(1, kind)), early, "{kind}");
         }
+    }
+
+    #[test]
+    fn of_two_indexes_that_alter_their_table_one_waits() {
+        let clustered = "(a);\n\nALTER TABLE public.t CLUSTER ON n31";
+        let identity = "(b);\n\nALTER TABLE ONLY public.t REPLICA IDENTITY USING INDEX n32";
+        let mut head = head();
+        let rows = head.entries.iter().find(|e| e.dump_id == 20).cloned().unwrap();
+        head.entries.truncate(7);
+        head.entries.extend([
+            index(31, &[10], clustered),
+            index(32, &[10], identity),
+            index(33, &[10], "(\"c;\n\nALTER TABLE \")"),
+        ]);
+        assert_eq!(of(&head, &rows), [30, 31, 33]);
     }
 
     #[test]

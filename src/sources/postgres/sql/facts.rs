@@ -135,13 +135,14 @@ impl Described {
         let provider = option("locale_provider").unwrap_or_else(|| "libc".into());
         let mut tables: BTreeMap<Name, TableRows> = BTreeMap::new();
         for (name, rows) in self.tables.iter().filter(|(_, t)| !t.partitioned) {
-            // A restore may put a row into another partition by hash, and is right: those count as one.
-            let mut whole = name;
-            if self.parts.get(name).is_some_and(|(_, by_hash)| *by_hash) {
-                while let Some((above, _)) = self.parts.get(whole) {
-                    whole = above;
-                }
+            // A restore may put a row into another partition by hash, and is right: all below the root count as one.
+            let (mut root, mut hashed) = (name, false);
+            // What a dump says need not be true: two tables may be part of each other.
+            for _ in 0..self.parts.len() {
+                let Some((above, by_hash)) = self.parts.get(root) else { break };
+                (root, hashed) = (above, hashed || *by_hash);
             }
+            let whole = if hashed { root } else { name };
             let sum = tables.entry(whole.clone()).or_default();
             sum.rows += rows.rows;
             sum.estimated |= rows.estimated;
@@ -154,6 +155,7 @@ impl Described {
             oid: 0,
             size: 0,
             whole: None,
+            parts: Vec::new(),
         };
         DatabaseFacts {
             database: database.to_owned(),

@@ -33,13 +33,18 @@ CREATE TABLE public.parts (
 PARTITION BY HASH (id);
 CREATE TABLE public.p0 (
     id integer
+)
+PARTITION BY RANGE (id);
+CREATE TABLE public.p0_low (
+    id integer
 );
 ALTER TABLE ONLY public.parts ATTACH PARTITION public.p0 FOR VALUES WITH (modulus 1, remainder 0);
+ALTER TABLE ONLY public.p0 ATTACH PARTITION public.p0_low FOR VALUES FROM (0) TO (9);
 COPY public.\"Orders\" (id) FROM stdin;
 1
 2
 \\.
-COPY public.p0 (id) FROM stdin;
+COPY public.p0_low (id) FROM stdin;
 5
 \\.
 SELECT pg_catalog.setval('public.\"Orders_id_seq\"', 2, true);
