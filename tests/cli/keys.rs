@@ -1,6 +1,6 @@
 //! Keys: who can open what, before and after a change, and what a sealed host can do.
 
-use crate::world::World;
+use crate::world::{World, run};
 use std::fs;
 
 fn unconfigured(w: &World, identity: &[&str], args: &[&str]) -> crate::world::Ran {
@@ -35,7 +35,8 @@ fn a_sealed_host_backs_up_lists_and_checks_and_opens_nothing() {
         &["check", "--read-data"],
         &["key", "add", "n", "--out", "y"],
     ] {
-        w.run(args).code(5).says(&["sealed", "--identity"]);
+        // The key that would do is named as `key list` and its owner call it.
+        w.run(args).code(5).says(&["sealed", "--identity", "opens with: recovery (age1"]);
     }
     // No identity that lies anywhere on the host opens a pack.
     let mut identities = 0;
@@ -225,4 +226,45 @@ fn a_lost_key_file_of_the_newest_epoch_stops_backups_and_is_told_by_every_comman
     assert_eq!(std::fs::read(folder.join("host.age")).unwrap(), kept);
     w.backup();
     w.run(&["check"]).code(0);
+}
+
+#[test]
+fn a_sealed_host_names_every_key_that_opens_what_is_stored_now_and_no_other() {
+    let w = sealed();
+    w.file("f", "x");
+    w.backup();
+    let identity = ["--identity", &w.at("recovery.key")];
+    for name in ["alice", "mallory"] {
+        let out = w.at(&format!("{name}.key"));
+        w.run(&[&identity[..], &["key", "add", name, "--out", &out]].concat()).code(0);
+    }
+    w.run(&[&identity[..], &["key", "remove", "mallory"]].concat()).code(0);
+    let refused = w.run(&["cat", "--source", "tree"]).code(5).says(&["alice (age1", "recovery (age1"]);
+    assert!(!refused.err.contains("mallory"), "{}", refused.err);
+    let why = w.run(&["--json", "restore", "--to", "x"]).code(5);
+    let why: serde_json::Value = serde_json::from_str(&why.err).unwrap();
+    assert!(why["error"]["do"].as_str().unwrap().contains("alice (age1"), "{why}");
+}
+
+#[test]
+fn a_key_is_checked_without_a_look_at_data() {
+    let w = World::new();
+    w.file("f", "x");
+    w.backup();
+    // Paths of stored data that a command opens.
+    let opened = |args: &[&str]| {
+        let log = w.at("calls");
+        let program = w.command(args);
+        let mut traced = std::process::Command::new("strace");
+        traced.args(["-f", "-qq", "-s", "4096", "-e", "trace=openat", "-o", &log]);
+        traced.arg(program.get_program()).args(program.get_args()).current_dir(w.path());
+        traced.env("BACKSTAY_CONFIG", w.at("backstay.toml")).env("NO_COLOR", "1");
+        run(&mut traced).code(0);
+        let calls = fs::read_to_string(log).unwrap();
+        let below = |folder: &str| calls.lines().filter(|l| l.contains(&format!("/repo/test-host/{folder}/"))).count();
+        assert!(below("keys") > 0, "nothing was traced");
+        below("packs") + below("meta") + below("backups")
+    };
+    assert!(opened(&["check", "--read-data"]) > 0, "this does not see what is read");
+    assert_eq!(opened(&["--identity", &w.at("recovery.key"), "key", "check"]), 0);
 }
