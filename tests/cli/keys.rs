@@ -268,3 +268,64 @@ fn a_key_is_checked_without_a_look_at_data() {
     assert!(opened(&["check", "--read-data"]) > 0, "this does not see what is read");
     assert_eq!(opened(&["--identity", &w.at("recovery.key"), "key", "check"]), 0);
 }
+
+/// A key pair that a person made for himself; the recipient. The file stays with him.
+fn own_key(w: &World, file: &str) -> String {
+    let made = std::process::Command::new("age-keygen").args(["-o", &w.at(file)]).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let text = fs::read_to_string(w.at(file)).unwrap();
+    text.lines().find_map(|line| line.strip_prefix("# public key: ")).unwrap().to_owned()
+}
+
+#[test]
+fn a_key_is_added_for_a_recipient_whose_identity_never_was_here() {
+    let w = World::new();
+    w.file("f", "x");
+    w.backup();
+    let alice = own_key(&w, "alice.key");
+    unconfigured(&w, &["--identity", &w.at("alice.key")], &["list"]).code(5);
+    w.run(&["key", "add", "alice", "--recipient", &alice]).code(0).says(&["added"]);
+    w.run(&["key", "list"]).code(0).says(&["alice", &alice]);
+    unconfigured(&w, &["--identity", &w.at("alice.key")], &["restore", "--to", &w.at("out")]).code(0);
+    unconfigured(&w, &["--identity", &w.at("alice.key")], &["key", "check"]).code(0).says(&["proven: key alice"]);
+    // A slip of the pen is told, and makes no key.
+    let slip = &alice[..alice.len() - 1];
+    w.run(&["key", "add", "bob", "--recipient", slip]).code(2).says(&["not an age recipient", slip]);
+    w.run(&["key", "add", "bob"]).code(2).says(&["--recipient, --out or --new-passphrase-file"]);
+    let both = ["key", "add", "bob", "--recipient", &alice, "--out", "bob.key"];
+    w.run(&both).code(2);
+    assert!(!w.objects("keys").iter().any(|key| key.display().to_string().contains("bob")));
+}
+
+#[test]
+fn a_passphrase_is_added_to_a_vault_of_identities() {
+    let w = World::new();
+    w.file("f", "x");
+    w.backup();
+    fs::write(w.at("pass"), "correct horse\n").unwrap();
+    fs::write(w.at("empty"), "\n").unwrap();
+    w.run(&["key", "add", "safe", "--new-passphrase-file", &w.at("empty")]).code(5).says(&["is empty"]);
+    w.run(&["key", "add", "safe", "--new-passphrase-file", &w.at("pass")]).code(0).says(&["added", "safe"]);
+    w.run(&["key", "list"]).code(0).says(&["safe", "passphrase"]);
+    unconfigured(&w, &["--passphrase-file", &w.at("pass")], &["restore", "--to", &w.at("out")]).code(0);
+    unconfigured(&w, &["--passphrase-file", &w.at("pass")], &["key", "check"]).code(0).says(&["proven: key safe"]);
+    fs::write(w.at("pass"), "incorrect horse\n").unwrap();
+    unconfigured(&w, &["--passphrase-file", &w.at("pass")], &["list"]).code(5);
+}
+
+#[test]
+fn a_vault_is_made_for_a_recovery_recipient_whose_identity_never_was_here() {
+    let w = World::bare();
+    let recipient = own_key(&w, "safe.key");
+    let slip = &recipient[..recipient.len() - 1];
+    w.run(&["init", "--recovery-recipient", slip]).code(2).says(&["not an age recipient"]);
+    assert!(!w.path().join("host.key").exists());
+    w.run(&["init", "--recovery-recipient", &recipient, "--recovery-out", "x.key"]).code(2);
+    w.run(&["init", "--recovery-recipient", &recipient]).code(0).says(&["made", "host identity"]);
+    w.file("f", "x");
+    w.backup();
+    w.run(&["key", "list"]).code(0).says(&["recovery", &recipient]);
+    unconfigured(&w, &["--identity", &w.at("safe.key")], &["restore", "--to", &w.at("out")]).code(0);
+    // The host reads with its own.
+    w.run(&["check", "--read-data"]).code(0);
+}
