@@ -22,6 +22,8 @@ mod port;
 mod recover;
 #[path = "cli/rollback.rs"]
 mod rollback;
+#[path = "cli/samples.rs"]
+mod samples;
 #[path = "cli/upkeep.rs"]
 mod upkeep;
 #[path = "cli/world.rs"]
