@@ -71,9 +71,9 @@ pub async fn require_identity(vault: &Vault) -> Result<()> {
     if vault.can_read_packs() {
         return Ok(());
     }
+    let openers = openers(vault).await;
     Err(Error::new(Kind::Key, "this needs an identity of the vault, and this host is sealed").hint(format!(
-        "Give the recovery identity with --identity FILE, or a passphrase with --passphrase-file.{}",
-        openers(vault).await
+        "Give the recovery identity with --identity FILE, or a passphrase with --passphrase-file.{openers}"
     )))
 }
 

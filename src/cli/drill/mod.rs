@@ -115,9 +115,9 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let settings = args.settings(section.map(|p| p.drill.clone()).unwrap_or_default())?;
     let (config, vault) = context.vault_within(true, settings.limit_download).await?;
     if !vault.can_read_packs() {
+        let openers = keyring::openers(&vault).await;
         return Err(Error::new(Kind::Key, "a drill reads backups, and this host is sealed").hint(format!(
-            "Drill on another machine: backstay drill --repository URL --host HOST --plan PLAN --identity FILE.{}",
-            keyring::openers(&vault).await
+            "Drill on another machine: backstay drill --repository URL --host HOST --plan PLAN --identity FILE.{openers}"
         )));
     }
     let catalog = context.catalog(config.as_ref(), vault.clone());
