@@ -1,11 +1,11 @@
 # Two commands to begin with: `make demo` shows what Backstay does, `make test` proves it.
-# On Debian, both install what they need (as root, or with sudo).
+# On Debian, both install what they need (as root, or with sudo), but for Rust itself.
 
 SHELL := /bin/bash
 TOOLS := $(HOME)/.cache/backstay-tools
 export PATH := $(TOOLS)/bin:$(PATH)
 
-.PHONY: demo test lint bench scale tools demo-tools fmt
+.PHONY: demo test lint advisories bench scale tools demo-tools fmt
 
 ## Shows a backup and a restore of a real database and a tree, in a few minutes
 demo: demo-tools
@@ -16,13 +16,20 @@ demo: demo-tools
 test: tools
 	cargo nextest run --locked --no-fail-fast
 
-## Formatting, lints, licences and advisories
+## Formatting, lints, licences, bans, sources. Advisories only where `make advisories` has fetched their database before
 lint:
 	cargo fmt --check
 	cargo clippy --locked --all-targets -- --deny warnings
 	tests/setup.sh deny
 	cargo fetch --locked --quiet
 	cargo deny --offline check licenses bans sources
+	@if compgen -G '$(CARGO)/advisory-dbs/*/' > /dev/null; then cargo deny --offline check advisories; \
+	else echo 'lint: advisories are NOT checked: no database below $(CARGO)/advisory-dbs. `make advisories` fetches it'; fi
+
+## Fetches the database of RustSec from GitHub, and looks for advisories on what is linked
+advisories:
+	tests/setup.sh deny
+	cargo deny check advisories
 
 ## Compares with restic, rustic and pipes; results go to docs/performance.md by hand
 bench:
@@ -52,9 +59,13 @@ REMAP_C := CFLAGS=-ffile-prefix-map=$(CARGO)=/cargo
 TRIPLE = $(shell rustc -vV | sed -n 's/^host: //p')
 RELEASE = cargo build --release --locked --target-dir $(PACKAGE)
 
-.PHONY: deb tarball static deb-check packaged
+.PHONY: deb tarball static deb-check packaged build-tools
 
-packaged:
+# On Debian; elsewhere the compiler says what it misses.
+build-tools:
+	tests/setup.sh build
+
+packaged: build-tools
 	$(REMAP_C) RUSTFLAGS="$(REMAP)" $(RELEASE)
 
 ## Builds the Debian package, into target/dist
@@ -66,7 +77,7 @@ tarball: packaged
 	packaging/tarball.sh $(PACKAGE)/release/backstay target/dist
 
 ## Builds the tarball of a binary that needs no libraries, into target/dist
-static:
+static: build-tools
 	$(REMAP_C) OPENSSL_STATIC=1 RUSTFLAGS="$(REMAP) -C target-feature=+crt-static" $(RELEASE) --target $(TRIPLE)
 	! readelf --dynamic $(PACKAGE)/$(TRIPLE)/release/backstay | grep NEEDED
 	packaging/tarball.sh $(PACKAGE)/$(TRIPLE)/release/backstay target/dist -static

@@ -1,5 +1,7 @@
 //! The program as its users run it: one process per command, files and exit codes.
 
+#[path = "cli/answers.rs"]
+mod answers;
 #[path = "cli/append_only.rs"]
 mod append_only;
 #[path = "cli/errors.rs"]
@@ -12,12 +14,16 @@ mod files;
 mod huge;
 #[path = "cli/keys.rs"]
 mod keys;
+#[path = "cli/options.rs"]
+mod options;
 #[path = "support/port.rs"]
 mod port;
 #[path = "cli/recover.rs"]
 mod recover;
 #[path = "cli/rollback.rs"]
 mod rollback;
+#[path = "cli/samples.rs"]
+mod samples;
 #[path = "cli/upkeep.rs"]
 mod upkeep;
 #[path = "cli/world.rs"]

@@ -5,6 +5,7 @@
 #   setup.sh demo    what `make demo` needs
 #   setup.sh test    what `make test` needs
 #   setup.sh bench   what `make bench` needs
+#   setup.sh build   what `make deb`, `make tarball` and `make static` need, on Debian
 #   setup.sh package what `make deb-check` needs
 #   setup.sh deny    cargo-deny
 set -euo pipefail
@@ -19,11 +20,15 @@ packages() {
     done
     [ ${#missing[@]} = 0 ] && return
     echo "installing ${missing[*]}"
-    # The tests make clusters of their own; the one that the package would start is not wanted.
-    $sudo mkdir -p /etc/postgresql-common/createcluster.d
-    echo 'create_main_cluster = false' | $sudo tee /etc/postgresql-common/createcluster.d/backstay.conf > /dev/null
     $sudo apt-get update -qq
-    DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends "${missing[@]}" > /dev/null
+    # The tests make clusters of their own; the one that the package would start is not wanted. Said for this
+    # installation only: whoever installs PostgreSQL later gets what Debian gives.
+    local unwanted=/etc/postgresql-common/createcluster.d/backstay.conf failed=0
+    $sudo mkdir -p "${unwanted%/*}"
+    echo 'create_main_cluster = false' | $sudo tee "$unwanted" > /dev/null
+    DEBIAN_FRONTEND=noninteractive $sudo apt-get install -y -qq --no-install-recommends "${missing[@]}" > /dev/null || failed=1
+    $sudo rm -f "$unwanted"
+    return $failed
 }
 # The Docker daemon, where nobody has started it. Only root can; else the tests say that it is missing.
 daemon() {
@@ -101,6 +106,7 @@ case ${1:-test} in
         crate rustic-rs 0.11.4 rustic
         crate garage 2.5.0 garage
         ;;
+    build) ! have dpkg-query || packages "${build[@]}" ;;
     package) packages "${build[@]}" lintian ;;
     deny) crate cargo-deny 0.20.2 cargo-deny ;;
     *) echo "setup.sh: unknown task $1" >&2 && exit 2 ;;

@@ -6,6 +6,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::{Name, PackKey, size, time};
 use crate::recovery::select;
 use crate::repository::catalog::Catalog;
+use crate::repository::keyring;
 use crate::repository::manifest::{Artifact, Manifest};
 use crate::repository::reader::Reader;
 use crate::repository::segment::{FileEntry, FileType};
@@ -232,6 +233,7 @@ pub async fn find(context: &Context, args: FindArgs) -> Result<ExitCode> {
 /// Writes an artifact or a file to standard output.
 pub async fn cat(context: &Context, args: CatArgs) -> Result<ExitCode> {
     let (config, vault) = context.vault(true).await?;
+    keyring::require_identity(&vault).await?;
     let catalog = context.catalog(config.as_ref(), vault);
     let plan = context.plan(args.plan.as_deref(), config.as_ref(), &catalog).await?;
     let source: Name = args.source.parse()?;

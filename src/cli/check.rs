@@ -7,6 +7,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::size;
 use crate::repository::catalog::Catalog;
 use crate::repository::check::{self, Depth};
+use crate::repository::keyring;
 use crate::telemetry::monitor::Verb;
 use crate::telemetry::report::{self, Report};
 use std::process::ExitCode;
@@ -50,8 +51,14 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let depth = args.read_data.as_deref().map(share).transpose()?.map_or(Depth::Structure, Depth::Read);
     let (_, vault) = context.vault(depth != Depth::Structure).await?;
     if depth != Depth::Structure && !vault.can_read_packs() {
-        return Err(Error::new(Kind::Key, "reading data needs an identity of the vault, and this host is sealed")
-            .hint("Give the recovery identity with --identity FILE, or run `check` without --read-data: it compares names and sizes."));
+        let openers = keyring::openers(&vault).await;
+        let hint = format!(
+            "Give the recovery identity with --identity FILE, or run `check` without --read-data: it compares names \
+             and sizes.{openers}"
+        );
+        return Err(
+            Error::new(Kind::Key, "reading data needs an identity of the vault, and this host is sealed").hint(hint)
+        );
     }
     // No cache: what the store has is the question.
     let catalog = Catalog::new(vault, None);

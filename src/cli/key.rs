@@ -123,10 +123,7 @@ async fn list(context: &Context) -> Result<ExitCode> {
 /// Opens the vault with an identity, which every change of keys needs.
 async fn unlocked(context: &Context) -> Result<(Option<Config>, Arc<Vault>)> {
     let (config, vault) = context.vault(true).await?;
-    if !vault.can_read_packs() {
-        return Err(Error::new(Kind::Key, "this needs an identity of the vault, and this host is sealed")
-            .hint("Give the recovery identity with --identity FILE."));
-    }
+    keyring::require_identity(&vault).await?;
     Ok((config, vault))
 }
 

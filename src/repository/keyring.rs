@@ -63,6 +63,32 @@ pub async fn list(vault: &Vault) -> Result<Vec<Key>> {
     Ok(keys.into_values().collect())
 }
 
+/// Makes sure that packs can be opened, before anything is looked for in them.
+///
+/// # Errors
+/// [`Kind::Key`] on a sealed host without an identity, with the names of the keys that open the vault.
+pub async fn require_identity(vault: &Vault) -> Result<()> {
+    if vault.can_read_packs() {
+        return Ok(());
+    }
+    let openers = openers(vault).await;
+    Err(Error::new(Kind::Key, "this needs an identity of the vault, and this host is sealed").hint(format!(
+        "Give the recovery identity with --identity FILE, or a passphrase with --passphrase-file.{openers}"
+    )))
+}
+
+/// A sentence that names the keys of the newest epoch, with a space before it, for errors that say what is needed.
+/// Empty when they cannot be read: the error that it belongs to is told all the same.
+pub async fn openers(vault: &Vault) -> String {
+    let (Ok(newest), Ok(keys)) = (vault.epoch(), list(vault).await) else { return String::new() };
+    let named: Vec<String> = keys
+        .iter()
+        .filter(|k| k.epochs.contains(&newest.number))
+        .map(|k| format!("{} ({})", k.label.name, k.label.recipient))
+        .collect();
+    if named.is_empty() { String::new() } else { format!(" What is stored now opens with: {}.", named.join(", ")) }
+}
+
 /// Refuses a name that is taken, before anything is made for it.
 pub async fn ensure_free(vault: &Vault, name: &Name) -> Result<()> {
     if files(vault).await?.iter().any(|(_, n, _)| n == name) {

@@ -1,6 +1,6 @@
 //! Keys: who can open what, before and after a change, and what a sealed host can do.
 
-use crate::world::World;
+use crate::world::{World, run};
 use std::fs;
 
 fn unconfigured(w: &World, identity: &[&str], args: &[&str]) -> crate::world::Ran {
@@ -35,7 +35,8 @@ fn a_sealed_host_backs_up_lists_and_checks_and_opens_nothing() {
         &["check", "--read-data"],
         &["key", "add", "n", "--out", "y"],
     ] {
-        w.run(args).code(5).says(&["sealed", "--identity"]);
+        // The key that would do is named as `key list` and its owner call it.
+        w.run(args).code(5).says(&["sealed", "--identity", "opens with: recovery (age1"]);
     }
     // No identity that lies anywhere on the host opens a pack.
     let mut identities = 0;
@@ -225,4 +226,106 @@ fn a_lost_key_file_of_the_newest_epoch_stops_backups_and_is_told_by_every_comman
     assert_eq!(std::fs::read(folder.join("host.age")).unwrap(), kept);
     w.backup();
     w.run(&["check"]).code(0);
+}
+
+#[test]
+fn a_sealed_host_names_every_key_that_opens_what_is_stored_now_and_no_other() {
+    let w = sealed();
+    w.file("f", "x");
+    w.backup();
+    let identity = ["--identity", &w.at("recovery.key")];
+    for name in ["alice", "mallory"] {
+        let out = w.at(&format!("{name}.key"));
+        w.run(&[&identity[..], &["key", "add", name, "--out", &out]].concat()).code(0);
+    }
+    w.run(&[&identity[..], &["key", "remove", "mallory"]].concat()).code(0);
+    let refused = w.run(&["cat", "--source", "tree"]).code(5).says(&["alice (age1", "recovery (age1"]);
+    assert!(!refused.err.contains("mallory"), "{}", refused.err);
+    let why = w.run(&["--json", "restore", "--to", "x"]).code(5);
+    let why: serde_json::Value = serde_json::from_str(&why.err).unwrap();
+    assert!(why["error"]["do"].as_str().unwrap().contains("alice (age1"), "{why}");
+}
+
+#[test]
+fn a_key_is_checked_without_a_look_at_data() {
+    let w = World::new();
+    w.file("f", "x");
+    w.backup();
+    // Paths of stored data that a command opens.
+    let opened = |args: &[&str]| {
+        let log = w.at("calls");
+        let program = w.command(args);
+        let mut traced = std::process::Command::new("strace");
+        traced.args(["-f", "-qq", "-s", "4096", "-e", "trace=openat", "-o", &log]);
+        traced.arg(program.get_program()).args(program.get_args()).current_dir(w.path());
+        traced.env("BACKSTAY_CONFIG", w.at("backstay.toml")).env("NO_COLOR", "1");
+        run(&mut traced).code(0);
+        let calls = fs::read_to_string(log).unwrap();
+        let below = |folder: &str| calls.lines().filter(|l| l.contains(&format!("/repo/test-host/{folder}/"))).count();
+        assert!(below("keys") > 0, "nothing was traced");
+        below("packs") + below("meta") + below("backups")
+    };
+    assert!(opened(&["check", "--read-data"]) > 0, "this does not see what is read");
+    assert_eq!(opened(&["--identity", &w.at("recovery.key"), "key", "check"]), 0);
+}
+
+/// A key pair that a person made for himself; the recipient. The file stays with him.
+fn own_key(w: &World, file: &str) -> String {
+    let made = std::process::Command::new("age-keygen").args(["-o", &w.at(file)]).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let text = fs::read_to_string(w.at(file)).unwrap();
+    text.lines().find_map(|line| line.strip_prefix("# public key: ")).unwrap().to_owned()
+}
+
+#[test]
+fn a_key_is_added_for_a_recipient_whose_identity_never_was_here() {
+    let w = World::new();
+    w.file("f", "x");
+    w.backup();
+    let alice = own_key(&w, "alice.key");
+    unconfigured(&w, &["--identity", &w.at("alice.key")], &["list"]).code(5);
+    w.run(&["key", "add", "alice", "--recipient", &alice]).code(0).says(&["added"]);
+    w.run(&["key", "list"]).code(0).says(&["alice", &alice]);
+    unconfigured(&w, &["--identity", &w.at("alice.key")], &["restore", "--to", &w.at("out")]).code(0);
+    unconfigured(&w, &["--identity", &w.at("alice.key")], &["key", "check"]).code(0).says(&["proven: key alice"]);
+    // A slip of the pen is told, and makes no key.
+    let slip = &alice[..alice.len() - 1];
+    w.run(&["key", "add", "bob", "--recipient", slip]).code(2).says(&["not an age recipient", slip]);
+    w.run(&["key", "add", "bob"]).code(2).says(&["--recipient, --out or --new-passphrase-file"]);
+    let both = ["key", "add", "bob", "--recipient", &alice, "--out", "bob.key"];
+    w.run(&both).code(2);
+    assert!(!w.objects("keys").iter().any(|key| key.display().to_string().contains("bob")));
+}
+
+#[test]
+fn a_passphrase_is_added_to_a_vault_of_identities() {
+    let w = World::new();
+    w.file("f", "x");
+    w.backup();
+    fs::write(w.at("pass"), "correct horse\n").unwrap();
+    fs::write(w.at("empty"), "\n").unwrap();
+    w.run(&["key", "add", "safe", "--new-passphrase-file", &w.at("empty")]).code(5).says(&["is empty"]);
+    w.run(&["key", "add", "safe", "--new-passphrase-file", &w.at("pass")]).code(0).says(&["added", "safe"]);
+    w.run(&["key", "list"]).code(0).says(&["safe", "passphrase"]);
+    unconfigured(&w, &["--passphrase-file", &w.at("pass")], &["restore", "--to", &w.at("out")]).code(0);
+    unconfigured(&w, &["--passphrase-file", &w.at("pass")], &["key", "check"]).code(0).says(&["proven: key safe"]);
+    fs::write(w.at("pass"), "incorrect horse\n").unwrap();
+    unconfigured(&w, &["--passphrase-file", &w.at("pass")], &["list"]).code(5);
+}
+
+#[test]
+fn a_vault_is_made_for_a_recovery_recipient_whose_identity_never_was_here() {
+    let w = World::bare();
+    let recipient = own_key(&w, "safe.key");
+    let slip = &recipient[..recipient.len() - 1];
+    w.run(&["init", "--recovery-recipient", slip]).code(2).says(&["not an age recipient"]);
+    assert!(!w.path().join("host.key").exists());
+    w.run(&["init", "--recovery-recipient", &recipient, "--recovery-out", "x.key"]).code(2);
+    w.run(&["init", "--recovery-recipient", &recipient]).code(0).says(&["made", "host identity"]);
+    w.file("f", "x");
+    w.backup();
+    w.run(&["key", "list"]).code(0).says(&["recovery", &recipient]);
+    unconfigured(&w, &["--identity", &w.at("safe.key")], &["restore", "--to", &w.at("out")]).code(0);
+    // The host reads with its own.
+    w.run(&["check", "--read-data"]).code(0);
 }

@@ -16,6 +16,7 @@ use crate::recovery::drill::plan::{Given, Planned, plan};
 use crate::recovery::drill::{Drill, With, pick, place, sweep};
 use crate::recovery::restore::{journal_file, new_id, open_restore};
 use crate::repository::drills::{self, Drills, Figures, Outcome};
+use crate::repository::keyring;
 use crate::repository::manifest::Manifest;
 use crate::repository::reader::Reader;
 use crate::repository::vault::Vault;
@@ -114,9 +115,10 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let settings = args.settings(section.map(|p| p.drill.clone()).unwrap_or_default())?;
     let (config, vault) = context.vault_within(true, settings.limit_download).await?;
     if !vault.can_read_packs() {
-        return Err(Error::new(Kind::Key, "a drill reads backups, and this host is sealed").hint(
-            "Drill on another machine: backstay drill --repository URL --host HOST --plan PLAN --identity FILE.",
-        ));
+        let openers = keyring::openers(&vault).await;
+        return Err(Error::new(Kind::Key, "a drill reads backups, and this host is sealed").hint(format!(
+            "Drill on another machine: backstay drill --repository URL --host HOST --plan PLAN --identity FILE.{openers}"
+        )));
     }
     let catalog = context.catalog(config.as_ref(), vault.clone());
     let name = context.plan(args.named().map(String::as_str), own, &catalog).await?;

@@ -23,6 +23,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::{Name, time};
 use crate::recovery::select;
 use crate::repository::catalog::Catalog;
+use crate::repository::keyring;
 use crate::repository::manifest::{Manifest, SourceRecord};
 use crate::telemetry::monitor::Verb;
 use attempt::Tried;
@@ -167,6 +168,10 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         return foreign::run(context, args, started).await;
     }
     let (config, vault) = context.vault(true).await?;
+    // A look at what would be written to a file needs none.
+    if !args.dry_run {
+        keyring::require_identity(&vault).await?;
+    }
     let config = config.as_ref();
     let catalog = context.catalog(config, vault);
     let plan = context.plan(args.plan.as_deref(), config, &catalog).await?;
