@@ -352,6 +352,15 @@ impl Resource for Databases {
     }
 
     async fn unstage(&self, staging: &Note) -> Result<()> {
+        self.drop_staged(staging).await?;
+        let staging: Staging = parse(staging)?;
+        let admin = self.address.reach().await?.admin().await?;
+        globals::drop(&admin, &staging.roles)
+            .await
+            .map_err(failed("the roles that were made for the restore cannot be dropped"))
+    }
+
+    async fn drop_staged(&self, staging: &Note) -> Result<()> {
         let staging: Staging = parse(staging)?;
         let admin = self.address.reach().await?.admin().await?;
         for staged in &staging.databases {
@@ -360,9 +369,7 @@ impl Resource for Databases {
                 failed("the staging database cannot be dropped")(e).hint(format!("DROP DATABASE {}", ident(name)))
             })?;
         }
-        globals::drop(&admin, &staging.roles)
-            .await
-            .map_err(failed("the roles that were made for the restore cannot be dropped"))
+        Ok(())
     }
 
     async fn plan_swap(&self, staged: &Note) -> Result<Note> {

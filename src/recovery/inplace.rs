@@ -106,16 +106,12 @@ impl InPlace {
         )))
     }
 
-    /// Removes what was made beside the live databases.
-    async fn remove(&self, plan: &Plan, keep_what_the_copy_replaced: bool) -> Result<()> {
-        let admin = self.new.address.reach().await?.admin().await?;
+    /// Drops what was made beside the live databases.
+    async fn drop_loading(&self, admin: &Session, plan: &Plan) -> Result<()> {
         for one in &plan.databases {
-            drop_database(&admin, &one.loading).await.map_err(failed("what was being loaded cannot be dropped"))?;
+            drop_database(admin, &one.loading).await.map_err(failed("what was being loaded cannot be dropped"))?;
         }
-        globals::drop(&admin, &plan.roles)
-            .await
-            .map_err(failed("the roles that were made for the restore cannot be dropped"))?;
-        plan.cold.as_ref().map_or(Ok(()), |cold| cold.remove(keep_what_the_copy_replaced))
+        Ok(())
     }
 
     /// Databases of the server that a cold copy takes back besides those that are restored.
@@ -281,7 +277,12 @@ impl Resource for InPlace {
     /// What other databases of the server have written is nobody's to throw away, but the operator's.
     async fn unstage(&self, staging: &Note) -> Result<()> {
         let plan: Plan = parse(staging)?;
-        self.remove(&plan, !plan.others.is_empty()).await
+        let admin = self.new.address.reach().await?.admin().await?;
+        self.drop_loading(&admin, &plan).await?;
+        globals::drop(&admin, &plan.roles)
+            .await
+            .map_err(failed("the roles that were made for the restore cannot be dropped"))?;
+        plan.cold.as_ref().map_or(Ok(()), |cold| cold.remove(!plan.others.is_empty()))
     }
 
     fn kept_by_unstage(&self, staging: &Note) -> Vec<Left> {
@@ -289,7 +290,10 @@ impl Resource for InPlace {
     }
 
     async fn drop_staged(&self, staging: &Note) -> Result<()> {
-        self.remove(&parse(staging)?, true).await
+        let plan: Plan = parse(staging)?;
+        let admin = self.new.address.reach().await?.admin().await?;
+        self.drop_loading(&admin, &plan).await?;
+        plan.cold.as_ref().map_or(Ok(()), |cold| cold.remove(true))
     }
 
     async fn drop_left(&self, staging: &Note) -> Result<()> {
