@@ -151,8 +151,8 @@ pub(super) fn taken_back(context: &Context, config: &Config, about: &Begin) -> R
     Ok(ExitCode::SUCCESS)
 }
 
-/// Drops what restores kept and need not keep any longer. One of which that fails holds up no other; the first such failure is
-/// told at the end.
+/// Drops what restores kept and need not keep any longer. One of which that fails holds up no other; the first such
+/// failure is told at the end.
 pub async fn cleanup(context: &Context, args: CleanupArgs) -> Result<ExitCode> {
     let config = context.config()?;
     let _lock = context.lock(&config, "cleanup").await?;

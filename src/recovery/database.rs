@@ -18,7 +18,7 @@ use crate::sources::postgres::hand_over::hand_over;
 use crate::sources::postgres::load::{self, Loaded, Options, What};
 use crate::sources::postgres::session::{Session, SqlError};
 use crate::sources::postgres::swap::{self, Exchange};
-use crate::sources::postgres::{GLOBALS, artifact_name, globals, lacking, preflight, sql};
+use crate::sources::postgres::{GLOBALS, artifact_name, globals, lacking, leaving, preflight, sessions, sql};
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -315,6 +315,23 @@ impl Resource for Databases {
             warnings: told.warnings,
             ..Findings::default()
         })
+    }
+
+    /// What others have bound to the restored databases since would go along with them.
+    async fn used(&self, swap: Option<&Note>) -> Result<Findings> {
+        let mut found = Findings::default();
+        let Some(swap) = swap else { return Ok(found) };
+        let exchanges = Self::exchanges(swap)?;
+        let admin = self.address.reach().await?.admin().await?;
+        for x in &exchanges {
+            leaving::refuse(&admin, &x.live, leaving::For::Rollback).await?;
+        }
+        let live: Vec<&str> = exchanges.iter().map(|x| x.live.as_str()).collect();
+        let beyond = sessions::beyond(&admin, &live).await.map_err(failed("the sessions cannot be looked at"))?;
+        found
+            .warnings
+            .extend(sessions::told(&beyond).map(|told| format!("{told}; while one is there the exchange fails")));
+        Ok(found)
     }
 
     async fn plan_staging(&self) -> Result<Note> {

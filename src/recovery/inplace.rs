@@ -5,7 +5,7 @@
 //! application is stopped, and undoing puts it back. A waiver instead of both means that there is no way back. While the load takes, the application has no
 //! database; it never sees half of one, since the load goes into another name and takes the live one when it is whole.
 
-use super::bare::drop_database;
+use super::bare::{drop_database, is_half_dropped};
 use super::cluster::cold::ColdCopy;
 use super::cluster::written;
 use super::database::{Databases, Staged, failed};
@@ -18,6 +18,7 @@ use crate::sources::postgres::connect::{Server, ident, literal};
 use crate::sources::postgres::globals;
 use crate::sources::postgres::session::Session;
 use crate::sources::postgres::swap::{self, Exchange};
+use crate::sources::postgres::waiting;
 use async_trait::async_trait;
 use serde_json::json;
 
@@ -41,6 +42,10 @@ impl InPlace {
         of.of_backup(&one.live)?;
         let server = of.address.reach().await?;
         let admin = server.admin_beside(&one.live).await?;
+        // Hours may have passed since the first look, and a `DROP` that does not come to its end has lost the data too.
+        if swap::oid(&admin, &one.live).await.map_err(failed("the databases cannot be looked at"))?.is_some() {
+            waiting::refuse(&admin, &server.place()).await.map_err(|e| e.kind(Kind::Restore))?;
+        }
         drop_database(&admin, &one.live).await.map_err(failed("the live database cannot be dropped"))?;
         let mut staged = Staged::new(&one.live, one.loading.clone());
         // The live one is gone by now, and nobody else knows any more whose it was.
@@ -329,7 +334,8 @@ impl Resource for InPlace {
             let server = self.new.address.reach().await?;
             let admin = server.admin_beside(&one.live).await?;
             let found = swap::oid(&admin, &one.live).await.map_err(failed("the databases cannot be looked at"))?;
-            if found.is_some() && found == one.live_oid {
+            let gone = is_half_dropped(&admin, &one.live).await.map_err(failed("the databases cannot be looked at"))?;
+            if found.is_some() && found == one.live_oid && !gone {
                 // Not dropped yet, but perhaps closed by us.
                 if !one.open {
                     continue;

@@ -6,6 +6,7 @@ use crate::round_trip::{SOCKET, configure, with_database};
 use crate::tables::databases;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 /// A server on which the source's role may only make databases, and roles when `may` says so.
 fn managed(may: &str) -> Cluster {
@@ -62,6 +63,64 @@ fn a_role_that_may_make_roles_makes_them_as_far_as_it_may() {
     w.run(&["restore", "--yes", "--no-owner"]).code(0).says(&["roles made", "500 rows"]);
     assert_eq!(to.psql("erp", "SELECT has_table_privilege('app', 't', 'SELECT')"), "t");
     assert_eq!(to.psql("postgres", "SELECT rolcanlogin FROM pg_roles WHERE rolname = 'app'"), "t");
+}
+
+#[test]
+fn a_session_that_the_role_may_not_end_is_told_before_and_leaves_everything_as_it_was() {
+    let c = managed("");
+    c.psql("postgres", &format!("CREATE ROLE app LOGIN PASSWORD '{}'", PASSWORD.replace('\'', "''")));
+    c.psql("postgres", "CREATE DATABASE erp OWNER manager");
+    c.psql("erp", "CREATE TABLE t AS SELECT generate_series(1, 500) AS x; ALTER TABLE t OWNER TO manager");
+    let w = with_database(&c, MANAGED);
+    w.backup();
+    let before = databases(&c);
+    let told = "may not end sessions of app (1)";
+    std::thread::scope(|scope| {
+        let session = scope.spawn(|| c.psql_as("app", "erp", PASSWORD, "SELECT pg_sleep(120)"));
+        while !session.is_finished()
+            && c.psql("postgres", "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app'") != "1"
+        {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        w.run(&["restore", "--dry-run"]).code(0).says(&[told, "pg_signal_backend"]);
+        w.run(&["restore", "--yes"]).code(12).says(&[
+            "sessions of the database do not end",
+            told,
+            "Everything is as it was",
+        ]);
+        assert_eq!(databases(&c), before);
+        assert_eq!(c.psql("postgres", "SELECT datallowconn FROM pg_database WHERE datname = 'erp'"), "t");
+        c.psql("postgres", "GRANT pg_signal_backend TO manager");
+        let ran = w.run(&["restore", "--yes"]).code(0);
+        assert!(!ran.err.contains(told), "{}", ran.err);
+        assert!(!session.join().unwrap().status.success());
+    });
+}
+
+#[test]
+fn a_worker_of_autovacuum_holds_up_no_role_that_may_not_end_it() {
+    let c = managed("");
+    c.psql("postgres", "ALTER SYSTEM SET autovacuum_naptime = '1s'");
+    c.restart();
+    c.psql("postgres", "CREATE DATABASE erp OWNER manager");
+    // Each page takes it a long while.
+    c.psql(
+        "erp",
+        "CREATE TABLE t WITH (autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1, \
+         autovacuum_vacuum_threshold = 0, autovacuum_vacuum_scale_factor = 0) \
+         AS SELECT g AS x, repeat('x', 500) AS filler FROM generate_series(1, 20000) g; ALTER TABLE t OWNER TO manager",
+    );
+    let w = with_database(&c, MANAGED);
+    w.backup();
+    c.psql("erp", "DELETE FROM t WHERE x > 10");
+    let worker = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'erp' AND backend_type = 'autovacuum worker'";
+    let comes = (0..600).any(|_| {
+        std::thread::sleep(Duration::from_millis(50));
+        c.psql("postgres", worker) != "0"
+    });
+    assert!(comes, "autovacuum does not come");
+    w.run(&["restore", "--yes"]).code(0).says(&["20,000 rows"]);
+    assert_eq!(c.psql("erp", "SELECT count(*) FROM t"), "20000");
 }
 
 #[test]
