@@ -77,8 +77,8 @@ fn stands_still(waiting: u64) -> String {
     let end = "`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'`";
     match waiting {
         0 => format!(
-            "the server does not come to the end of it; sessions that wait for a synchronous standby would be a reason, \
-             and this role may not see them: have a superuser look, and end them by {end}"
+            "the server does not come to the end of it; sessions that wait for a synchronous standby would be a \
+             reason, and this role may not see them: have a superuser look, and end them by {end}"
         ),
         n => format!(
             "sessions of others wait for a synchronous standby ({n}), and while they do this server drops no \

@@ -17,7 +17,8 @@ const LOOK: Duration = Duration::from_millis(50);
 
 /// Whether the connecting role may end session `a` of role `r`.
 const MAY_END: &str = "((SELECT rolsuper FROM pg_roles WHERE rolname = current_user) \
-     OR (NOT coalesce(r.rolsuper, false) AND (pg_has_role(a.usesysid, 'USAGE') OR pg_has_role('pg_signal_backend'::name, 'USAGE'))))";
+     OR (NOT coalesce(r.rolsuper, false) AND (pg_has_role(a.usesysid, 'USAGE') \
+     OR pg_has_role('pg_signal_backend'::name, 'USAGE'))))";
 
 /// The sessions that must end before these databases can be renamed or dropped.
 fn with(names: &[&str]) -> String {
