@@ -130,7 +130,7 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     match restore.run(super::stopped()).await? {
         Ended::Committed => {}
         Ended::Unwound(e) => return Err(e.hint(STANDS)),
-        stuck => return Err(report::stuck_error(context, stuck)?),
+        stuck => return Err(report::stuck_error(context, stuck, report::Run::Rollback(&about.id))?),
     }
     taken_back(context, &config, &about)
 }

@@ -102,7 +102,7 @@ fn a_rollback_that_ends_half_way_leaves_what_was_restored_with_what_was_written_
     assert_eq!(asked_to_stop(child), Some(14));
     look("asked to stop");
     killed(begun(&w, ROLLBACK, || is_stopping(&c)));
-    w.run(&["restore", "--unwind"]).code(0);
+    w.run(&["restore", "--unwind"]).code(0).says(&["the rollback of restore", &id, "the restored data is in place"]);
     look("killed");
     // Killed when the copy is in place, and once more when that has begun to give way again.
     let is_back = || c.beside().iter().all(|name| name.starts_with("data_staged_"));

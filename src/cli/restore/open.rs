@@ -1,6 +1,6 @@
 //! `backstay restore --resume` and `--unwind`: the restore that was interrupted.
 
-use super::report;
+use super::report::{self, Run};
 use crate::cli::context::Context;
 use crate::cli::rollback::{STANDS, taken_back};
 use crate::config::Config;
@@ -86,7 +86,7 @@ pub async fn go_on_with(context: &Context, config: Config, forward: bool) -> Res
     let Some(manifest) = manifest.filter(|_| forward) else {
         let ended = restore.unwind().await?;
         clear(&config.state_dir);
-        return report::unwound(context, &about, ended);
+        return report::unwound(context, &about, ended, Run::Restore);
     };
     let ended = match restore.verify_again().await {
         Ok(()) => restore.run(crate::cli::stopped()).await?,
@@ -115,7 +115,7 @@ async fn go_on_back(
     let mut rollback = Restore::take_up(&with, journal)?;
     if !forward {
         let ended = rollback.unwind().await?;
-        return report::unwound(context, &about, ended);
+        return report::unwound(context, &about, ended, Run::Rollback(of));
     }
     match rollback.run(crate::cli::stopped()).await? {
         Ended::Committed => {
@@ -123,7 +123,7 @@ async fn go_on_back(
             taken_back(context, &config, past.journal().about())
         }
         Ended::Unwound(e) => Err(e.hint(STANDS)),
-        stuck => Err(report::stuck_error(context, stuck)?),
+        stuck => Err(report::stuck_error(context, stuck, Run::Rollback(of))?),
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::cli::context::Context;
 use crate::cli::output::{Align, Table, bad, good, json, notice, say};
 use crate::error::{Error, Kind, Result};
-use crate::model::{size, time};
+use crate::model::{BackupId, size, time};
 use crate::recovery::engine::Ended;
 use crate::recovery::journal::Begin;
 use crate::recovery::report::{each, texts};
@@ -95,7 +95,7 @@ pub async fn ended(
     match ended {
         Ended::Committed => {}
         Ended::Unwound(e) => return Err(e.hint(AS_IT_WAS)),
-        stuck => return Err(stuck_error(context, stuck)?),
+        stuck => return Err(stuck_error(context, stuck, Run::Restore)?),
     }
     let compared = restore.compared();
     let previous = restore.previous().await?;
@@ -189,35 +189,70 @@ fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
 }
 
-/// How an interrupted restore was taken back.
-pub fn unwound(context: &Context, about: &Begin, ended: Ended) -> Result<ExitCode> {
-    match ended {
-        Ended::Unwound(_) => {
-            if context.global.json {
-                json(&serde_json::json!({ "restore": about.id, "plan": about.plan, "unwound": true }))?;
-            } else {
-                say(&format!(
-                    "{} the restore of plan {} that was begun as {}",
-                    good("taken back"),
-                    about.plan,
-                    about.id
-                ))?;
-                say("  everything is as it was before")?;
-            }
-            Ok(ExitCode::SUCCESS)
+/// What a journal is of.
+#[derive(Clone, Copy, Debug)]
+pub enum Run<'a> {
+    /// A restore.
+    Restore,
+    /// The rollback of this restore.
+    Rollback(&'a BackupId),
+}
+
+impl Run<'_> {
+    fn word(self) -> &'static str {
+        match self {
+            Run::Restore => "restore",
+            Run::Rollback(_) => "rollback",
         }
-        Ended::Committed => Err(Error::new(Kind::Refused, "the restore was complete already")),
-        stuck => Err(stuck_error(context, stuck)?),
+    }
+
+    /// What was taken back, and what is true since.
+    fn taken_back(self, about: &Begin) -> (String, &'static str) {
+        match self {
+            Run::Restore => (
+                format!("the restore of plan {} that was begun as {}", about.plan, about.id),
+                "everything is as it was before",
+            ),
+            Run::Rollback(of) => (
+                format!("the rollback of restore {of} of plan {}", about.plan),
+                "the restored data is in place, as before the rollback",
+            ),
+        }
     }
 }
 
-/// The error of a restore that could not be taken back, after saying what is left to do.
-pub fn stuck_error(context: &Context, ended: Ended) -> Result<Error> {
+/// How what was interrupted was taken back.
+pub fn unwound(context: &Context, about: &Begin, ended: Ended, run: Run<'_>) -> Result<ExitCode> {
+    match ended {
+        Ended::Unwound(_) => {
+            if context.global.json {
+                let mut told = serde_json::json!({ "restore": about.id, "plan": about.plan, "unwound": true });
+                if let Run::Rollback(of) = run {
+                    told["rollback_of"] = serde_json::json!(of);
+                }
+                json(&told)?;
+            } else {
+                let (what, since) = run.taken_back(about);
+                say(&format!("{} {what}", good("taken back")))?;
+                say(&format!("  {since}"))?;
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Ended::Committed => Err(Error::new(Kind::Refused, format!("the {} was complete already", run.word()))),
+        stuck => Err(stuck_error(context, stuck, run)?),
+    }
+}
+
+/// The error of what could not be taken back, after saying what is left to do.
+pub fn stuck_error(context: &Context, ended: Ended, run: Run<'_>) -> Result<Error> {
     let Ended::Stuck { failed, step, error, left } = ended else {
-        return Ok(Error::new(Kind::Internal, "a restore ended in an unknown way"));
+        return Ok(Error::new(Kind::Internal, format!("a {} ended in an unknown way", run.word())));
     };
     if !context.global.json {
-        say(&bad("The restore failed and could not be taken back. Both copies are kept; nothing more was touched."))?;
+        say(&bad(&format!(
+            "The {} failed and could not be taken back. Both copies are kept; nothing more was touched.",
+            run.word()
+        )))?;
         say(&format!("  first failed: {failed}"))?;
         say("  left to do:")?;
         for (n, action) in left.iter().enumerate() {
@@ -227,4 +262,29 @@ pub fn stuck_error(context: &Context, ended: Ended) -> Result<Error> {
     Ok(Error::new(Kind::Stuck, format!("undoing the step {step} failed"))
         .because(error.one_line())
         .hint("Mend the cause, then run `backstay restore --unwind` again; or do by hand what is left."))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::Timestamp;
+
+    #[test]
+    fn what_is_true_after_a_rollback_that_was_taken_back_is_not_what_was_before_the_restore() {
+        let id = |second| BackupId::new(Timestamp::from_second(second).unwrap());
+        let (restore, rollback) = (id(1), id(2));
+        let about = Begin {
+            id: rollback.clone(),
+            plan: "erp".parse().unwrap(),
+            backup: id(0),
+            asked: serde_json::Value::Null,
+            steps: Vec::new(),
+        };
+        let (what, since) = Run::Rollback(&restore).taken_back(&about);
+        assert_eq!(what, format!("the rollback of restore {restore} of plan erp"));
+        assert!(since.starts_with("the restored data is in place"), "{since}");
+        let (what, since) = Run::Restore.taken_back(&about);
+        assert_eq!(what, format!("the restore of plan erp that was begun as {rollback}"));
+        assert!(since.starts_with("everything is as it was"), "{since}");
+    }
 }
