@@ -231,6 +231,27 @@ impl Databases {
         Ok(lines.into_iter().map(compared).collect())
     }
 
+    /// What live databases have otherwise than the backup, and give to what takes their names.
+    async fn kept_by_the_name(&self, admin: &Session) -> Result<Vec<String>> {
+        let cannot = failed("the live databases cannot be looked at");
+        let mut told = Vec::new();
+        for target in &self.targets {
+            if swap::oid(admin, &target.live).await.map_err(&cannot)?.is_none() {
+                continue;
+            }
+            let live = Attributes::read(admin, &target.live).await.map_err(&cannot)?;
+            let differ = self.facts(&target.live)?.attributes.differences(&live);
+            if !differ.is_empty() {
+                told.push(format!(
+                    "database {} keeps what it has now and had otherwise in the backup: {}",
+                    target.live,
+                    differ.join(", ")
+                ));
+            }
+        }
+        Ok(told)
+    }
+
     fn exchanges(note: &Note) -> Result<Vec<Exchange>> {
         #[derive(Deserialize)]
         struct Swap {
@@ -305,7 +326,8 @@ impl Resource for Databases {
             part: (self.options.what == What::Schema).then_some(0),
             dropped_first: self.dropped_first,
         };
-        let told = look.at(&wanted, &self.globals().await?).await?;
+        let mut told = look.at(&wanted, &self.globals().await?).await?;
+        told.warnings.extend(self.kept_by_the_name(&admin).await?);
         Ok(Findings {
             space: told
                 .space

@@ -247,19 +247,23 @@ impl Resource for InPlace {
         let server = self.new.address.reach().await?;
         let admin = server.admin().await?;
         let looked = failed("the databases cannot be looked at");
+        let roles = globals::missing(&admin, &self.new.globals().await?).await?;
+        let mut known = globals::roles(&admin).await?;
+        known.extend(roles.iter().cloned());
         let mut databases = Vec::new();
         for target in &self.new.targets {
             let live_oid = swap::oid(&admin, &target.live).await.map_err(&looked)?;
-            let attributes = match live_oid {
-                Some(_) => Attributes::read(&admin, &target.live).await.map_err(&looked)?,
-                None => self.new.attributes(&target.live)?.within_reach(&admin).await.map_err(&looked)?.0,
+            let (attributes, beyond) = match live_oid {
+                Some(_) => (Attributes::read(&admin, &target.live).await.map_err(&looked)?, Vec::new()),
+                None => self.new.attributes(&target.live)?.within_reach(&admin).await.map_err(&looked)?,
             };
+            let (_, mut not_given) = attributes.statements(&target.live, &known);
+            not_given.extend(beyond);
             let closed = format!("FROM pg_database WHERE datname = {} AND NOT datallowconn", literal(&target.live));
             let open = !admin.any(&closed).await.map_err(&looked)?;
             let loading = swap::beside(&target.live, "staged", self.new.id.as_str());
-            databases.push(One { live: target.live.clone(), live_oid, open, attributes, loading });
+            databases.push(One { live: target.live.clone(), live_oid, open, attributes, not_given, loading });
         }
-        let roles = globals::missing(&admin, &self.new.globals().await?).await?;
         let (cold, others) = match &self.cold {
             Some(cold) => (Some(cold.plan().await?), self.others(cold).await?),
             None => (None, Vec::new()),

@@ -4,6 +4,7 @@ use crate::cluster::{Cluster, PASSWORD};
 use crate::errors::with_tools;
 use crate::round_trip::{SOCKET, configure, with_database};
 use crate::tables::databases;
+use crate::world::World;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
@@ -63,6 +64,49 @@ fn a_role_that_may_make_roles_makes_them_as_far_as_it_may() {
     w.run(&["restore", "--yes", "--no-owner"]).code(0).says(&["roles made", "500 rows"]);
     assert_eq!(to.psql("erp", "SELECT has_table_privilege('app', 't', 'SELECT')"), "t");
     assert_eq!(to.psql("postgres", "SELECT rolcanlogin FROM pg_roles WHERE rolname = 'app'"), "t");
+}
+
+/// A world with a backup of a database of role `app`, in which a role `manager` owns the only table.
+fn of_another_role() -> (Cluster, World) {
+    let c = Cluster::start();
+    c.psql("postgres", "CREATE ROLE app");
+    c.psql("postgres", "CREATE ROLE manager");
+    c.psql("postgres", "CREATE DATABASE erp OWNER app");
+    c.psql("postgres", "ALTER ROLE app IN DATABASE erp SET work_mem = '7MB'");
+    c.psql("erp", "CREATE TABLE t AS SELECT generate_series(1, 500) AS x; ALTER TABLE t OWNER TO manager");
+    let w = with_database(&c, SOCKET);
+    w.backup();
+    (c, w)
+}
+
+#[test]
+fn what_a_role_may_not_give_to_a_database_is_told_and_kept_in_the_report() {
+    let (_from, w) = of_another_role();
+    let to = managed("");
+    to.psql("postgres", "CREATE ROLE app");
+    configure(&w, &to, MANAGED);
+    let not_given = [
+        "not given: database erp: owner: role manager may not give it to app",
+        "not given: database erp: setting work_mem: it is of role app",
+    ];
+    for how in [&["restore", "--yes"][..], &["restore", "--yes", "--in-place", "--without-safety", "p"]] {
+        w.run(how).code(0).says(&not_given);
+        assert_eq!(to.psql("erp", "SELECT count(*) FROM t"), "500");
+        w.run(&["restores", &w.last_restore()]).code(0).says(&not_given);
+        to.psql("postgres", "DROP DATABASE erp");
+    }
+}
+
+#[test]
+fn a_role_that_was_made_by_one_that_may_not_act_as_it_is_not_given_the_database() {
+    let (_from, w) = of_another_role();
+    let to = managed("CREATEROLE");
+    configure(&w, &to, MANAGED);
+    w.run(&["restore", "--yes"])
+        .code(0)
+        .says(&["roles made: app", "not given: database erp: owner: role manager may not give it to app"]);
+    let stored = "SELECT setconfig::text FROM pg_db_role_setting WHERE setrole = 'app'::regrole";
+    assert_eq!(to.psql("postgres", stored), "{work_mem=7MB}");
 }
 
 #[test]

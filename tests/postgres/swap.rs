@@ -38,7 +38,7 @@ fn owner_grants_settings_and_comment_stay_with_the_name() {
     // Changed since the backup: what is live wins.
     c.psql("postgres", "ALTER DATABASE erp SET work_mem = '9MB'");
     let live = attributes(&c);
-    w.run(&["restore", "--yes"]).code(0);
+    w.run(&["restore", "--yes"]).code(0).says(&["database erp keeps what it has now", "in the backup: settings"]);
     assert_eq!(attributes(&c), live);
     assert_eq!(c.psql("erp", "SHOW search_path"), "\"$user\", public, \"odd, \"\"one\"\"\"");
     // Lost: what the backup has.

@@ -99,6 +99,7 @@ pub async fn ended(
     }
     let compared = restore.compared();
     let previous = restore.previous().await?;
+    let not_given = restore.not_given();
     let staged = restore.staged();
     let of_docker = |label: &str| label.starts_with("stage volume ") || label.starts_with("stage images ");
     let missing = match staged.iter().any(|(label, _)| of_docker(label)) {
@@ -108,7 +109,7 @@ pub async fn ended(
     if context.global.json {
         json(&serde_json::json!({
             "backup": m.id, "plan": m.plan, "seconds": started.elapsed().as_secs_f64(),
-            "verified": compared, "previous": previous, "missing": missing,
+            "verified": compared, "previous": previous, "missing": missing, "not_given": not_given,
             "staged": staged.iter().map(|(_, note)| note).collect::<Vec<_>>(),
         }))?;
         return Ok(ExitCode::SUCCESS);
@@ -133,6 +134,7 @@ pub async fn ended(
             left_out(pairs.iter().map(|(what, n)| (what.as_str(), *n)))?;
         }
     }
+    not_given.iter().try_for_each(|what| say(&format!("  {} {what}", notice("not given:"))))?;
     for kept in &previous {
         let bytes = kept.bytes.map(|b| format!(" ({})", size::human(b))).unwrap_or_default();
         say(&format!("  what was there is kept as {}{bytes}", kept.name))?;
