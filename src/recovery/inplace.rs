@@ -111,14 +111,6 @@ impl InPlace {
         )))
     }
 
-    /// Drops what was made beside the live databases.
-    async fn drop_loading(&self, admin: &Session, plan: &Plan) -> Result<()> {
-        for one in &plan.databases {
-            drop_database(admin, &one.loading).await.map_err(failed("what was being loaded cannot be dropped"))?;
-        }
-        Ok(())
-    }
-
     /// Databases of the server that a cold copy takes back besides those that are restored.
     async fn others(&self, cold: &ColdCopy) -> Result<Vec<String>> {
         let mut names = written::databases(&cold.source).await?;
@@ -176,6 +168,14 @@ impl InPlace {
         }
         Ok(())
     }
+}
+
+/// Drops what was made beside the live databases.
+async fn drop_loading(admin: &Session, plan: &Plan) -> Result<()> {
+    for one in &plan.databases {
+        drop_database(admin, &one.loading).await.map_err(failed("what was being loaded cannot be dropped"))?;
+    }
+    Ok(())
 }
 
 #[async_trait]
@@ -287,7 +287,7 @@ impl Resource for InPlace {
     async fn unstage(&self, staging: &Note) -> Result<()> {
         let plan: Plan = parse(staging)?;
         let admin = self.new.address.reach().await?.admin().await?;
-        self.drop_loading(&admin, &plan).await?;
+        drop_loading(&admin, &plan).await?;
         globals::drop(&admin, &plan.roles)
             .await
             .map_err(failed("the roles that were made for the restore cannot be dropped"))?;
@@ -301,7 +301,7 @@ impl Resource for InPlace {
     async fn drop_staged(&self, staging: &Note) -> Result<()> {
         let plan: Plan = parse(staging)?;
         let admin = self.new.address.reach().await?.admin().await?;
-        self.drop_loading(&admin, &plan).await?;
+        drop_loading(&admin, &plan).await?;
         plan.cold.as_ref().map_or(Ok(()), |cold| cold.remove(true))
     }
 
