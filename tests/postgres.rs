@@ -1,5 +1,7 @@
 //! The postgres source against a real cluster, over the socket, TCP and TLS.
 
+#[path = "postgres/afterwards.rs"]
+mod afterwards;
 #[path = "postgres/away.rs"]
 mod away;
 #[path = "postgres/boxed.rs"]

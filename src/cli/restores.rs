@@ -166,6 +166,7 @@ fn tell(r: &Report) -> Result<()> {
     if !r.left_out.is_empty() {
         say(&format!("  {} what only a superuser may make: {}", notice("left out:"), r.left_out.join(", ")))?;
     }
+    r.not_given.iter().try_for_each(|line| say(&format!("  {} {line}", notice("not given:"))))?;
     r.kept.iter().try_for_each(|line| say(&format!("  {} {line}", notice("kept:"))))?;
     r.warnings.iter().try_for_each(|line| say(&format!("  {} {line}", notice("a tool said:"))))
 }

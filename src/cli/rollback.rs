@@ -1,7 +1,7 @@
 //! `backstay rollback` and `backstay cleanup`: what comes after a restore.
 
 use super::context::Context;
-use super::output::{good, json, notice, remark, say};
+use super::output::{good, json, notice, remark, say, warning};
 use super::restore::attempt::lingers;
 use super::restore::{confirm, own_paths, plan, report};
 use super::watch::{About, Of};
@@ -137,7 +137,7 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     match restore.run(super::stopped()).await? {
         Ended::Committed => {}
         Ended::Unwound(e) => return Err(e.hint(stands(&restore))),
-        stuck => return Err(report::stuck_error(context, stuck)?),
+        stuck => return Err(report::stuck_error(context, stuck, report::Run::Rollback)?),
     }
     taken_back(context, &config, &about)
 }
@@ -173,7 +173,8 @@ pub(super) fn taken_back(context: &Context, config: &Config, about: &Begin) -> R
     Ok(ExitCode::SUCCESS)
 }
 
-/// Drops what restores kept and need not keep any longer.
+/// Drops what restores kept and need not keep any longer. One of which that fails holds up no other; the first such
+/// failure is told at the end.
 pub async fn cleanup(context: &Context, args: CleanupArgs) -> Result<ExitCode> {
     let config = context.config()?;
     let _lock = context.lock(&config, "cleanup").await?;
@@ -185,6 +186,7 @@ pub async fn cleanup(context: &Context, args: CleanupArgs) -> Result<ExitCode> {
     let now = Timestamp::now();
     let mut dropped = Vec::new();
     let mut stays = Vec::new();
+    let mut failed = Vec::new();
     let pasts = rollback::pasts(&config.state_dir)?;
     let meant = args.restore.as_deref().map(|typed| rollback::meant(&pasts, typed)).transpose()?;
     let open = open_on(&config)?;
@@ -210,14 +212,25 @@ pub async fn cleanup(context: &Context, args: CleanupArgs) -> Result<ExitCode> {
         if !due || (left.is_empty() && (!done || past.cleaned)) {
             continue;
         }
-        let resources = resources_of(&config, &past).await?;
-        let names = match done && !past.cleaned {
-            true => kept_names(&past, &resources).await?,
-            false => Vec::new(),
+        let dropping = async {
+            let resources = resources_of(&config, &past).await?;
+            let names = match done && !past.cleaned {
+                true => kept_names(&past, &resources).await?,
+                false => Vec::new(),
+            };
+            if !args.dry_run {
+                rollback::clean(&past, &resources, named).await?;
+            }
+            Ok::<_, Error>(names)
         };
-        if !args.dry_run {
-            rollback::clean(&past, &resources, named).await?;
-        }
+        // What one keeps may never be dropped again, and must not have all later ones kept with it.
+        let names = match dropping.await {
+            Ok(names) => names,
+            Err(e) => {
+                failed.push(Error { what: format!("what restore {} keeps is not dropped: {}", about.id, e.what), ..e });
+                continue;
+            }
+        };
         let of = |name: String| (about.id.clone(), name);
         dropped.extend(names.into_iter().map(of));
         match named {
@@ -227,17 +240,20 @@ pub async fn cleanup(context: &Context, args: CleanupArgs) -> Result<ExitCode> {
     }
     if context.global.json {
         json(&serde_json::json!({ "dry_run": args.dry_run, "dropped": dropped, "left": stays }))?;
-        return Ok(ExitCode::SUCCESS);
+    } else {
+        if dropped.is_empty() && stays.is_empty() && failed.is_empty() {
+            say("nothing is kept that need not be")?;
+        }
+        let verb = if args.dry_run { "would drop" } else { "dropped" };
+        dropped.iter().try_for_each(|(id, name)| say(&format!("{verb} {name}, kept by restore {id}")))?;
+        for (id, left) in &stays {
+            say(&format!("{} {left}; `backstay cleanup {id}` drops it", notice("stays:")))?;
+        }
     }
-    if dropped.is_empty() && stays.is_empty() {
-        say("nothing is kept that need not be")?;
-    }
-    let verb = if args.dry_run { "would drop" } else { "dropped" };
-    dropped.iter().try_for_each(|(id, name)| say(&format!("{verb} {name}, kept by restore {id}")))?;
-    for (id, left) in &stays {
-        say(&format!("{} {left}; `backstay cleanup {id}` drops it", notice("stays:")))?;
-    }
-    Ok(ExitCode::SUCCESS)
+    let mut failed = failed.into_iter();
+    let first = failed.next();
+    failed.for_each(|e| warning(&e.one_line()));
+    first.map_or(Ok(ExitCode::SUCCESS), Err)
 }
 
 /// The restore that an open journal takes back.

@@ -18,7 +18,7 @@ use crate::sources::postgres::hand_over::hand_over;
 use crate::sources::postgres::load::{self, Loaded, Options, What};
 use crate::sources::postgres::session::{Session, SqlError};
 use crate::sources::postgres::swap::{self, Exchange};
-use crate::sources::postgres::{GLOBALS, artifact_name, globals, lacking, preflight, sql};
+use crate::sources::postgres::{GLOBALS, artifact_name, globals, lacking, leaving, preflight, sessions, sql};
 use async_trait::async_trait;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
@@ -231,6 +231,28 @@ impl Databases {
         Ok(lines.into_iter().map(compared).collect())
     }
 
+    /// What live databases have otherwise than the backup, and give to what takes their names.
+    async fn kept_by_the_name(&self, admin: &Session) -> Result<Vec<String>> {
+        let cannot = failed("the live databases cannot be looked at");
+        let mut told = Vec::new();
+        // What a server of a drill's own was made with has nobody's name.
+        for target in self.targets.iter().filter(|_| !self.options.scratch) {
+            if swap::oid(admin, &target.live).await.map_err(&cannot)?.is_none() {
+                continue;
+            }
+            let live = Attributes::read(admin, &target.live).await.map_err(&cannot)?;
+            let differ = self.facts(&target.live)?.attributes.differences(&live);
+            if !differ.is_empty() {
+                told.push(format!(
+                    "database {} keeps what it has now and had otherwise in the backup: {}",
+                    target.live,
+                    differ.join(", ")
+                ));
+            }
+        }
+        Ok(told)
+    }
+
     fn exchanges(note: &Note) -> Result<Vec<Exchange>> {
         #[derive(Deserialize)]
         struct Swap {
@@ -305,7 +327,8 @@ impl Resource for Databases {
             part: (self.options.what == What::Schema).then_some(0),
             dropped_first: self.dropped_first,
         };
-        let told = look.at(&wanted, &self.globals().await?).await?;
+        let mut told = look.at(&wanted, &self.globals().await?).await?;
+        told.warnings.extend(self.kept_by_the_name(&admin).await?);
         Ok(Findings {
             space: told
                 .space
@@ -315,6 +338,23 @@ impl Resource for Databases {
             warnings: told.warnings,
             ..Findings::default()
         })
+    }
+
+    /// What others have bound to the restored databases since would go along with them.
+    async fn used(&self, swap: Option<&Note>) -> Result<Findings> {
+        let mut found = Findings::default();
+        let Some(swap) = swap else { return Ok(found) };
+        let exchanges = Self::exchanges(swap)?;
+        let admin = self.address.reach().await?.admin().await?;
+        for x in &exchanges {
+            leaving::refuse(&admin, &x.live, leaving::For::Rollback).await?;
+        }
+        let live: Vec<&str> = exchanges.iter().map(|x| x.live.as_str()).collect();
+        let beyond = sessions::beyond(&admin, &live).await.map_err(failed("the sessions cannot be looked at"))?;
+        found
+            .warnings
+            .extend(sessions::told(&beyond).map(|told| format!("{told}; while one is there the exchange fails")));
+        Ok(found)
     }
 
     async fn plan_staging(&self) -> Result<Note> {
@@ -352,6 +392,15 @@ impl Resource for Databases {
     }
 
     async fn unstage(&self, staging: &Note) -> Result<()> {
+        self.drop_staged(staging).await?;
+        let staging: Staging = parse(staging)?;
+        let admin = self.address.reach().await?.admin().await?;
+        globals::drop(&admin, &staging.roles)
+            .await
+            .map_err(failed("the roles that were made for the restore cannot be dropped"))
+    }
+
+    async fn drop_staged(&self, staging: &Note) -> Result<()> {
         let staging: Staging = parse(staging)?;
         let admin = self.address.reach().await?.admin().await?;
         for staged in &staging.databases {
@@ -360,9 +409,7 @@ impl Resource for Databases {
                 failed("the staging database cannot be dropped")(e).hint(format!("DROP DATABASE {}", ident(name)))
             })?;
         }
-        globals::drop(&admin, &staging.roles)
-            .await
-            .map_err(failed("the roles that were made for the restore cannot be dropped"))
+        Ok(())
     }
 
     async fn plan_swap(&self, staged: &Note) -> Result<Note> {

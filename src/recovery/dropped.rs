@@ -30,6 +30,9 @@ pub(super) struct One {
     pub(super) open: bool,
     /// What goes with the name.
     pub(super) attributes: Attributes,
+    /// What of the backup's cannot go with it, and why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) not_given: Vec<String>,
     /// The name under which it is loaded.
     pub(super) loading: String,
 }

@@ -5,7 +5,7 @@
 //! application is stopped, and undoing puts it back. A waiver instead of both means that there is no way back. While the load takes, the application has no
 //! database; it never sees half of one, since the load goes into another name and takes the live one when it is whole.
 
-use super::bare::drop_database;
+use super::bare::{drop_database, is_half_dropped};
 use super::cluster::cold::ColdCopy;
 use super::cluster::written;
 use super::database::{Databases, Staged, failed};
@@ -17,7 +17,7 @@ use crate::sources::postgres::attributes::Attributes;
 use crate::sources::postgres::connect::{Server, ident, literal};
 use crate::sources::postgres::session::Session;
 use crate::sources::postgres::swap::{self, Exchange};
-use crate::sources::postgres::{facts, globals, load};
+use crate::sources::postgres::{facts, globals, load, waiting};
 use async_trait::async_trait;
 use serde_json::json;
 
@@ -43,6 +43,10 @@ impl InPlace {
         let admin = server.admin_beside(&one.live).await?;
         let major = facts::server_version(&admin).await? / 10_000;
         load::is_possible(of.options.loader, major, &server.place).await.map_err(|e| e.kind(Kind::Restore))?;
+        // Hours may have passed since the first look, and a `DROP` that does not come to its end has lost the data too.
+        if swap::oid(&admin, &one.live).await.map_err(failed("the databases cannot be looked at"))?.is_some() {
+            waiting::refuse(&admin, &server.place()).await.map_err(|e| e.kind(Kind::Restore))?;
+        }
         drop_database(&admin, &one.live).await.map_err(failed("the live database cannot be dropped"))?;
         let mut staged = Staged::new(&one.live, one.loading.clone());
         // The live one is gone by now, and nobody else knows any more whose it was.
@@ -108,18 +112,6 @@ impl InPlace {
         )))
     }
 
-    /// Removes what was made beside the live databases.
-    async fn remove(&self, plan: &Plan, keep_what_the_copy_replaced: bool) -> Result<()> {
-        let admin = self.new.address.reach().await?.admin().await?;
-        for one in &plan.databases {
-            drop_database(&admin, &one.loading).await.map_err(failed("what was being loaded cannot be dropped"))?;
-        }
-        globals::drop(&admin, &plan.roles)
-            .await
-            .map_err(failed("the roles that were made for the restore cannot be dropped"))?;
-        plan.cold.as_ref().map_or(Ok(()), |cold| cold.remove(keep_what_the_copy_replaced))
-    }
-
     /// Databases of the server that a cold copy takes back besides those that are restored.
     async fn others(&self, cold: &ColdCopy) -> Result<Vec<String>> {
         let mut names = written::databases(&cold.source).await?;
@@ -177,6 +169,14 @@ impl InPlace {
         }
         Ok(())
     }
+}
+
+/// Drops what was made beside the live databases.
+async fn drop_loading(admin: &Session, plan: &Plan) -> Result<()> {
+    for one in &plan.databases {
+        drop_database(admin, &one.loading).await.map_err(failed("what was being loaded cannot be dropped"))?;
+    }
+    Ok(())
 }
 
 #[async_trait]
@@ -248,19 +248,23 @@ impl Resource for InPlace {
         let server = self.new.address.reach().await?;
         let admin = server.admin().await?;
         let looked = failed("the databases cannot be looked at");
+        let roles = globals::missing(&admin, &self.new.globals().await?).await?;
+        let mut known = globals::roles(&admin).await?;
+        known.extend(roles.iter().cloned());
         let mut databases = Vec::new();
         for target in &self.new.targets {
             let live_oid = swap::oid(&admin, &target.live).await.map_err(&looked)?;
-            let attributes = match live_oid {
-                Some(_) => Attributes::read(&admin, &target.live).await.map_err(&looked)?,
-                None => self.new.attributes(&target.live)?.within_reach(&admin).await.map_err(&looked)?.0,
+            let (attributes, beyond) = match live_oid {
+                Some(_) => (Attributes::read(&admin, &target.live).await.map_err(&looked)?, Vec::new()),
+                None => self.new.attributes(&target.live)?.within_reach(&admin).await.map_err(&looked)?,
             };
+            let (_, mut not_given) = attributes.statements(&target.live, &known);
+            not_given.extend(beyond);
             let closed = format!("FROM pg_database WHERE datname = {} AND NOT datallowconn", literal(&target.live));
             let open = !admin.any(&closed).await.map_err(&looked)?;
             let loading = swap::beside(&target.live, "staged", self.new.id.as_str());
-            databases.push(One { live: target.live.clone(), live_oid, open, attributes, loading });
+            databases.push(One { live: target.live.clone(), live_oid, open, attributes, not_given, loading });
         }
-        let roles = globals::missing(&admin, &self.new.globals().await?).await?;
         let (cold, others) = match &self.cold {
             Some(cold) => (Some(cold.plan().await?), self.others(cold).await?),
             None => (None, Vec::new()),
@@ -283,7 +287,12 @@ impl Resource for InPlace {
     /// What other databases of the server have written is nobody's to throw away, but the operator's.
     async fn unstage(&self, staging: &Note) -> Result<()> {
         let plan: Plan = parse(staging)?;
-        self.remove(&plan, !plan.others.is_empty()).await
+        let admin = self.new.address.reach().await?.admin().await?;
+        drop_loading(&admin, &plan).await?;
+        globals::drop(&admin, &plan.roles)
+            .await
+            .map_err(failed("the roles that were made for the restore cannot be dropped"))?;
+        plan.cold.as_ref().map_or(Ok(()), |cold| cold.remove(!plan.others.is_empty()))
     }
 
     fn kept_by_unstage(&self, staging: &Note) -> Vec<Left> {
@@ -291,7 +300,10 @@ impl Resource for InPlace {
     }
 
     async fn drop_staged(&self, staging: &Note) -> Result<()> {
-        self.remove(&parse(staging)?, true).await
+        let plan: Plan = parse(staging)?;
+        let admin = self.new.address.reach().await?.admin().await?;
+        drop_loading(&admin, &plan).await?;
+        plan.cold.as_ref().map_or(Ok(()), |cold| cold.remove(true))
     }
 
     async fn drop_left(&self, staging: &Note) -> Result<()> {
@@ -327,7 +339,8 @@ impl Resource for InPlace {
             let server = self.new.address.reach().await?;
             let admin = server.admin_beside(&one.live).await?;
             let found = swap::oid(&admin, &one.live).await.map_err(failed("the databases cannot be looked at"))?;
-            if found.is_some() && found == one.live_oid {
+            let gone = is_half_dropped(&admin, &one.live).await.map_err(failed("the databases cannot be looked at"))?;
+            if found.is_some() && found == one.live_oid && !gone {
                 // Not dropped yet, but perhaps closed by us.
                 if !one.open {
                     continue;

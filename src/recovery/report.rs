@@ -111,6 +111,9 @@ pub struct Report {
     /// What the connecting role may not make, and so was left out of databases.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<String>,
+    /// What of owner, grants and settings could not be given to databases, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub not_given: Vec<String>,
     /// What the tools of a database said although they succeeded.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -134,6 +137,20 @@ pub fn texts(note: &serde_json::Value, key: &str) -> Vec<String> {
 /// The note of what was staged, behind those of its databases.
 pub fn each(staged: &serde_json::Value) -> impl Iterator<Item = &serde_json::Value> {
     staged.get("databases").and_then(|v| v.as_array()).into_iter().flatten().chain([staged])
+}
+
+/// What of owner, grants and settings could not be given to databases, out of the note of the step that puts them in
+/// place.
+pub fn not_given(swap: &serde_json::Value) -> Vec<String> {
+    let given = |list: &str, key: &str| -> Vec<String> {
+        let databases = swap.get(list).and_then(|v| v.as_array()).into_iter().flatten();
+        let told = databases.flat_map(|of| {
+            let name = of.get("live").and_then(|v| v.as_str()).unwrap_or_default();
+            texts(of, key).into_iter().map(move |what| format!("database {name}: {what}"))
+        });
+        told.collect()
+    };
+    [given("exchanges", "left_out"), given("databases", "not_given")].concat()
 }
 
 /// Reads a journal.
@@ -174,6 +191,7 @@ pub fn of(journal: &Journal) -> Result<Report> {
         steps: steps(&about.steps, entries),
         verified: verified.flatten().collect(),
         left_out: all("left_out"),
+        not_given: names(SWAP).iter().flat_map(not_given).collect(),
         warnings: all("warnings"),
         kept: kept(entries),
         checks: names("check "),
@@ -273,6 +291,15 @@ mod tests {
         let all = |key: &str| notes.iter().flat_map(each).flat_map(|of| texts(of, key)).collect::<Vec<_>>();
         assert_eq!(all("left_out"), ["EVENT TRIGGER x", "COMMENT y", "CAST z"]);
         assert!(all("warnings").is_empty());
+    }
+
+    #[test]
+    fn what_a_database_could_not_be_given_is_found_in_the_note_of_its_exchange() {
+        let exchanged = json!({ "exchanges": [{ "live": "erp", "left_out": ["owner: no"] }, { "live": "crm" }] });
+        assert_eq!(not_given(&exchanged), ["database erp: owner: no"]);
+        let in_place = json!({ "databases": [{ "live": "erp", "not_given": ["a", "b"] }], "roles": ["x"] });
+        assert_eq!(not_given(&in_place), ["database erp: a", "database erp: b"]);
+        assert!(not_given(&json!(null)).is_empty());
     }
 
     #[test]

@@ -167,7 +167,8 @@ pub trait Resource: Send + Sync {
         Vec::new()
     }
 
-    /// The same as [`Resource::unstage`] when its time is over, but for what [`Resource::drop_left`] drops.
+    /// The same as [`Resource::unstage`] when its time is over, but for what [`Resource::drop_left`] drops, and for
+    /// roles: days have passed, and by now others may own things as such a role, or log in as it.
     async fn drop_staged(&self, staging: &Note) -> Result<()> {
         self.unstage(staging).await
     }

@@ -1,10 +1,11 @@
 //! One restore from its beginning to its end, or from where a crash left it.
 
 use super::asked::{Asked, asked_of};
-use super::engine::{Ended, Engine, Step};
+use super::engine::{Ended, Engine, SWAP, Step};
 use super::flow::With;
 use super::hooks::once;
 use super::journal::{Begin, Journal, Record, State};
+use super::report;
 use super::resource::{Compared, Previous, Resource};
 use super::steps;
 use crate::config::checks::When;
@@ -188,6 +189,14 @@ impl Restore {
             }
         }
         Ok(previous)
+    }
+
+    /// What of owner, grants and settings could not be given to databases.
+    pub fn not_given(&self) -> Vec<String> {
+        let journal = self.engine.journal();
+        let names = journal.about().steps.iter().enumerate();
+        let swaps = names.filter(|(_, name)| name.starts_with(SWAP)).filter_map(|(n, _)| journal.done(n));
+        swaps.flat_map(report::not_given).collect()
     }
 
     /// Notes of the staging steps, for the report.

@@ -259,12 +259,18 @@ impl Resource for Tables {
     }
 
     async fn unstage(&self, staging: &Note) -> Result<()> {
+        self.drop_staged(staging).await?;
         let staging: Staging = parse(staging)?;
         let admin = self.address.reach().await?.admin().await?;
-        drop_database(&admin, &staging.staged).await.map_err(failed("the staging database cannot be dropped"))?;
         globals::drop(&admin, &staging.roles)
             .await
             .map_err(failed("the roles that were made for the restore cannot be dropped"))
+    }
+
+    async fn drop_staged(&self, staging: &Note) -> Result<()> {
+        let staging: Staging = parse(staging)?;
+        let admin = self.address.reach().await?.admin().await?;
+        drop_database(&admin, &staging.staged).await.map_err(failed("the staging database cannot be dropped"))
     }
 
     async fn plan_swap(&self, staged: &Note) -> Result<Note> {

@@ -2,6 +2,7 @@
 
 use crate::world::World;
 use std::fs;
+use std::process::Command;
 
 fn restored() -> (World, String) {
     let w = World::new();
@@ -87,4 +88,29 @@ fn restores_are_taken_back_in_order() {
     assert_eq!(fs::read(w.at("tree/one")).unwrap(), b"third");
     w.run(&["rollback", "--yes"]).code(0);
     assert_eq!(fs::read(w.at("tree/one")).unwrap(), b"second");
+}
+
+#[test]
+fn a_copy_that_cannot_be_dropped_is_told_and_does_not_keep_those_of_later_restores() {
+    let (mut w, first) = restored();
+    w.extra = "[plans.p.restore]\nkeep_previous = \"1ms\"\n".into();
+    w.configure("", &format!("paths = [\"{}\"]", w.at("tree")));
+    let kept = || {
+        let all = fs::read_dir(w.path()).unwrap().map(|e| e.unwrap().path());
+        all.filter(|p| p.display().to_string().contains("_before_")).collect::<Vec<_>>()
+    };
+    let held = kept();
+    w.file("one", b"third");
+    w.run(&["restore", "--yes"]).code(0);
+    assert_eq!((held.len(), kept().len()), (1, 2));
+    // A mount point cannot be removed.
+    let mounted = held[0].join("mounted");
+    fs::create_dir(&mounted).unwrap();
+    assert!(Command::new("mount").args(["-t", "tmpfs", "none"]).arg(&mounted).status().unwrap().success());
+    let ran = w.run(&["cleanup"]);
+    assert!(Command::new("umount").arg(&mounted).status().unwrap().success());
+    ran.code(12).says(&["dropped", &format!("what restore {first} keeps is not dropped")]);
+    assert_eq!(kept(), held);
+    w.run(&["cleanup"]).code(0).says(&["dropped"]);
+    assert!(kept().is_empty());
 }

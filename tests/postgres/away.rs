@@ -21,18 +21,23 @@ impl<'a> Away<'a> {
         let away = Away(c);
         // Every process of the server reads it when it comes to that.
         std::thread::sleep(Duration::from_secs(1));
-        let port = c.port.to_string();
+        away.wait();
+        away
+    }
+
+    /// From now on one more session waits, whose client is gone.
+    fn wait(&self) {
+        let port = self.0.port.to_string();
         let waits = Command::new("timeout")
             .arg("2")
-            .arg(c.bin().join("psql"))
+            .arg(self.0.bin().join("psql"))
             .args(["-X", "-U", "postgres", "-p", &port, "-d", "postgres", "-c", "INSERT INTO waits VALUES (1)"])
             .arg("-h")
-            .arg(c.path(""))
+            .arg(self.0.path(""))
             .env("PGPASSWORD", PASSWORD)
             .output()
             .unwrap();
         assert_eq!(waits.status.code(), Some(124), "a commit does not wait: {waits:?}");
-        away
     }
 
     /// Ends the session that waits: from version 15 on the server drops no database as long as it does.
@@ -135,4 +140,38 @@ fn a_restore_in_place_and_its_undo_wait_for_no_standby_that_is_away() {
     ends(&w, &["restore", "--in-place", "--yes"]).code(0);
     assert_eq!(c.dump("erp"), good);
     assert_eq!(c.psql("postgres", "SELECT count(*) FROM pg_shdescription WHERE description LIKE 'backstay%'"), "0");
+}
+
+#[test]
+fn a_drop_that_the_server_does_not_come_to_the_end_of_ends_all_the_same_and_can_be_done_later() {
+    let (c, w) = shop("");
+    w.run(&["restore", "--yes"]).code(0);
+    let id = w.last_restore();
+    let kept = || c.psql("postgres", "SELECT count(*) FROM pg_database WHERE datname LIKE 'erp_before_%'");
+    let away = Away::new(&c);
+    ends(&w, &["cleanup", &id]).code(12).says(&["wait for a synchronous standby (1)", "pg_terminate_backend"]);
+    assert_eq!(kept(), "1");
+    let _away = away.without_waiting();
+    ends(&w, &["cleanup", &id]).code(0).says(&["dropped database erp_before_"]);
+    assert_eq!(kept(), "0");
+}
+
+#[test]
+fn in_place_nothing_is_dropped_when_sessions_have_come_to_wait_since_the_first_look() {
+    let c = Cluster::start();
+    let (w, _, live) = inplace::changed(&c);
+    let away = Away::new(&c).without_waiting();
+    let (begun, config) = (w.at("begun"), std::fs::read_to_string(w.at("backstay.toml")).unwrap());
+    let hook = format!("after_stage = [{{ command = [\"/bin/sh\", \"-c\", \"touch {begun}; sleep 15\"] }}]");
+    w.write_config(&format!("{config}[plans.p.restore]\n{hook}\n"));
+    std::thread::scope(|scope| {
+        let restore = scope.spawn(|| ends(&w, &["restore", "--in-place", "--yes"]));
+        while !std::path::Path::new(&begun).exists() && !restore.is_finished() {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        away.wait();
+        let ran = restore.join().unwrap().code(12);
+        ran.says(&["waited for a synchronous standby", "undo: swap database erp in place"]);
+    });
+    assert_eq!(c.dump("erp"), live);
 }

@@ -102,7 +102,7 @@ fn a_rollback_that_ends_half_way_leaves_what_was_restored_with_what_was_written_
     assert_eq!(asked_to_stop(child), Some(14));
     look("asked to stop");
     killed(begun(&w, ROLLBACK, || is_stopping(&c)));
-    w.run(&["restore", "--unwind"]).code(0);
+    w.run(&["restore", "--unwind"]).code(0).says(&["the rollback of restore", &id, "The restored data is in place"]);
     look("killed");
     // Killed when the copy is in place, and once more when that has begun to give way again.
     let is_back = || c.beside().iter().all(|name| name.starts_with("data_staged_"));
@@ -198,10 +198,8 @@ fn so_it_does_after_a_load_that_failed_and_after_a_rollback() {
     assert_eq!(closed(&c), live);
 }
 
-#[tokio::test]
-async fn what_cannot_be_loaded_has_nothing_dropped_for_it() {
-    let c = Cluster::start();
-    c.psql("postgres", "CREATE DATABASE erp");
+/// A restore of database `erp` in place that has no backup to load, and nothing to go back to.
+fn without_backups(c: &Cluster) -> InPlace {
     let url = SOCKET.replace("SOCKET", &c.path("")).replace("PORT", &c.port.to_string());
     let address = Address::parse(&url).unwrap().with_password(Some(Secret::new(PASSWORD.to_owned())));
     let new = Databases {
@@ -216,11 +214,31 @@ async fn what_cannot_be_loaded_has_nothing_dropped_for_it() {
         assume_space: None,
         dropped_first: true,
     };
-    let resource = InPlace { new, safety: None, cold: None };
+    InPlace { new, safety: None, cold: None }
+}
+
+#[tokio::test]
+async fn what_cannot_be_loaded_has_nothing_dropped_for_it() {
+    let c = Cluster::start();
+    c.psql("postgres", "CREATE DATABASE erp");
+    let resource = without_backups(&c);
     let note = resource.plan_staging().await.unwrap();
     assert!(resource.swap(&note).await.is_err());
     assert_eq!(c.psql("postgres", "SELECT datallowconn FROM pg_database WHERE datname = 'erp'"), "t");
     // Nor by the undo of a rollback, which has no copy to put in place.
     assert!(resource.reswap(&note).await.is_err());
     assert_eq!(c.psql("postgres", "SELECT datallowconn FROM pg_database WHERE datname = 'erp'"), "t");
+}
+
+#[tokio::test]
+async fn a_live_database_whose_drop_was_interrupted_is_not_taken_for_untouched() {
+    let c = Cluster::start();
+    c.psql("postgres", "CREATE DATABASE erp");
+    let resource = without_backups(&c);
+    let note = resource.plan_staging().await.unwrap();
+    resource.unswap(&note).await.unwrap();
+    // As the server notes it: the name and the OID are there, and the content is not.
+    c.psql("postgres", "UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'erp'");
+    let error = resource.unswap(&note).await.unwrap_err().to_string();
+    assert!(error.contains("database erp was dropped, and the safety backup was waived"), "{error}");
 }

@@ -4,8 +4,10 @@ use crate::cluster::{Cluster, PASSWORD};
 use crate::errors::with_tools;
 use crate::round_trip::{SOCKET, configure, with_database};
 use crate::tables::databases;
+use crate::world::World;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 /// A server on which the source's role may only make databases, and roles when `may` says so.
 fn managed(may: &str) -> Cluster {
@@ -62,6 +64,107 @@ fn a_role_that_may_make_roles_makes_them_as_far_as_it_may() {
     w.run(&["restore", "--yes", "--no-owner"]).code(0).says(&["roles made", "500 rows"]);
     assert_eq!(to.psql("erp", "SELECT has_table_privilege('app', 't', 'SELECT')"), "t");
     assert_eq!(to.psql("postgres", "SELECT rolcanlogin FROM pg_roles WHERE rolname = 'app'"), "t");
+}
+
+/// A world with a backup of a database of role `app`, in which a role `manager` owns the only table.
+fn of_another_role() -> (Cluster, World) {
+    let c = Cluster::start();
+    c.psql("postgres", "CREATE ROLE app");
+    c.psql("postgres", "CREATE ROLE manager");
+    c.psql("postgres", "CREATE DATABASE erp OWNER app");
+    c.psql("postgres", "ALTER ROLE app IN DATABASE erp SET work_mem = '7MB'");
+    c.psql("erp", "CREATE TABLE t AS SELECT generate_series(1, 500) AS x; ALTER TABLE t OWNER TO manager");
+    let w = with_database(&c, SOCKET);
+    w.backup();
+    (c, w)
+}
+
+#[test]
+fn what_a_role_may_not_give_to_a_database_is_told_and_kept_in_the_report() {
+    let (_from, w) = of_another_role();
+    let to = managed("");
+    to.psql("postgres", "CREATE ROLE app");
+    configure(&w, &to, MANAGED);
+    let not_given = [
+        "not given: database erp: owner: role manager may not give it to app",
+        "not given: database erp: setting work_mem: it is of role app",
+    ];
+    for how in [&["restore", "--yes"][..], &["restore", "--yes", "--in-place", "--without-safety", "p"]] {
+        w.run(how).code(0).says(&not_given);
+        assert_eq!(to.psql("erp", "SELECT count(*) FROM t"), "500");
+        w.run(&["restores", &w.last_restore()]).code(0).says(&not_given);
+        to.psql("postgres", "DROP DATABASE erp");
+    }
+}
+
+#[test]
+fn a_role_that_was_made_by_one_that_may_not_act_as_it_is_not_given_the_database() {
+    let (_from, w) = of_another_role();
+    let to = managed("CREATEROLE");
+    configure(&w, &to, MANAGED);
+    w.run(&["restore", "--yes"])
+        .code(0)
+        .says(&["roles made: app", "not given: database erp: owner: role manager may not give it to app"]);
+    let stored = "SELECT setconfig::text FROM pg_db_role_setting WHERE setrole = 'app'::regrole";
+    assert_eq!(to.psql("postgres", stored), "{work_mem=7MB}");
+}
+
+#[test]
+fn a_session_that_the_role_may_not_end_is_told_before_and_leaves_everything_as_it_was() {
+    let c = managed("");
+    c.psql("postgres", &format!("CREATE ROLE app LOGIN PASSWORD '{}'", PASSWORD.replace('\'', "''")));
+    c.psql("postgres", "CREATE DATABASE erp OWNER manager");
+    c.psql("erp", "CREATE TABLE t AS SELECT generate_series(1, 500) AS x; ALTER TABLE t OWNER TO manager");
+    let w = with_database(&c, MANAGED);
+    w.backup();
+    let before = databases(&c);
+    let told = "may not end sessions of app (1)";
+    std::thread::scope(|scope| {
+        let session = scope.spawn(|| c.psql_as("app", "erp", PASSWORD, "SELECT pg_sleep(120)"));
+        while !session.is_finished()
+            && c.psql("postgres", "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app'") != "1"
+        {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        w.run(&["restore", "--dry-run"]).code(0).says(&[told, "pg_signal_backend"]);
+        w.run(&["restore", "--yes"]).code(12).says(&[
+            "sessions of the database do not end",
+            told,
+            "Everything is as it was",
+        ]);
+        assert_eq!(databases(&c), before);
+        assert_eq!(c.psql("postgres", "SELECT datallowconn FROM pg_database WHERE datname = 'erp'"), "t");
+        c.psql("postgres", "GRANT pg_signal_backend TO manager");
+        let ran = w.run(&["restore", "--yes"]).code(0);
+        assert!(!ran.err.contains(told), "{}", ran.err);
+        assert!(!session.join().unwrap().status.success());
+    });
+}
+
+#[test]
+fn a_worker_of_autovacuum_holds_up_no_role_that_may_not_end_it() {
+    let c = managed("");
+    c.psql("postgres", "ALTER SYSTEM SET autovacuum_naptime = '1s'");
+    c.restart();
+    c.psql("postgres", "CREATE DATABASE erp OWNER manager");
+    // Each page takes it a long while.
+    c.psql(
+        "erp",
+        "CREATE TABLE t WITH (autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1, \
+         autovacuum_vacuum_threshold = 0, autovacuum_vacuum_scale_factor = 0) \
+         AS SELECT g AS x, repeat('x', 500) AS filler FROM generate_series(1, 20000) g; ALTER TABLE t OWNER TO manager",
+    );
+    let w = with_database(&c, MANAGED);
+    w.backup();
+    c.psql("erp", "DELETE FROM t WHERE x > 10");
+    let worker = "SELECT count(*) FROM pg_stat_activity WHERE datname = 'erp' AND backend_type = 'autovacuum worker'";
+    let comes = (0..600).any(|_| {
+        std::thread::sleep(Duration::from_millis(50));
+        c.psql("postgres", worker) != "0"
+    });
+    assert!(comes, "autovacuum does not come");
+    w.run(&["restore", "--yes"]).code(0).says(&["20,000 rows"]);
+    assert_eq!(c.psql("erp", "SELECT count(*) FROM t"), "20000");
 }
 
 #[test]

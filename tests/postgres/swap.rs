@@ -38,7 +38,7 @@ fn owner_grants_settings_and_comment_stay_with_the_name() {
     // Changed since the backup: what is live wins.
     c.psql("postgres", "ALTER DATABASE erp SET work_mem = '9MB'");
     let live = attributes(&c);
-    w.run(&["restore", "--yes"]).code(0);
+    w.run(&["restore", "--yes"]).code(0).says(&["database erp keeps what it has now", "in the backup: settings"]);
     assert_eq!(attributes(&c), live);
     assert_eq!(c.psql("erp", "SHOW search_path"), "\"$user\", public, \"odd, \"\"one\"\"\"");
     // Lost: what the backup has.
@@ -182,6 +182,41 @@ fn what_would_stay_with_the_old_database_refuses_before_anything_is_made() {
     assert!(plan.out.contains("stage database erp") && plan.out.contains("swap database erp"), "{}", plan.out);
     assert_eq!(databases(), before);
     w.run(&["restore", "--yes"]).code(0);
+}
+
+#[test]
+fn what_would_go_along_with_the_restored_database_refuses_a_rollback_before_anything_is_touched() {
+    let c = Cluster::start();
+    c.psql("postgres", "ALTER SYSTEM SET wal_level = logical");
+    c.psql("postgres", "ALTER SYSTEM SET max_prepared_transactions = 5");
+    c.restart();
+    erp(&c);
+    let w = with_database(&c, SOCKET);
+    w.backup();
+    c.psql("erp", "DELETE FROM t");
+    w.run(&["restore", "--yes"]).code(0);
+    let oid = || c.psql("postgres", "SELECT oid FROM pg_database WHERE datname = 'erp'");
+    let restored = oid();
+    let refused = |says: &[&str]| {
+        w.run(&["rollback", "--yes"]).code(10).says(says);
+        assert_eq!(oid(), restored);
+        assert!(!w.path().join("state/restore.journal").exists());
+    };
+    c.psql("erp", "SELECT pg_create_logical_replication_slot('feed', 'test_decoding')");
+    refused(&["replication slots", "feed", "after the rollback"]);
+    c.psql("erp", "SELECT pg_drop_replication_slot('feed')");
+
+    c.psql("erp", "BEGIN; INSERT INTO t VALUES (0, 'x'); PREPARE TRANSACTION 'half'");
+    refused(&["prepared transactions", "half", "ROLLBACK PREPARED"]);
+    c.psql("erp", "ROLLBACK PREPARED 'half'");
+
+    c.psql("erp", "CREATE SUBSCRIPTION sub CONNECTION 'dbname=nowhere' PUBLICATION p WITH (connect = false)");
+    refused(&["subscriptions", "sub"]);
+    c.psql("erp", "ALTER SUBSCRIPTION sub SET (slot_name = NONE)");
+    c.psql("erp", "DROP SUBSCRIPTION sub");
+
+    w.run(&["rollback", "--yes"]).code(0);
+    assert_eq!(c.psql("erp", "SELECT count(*) FROM t"), "0");
 }
 
 /// Has the process that writes out the log for everybody do nothing any more, until the server is started anew.

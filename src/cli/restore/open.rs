@@ -1,6 +1,6 @@
 //! `backstay restore --resume` and `--unwind`: the restore that was interrupted.
 
-use super::report;
+use super::report::{self, Run};
 use crate::cli::context::Context;
 use crate::cli::rollback::{stands, taken_back, undone};
 use crate::config::Config;
@@ -116,7 +116,7 @@ async fn go_on_back(
     if !forward {
         return match rollback.unwind().await? {
             Ended::Unwound(_) => undone(context, &rollback, of),
-            ended => report::unwound(context, &about, ended),
+            ended => Err(report::not_unwound(context, ended, Run::Rollback)?),
         };
     }
     match rollback.run(crate::cli::stopped()).await? {
@@ -125,7 +125,7 @@ async fn go_on_back(
             taken_back(context, &config, past.journal().about())
         }
         Ended::Unwound(e) => Err(e.hint(stands(&rollback))),
-        stuck => Err(report::stuck_error(context, stuck)?),
+        stuck => Err(report::stuck_error(context, stuck, Run::Rollback)?),
     }
 }
 

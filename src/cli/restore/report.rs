@@ -3,7 +3,7 @@
 use crate::cli::context::Context;
 use crate::cli::output::{Align, Table, bad, good, json, notice, say};
 use crate::error::{Error, Kind, Result};
-use crate::model::{size, time};
+use crate::model::{BackupId, size, time};
 use crate::recovery::engine::Ended;
 use crate::recovery::journal::Begin;
 use crate::recovery::report::{each, texts};
@@ -95,10 +95,11 @@ pub async fn ended(
     match ended {
         Ended::Committed => {}
         Ended::Unwound(e) => return Err(e.hint(AS_IT_WAS)),
-        stuck => return Err(stuck_error(context, stuck)?),
+        stuck => return Err(stuck_error(context, stuck, Run::Restore)?),
     }
     let compared = restore.compared();
     let previous = restore.previous().await?;
+    let not_given = restore.not_given();
     let staged = restore.staged();
     let of_docker = |label: &str| label.starts_with("stage volume ") || label.starts_with("stage images ");
     let missing = match staged.iter().any(|(label, _)| of_docker(label)) {
@@ -108,7 +109,7 @@ pub async fn ended(
     if context.global.json {
         json(&serde_json::json!({
             "backup": m.id, "plan": m.plan, "seconds": started.elapsed().as_secs_f64(),
-            "verified": compared, "previous": previous, "missing": missing,
+            "verified": compared, "previous": previous, "missing": missing, "not_given": not_given,
             "staged": staged.iter().map(|(_, note)| note).collect::<Vec<_>>(),
         }))?;
         return Ok(ExitCode::SUCCESS);
@@ -133,6 +134,7 @@ pub async fn ended(
             left_out(pairs.iter().map(|(what, n)| (what.as_str(), *n)))?;
         }
     }
+    not_given.iter().try_for_each(|what| say(&format!("  {} {what}", notice("not given:"))))?;
     for kept in &previous {
         let bytes = kept.bytes.map(|b| format!(" ({})", size::human(b))).unwrap_or_default();
         say(&format!("  what was there is kept as {}{bytes}", kept.name))?;
@@ -189,35 +191,54 @@ fn plain(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
 }
 
-/// How an interrupted restore was taken back.
-pub fn unwound(context: &Context, about: &Begin, ended: Ended) -> Result<ExitCode> {
-    match ended {
-        Ended::Unwound(_) => {
-            if context.global.json {
-                json(&serde_json::json!({ "restore": about.id, "plan": about.plan, "unwound": true }))?;
-            } else {
-                say(&format!(
-                    "{} the restore of plan {} that was begun as {}",
-                    good("taken back"),
-                    about.plan,
-                    about.id
-                ))?;
-                say("  everything is as it was before")?;
-            }
-            Ok(ExitCode::SUCCESS)
+/// What a journal is of.
+#[derive(Clone, Copy, Debug)]
+pub enum Run {
+    /// A restore.
+    Restore,
+    /// The rollback of one.
+    Rollback,
+}
+
+impl Run {
+    fn word(self) -> &'static str {
+        match self {
+            Run::Restore => "restore",
+            Run::Rollback => "rollback",
         }
-        Ended::Committed => Err(Error::new(Kind::Refused, "the restore was complete already")),
-        stuck => Err(stuck_error(context, stuck)?),
     }
 }
 
-/// The error of a restore that could not be taken back, after saying what is left to do.
-pub fn stuck_error(context: &Context, ended: Ended) -> Result<Error> {
+/// How a restore that was interrupted was taken back.
+pub fn unwound(context: &Context, about: &Begin, ended: Ended) -> Result<ExitCode> {
+    let Ended::Unwound(_) = ended else { return Err(not_unwound(context, ended, Run::Restore)?) };
+    if context.global.json {
+        json(&serde_json::json!({ "restore": about.id, "plan": about.plan, "unwound": true }))?;
+    } else {
+        say(&format!("{} the restore of plan {} that was begun as {}", good("taken back"), about.plan, about.id))?;
+        say("  everything is as it was before")?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The error when something else came of it than that it was taken back.
+pub fn not_unwound(context: &Context, ended: Ended, run: Run) -> Result<Error> {
+    match ended {
+        Ended::Committed => Ok(Error::new(Kind::Refused, format!("the {} was complete already", run.word()))),
+        stuck => stuck_error(context, stuck, run),
+    }
+}
+
+/// The error of what could not be taken back, after saying what is left to do.
+pub fn stuck_error(context: &Context, ended: Ended, run: Run) -> Result<Error> {
     let Ended::Stuck { failed, step, error, left } = ended else {
-        return Ok(Error::new(Kind::Internal, "a restore ended in an unknown way"));
+        return Ok(Error::new(Kind::Internal, format!("a {} ended in an unknown way", run.word())));
     };
     if !context.global.json {
-        say(&bad("The restore failed and could not be taken back. Both copies are kept; nothing more was touched."))?;
+        say(&bad(&format!(
+            "The {} failed and could not be taken back. Both copies are kept; nothing more was touched.",
+            run.word()
+        )))?;
         say(&format!("  first failed: {failed}"))?;
         say("  left to do:")?;
         for (n, action) in left.iter().enumerate() {

@@ -134,6 +134,10 @@ impl Resource for DatabaseCommand {
         Ok(found)
     }
 
+    async fn used(&self, swap: Option<&Note>) -> Result<Findings> {
+        self.databases.used(swap).await
+    }
+
     async fn plan_staging(&self) -> Result<Note> {
         self.databases.plan_staging().await
     }

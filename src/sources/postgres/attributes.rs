@@ -151,7 +151,7 @@ impl Attributes {
         (sql, left_out)
     }
 
-    /// The same without what the connecting role may not set: an owner of which it is no member, and settings of other
+    /// The same without what the connecting role may not set: an owner as which it may not act, and settings of other
     /// roles; and what that is.
     ///
     /// # Errors
@@ -162,9 +162,11 @@ impl Attributes {
         if may.truth(0) {
             return Ok((self, beyond));
         }
-        let owner = format!("FROM pg_roles WHERE rolname = {} AND pg_has_role(oid, 'MEMBER')", literal(&self.owner));
+        // From 16 on a role may be a member of one that it may not act as.
+        let how = "CASE WHEN current_setting('server_version_num')::int >= 160000 THEN 'SET' ELSE 'MEMBER' END";
+        let owner = format!("FROM pg_roles WHERE rolname = {} AND pg_has_role(oid, {how})", literal(&self.owner));
         if !self.owner.is_empty() && !admin.any(&owner).await? {
-            beyond.push(format!("owner: role {} is no member of {}", may.text(2), self.owner));
+            beyond.push(format!("owner: role {} may not give it to {}", may.text(2), self.owner));
             self.owner.clear();
         }
         self.settings.retain(|setting| {
@@ -175,24 +177,23 @@ impl Attributes {
         Ok((self, beyond))
     }
 
-    /// What differs, for the report.
-    pub fn differences(&self, other: &Attributes) -> Vec<String> {
+    /// What a database has now and the backup has otherwise. Dumps of somebody else's, which do not tell all of it,
+    /// differ in nothing.
+    pub fn differences(&self, now: &Attributes) -> Vec<String> {
         let mut out = Vec::new();
-        if self.owner != other.owner {
-            out.push(format!("owner {} and {}", self.owner, other.owner));
+        if self.tablespace.is_none() {
+            return out;
         }
-        if self.grants != other.grants {
-            out.push("grants on the database".to_owned());
+        if self.owner != now.owner {
+            out.push(format!("owner {}, which was {}", now.owner, self.owner));
         }
-        if self.settings != other.settings {
-            out.push("settings of the database".to_owned());
-        }
-        if self.comment != other.comment {
-            out.push("comment of the database".to_owned());
-        }
-        if self.connection_limit != other.connection_limit {
-            out.push("connection limit".to_owned());
-        }
+        let others = [
+            (self.grants != now.grants, "grants on the database"),
+            (self.settings != now.settings, "settings"),
+            (self.comment != now.comment, "comment"),
+            (self.connection_limit != now.connection_limit, "connection limit"),
+        ];
+        out.extend(others.into_iter().filter(|(differs, _)| *differs).map(|(_, what)| what.to_owned()));
         out
     }
 }
@@ -247,5 +248,15 @@ mod tests {
         assert!(sql.iter().all(|s| !s.contains("gone")), "{sql:?}");
         assert!(sql.contains(&"GRANT CONNECT ON DATABASE \"x\" TO PUBLIC".to_owned()), "{sql:?}");
         assert_eq!(left_out.len(), 2, "{left_out:?}");
+    }
+
+    #[test]
+    fn what_a_live_database_has_otherwise_than_the_backup_is_told_as_far_as_the_backup_knows() {
+        let backup = Attributes { owner: "app".into(), tablespace: Some("pg_default".into()), ..Attributes::default() };
+        assert!(backup.differences(&backup).is_empty());
+        let live = Attributes { owner: "boss".into(), comment: Some("x".into()), ..backup.clone() };
+        assert_eq!(backup.differences(&live), ["owner boss, which was app", "comment"]);
+        let foreign = Attributes { tablespace: None, ..backup };
+        assert!(foreign.differences(&live).is_empty());
     }
 }

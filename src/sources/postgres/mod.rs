@@ -3,9 +3,10 @@
 //! [`address`] names a server, [`connect`] reaches it, the same for us and for its own tools, [`session`] asks it,
 //! [`facts`] says what was true. The way out of one database is [`dump`], with [`big`] tables beside it over [`copy`] and all of it
 //! one [`archive`], fixed at one [`point`]; the way back in is
-//! [`load`] into a new database, and [`swap`]; what came without owners is [`hand_over`]ed. Some tables are [`pick`]ed, loaded
-//! too, and then [`adopt`]ed by the live database beside its own or [`replace`] the rows there, with the [`foreign`] keys
-//! looked after. Where it is the server's own files that count, they are a [`cluster`].
+//! [`load`] into a new database, and [`swap`], when nothing is [`leaving`] with the old one and its [`sessions`] have
+//! ended; what came without owners is [`hand_over`]ed. Some tables are [`pick`]ed, loaded too, and then [`adopt`]ed by
+//! the live database beside its own or [`replace`] the rows there, with the [`foreign`] keys looked after. Where it is the
+//! server's own files that count, they are a [`cluster`].
 
 pub mod address;
 pub mod adopt;
@@ -26,6 +27,7 @@ pub mod hand_over;
 mod headfile;
 mod home;
 pub mod lacking;
+pub mod leaving;
 pub mod load;
 mod passfile;
 pub mod pick;
@@ -37,13 +39,14 @@ mod reserved;
 mod ripe;
 mod room;
 pub mod session;
+pub mod sessions;
 pub mod sql;
 pub mod sslmode;
 pub mod suits;
 pub mod swap;
 mod tls;
 pub mod tools;
-mod waiting;
+pub mod waiting;
 
 use super::window::Window;
 use super::{Delivered, Source};

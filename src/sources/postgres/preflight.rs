@@ -5,10 +5,12 @@ use super::create;
 use super::facts::{self, DatabaseFacts};
 use super::globals;
 use super::lacking;
+use super::leaving;
 use super::load::{self, Options};
 use super::pooler;
 use super::room;
 use super::session::{Session, SqlError};
+use super::sessions;
 use super::swap;
 use super::waiting;
 use crate::error::{Error, Kind, Result};
@@ -101,7 +103,7 @@ impl Look<'_> {
         for (live, facts) in targets {
             self.name_suits(live)?;
             if self.part.is_none() {
-                self.live_can_move(admin, live).await?;
+                leaving::refuse(admin, live, leaving::For::Restore).await?;
             }
             self.extensions(admin, facts, &mut told.warnings).await?;
         }
@@ -175,49 +177,6 @@ impl Look<'_> {
         Ok(())
     }
 
-    /// What stays with the old database when names are exchanged, and must not.
-    async fn live_can_move(&self, admin: &Session, live: &str) -> Result<()> {
-        let name = literal(live);
-        let list = |rows: Vec<super::session::Row>| rows.iter().map(|r| r.text(0)).collect::<Vec<_>>().join(", ");
-        let slots = admin
-            .rows("slot_name", &format!("FROM pg_replication_slots WHERE database = {name}"))
-            .await
-            .map_err(failed)?;
-        if !slots.is_empty() {
-            return Err(Error::new(Kind::Refused, format!("database {live} has replication slots, which would stay with the old one and keep its log until the disk is full"))
-                .because(list(slots))
-                .hint("Drop them with pg_drop_replication_slot() and let their readers begin anew after the restore, or restore with --to."));
-        }
-        let prepared =
-            admin.rows("gid", &format!("FROM pg_prepared_xacts WHERE database = {name}")).await.map_err(failed)?;
-        if !prepared.is_empty() {
-            return Err(Error::new(
-                Kind::Refused,
-                format!("database {live} has prepared transactions, which hold it where it is"),
-            )
-            .because(list(prepared))
-            .hint("COMMIT PREPARED or ROLLBACK PREPARED them."));
-        }
-        // Readable by superusers only, and by name of the database it works in.
-        let subscriptions = admin
-            .rows(
-                "s.subname",
-                &format!("FROM pg_subscription s JOIN pg_database d ON d.oid = s.subdbid WHERE d.datname = {name}"),
-            )
-            .await;
-        match subscriptions {
-            Ok(rows) if !rows.is_empty() => Err(Error::new(
-                Kind::Refused,
-                format!("database {live} has subscriptions, which would go on writing into the old one"),
-            )
-            .because(list(rows))
-            .hint("ALTER SUBSCRIPTION … DISABLE, SET (slot_name = NONE) and DROP them, restore, and subscribe anew.")),
-            Ok(_) => Ok(()),
-            Err(e) if e.is(super::session::INSUFFICIENT_PRIVILEGE) => Ok(()),
-            Err(e) => Err(failed(e)),
-        }
-    }
-
     async fn extensions(&self, admin: &Session, facts: &DatabaseFacts, warnings: &mut Vec<String>) -> Result<()> {
         refused_extensions(facts, self.options.scratch)?;
         let missing = lacking::of(admin, facts).await?;
@@ -280,6 +239,10 @@ impl Look<'_> {
                 )));
             }
         }
+        let live: Vec<&str> = targets.iter().filter(|_| self.part.is_none()).map(|(live, _)| *live).collect();
+        let beyond = sessions::beyond(admin, &live).await.map_err(failed)?;
+        told.warnings
+            .extend(sessions::told(&beyond).map(|told| format!("{told}; while one is there the exchange fails")));
         if !self.options.no_owner {
             told.warnings.push(format!(
                 "role {} is no superuser: objects of roles that it is not a member of make the load fail, unless --no-owner",

@@ -29,6 +29,10 @@ pub const LOCK_NOT_AVAILABLE: &str = "55P03";
 pub const DUPLICATE_DATABASE: &str = "42P04";
 /// SQLSTATE of a name that somebody else is just giving.
 pub const UNIQUE_VIOLATION: &str = "23505";
+/// SQLSTATE of a database that somebody is connected to.
+pub const OBJECT_IN_USE: &str = "55006";
+/// SQLSTATE of a statement that took longer than it may, or that somebody has ended.
+pub const QUERY_CANCELED: &str = "57014";
 /// SQLSTATE of a missing privilege.
 pub const INSUFFICIENT_PRIVILEGE: &str = "42501";
 

@@ -12,12 +12,10 @@ use super::attributes::Attributes;
 use super::connect::{Server, ident, literal};
 use super::globals;
 use super::session::{Session, SqlError, SqlResult};
+use super::sessions;
 use crate::error::{Error, Kind, Result};
 use serde::{Deserialize, Serialize};
-use std::time::{Duration, Instant};
 
-/// How long sessions may take to end.
-const TO_END: Duration = Duration::from_secs(15);
 /// Longest name of a database, in bytes; PostgreSQL cuts longer ones without a word.
 const MAX_NAME: usize = 63;
 
@@ -176,7 +174,7 @@ async fn exchange(admin: &Session, names: &[&str], sql: &[String]) -> Result<()>
         for name in names {
             admin.run(&allow(name, false)).await.map_err(cannot)?;
         }
-        end_sessions(admin, names).await?;
+        sessions::end(admin, names).await?;
         let begin = ["BEGIN".to_owned(), "SET LOCAL statement_timeout = '10s'".to_owned()];
         let all = [&begin[..], sql, &["COMMIT".to_owned()]].concat();
         admin.run_all(&all).await.map_err(cannot)
@@ -190,29 +188,6 @@ async fn exchange(admin: &Session, names: &[&str], sql: &[String]) -> Result<()>
         }
     }
     Err(error)
-}
-
-/// Ends every session of these databases and waits until they are gone.
-///
-/// # Errors
-/// [`Kind::Restore`] with who stays.
-async fn end_sessions(admin: &Session, names: &[&str]) -> Result<()> {
-    let list = names.iter().map(|n| literal(n)).collect::<Vec<_>>().join(", ");
-    let from = format!("FROM pg_stat_activity WHERE datname IN ({list}) AND pid <> pg_backend_pid()");
-    let deadline = Instant::now() + TO_END;
-    loop {
-        let left =
-            admin.rows("pg_terminate_backend(pid), pid, usename, application_name", &from).await.map_err(cannot)?;
-        if left.is_empty() {
-            return Ok(());
-        }
-        if Instant::now() > deadline {
-            let who: Vec<String> =
-                left.iter().map(|r| format!("pid {} of {} ({})", r.number(1), r.text(2), r.text(3))).collect();
-            return Err(Error::new(Kind::Restore, "sessions of the database do not end").because(who.join(", ")));
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
 }
 
 fn rename(from: &str, to: &str) -> String {
