@@ -16,7 +16,7 @@ fn world(server: &S3Server) -> World {
 }
 
 /// A command with nothing of Amazon's in its environment but this.
-fn with(w: &World, environment: &[(&str, &str)], args: &[&str]) -> Ran {
+fn with(w: &World, environment: &[(&'static str, String)], args: &[&str]) -> Ran {
     let mut command = w.command(args);
     for (name, _) in std::env::vars_os() {
         if name.to_str().is_some_and(|name| name.starts_with("AWS_") && name != "AWS_CA_BUNDLE") {
@@ -24,14 +24,14 @@ fn with(w: &World, environment: &[(&str, &str)], args: &[&str]) -> Ran {
         }
     }
     // Where the profiles of a person are, and the metadata of the machine unless a test has its own.
-    command.env("HOME", w.path()).env("AWS_EC2_METADATA_DISABLED", "true").envs(environment.iter().copied());
+    command.env("HOME", w.path()).env("AWS_EC2_METADATA_DISABLED", "true").envs(environment.iter().cloned());
     run(&mut command)
 }
 
-fn everything_works(server: &S3Server, environment: impl Fn(&World) -> Vec<(String, String)>) {
+/// Of the host's own directory a test makes the variables that say who we are.
+fn everything_works(server: &S3Server, environment: impl Fn(&World) -> Vec<(&'static str, String)>) {
     let w = world(server);
     let environment = environment(&w);
-    let environment: Vec<(&str, &str)> = environment.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
     // Without it there is nobody, and that is said.
     with(&w, &[], &["init", "--recovery-out", &w.at("recovery.key")])
         .code(6)
@@ -45,28 +45,25 @@ fn everything_works(server: &S3Server, environment: impl Fn(&World) -> Vec<(Stri
     assert_eq!(fs::read(restored).unwrap(), b"content");
 }
 
-fn owned(pairs: &[(&str, &str)]) -> Vec<(String, String)> {
-    pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn credentials_come_from_the_default_profile_and_from_a_named_one() {
-    let server = S3Server::start().await;
+    let (server, another) = (S3Server::start().await, S3Server::start().await);
+    // Both know the same key.
     let a = server.access.clone();
     let profile = format!("aws_access_key_id = {}\naws_secret_access_key = {}\n", a.key, a.secret);
     let other = "[default]\naws_access_key_id = nobody\naws_secret_access_key = nothing\n";
     everything_works(&server, |w| {
         fs::write(w.path().join("credentials"), format!("[default]\n{profile}")).unwrap();
-        owned(&[("AWS_SHARED_CREDENTIALS_FILE", &w.at("credentials"))])
+        vec![("AWS_SHARED_CREDENTIALS_FILE", w.at("credentials"))]
     });
-    everything_works(&server, |w| {
+    everything_works(&another, |w| {
         fs::write(w.path().join("credentials"), format!("{other}[backup]\n{profile}")).unwrap();
         fs::write(w.path().join("config"), "[profile backup]\nregion = eu-central-1\n").unwrap();
-        owned(&[
-            ("AWS_PROFILE", "backup"),
-            ("AWS_SHARED_CREDENTIALS_FILE", &w.at("credentials")),
-            ("AWS_CONFIG_FILE", &w.at("config")),
-        ])
+        vec![
+            ("AWS_PROFILE", "backup".to_owned()),
+            ("AWS_SHARED_CREDENTIALS_FILE", w.at("credentials")),
+            ("AWS_CONFIG_FILE", w.at("config")),
+        ]
     });
 }
 
@@ -75,12 +72,12 @@ async fn credentials_come_from_the_environment() {
     let server = S3Server::start().await;
     let a = server.access.clone();
     everything_works(&server, |_| {
-        owned(&[
-            ("AWS_ACCESS_KEY_ID", &a.key),
-            ("AWS_SECRET_ACCESS_KEY", &a.secret),
-            ("AWS_SESSION_TOKEN", "a-token"),
-            ("AWS_REGION", "eu-central-1"),
-        ])
+        vec![
+            ("AWS_ACCESS_KEY_ID", a.key.clone()),
+            ("AWS_SECRET_ACCESS_KEY", a.secret.clone()),
+            ("AWS_SESSION_TOKEN", "a-token".to_owned()),
+            ("AWS_REGION", "eu-central-1".to_owned()),
+        ]
     });
 }
 
@@ -89,10 +86,10 @@ async fn credentials_come_from_the_agent_of_a_container() {
     let server = S3Server::start().await;
     let agent = AwsIdentity::start(&server.access).await;
     everything_works(&server, |_| {
-        owned(&[
-            ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &format!("{}/container", agent.endpoint)),
-            ("AWS_CONTAINER_AUTHORIZATION_TOKEN", CONTAINER_TOKEN),
-        ])
+        vec![
+            ("AWS_CONTAINER_CREDENTIALS_FULL_URI", format!("{}/container", agent.endpoint)),
+            ("AWS_CONTAINER_AUTHORIZATION_TOKEN", CONTAINER_TOKEN.to_owned()),
+        ]
     });
 }
 
@@ -101,9 +98,9 @@ async fn credentials_come_from_the_metadata_of_a_machine() {
     let server = S3Server::start().await;
     let machine = AwsIdentity::start(&server.access).await;
     everything_works(&server, |_| {
-        owned(&[
-            ("AWS_EC2_METADATA_DISABLED", "false"),
-            ("AWS_EC2_METADATA_SERVICE_ENDPOINT", &machine.endpoint),
-        ])
+        vec![
+            ("AWS_EC2_METADATA_DISABLED", "false".to_owned()),
+            ("AWS_EC2_METADATA_SERVICE_ENDPOINT", machine.endpoint.clone()),
+        ]
     });
 }

@@ -7,6 +7,9 @@ use crate::world::{Ran, World, noise, run};
 use std::fs;
 use std::time::{Duration, Instant};
 
+/// What asks the store first of all.
+const INIT: [&str; 3] = ["init", "--recovery-out", "new.key"];
+
 /// A host with its repository on this server, and with more lines in `[repository]`.
 pub fn world(fake: &GcsFake, more: &str) -> World {
     let w = World::bare();
@@ -71,7 +74,7 @@ async fn a_vault_on_cloud_storage_works_with_the_key_of_a_service_account() {
 async fn a_machine_gets_its_token_from_the_metadata_server() {
     let (fake, identity) = (GcsFake::start().await, Identity::start().await);
     fake.accept(|header| header == OF_THE_MACHINE);
-    everything_works(&world(&fake, ""), &[("GCE_METADATA_HOST", &identity.address)]);
+    everything_works(&world(&fake, ""), &[("GCE_METADATA_HOST", identity.address.as_str())]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -82,13 +85,13 @@ async fn workload_identity_exchanges_the_token_of_another_provider() {
     let (file, token) = (w.path().join("external.json"), w.path().join("token"));
     fs::write(&token, "token-of-another-provider").unwrap();
     identity.write_external_account(&file, &token);
-    everything_works(&w, &[("GOOGLE_APPLICATION_CREDENTIALS", &w.at("external.json"))]);
+    everything_works(&w, &[("GOOGLE_APPLICATION_CREDENTIALS", w.at("external.json").as_str())]);
     let exchanges = identity.exchanges();
     assert!(exchanges.iter().all(|body| body.contains("subject_token=token-of-another-provider")), "{exchanges:?}");
     assert!(!exchanges.is_empty());
     // As the key of a service account such a file cannot serve; where it can is said.
     let w = world(&fake, &format!("service_account_file = \"{}\"", file.display()));
-    with(&w, &[], &["list"]).code(6).says(&["external_account", "GOOGLE_APPLICATION_CREDENTIALS"]);
+    with(&w, &[], &INIT).code(6).says(&["external_account", "GOOGLE_APPLICATION_CREDENTIALS"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -97,15 +100,16 @@ async fn a_machine_without_credentials_is_told_so_within_seconds() {
     let w = world(&fake, "");
     // Whoever looks for the metadata server beyond this machine finds nobody.
     let nobody = format!("http://127.0.0.1:{}", crate::port::free_port());
-    let alone = [("HTTP_PROXY", nobody.as_str()), ("http_proxy", &nobody), ("NO_PROXY", "127.0.0.1")];
-    let alone = [&alone[..], &[("no_proxy", "127.0.0.1")]].concat();
+    let nobody = nobody.as_str();
+    let here = "127.0.0.1";
+    let alone = [("HTTP_PROXY", nobody), ("http_proxy", nobody), ("NO_PROXY", here), ("no_proxy", here)];
     let started = Instant::now();
-    let ran = with(&w, &alone, &["list"]).code(6).says(&["does not accept the credentials", "do:"]);
+    let ran = with(&w, &alone, &INIT).code(6).says(&["does not accept the credentials", "do:"]);
     assert!(!ran.err.contains("attempts"), "what cannot help is not tried again: {}", ran.err);
     assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
     // A file that is not there is named.
     let missing = [("GOOGLE_APPLICATION_CREDENTIALS", "/nowhere/key.json")];
-    with(&w, &missing, &["list"]).code(6).says(&["/nowhere/key.json"]);
+    with(&w, &missing, &INIT).code(6).says(&["/nowhere/key.json"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -114,7 +118,7 @@ async fn a_silent_metadata_server_ends_in_time() {
     let w = world(&fake, "timeout = \"1s\"");
     let address = silent.endpoint.strip_prefix("http://").unwrap();
     let started = Instant::now();
-    let ran = with(&w, &[("GCE_METADATA_HOST", address)], &["list"]);
+    let ran = with(&w, &[("GCE_METADATA_HOST", address)], &INIT);
     ran.code(6).says(&["no answer within the time limit", "metadata server"]);
     assert!(started.elapsed() < Duration::from_secs(20), "{:?}", started.elapsed());
 }
