@@ -1,5 +1,5 @@
-//! Reads the files in `config/policies`, as far as they go: what this does not understand fails the test, so that a typo
-//! is seen.
+//! Reads the files in `config/policies`, as far as they go: what this does not understand fails the test, so that a
+//! typo is seen.
 
 use serde_json::Value;
 use std::path::{Path, PathBuf};

@@ -121,8 +121,8 @@ impl S3Server {
         S3Server { access, faults, append_only, policy, troubles, task, data }
     }
 
-    /// From now on the server allows reading, listing, and writing under the condition that nothing is there, to whomever
-    /// and wherever. What a policy allows exactly is for [`Self::enforce`].
+    /// From now on the server allows reading, listing, and writing under the condition that nothing is there, wherever
+    /// it is. What a policy allows exactly is for [`Self::enforce`].
     pub fn make_append_only(&self) {
         self.append_only.store(true, Ordering::Relaxed);
     }
