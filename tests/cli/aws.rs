@@ -1,6 +1,6 @@
 //! A vault on S3 with credentials that are not in the configuration: each place of the standard chain.
 
-use crate::recover::support::aws_identity::{AwsIdentity, CONTAINER_TOKEN};
+use crate::recover::support::aws_identity::{AwsIdentity, CONTAINER_TOKEN, WEB_TOKEN};
 use crate::recover::support::s3_server::S3Server;
 use crate::world::{Ran, World, run};
 use std::fs;
@@ -101,6 +101,21 @@ async fn credentials_come_from_the_metadata_of_a_machine() {
         vec![
             ("AWS_EC2_METADATA_DISABLED", "false".to_owned()),
             ("AWS_EC2_METADATA_SERVICE_ENDPOINT", machine.endpoint.clone()),
+        ]
+    });
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn credentials_come_from_the_token_of_another_provider() {
+    let server = S3Server::start().await;
+    let service = AwsIdentity::start(&server.access).await;
+    everything_works(&server, |w| {
+        fs::write(w.path().join("token"), WEB_TOKEN).unwrap();
+        vec![
+            ("AWS_WEB_IDENTITY_TOKEN_FILE", w.at("token")),
+            ("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/backup".to_owned()),
+            ("AWS_REGION", "us-east-1".to_owned()),
+            ("AWS_ENDPOINT_URL_STS", service.endpoint.clone()),
         ]
     });
 }

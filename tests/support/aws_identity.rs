@@ -1,7 +1,9 @@
-//! Where Amazon's credentials come from, in this process: the agent of a container and the metadata of a machine.
+//! Where Amazon's credentials come from, in this process: the agent of a container, the metadata of a machine, and the
+//! token service, which takes the token of another provider.
 
 use super::S3Access;
 use axum::Router;
+use axum::body::to_bytes;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Json, Response};
@@ -11,10 +13,13 @@ use tokio::task::JoinHandle;
 /// What a container must show its agent.
 pub const CONTAINER_TOKEN: &str = "of-this-container";
 
+/// What the token service takes.
+pub const WEB_TOKEN: &str = "token-of-a-cluster";
+
 const SESSION: &str = "a-session-of-the-machine";
 
 pub struct AwsIdentity {
-    /// Without a slash at the end. The agent of the container is at `/container`.
+    /// Without a slash at the end. The agent of the container is at `/container`, the token service at the root.
     pub endpoint: String,
     task: JoinHandle<()>,
 }
@@ -37,7 +42,10 @@ impl AwsIdentity {
 }
 
 async fn serve(State(access): State<S3Access>, request: Request) -> Response {
-    let sent = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let (parts, body) = request.into_parts();
+    let body = to_bytes(body, 1 << 20).await.unwrap();
+    let body = String::from_utf8_lossy(&body);
+    let sent = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let credentials = || {
         Json(json!({
             "Code": "Success", "Type": "AWS-HMAC", "LastUpdated": "2026-01-01T00:00:00Z",
@@ -47,7 +55,7 @@ async fn serve(State(access): State<S3Access>, request: Request) -> Response {
         .into_response()
     };
     let of_session = sent("x-aws-ec2-metadata-token") == SESSION;
-    match request.uri().path() {
+    match parts.uri.path() {
         "/container" if sent("authorization") == CONTAINER_TOKEN => credentials(),
         "/latest/api/token" => {
             let life = sent("x-aws-ec2-metadata-token-ttl-seconds").to_owned();
@@ -55,6 +63,19 @@ async fn serve(State(access): State<S3Access>, request: Request) -> Response {
         }
         "/latest/meta-data/iam/security-credentials/" if of_session => "role-1".into_response(),
         "/latest/meta-data/iam/security-credentials/role-1" if of_session => credentials(),
+        "/" if body.contains("AssumeRoleWithWebIdentity") && body.contains(WEB_TOKEN) => {
+            let xml = format!(
+                "<AssumeRoleWithWebIdentityResponse xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\">\
+                 <AssumeRoleWithWebIdentityResult><Credentials><AccessKeyId>{}</AccessKeyId>\
+                 <SecretAccessKey>{}</SecretAccessKey><SessionToken>a-token</SessionToken>\
+                 <Expiration>2099-01-01T00:00:00Z</Expiration></Credentials><AssumedRoleUser>\
+                 <Arn>arn:aws:sts::123456789012:assumed-role/backup/session</Arn>\
+                 <AssumedRoleId>AROATEST:session</AssumedRoleId></AssumedRoleUser>\
+                 </AssumeRoleWithWebIdentityResult></AssumeRoleWithWebIdentityResponse>",
+                access.key, access.secret
+            );
+            ([("content-type", "text/xml")], xml).into_response()
+        }
         _ => StatusCode::UNAUTHORIZED.into_response(),
     }
 }
