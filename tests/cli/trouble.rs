@@ -3,7 +3,7 @@
 use crate::recover::support::gcs_fake::{BUCKET, GcsFake};
 use crate::recover::support::policy::Policy;
 use crate::recover::support::s3_server::S3Server;
-use crate::recover::support::trouble::Trouble;
+use crate::recover::support::trouble::{Counted, Trouble};
 use crate::world::{World, noise};
 use std::fs;
 use std::process::Stdio;
@@ -23,10 +23,10 @@ impl Server {
         }
     }
 
-    fn begin_after(&self, uploads: usize, trouble: Trouble) {
+    fn begin_after(&self, number: usize, counted: Counted, trouble: Trouble) {
         match self {
-            Server::S3(server) => server.begin_after(uploads, trouble),
-            Server::Gcs(fake) => fake.begin_after(uploads, trouble),
+            Server::S3(server) => server.begin_after(number, counted, trouble),
+            Server::Gcs(fake) => fake.begin_after(number, counted, trouble),
         }
     }
 
@@ -86,7 +86,7 @@ fn loses_its_bucket(server: &Server) {
     let w = world(&server.lines(""));
     let (manifests, packs) = (server.count("/backups/"), server.count("/packs/"));
     w.file("large", noise(24 << 20, 1));
-    server.begin_after(2, Trouble::NoBucket);
+    server.begin_after(2, Counted::Uploads, Trouble::NoBucket);
     let started = Instant::now();
     let lost = ["bucket or directory does not exist", "do:", "repository.url"];
     w.run(&["backup"]).code(6).says(&lost);
@@ -145,13 +145,42 @@ fn a_directory_that_goes_half_way_is_told_and_not_made_again() {
     w.run(&["check", "--read-data"]).code(0).says(&["2 of 2"]);
 }
 
+/// A restore in place reads a part of its packs, and the bucket is gone.
+fn a_restore_loses_its_bucket(server: &Server) {
+    let w = world(&server.lines(""));
+    w.file("large", noise(40 << 20, 1));
+    w.backup();
+    let packs = server.count("/packs/");
+    assert!(packs > 6, "{packs} packs are too few to lose the bucket among them");
+    w.file("small", "now");
+    w.file("large", "now, too");
+    server.begin_after(6, Counted::Reads, Trouble::NoBucket);
+    w.run(&["restore", "--yes"]).code(6).says(&["bucket or directory does not exist", "do:"]);
+    assert_eq!(fs::read(w.at("tree/small")).unwrap(), b"now", "what is there stays");
+    assert_eq!(fs::read(w.at("tree/large")).unwrap(), b"now, too");
+    server.end_trouble();
+    w.run(&["restore", "--yes"]).code(0);
+    assert_eq!(fs::read(w.at("tree/small")).unwrap(), b"one");
+    assert!(fs::read(w.at("tree/large")).unwrap() == noise(40 << 20, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_on_s3_that_goes_during_a_restore_leaves_what_is_there() {
+    a_restore_loses_its_bucket(&Server::S3(S3Server::start().await));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_on_cloud_storage_that_goes_during_a_restore_leaves_what_is_there() {
+    a_restore_loses_its_bucket(&Server::Gcs(GcsFake::start().await));
+}
+
 /// The second backup uploads one object and never hears of the server again.
 fn falls_silent(server: &Server) {
     let w = world(&server.lines(""));
     let manifests = server.count("/backups/");
     w.file("small", "two");
     point(&w, &server.lines("timeout = \"1s\""));
-    server.begin_after(1, Trouble::Silence);
+    server.begin_after(1, Counted::Uploads, Trouble::Silence);
     let started = Instant::now();
     let told = ["the store does not answer as it should", "5 attempts", "do:"];
     w.run(&["backup"]).code(6).says(&told);
@@ -181,7 +210,7 @@ async fn a_silent_server_ends_a_restore_in_time() {
     let w = world(&server.lines(""));
     w.file("small", "now");
     point(&w, &server.lines("timeout = \"1s\""));
-    server.begin_after(0, Trouble::Silence);
+    server.begin_after(0, Counted::Uploads, Trouble::Silence);
     let started = Instant::now();
     w.run(&["restore", "--yes"]).code(6).says(&["no answer within the time limit", "5 attempts"]);
     assert!(started.elapsed() < Duration::from_secs(60), "{:?}", started.elapsed());
@@ -235,7 +264,7 @@ async fn a_missing_bucket_is_told_within_seconds() {
     let words = ["the repository's bucket or directory does not exist", "Create it, or correct `repository.url`"];
     for server in [Server::S3(S3Server::start().await), Server::Gcs(GcsFake::start().await)] {
         let w = world(&server.lines(""));
-        server.begin_after(0, Trouble::NoBucket);
+        server.begin_after(0, Counted::Uploads, Trouble::NoBucket);
         every_command_says(&w, &words);
         init_says(&server.lines(""), &words);
     }

@@ -2,7 +2,7 @@
 //! and CRC32C sums, of credentials and permissions if wanted, and faults on demand.
 
 use super::gcs_wire::{crc, multipart, unescape};
-use super::trouble::{Trouble, Troubles};
+use super::trouble::{Counted, Trouble, Troubles};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Query, Request, State};
@@ -119,9 +119,9 @@ impl GcsFake {
         self.shared.lock().unwrap().used.clone()
     }
 
-    /// After so many more uploads every request meets this.
-    pub fn begin_after(&self, uploads: usize, trouble: Trouble) {
-        self.shared.lock().unwrap().troubles.begin_after(uploads, trouble);
+    /// After so many more of these every request meets this.
+    pub fn begin_after(&self, number: usize, counted: Counted, trouble: Trouble) {
+        self.shared.lock().unwrap().troubles.begin_after(number, counted, trouble);
     }
 
     /// The trouble is over.
@@ -150,7 +150,12 @@ async fn serve(State(fake): State<Shared>, request: Request) -> Response {
         let mut fake = fake.lock().unwrap();
         *fake.requests.entry(kind).or_default() += 1;
         let fault = fake.faults.get_mut(kind).and_then(VecDeque::pop_front);
-        (fault, fake.troubles.meets(kind == "upload"), fake.refuses(kind, &parts.headers))
+        let counted = match kind {
+            "upload" => Some(Counted::Uploads),
+            "get" => Some(Counted::Reads),
+            _ => None,
+        };
+        (fault, fake.troubles.meets(counted), fake.refuses(kind, &parts.headers))
     };
     match trouble {
         Some(Trouble::Silence) => std::future::pending().await,

@@ -3,7 +3,7 @@
 use super::S3Access;
 use super::gcs_wire::unescape;
 use super::policy::{Asked, Policy};
-use super::trouble::{Trouble, Troubles};
+use super::trouble::{Counted, Trouble, Troubles};
 use axum::extract::Query;
 use http_body_util::BodyExt;
 use hyper_util::rt::{TokioExecutor, TokioIo};
@@ -86,7 +86,7 @@ impl S3Server {
                     let (service, turns) = (service.clone(), Arc::clone(&turns));
                     let denied = (only_appends.load(Ordering::Relaxed) && !appends(&request))
                         || rules.lock().unwrap().as_ref().is_some_and(|policy| !allows(policy, &request));
-                    let trouble = befalls.lock().unwrap().meets(request.method() == http::Method::PUT);
+                    let trouble = befalls.lock().unwrap().meets(counted(&request));
                     let fault = match trouble {
                         Some(Trouble::NoBucket) => Some(Fault::NO_BUCKET),
                         _ if denied => Some(Fault::DENIED),
@@ -132,9 +132,9 @@ impl S3Server {
         *self.policy.lock().unwrap() = policy;
     }
 
-    /// After so many more uploads every request meets this.
-    pub fn begin_after(&self, uploads: usize, trouble: Trouble) {
-        self.troubles.lock().unwrap().begin_after(uploads, trouble);
+    /// After so many more of these every request meets this.
+    pub fn begin_after(&self, number: usize, counted: Counted, trouble: Trouble) {
+        self.troubles.lock().unwrap().begin_after(number, counted, trouble);
     }
 
     /// The trouble is over.
@@ -165,6 +165,15 @@ fn appends(request: &http::Request<hyper::body::Incoming>) -> bool {
         http::Method::GET | http::Method::HEAD => true,
         http::Method::PUT => request.headers().get("if-none-match").is_some_and(|v| v == "*"),
         _ => false,
+    }
+}
+
+fn counted(request: &http::Request<hyper::body::Incoming>) -> Option<Counted> {
+    let names_an_object = request.uri().path().trim_matches('/').contains('/');
+    match *request.method() {
+        http::Method::PUT if names_an_object => Some(Counted::Uploads),
+        http::Method::GET if names_an_object => Some(Counted::Reads),
+        _ => None,
     }
 }
 

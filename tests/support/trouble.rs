@@ -9,16 +9,25 @@ pub enum Trouble {
     Silence,
 }
 
+/// What is counted until trouble begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counted {
+    /// Requests that write an object.
+    Uploads,
+    /// Requests that read one.
+    Reads,
+}
+
 /// When which trouble begins.
 #[derive(Default)]
 pub struct Troubles {
-    next: Option<(usize, Trouble)>,
+    next: Option<(Counted, usize, Trouble)>,
 }
 
 impl Troubles {
-    /// After so many more uploads every request meets this.
-    pub fn begin_after(&mut self, uploads: usize, trouble: Trouble) {
-        self.next = Some((uploads, trouble));
+    /// After so many more of these every request meets this.
+    pub fn begin_after(&mut self, number: usize, counted: Counted, trouble: Trouble) {
+        self.next = Some((counted, number, trouble));
     }
 
     /// All is as before.
@@ -26,13 +35,13 @@ impl Troubles {
         self.next = None;
     }
 
-    /// What a request that comes now meets.
-    pub fn meets(&mut self, is_upload: bool) -> Option<Trouble> {
+    /// What a request that comes now meets. It is one of these, or neither.
+    pub fn meets(&mut self, request: Option<Counted>) -> Option<Trouble> {
         match &mut self.next {
             None => None,
-            Some((0, trouble)) => Some(*trouble),
-            Some((uploads, _)) => {
-                *uploads -= usize::from(is_upload);
+            Some((_, 0, trouble)) => Some(*trouble),
+            Some((counted, number, _)) => {
+                *number -= usize::from(request == Some(*counted));
                 None
             }
         }
