@@ -1,11 +1,14 @@
-//! What the S3 store writes into its requests when the configuration asks for it.
+//! What the S3 store writes into its requests when the configuration asks for it, and which way requests go.
 
 use crate::support::S3Access;
 use crate::support::recorder::{Recorder, header};
 use backstay::storage::open::{StorageOptions, open_raw};
 use backstay::storage::{ObjectStore, PutMode, PutOutcome};
 use http::request::Parts;
-use std::sync::Arc;
+use std::io::{Read, Write};
+use std::net::TcpListener;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 const BODY: &str = "some bytes";
 
@@ -95,4 +98,70 @@ async fn a_bucket_is_named_in_the_host_or_with_path_style_in_the_path() {
     let seen = recorder.take();
     let asked: Vec<(&str, &str)> = seen.iter().map(|sent| (header(sent, "host"), sent.uri.path())).collect();
     assert_eq!(asked, [("bucket-1.storage.invalid", "/p/h/k"), ("storage.invalid", "/bucket-1/p/h/k")]);
+}
+
+const BEHIND_A_TUNNEL: &str = "BACKSTAY_TEST_BEHIND_A_TUNNEL";
+
+/// The client of the next test, as above. Nothing can succeed: the proxy refuses, and without it there is no such host.
+#[tokio::test(flavor = "multi_thread")]
+async fn client_behind_a_tunnel() {
+    if std::env::var_os(BEHIND_A_TUNNEL).is_none() {
+        return;
+    }
+    let short = Duration::from_secs(2);
+    let s3 = StorageOptions { timeout: short, ..options("https://s3.storage.invalid") };
+    let gcs = StorageOptions {
+        endpoint: Some("https://gcs.storage.invalid".into()),
+        anonymous: true,
+        timeout: short,
+        ..StorageOptions::new("gs://bucket-1/p")
+    };
+    for options in [s3, gcs] {
+        let store = open_raw(&options).await.unwrap();
+        // Two clients serve a bucket on Cloud Storage.
+        store.get("h/k", 10).await.unwrap_err();
+        store.list("h/", None).await.unwrap_err();
+    }
+}
+
+/// The first lines that a proxy is sent, which refuses every tunnel.
+fn tunnel() -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let lines: Arc<Mutex<Vec<String>>> = Arc::default();
+    let heard = Arc::clone(&lines);
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let mut request = [0; 4096];
+            let read = stream.read(&mut request).unwrap_or_default();
+            let request = String::from_utf8_lossy(&request[..read]);
+            heard.lock().unwrap().push(request.lines().next().unwrap_or_default().to_owned());
+            let _ = stream.write_all(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+        }
+    });
+    (endpoint, lines)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tls_goes_through_the_proxy_unless_the_host_is_exempt() {
+    for exempt in ["", "storage.invalid"] {
+        let (endpoint, lines) = tunnel();
+        let client = tokio::process::Command::new(std::env::current_exe().unwrap())
+            .args(["requests::client_behind_a_tunnel", "--exact"])
+            .env(BEHIND_A_TUNNEL, "1")
+            .envs([("HTTPS_PROXY", &endpoint), ("https_proxy", &endpoint)])
+            .envs([("NO_PROXY", exempt), ("no_proxy", exempt)])
+            .output()
+            .await
+            .unwrap();
+        let said = String::from_utf8_lossy(&client.stdout);
+        assert!(client.status.success() && said.contains("1 passed"), "{said}");
+        let lines = lines.lock().unwrap().clone();
+        if exempt.is_empty() {
+            let to = |host: &str| lines.iter().filter(|line| line.starts_with(&format!("CONNECT {host}:443 "))).count();
+            assert!(to("s3.storage.invalid") >= 2 && to("gcs.storage.invalid") >= 2, "{lines:?}");
+        } else {
+            assert!(lines.is_empty(), "{lines:?}");
+        }
+    }
 }
