@@ -8,6 +8,8 @@ mod directory;
 mod faults;
 #[path = "support/port.rs"]
 mod port;
+#[path = "storage/requests.rs"]
+mod requests;
 #[path = "storage/servers.rs"]
 mod servers;
 // Shared with other test programs, each of which uses a part.

@@ -39,7 +39,8 @@ pub struct GcsOptions {
     pub endpoint: Option<String>,
     /// Send no credentials: for emulators.
     pub anonymous: bool,
-    /// The key file of a service account. Without it the application default credentials are used.
+    /// The key file of a service account. Without it the application default credentials are used: the file that
+    /// `GOOGLE_APPLICATION_CREDENTIALS` names, the one that gcloud wrote, or the machine's metadata server.
     pub service_account_file: Option<PathBuf>,
     /// The base of the time limit of every call; transfers get the time for 16 KiB/s on top.
     pub timeout: Duration,
@@ -62,10 +63,11 @@ impl fmt::Debug for GcsStore {
 }
 
 impl GcsStore {
-    /// Makes a client. Sends nothing.
+    /// Makes a client. Sends nothing to the bucket; may ask the metadata server which cloud this is.
     ///
     /// # Errors
-    /// [`ErrorKind::Credentials`] when the key file cannot be used, [`ErrorKind::Invalid`] for a bad endpoint.
+    /// [`ErrorKind::Credentials`] when the key file cannot be used, [`ErrorKind::Invalid`] for a bad endpoint,
+    /// [`ErrorKind::Timeout`] when the metadata server does not answer.
     pub async fn new(options: GcsOptions) -> Result<Self> {
         let below = options.prefix.trim_matches('/');
         let slash = if below.is_empty() { "" } else { "/" };
@@ -81,8 +83,18 @@ impl GcsStore {
         if let Some(endpoint) = &options.endpoint {
             builder = builder.with_endpoint(endpoint.trim_end_matches('/'));
         }
-        let storage = builder.build().await;
-        let storage = storage.map_err(|error| StorageError::new(ErrorKind::Invalid, "open", &url, chain(&error)))?;
+        let build = async {
+            let built = builder.build().await;
+            built.map_err(|error| StorageError::new(ErrorKind::Invalid, "open", &url, chain(&error)))
+        };
+        // The crate itself waits for the metadata server as long as that keeps the connection open.
+        let built = within(options.timeout, "open", &url, build).await;
+        let storage = built.map_err(|error| match error.kind {
+            ErrorKind::Timeout => {
+                StorageError { detail: format!("{}; the metadata server was asked", error.detail), ..error }
+            }
+            _ => error,
+        })?;
         let bucket = format!("projects/_/buckets/{}", options.bucket);
         Ok(GcsStore { storage, json, url, bucket, root: Root::new(&options.prefix), timeout: options.timeout })
     }
@@ -325,6 +337,10 @@ fn credentials(options: &GcsOptions, url: &str) -> Result<Credentials> {
     match &options.service_account_file {
         Some(path) => {
             let key = read_key(path).map_err(|detail| refused(format!("{}: {detail}", path.display())))?;
+            if let Some(kind) = key["type"].as_str().filter(|kind| *kind != "service_account") {
+                let detail = "is not the key of a service account; name it in GOOGLE_APPLICATION_CREDENTIALS instead";
+                return Err(refused(format!("{}: a file of type {kind:?} {detail}", path.display())));
+            }
             let built = credentials::service_account::Builder::new(key).build();
             built.map_err(|error| refused(format!("{}: {}", path.display(), chain(&error))))
         }

@@ -100,10 +100,15 @@ impl Refusal {
     }
 }
 
+/// What the crate says when there are neither credentials nor a metadata server. It counts that as transient.
+const NOWHERE: &str = "not running in a Google Cloud Environment";
+
 /// Classifies a failure to obtain credentials.
 pub(super) fn credentials_error(op: &'static str, url: &str, error: &CredentialsError) -> StorageError {
-    let kind = if error.is_transient() { ErrorKind::Unavailable } else { ErrorKind::Credentials };
-    StorageError::new(kind, op, url, chain(error))
+    let detail = chain(error);
+    let passes = error.is_transient() && !detail.contains(NOWHERE);
+    let kind = if passes { ErrorKind::Unavailable } else { ErrorKind::Credentials };
+    StorageError::new(kind, op, url, detail)
 }
 
 /// Classifies an error of the official crate that carries no HTTP answer.
@@ -150,6 +155,18 @@ mod tests {
         assert_eq!(kind(401, "authError", "Invalid Credentials"), ErrorKind::Credentials);
         assert_eq!(kind(503, "backendError", ""), ErrorKind::Unavailable);
         assert_eq!(Refusal::new(502, b"<html>bad gateway").error("get", "u").kind, ErrorKind::Unavailable);
+    }
+
+    #[test]
+    fn a_failure_that_passes_is_told_from_credentials_that_are_nowhere() {
+        let kind = |transient, text: &str| {
+            let error = CredentialsError::from_msg(transient, text);
+            credentials_error("get", "gs://b/k", &error).kind
+        };
+        assert_eq!(kind(true, "failed to fetch token"), ErrorKind::Unavailable);
+        assert_eq!(kind(false, "invalid key"), ErrorKind::Credentials);
+        let nowhere = "Could not fetch an auth token: you are not running in a Google Cloud Environment";
+        assert_eq!(kind(true, nowhere), ErrorKind::Credentials);
     }
 
     #[test]

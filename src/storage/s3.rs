@@ -1,8 +1,8 @@
 //! S3 and servers that speak its protocol.
 //!
-//! The SDK's own retries are off: `Retry` is the one place that retries. Checksums are computed only where S3
-//! requires them, because servers other than AWS reject the trailers that the SDK sends by default; the body is
-//! covered by the signature, and Backstay's own hashes cover the rest.
+//! The SDK's own retries are off: `Retry` is the one place that retries. The SDK's checksums are off where S3 does
+//! not require them, because servers other than AWS reject the trailers in which it sends them. Uploads carry their
+//! CRC32C in a plain header instead; downloads are covered by Backstay's own hashes.
 
 use super::common::{Root, chain, check_folder, check_prefix, http_date, limit_for, within};
 use super::s3_error::{failure, is_retained};

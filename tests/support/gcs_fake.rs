@@ -1,6 +1,8 @@
 //! A fake of Cloud Storage in this process: the JSON API and the upload protocols, with checks of preconditions
-//! and CRC32C sums, and faults on demand.
+//! and CRC32C sums, of credentials and permissions if wanted, and faults on demand.
 
+use super::gcs_wire::{crc, multipart, unescape};
+use super::trouble::{Counted, Trouble, Troubles};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Query, Request, State};
@@ -33,6 +35,9 @@ pub enum Fault {
     WrongSum,
 }
 
+/// Says whether the value of an `Authorization` header is accepted; it is empty when there is none.
+type Accepts = Box<dyn Fn(&str) -> bool + Send>;
+
 struct Object {
     body: Bytes,
     generation: u64,
@@ -46,6 +51,10 @@ struct Fake {
     uploads: HashMap<String, Upload>,
     faults: HashMap<&'static str, VecDeque<Fault>>,
     requests: HashMap<&'static str, usize>,
+    troubles: Troubles,
+    accepts: Option<Accepts>,
+    role: Option<Vec<String>>,
+    used: BTreeSet<&'static str>,
     last: u64,
 }
 
@@ -95,6 +104,36 @@ impl GcsFake {
         self.shared.lock().unwrap().faults.entry(kind).or_default().extend(faults);
     }
 
+    /// From now on every request must bring credentials that this accepts.
+    pub fn accept(&self, accepts: impl Fn(&str) -> bool + Send + 'static) {
+        self.shared.lock().unwrap().accepts = Some(Box::new(accepts));
+    }
+
+    /// From now on everybody has these permissions only.
+    pub fn bind(&self, role: Vec<String>) {
+        self.shared.lock().unwrap().role = Some(role);
+    }
+
+    /// The permissions that requests needed so far.
+    pub fn used(&self) -> BTreeSet<&'static str> {
+        self.shared.lock().unwrap().used.clone()
+    }
+
+    /// After so many more of these every request meets this.
+    pub fn begin_after(&self, number: usize, counted: Counted, trouble: Trouble) {
+        self.shared.lock().unwrap().troubles.begin_after(number, counted, trouble);
+    }
+
+    /// The trouble is over.
+    pub fn end_trouble(&self) {
+        self.shared.lock().unwrap().troubles.end();
+    }
+
+    /// The names of all objects, in order.
+    pub fn names(&self) -> Vec<String> {
+        self.shared.lock().unwrap().objects.keys().cloned().collect()
+    }
+
     /// How many requests of a kind came.
     pub fn requests(&self, kind: &'static str) -> usize {
         self.shared.lock().unwrap().requests.get(kind).copied().unwrap_or_default()
@@ -107,11 +146,25 @@ async fn serve(State(fake): State<Shared>, request: Request) -> Response {
     let Query(query) = Query::<HashMap<String, String>>::try_from_uri(&parts.uri).unwrap();
     let path = parts.uri.path();
     let kind = kind_of(&parts.method, path);
-    let fault = {
+    let (fault, trouble, refusal) = {
         let mut fake = fake.lock().unwrap();
         *fake.requests.entry(kind).or_default() += 1;
-        fake.faults.get_mut(kind).and_then(VecDeque::pop_front)
+        let fault = fake.faults.get_mut(kind).and_then(VecDeque::pop_front);
+        let counted = match kind {
+            "upload" => Some(Counted::Uploads),
+            "get" => Some(Counted::Reads),
+            _ => None,
+        };
+        (fault, fake.troubles.meets(counted), fake.refuses(kind, &parts.headers))
     };
+    match trouble {
+        Some(Trouble::Silence) => std::future::pending().await,
+        Some(Trouble::NoBucket) => return no_bucket(),
+        None => {}
+    }
+    if let Some(refusal) = refusal {
+        return refusal;
+    }
     match fault {
         Some(Fault::Hang) => std::future::pending().await,
         Some(Fault::Unavailable) => return error(503, "backendError", "Backend Error"),
@@ -147,7 +200,33 @@ fn error(status: u16, reason: &str, message: &str) -> Response {
     (StatusCode::from_u16(status).unwrap(), Json(body)).into_response()
 }
 
+/// What a request of a kind needs. An upload over an object needs the right to delete besides.
+fn needs(kind: &str) -> &'static str {
+    match kind {
+        "upload" => "storage.objects.create",
+        "delete" => "storage.objects.delete",
+        "list" => "storage.objects.list",
+        "get" => "storage.objects.get",
+        _ => "storage.buckets.get",
+    }
+}
+
 impl Fake {
+    /// 401 for credentials that are not accepted, 403 for what the role does not have.
+    fn refuses(&mut self, kind: &str, headers: &HeaderMap) -> Option<Response> {
+        let sent = headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
+        if self.accepts.as_ref().is_some_and(|accepts| !accepts(sent)) {
+            return Some(error(401, "authError", "Invalid Credentials"));
+        }
+        self.lacks(needs(kind))
+    }
+
+    fn lacks(&mut self, permission: &'static str) -> Option<Response> {
+        self.used.insert(permission);
+        let lacks = self.role.as_ref().is_some_and(|role| !role.iter().any(|has| has == permission));
+        lacks.then(|| error(403, "forbidden", &format!("backup@acme does not have {permission} access.")))
+    }
+
     fn answer(
         &mut self,
         kind: &str,
@@ -160,7 +239,7 @@ impl Fake {
         let rest = path.trim_start_matches("/upload").strip_prefix("/storage/v1/b/").unwrap();
         let (bucket, object) = rest.split_once('/').unwrap_or((rest, ""));
         if bucket != BUCKET {
-            return error(404, "notFound", "The specified bucket does not exist.");
+            return no_bucket();
         }
         let name = unescape(object.strip_prefix("o/").unwrap_or_default());
         match kind {
@@ -232,6 +311,11 @@ impl Fake {
         let current = self.objects.get(&name).map_or(0, |object| object.generation);
         if condition.is_some_and(|wanted| wanted != current) {
             return error(412, "conditionNotMet", "At least one of the pre-conditions did not hold");
+        }
+        if current != 0
+            && let Some(refusal) = self.lacks("storage.objects.delete")
+        {
+            return refusal;
         }
         self.last += 1;
         let object = Object { body, generation: self.last, created: jiff::Timestamp::now() };
@@ -311,6 +395,10 @@ impl Fake {
     }
 }
 
+fn no_bucket() -> Response {
+    error(404, "notFound", "The specified bucket does not exist.")
+}
+
 fn no_object(name: &str) -> Response {
     error(404, "notFound", &format!("No such object: {BUCKET}/{name}"))
 }
@@ -322,54 +410,4 @@ fn describe(name: &str, object: &Object) -> Value {
         "size": object.body.len().to_string(), "crc32c": crc(&object.body),
         "timeCreated": object.created.to_string(), "updated": object.created.to_string(),
     })
-}
-
-/// The parts of a multipart body, without their headers.
-fn multipart(headers: &HeaderMap, body: &Bytes) -> Vec<Bytes> {
-    let kind = headers["content-type"].to_str().unwrap();
-    let boundary = kind.split_once("boundary=").unwrap().1.trim_matches('"');
-    let mark = format!("\r\n--{boundary}");
-    let mut rest = body.slice(mark.len() - 2..);
-    let mut parts = Vec::new();
-    while !rest.starts_with(b"--") {
-        let start = find(&rest, b"\r\n\r\n").unwrap() + 4;
-        let end = find(&rest[start..], mark.as_bytes()).unwrap() + start;
-        parts.push(rest.slice(start..end));
-        rest = rest.slice(end + mark.len()..);
-    }
-    parts
-}
-
-fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    let first = needle[0];
-    let mut at = 0;
-    loop {
-        at += haystack[at..].iter().position(|byte| *byte == first)?;
-        if haystack[at..].starts_with(needle) {
-            return Some(at);
-        }
-        at += 1;
-    }
-}
-
-fn unescape(text: &str) -> String {
-    let mut bytes = Vec::new();
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        if byte == b'%' {
-            let digits = [rest.next().unwrap(), rest.next().unwrap()];
-            bytes.push(u8::from_str_radix(std::str::from_utf8(&digits).unwrap(), 16).unwrap());
-        } else {
-            bytes.push(byte);
-        }
-    }
-    String::from_utf8(bytes).unwrap()
-}
-
-/// The CRC32C sum in base64, big endian, as the API writes it.
-fn crc(body: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let sum = u64::from(crc32c::crc32c(body)) << 4;
-    let digits = (0..6).rev().map(|place| char::from(DIGITS[(sum >> (6 * place)) as usize & 63]));
-    digits.chain("==".chars()).collect()
 }

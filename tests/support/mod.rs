@@ -1,10 +1,16 @@
 //! Servers for the storage tests, all on free loopback ports and gone when dropped.
 
+pub mod aws_identity;
 pub mod garage;
 pub mod gcs_fake;
+mod gcs_wire;
+pub mod google_identity;
 pub mod moto;
+pub mod policy;
+pub mod recorder;
 pub mod s3_server;
 pub mod silent;
+pub mod trouble;
 
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use backstay::storage::open::StorageOptions;

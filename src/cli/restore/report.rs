@@ -3,7 +3,7 @@
 use crate::cli::context::Context;
 use crate::cli::output::{Align, Table, bad, good, json, notice, say};
 use crate::error::{Error, Kind, Result};
-use crate::model::{BackupId, size, time};
+use crate::model::{size, time};
 use crate::recovery::engine::Ended;
 use crate::recovery::journal::Begin;
 use crate::recovery::report::{each, texts};
