@@ -33,3 +33,5 @@ mod requests;
 mod samples;
 #[path = "repository/sealed.rs"]
 mod sealed;
+#[path = "repository/shares.rs"]
+mod shares;

@@ -11,7 +11,7 @@ use backstay::error::{Error, Kind, Result};
 use backstay::model::{BackupId, Name};
 use backstay::repository::access::{self, KeyRecipient, NewVault, Unlock};
 use backstay::repository::catalog::Catalog;
-use backstay::repository::check::{self, CheckReport, Depth};
+use backstay::repository::check::{self, CheckReport, Depth, Part};
 use backstay::repository::manifest::Manifest;
 use backstay::repository::prune::{self, PruneOptions, PruneReport};
 use backstay::repository::reader::Reader;
@@ -151,7 +151,7 @@ impl World {
 
     /// Reads everything and marks what is damaged.
     pub async fn check(&self) -> CheckReport {
-        check::check(&self.person().await, None, Depth::Read(1.0), Arc::new(Silent)).await.unwrap()
+        check::check(&self.person().await, None, Depth::Read(Part::ALL), Arc::new(Silent)).await.unwrap()
     }
 
     /// The store's key of a key below the vault.
