@@ -54,11 +54,30 @@ impl Clock {
     }
 }
 
+/// A machine's own clock: right by the store's until somebody sets it wrong.
+#[derive(Clone)]
+pub struct HostClock {
+    store: Clock,
+    off: Arc<Mutex<SignedDuration>>,
+}
+
+impl HostClock {
+    /// What it shows.
+    pub fn now(&self) -> Timestamp {
+        self.store.now() + *self.off.lock().unwrap()
+    }
+
+    /// Lets it be wrong by this from now on; zero sets it right.
+    pub fn is_off_by(&self, off: SignedDuration) {
+        *self.off.lock().unwrap() = off;
+    }
+}
+
 /// A vault and everything around it.
 pub struct World {
     /// The store behind all connections.
     pub store: Arc<MemoryStore>,
-    /// The store's clock and everybody's.
+    /// The store's clock.
     pub clock: Clock,
     /// State directories.
     pub dir: tempfile::TempDir,
@@ -80,7 +99,8 @@ pub struct Machine {
     pub journal: PathBuf,
     /// Its cache, if it has one.
     pub cache: Option<PathBuf>,
-    clock: Clock,
+    /// Its clock.
+    pub clock: HostClock,
 }
 
 impl World {
@@ -134,7 +154,7 @@ impl World {
             id: id.to_owned(),
             journal: self.dir.path().join(id).join("uploads"),
             cache,
-            clock: self.clock.clone(),
+            clock: HostClock { store: self.clock.clone(), off: Arc::default() },
         }
     }
 
@@ -185,7 +205,7 @@ pub struct Run {
     /// The writer.
     pub writer: BackupWriter,
     outcomes: Vec<Outcome>,
-    clock: Clock,
+    clock: HostClock,
 }
 
 impl Machine {
