@@ -1,6 +1,8 @@
 //! The repository from outside: what goes in comes out, whatever happens to the store, the host and the clock in
 //! between.
 
+#[path = "repository/changing.rs"]
+mod changing;
 #[path = "repository/clocks.rs"]
 mod clocks;
 #[path = "repository/damage.rs"]

@@ -274,14 +274,12 @@ impl Run {
     pub async fn read(&mut self, named: &str, source: &dyn backstay::sources::Source) {
         let alone = backstay::sources::window::Window::always();
         let delivered = source.read(&name(named), &self.writer, Arc::new(Silent), &alone).await;
-        self.outcomes.push(Outcome {
-            name: name(named),
-            kind: source.kind().into(),
-            result: delivered.map(|d| d.artifacts),
-            facts: serde_json::Value::Null,
-            warnings: vec![],
-            seconds: 0.0,
-        });
+        let (result, facts, warnings) = match delivered {
+            Ok(d) => (Ok(d.artifacts), d.facts, d.warnings),
+            Err(e) => (Err(e), serde_json::Value::Null, vec![]),
+        };
+        let kind = source.kind().into();
+        self.outcomes.push(Outcome { name: name(named), kind, result, facts, warnings, seconds: 0.0 });
     }
 
     /// Commits.
