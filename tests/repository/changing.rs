@@ -28,7 +28,8 @@ async fn read_while(world: &World, root: &Path, happens: impl FnOnce()) -> Manif
         reread_days: None,
     };
     machine.gate.stops_before("put", "/packs/");
-    let options = WriterOptions { memory: 16 * MIB, ..Machine::options() };
+    // One pack has all the room there is, so the next one, and with it the reading, waits.
+    let options = WriterOptions { memory: 8 * MIB, ..Machine::options() };
     let mut run = machine.begin_with("files", options).await.unwrap();
     tokio::join!(run.read("tree", &source), async {
         machine.gate.reached.acquire().await.unwrap().forget();

@@ -75,6 +75,17 @@ async fn every_damage_to_a_key_file_is_named_by_check_with_and_without_an_identi
         }
         assert_eq!(world.store.snapshot(), whole);
     }
+    // Canaries that changed places: who can open them sees it.
+    let person = world.person().await;
+    let canaries = [1, 2].map(layout::canary);
+    let [one, two] = canaries.clone().map(|key| world.key(&key));
+    let bodies = (world.store.raw(&one).unwrap(), world.store.raw(&two).unwrap());
+    world.store.replace(&one, bodies.1);
+    world.store.replace(&two, bodies.0);
+    let report = checked(&person).await;
+    assert_eq!(report.keys.iter().map(|f| f.object.as_str()).collect::<Vec<_>>(), canaries);
+    let error = access::open_with(world.store.clone(), &world.host, &world.unlock()).await.unwrap_err();
+    assert!(error.kind == Kind::Damaged && error.to_string().contains(&canaries[1]), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
