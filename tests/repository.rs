@@ -39,3 +39,5 @@ mod samples;
 mod sealed;
 #[path = "repository/shares.rs"]
 mod shares;
+#[path = "repository/traffic.rs"]
+mod traffic;
