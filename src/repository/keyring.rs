@@ -106,8 +106,8 @@ pub async fn remove(vault: &Vault, name: &Name, passphrase: Option<SecretString>
 /// Begins a new epoch for the keys of the newest one, less the one named. Gives the vault as it is then.
 ///
 /// # Errors
-/// [`Kind::Refused`] when no key would be left, when a passphrase key cannot be sealed again since its passphrase is not
-/// at hand, or when somebody else begins the same epoch.
+/// [`Kind::Refused`] when no key would be left, when a passphrase key cannot be sealed again since its passphrase is
+/// not at hand, or when somebody else begins the same epoch.
 pub async fn rotate(vault: &Vault, without: Option<&Name>, passphrase: Option<SecretString>) -> Result<Vault> {
     let newest = vault.epoch()?.number;
     let keep: Vec<Key> = list(vault)

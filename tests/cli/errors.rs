@@ -261,8 +261,7 @@ fn the_times_of_the_objects_themselves_age_no_backup() {
 /// The ids of all backups, oldest first.
 fn listed(w: &World) -> Vec<String> {
     let list = w.run(&["--json", "list"]).code(0).json();
-    let mut ids: Vec<String> =
-        list.as_array().unwrap().iter().map(|m| m["id"].as_str().unwrap().to_owned()).collect();
+    let mut ids: Vec<String> = list.as_array().unwrap().iter().map(|m| m["id"].as_str().unwrap().to_owned()).collect();
     ids.sort();
     ids
 }

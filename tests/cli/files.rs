@@ -288,7 +288,8 @@ fn files_that_change_vanish_or_shrink_while_read_are_told_and_never_torn() {
     let m = ran.json();
     let source = m["sources"].as_array().unwrap().iter().find(|s| s["name"] == "tree").unwrap();
     let warnings = source["warnings"].to_string();
-    for (count, said) in [("changed_while_read", "changed while being read"), ("vanished", "vanished before being read")]
+    for (count, said) in
+        [("changed_while_read", "changed while being read"), ("vanished", "vanished before being read")]
     {
         let count = source["facts"][count].as_u64().unwrap();
         assert_eq!(warnings.contains(said), count > 0, "{count} {said}: {warnings}");

@@ -16,8 +16,8 @@ use std::sync::Arc;
 
 const MIB: usize = 1 << 20;
 
-/// Backs a tree up whose first file is so large that reading has to wait for a pack on its way, and lets something happen
-/// meanwhile.
+/// Backs a tree up whose first file is so large that reading has to wait for a pack on its way, and lets something
+/// happen meanwhile.
 async fn read_while(world: &World, root: &Path, happens: impl FnOnce()) -> Manifest {
     let machine = world.machine("m").await;
     let source = FilesSource {

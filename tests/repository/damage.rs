@@ -321,7 +321,8 @@ fn by_design(what: What, damage: &str) -> Option<&'static str> {
         (What::Hold | What::Acknowledged | What::Proven | What::Drill, "deleted") => {
             "a mark is taken back by deleting it; who can delete can delete the backup too"
         }
-        (What::DamagedMark, _) => "counts by its name alone: a false or missing mark costs a storing again or a check",
+        (What::DamagedMark, "deleted") => "the next check marks again, and only who can delete packs can delete it",
+        (What::DamagedMark, _) => "counts by its name alone: a false mark costs a storing again",
         (What::Pack | What::Segment, "replayed") => "no manifest names it",
         (What::Canary, "replayed") => "of an epoch that nobody knows",
         _ => return None,

@@ -1,8 +1,8 @@
 //! Random histories of a vault against a model of what must be true after each step.
 //!
 //! Steps are backups of two plans with shared and changing data, a run that stays open while other things happen,
-//! kills, lost journals and caches, forgetting, pruning from elsewhere, checks, damage, and a clock that jumps. In some of
-//! them a second machine takes the host's name over, and the first one takes it back, each with what it remembers.
+//! kills, lost journals and caches, forgetting, pruning from elsewhere, checks, damage, and a clock that jumps. In some
+//! of them a second machine takes the host's name over, and the first one takes it back, each with what it remembers.
 //! After every step each backup restores byte for byte if, by the model, all it needs is stored soundly, and gives
 //! an error otherwise. What was whole stays whole until something is damaged. At the end everything that the host
 //! still has is repaired, and two prunes leave nothing that no manifest needs.
@@ -305,7 +305,7 @@ impl Model {
             }
             let key = keys[self.random.below(keys.len())].clone();
             let mut body = self.world.store.raw(&key).unwrap().to_vec();
-            // Who deletes the mark of a damaged pack also lets a prune delete what replaced it, so that is another matter.
+            // Without its mark, what replaced a damaged pack is garbage to a prune: who deletes it deletes a pack.
             let how = if mark { 1 + self.random.below(2) } else { self.random.below(3) };
             match how {
                 0 => drop(self.world.store.remove(&key)),

@@ -89,8 +89,8 @@ async fn reading_stands_still_while_the_store_does_and_nothing_waits_on_the_disk
     });
     machine.gate.reached.acquire().await.unwrap().forget();
     let taken = standstill(|| given.load(Ordering::SeqCst)).await as usize;
-    // The budget is full of packs, plain and sealed; beyond that there is one pack that is being filled, and the window of
-    // the cutter.
+    // The budget is full of packs, plain and sealed; beyond that there is one pack that is being filled, and the window
+    // of the cutter.
     assert!((4 * MIB..32 * MIB).contains(&taken), "{taken} bytes were read");
     assert!(bytes_below(world.dir.path()) < MIB as u64);
     machine.gate.go_on.add_permits(1);

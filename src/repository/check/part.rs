@@ -1,9 +1,9 @@
 //! Which packs a check reads: all of them, or the part that follows the one that was read last.
 //!
-//! The names of packs are spread evenly over a circle. A part is a stretch of it, and the next one begins where the last
-//! one ended. So parts of 15 % have been everywhere after seven of them, however often or seldom they are read, and also
-//! when the share changes in between. Where the last one ended is noted in a file of the machine that checks: several
-//! machines each go their own round, and who has no note begins anywhere.
+//! The names of packs are spread evenly over a circle. A part is a stretch of it, and the next one begins where the
+//! last one ended. So parts of 15 % have been everywhere after seven of them, however often or seldom they are read,
+//! and also when the share changes in between. Where the last one ended is noted in a file of the machine that checks:
+//! several machines each go their own round, and who has no note begins anywhere.
 
 use crate::io::durable;
 use crate::model::PackKey;
@@ -24,8 +24,8 @@ impl Part {
     /// Every pack.
     pub const ALL: Part = Part { from: 0, length: CIRCLE };
 
-    /// This share (0 to 1) of the packs, from where the part ended that `note` speaks of; from anywhere when it cannot be
-    /// read.
+    /// This share (0 to 1) of the packs, from where the part ended that `note` speaks of; from anywhere when it cannot
+    /// be read.
     pub fn after(note: Option<&Path>, share: f64) -> Part {
         let text = note.and_then(|file| std::fs::read_to_string(file).ok());
         let from = text.and_then(|text| text.trim().parse().ok()).unwrap_or_else(rand::random);

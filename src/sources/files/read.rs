@@ -152,8 +152,8 @@ fn trusted(ctime: i64, read_at: i64) -> Option<i64> {
     (ctime < read_at - TICK).then_some(ctime)
 }
 
-/// Whether a file is to be read again although its stat did not change. Spread over half the period, so that a tree that
-/// was read in one day is not read again in one day.
+/// Whether a file is to be read again although its stat did not change. Spread over half the period, so that a tree
+/// that was read in one day is not read again in one day.
 fn reread_due(file: &FileEntry, days: u32, today: u32) -> bool {
     let spread = file.blob.map_or(file.inode as u32, |b| u32::from(b.0[0]) << 8 | u32::from(b.0[1])) % (days / 2 + 1);
     file.kind == FileType::File && file.size > 0 && today.saturating_sub(file.read_day) > days / 2 + spread
