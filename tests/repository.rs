@@ -1,6 +1,10 @@
 //! The repository from outside: what goes in comes out, whatever happens to the store, the host and the clock in
 //! between.
 
+#[path = "repository/changing.rs"]
+mod changing;
+#[path = "repository/clocks.rs"]
+mod clocks;
 #[path = "repository/damage.rs"]
 mod damage;
 #[path = "repository/data.rs"]
@@ -33,3 +37,7 @@ mod requests;
 mod samples;
 #[path = "repository/sealed.rs"]
 mod sealed;
+#[path = "repository/shares.rs"]
+mod shares;
+#[path = "repository/traffic.rs"]
+mod traffic;

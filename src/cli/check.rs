@@ -1,12 +1,12 @@
 //! `backstay check`
 
 use super::context::Context;
-use super::output::{bad, good, json, notice, say};
+use super::output::{bad, good, json, notice, remark, say};
 use super::watch::About;
 use crate::error::{Error, Kind, Result};
-use crate::model::size;
+use crate::model::{Name, VaultId, size};
 use crate::repository::catalog::Catalog;
-use crate::repository::check::{self, Depth};
+use crate::repository::check::{self, Depth, Part};
 use crate::repository::keyring;
 use crate::telemetry::monitor::Verb;
 use crate::telemetry::report::{self, Report};
@@ -18,7 +18,7 @@ pub struct Args {
     /// Plan; all when left out
     #[arg(long, value_name = "NAME")]
     plan: Option<String>,
-    /// Read packs too: all of them, or a share that takes another part each day
+    /// Read packs too: all of them, or a share (5%), which goes on where the last one ended
     #[arg(long, value_name = "SHARE", num_args = 0..=1, default_missing_value = "100%")]
     read_data: Option<String>,
     /// Prove a backup that another script made instead: read all of it, restore nothing
@@ -43,14 +43,22 @@ fn share(text: &str) -> Result<f64> {
     if percent > 0.0 && percent <= 100.0 { Ok(percent / 100.0) } else { Err(bad()) }
 }
 
+/// The file that says how far shares were read: one for each choice of plans, since each goes its own round.
+fn note_name(vault: VaultId, plan: Option<&Name>) -> String {
+    match plan {
+        Some(plan) => format!("{vault}~{plan}"),
+        None => vault.to_string(),
+    }
+}
+
 /// Checks.
 pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     if let Some(name) = &args.foreign {
         return super::foreign::check(context, name, &args.set).await;
     }
-    let depth = args.read_data.as_deref().map(share).transpose()?.map_or(Depth::Structure, Depth::Read);
-    let (_, vault) = context.vault(depth != Depth::Structure).await?;
-    if depth != Depth::Structure && !vault.can_read_packs() {
+    let share = args.read_data.as_deref().map(share).transpose()?;
+    let (config, vault) = context.vault(share.is_some()).await?;
+    if share.is_some() && !vault.can_read_packs() {
         let openers = keyring::openers(&vault).await;
         let hint = format!(
             "Give the recovery identity with --identity FILE, or run `check` without --read-data: it compares names \
@@ -60,12 +68,25 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
             Error::new(Kind::Key, "reading data needs an identity of the vault, and this host is sealed").hint(hint)
         );
     }
+    let plan: Option<Name> = args.plan.as_deref().map(str::parse).transpose()?;
+    let note = config.map(|c| c.state_dir.join("checked").join(note_name(vault.header.vault, plan.as_ref())));
+    let depth = match share {
+        None => Depth::Structure,
+        Some(share) if share >= 1.0 => Depth::Read(Part::ALL),
+        Some(share) => Depth::Read(Part::after(note.as_deref(), share)),
+    };
     // No cache: what the store has is the question.
     let catalog = Catalog::new(vault, None);
-    let plan = args.plan.as_deref().map(str::parse).transpose()?;
     let monitor = context.monitor("check");
     let report = check::check(&catalog, plan.as_ref(), depth, monitor.clone()).await?;
     drop(monitor);
+    if let (Depth::Read(part), Some(note)) = (depth, &note)
+        && part != Part::ALL
+        && let Err(e) = part.note(note)
+    {
+        let place = note.display();
+        remark(&notice(&format!("what was read cannot be noted in {place}, so the next share may be the same: {e}")));
+    }
     context.report(Report::Check(report::Check {
         backups: report.backups,
         whole: report.whole,

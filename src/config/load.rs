@@ -243,6 +243,17 @@ stop = ["unit:app"]
     }
 
     #[test]
+    fn the_backup_section_says_how_packs_are_made_and_each_is_compared_unless_that_is_off() {
+        let options = |section: &str| parse(&format!("{GOOD}[backup]\n{section}\n"), &[]).map(|c| c.writer);
+        let plain = options("").unwrap();
+        assert!(plain.verify);
+        let set = "verify_before_upload = false\ncompression_level = 9\nthreads = 3\nuploads = 5";
+        let set = options(set).unwrap();
+        assert_eq!((set.verify, set.level, set.threads, set.uploads, set.memory), (false, 9, 3, 5, plain.memory));
+        assert_eq!(options("compression_level = 20").unwrap_err().kind, Kind::Config);
+    }
+
+    #[test]
     fn the_environment_wins_and_stays_text() {
         let c = parse(GOOD, &[("BACKSTAY__REPOSITORY__URL", "s3://b/p"), ("BACKSTAY__SOURCES__DB__PASSWORD", "0042")])
             .unwrap();

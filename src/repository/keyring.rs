@@ -4,17 +4,20 @@
 //! one deletes its files and begins a new epoch: what is stored from then on is sealed to a key that the removed
 //! one never saw. What it could read before it may have copied, and that cannot be taken back.
 
-use super::access::{KeyLabel, KeyRecipient, Unlock, write_canary, write_key};
+use super::access::{KeyLabel, KeyRecipient, Unlock, prove_epoch, write_canary, write_key};
 use super::layout;
 use super::record::RecordKind;
 use super::secrets::Epoch;
 use super::vault::Vault;
 use crate::error::{Error, Kind, Result};
-use crate::model::Name;
+use crate::model::{BackupId, Name};
 use crate::storage::PutOutcome;
 use age::secrecy::SecretString;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+
+/// What is in the object by which somebody says that he begins an epoch.
+const BEGUN: &[u8] = b"A rotation of keys is under way here, or was killed.\n";
 
 /// One key over all its epochs.
 #[derive(Clone, Debug)]
@@ -129,8 +132,8 @@ pub async fn remove(vault: &Vault, name: &Name, passphrase: Option<SecretString>
 /// Begins a new epoch for the keys of the newest one, less the one named. Gives the vault as it is then.
 ///
 /// # Errors
-/// [`Kind::Refused`] when no key would be left, or when a passphrase key cannot be sealed again since its passphrase
-/// is not at hand.
+/// [`Kind::Refused`] when no key would be left, when a passphrase key cannot be sealed again since its passphrase is
+/// not at hand, or when somebody else begins the same epoch.
 pub async fn rotate(vault: &Vault, without: Option<&Name>, passphrase: Option<SecretString>) -> Result<Vault> {
     let newest = vault.epoch()?.number;
     let keep: Vec<Key> = list(vault)
@@ -185,15 +188,37 @@ pub async fn rotate(vault: &Vault, without: Option<&Name>, passphrase: Option<Se
         vault.secret.clone(),
         epochs,
     );
+    let begun = begin_alone(&rotated, epoch.number).await?;
     if write_canary(&rotated, &epoch).await? == PutOutcome::Exists {
-        return Err(Error::new(Kind::Refused, format!("somebody else began key epoch {} just now", epoch.number))
-            .at(layout::canary(epoch.number))
-            .hint("Look at `backstay key list`, and try again if it still needs to be done."));
+        return Err(begun_elsewhere(epoch.number));
     }
     for (label, recipient) in &recipients {
         write_key(&rotated, &epoch, &label.name, &label.role, recipient).await?;
     }
+    // Read back, as a manifest is: hosts will seal to this epoch.
+    prove_epoch(&rotated, epoch.number).await?;
+    // Where credentials may not delete, it stays and means nothing.
+    let _ = rotated.delete(&begun).await;
     Ok(rotated)
+}
+
+/// Makes sure that nobody else begins this epoch. The canary is create-only, and there are stores that ignore that. So
+/// each says first that he begins, under a name of his own, and looks afterwards: of two, the later one sees what the
+/// earlier one has written. When both see each other, both stop. Gives the key of what is to be removed in the end.
+async fn begin_alone(vault: &Vault, epoch: u32) -> Result<String> {
+    let own = layout::begun(epoch, &BackupId::new(vault.now().await?));
+    vault.put_raw(&own, BEGUN).await?;
+    if vault.list(&layout::epoch(epoch)).await?.iter().all(|o| o.key == own) {
+        return Ok(own);
+    }
+    let _ = vault.delete(&own).await;
+    Err(begun_elsewhere(epoch))
+}
+
+fn begun_elsewhere(epoch: u32) -> Error {
+    Error::new(Kind::Refused, format!("somebody else began key epoch {epoch} just now"))
+        .at(layout::epoch(epoch))
+        .hint("Look at `backstay key list`, and try again if it still needs to be done.")
 }
 
 /// The keys of the newest epoch that `unlock` opens.

@@ -66,6 +66,11 @@ pub fn canary(epoch_number: u32) -> String {
     format!("{}canary", epoch(epoch_number))
 }
 
+/// Says that somebody begins this epoch; removed when that is done. No name of a key has a `~` in it.
+pub fn begun(epoch_number: u32, stamp: &BackupId) -> String {
+    format!("{}begun~{stamp}", epoch(epoch_number))
+}
+
 /// Epoch and name of an object in a folder of [`KEYS`].
 fn in_epoch(key: &str) -> Option<(u32, &str)> {
     let (text, name) = key.strip_prefix(KEYS)?.split_once('/')?;
@@ -185,6 +190,8 @@ mod tests {
         let id = BackupId::new("2026-01-03T22:00:00Z".parse().unwrap());
         assert_eq!(parse_manifest(&manifest(&plan, &id)), Some((plan.clone(), id.clone())));
         assert_eq!(parse_manifest("backups/erp/latest"), None);
+        let begun = begun(3, &id);
+        assert_eq!((parse_epoch(&begun), parse_key_file(&begun), parse_key_label(&begun)), (Some(3), None, None));
         let hold = about_backup(HOLDS, &plan, &id, &BackupId::new(id.time()));
         assert_eq!(parse_about_backup(HOLDS, &hold), Some((plan, id)));
     }

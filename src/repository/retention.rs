@@ -356,4 +356,83 @@ mod tests {
         let keep = Keep { within: Some(SignedDuration::from_hours(24 * 5)), ..Keep::default() };
         assert_eq!(survivors(&decide(&all, &keep, &Respect::default(), now).unwrap()).len(), 5);
     }
+
+    /// Backups at equal distances, and the time of the last one.
+    fn every(minutes: i64, number: i64) -> (Vec<Manifest>, Timestamp) {
+        let start: Timestamp = "2026-01-01T00:00:00Z".parse().unwrap();
+        let at = |i: i64| start + SignedDuration::from_mins(i * minutes);
+        ((0..number).map(|i| backup(&at(i).to_string(), 1000)).collect(), at(number - 1))
+    }
+
+    fn times(verdicts: &[Verdict]) -> Vec<String> {
+        verdicts.iter().filter(|v| !v.reasons.is_empty()).map(|v| v.at.strftime("%d %H:%M").to_string()).collect()
+    }
+
+    #[test]
+    fn of_each_hour_the_newest_stays_also_over_midnight() {
+        let (all, now) = every(20, 76);
+        let keep = Keep { hourly: 4, ..Keep::default() };
+        let verdicts = decide(&all, &keep, &Respect::default(), now).unwrap();
+        assert_eq!(times(&verdicts), ["01 22:40", "01 23:40", "02 00:40", "02 01:00"]);
+        // Two days at the same hour are two hours.
+        let (all, now) = every(24 * 60, 3);
+        let keep = Keep { hourly: 2, ..Keep::default() };
+        let verdicts = decide(&all, &keep, &Respect::default(), now).unwrap();
+        assert_eq!(times(&verdicts), ["02 00:00", "03 00:00"]);
+    }
+
+    #[test]
+    fn within_ends_with_its_last_second_and_counts_no_failed_backup() {
+        let (mut all, now) = every(30, 5);
+        let keep = Keep { within: Some(SignedDuration::from_hours(1)), ..Keep::default() };
+        let of = |all: &[Manifest], now| times(&decide(all, &keep, &Respect::default(), now).unwrap());
+        assert_eq!(of(&all, now), ["01 01:00", "01 01:30", "01 02:00"]);
+        assert_eq!(of(&all, now + SignedDuration::from_secs(1)), ["01 01:30", "01 02:00"]);
+        // However old: the newest one stays.
+        assert_eq!(of(&all, now + SignedDuration::from_hours(9999)), ["01 02:00"]);
+        all[3] = failed("2026-01-01T01:30:00Z");
+        assert_eq!(of(&all, now), ["01 01:00", "01 02:00"]);
+    }
+
+    #[test]
+    fn a_source_that_is_configured_no_more_protects_its_last_backup_until_it_is_named() {
+        let (mut all, now) = nightly(10);
+        for m in &mut all[..4] {
+            let mut gone = m.sources[0].clone();
+            gone.name = "gone".parse().unwrap();
+            m.sources.push(gone);
+        }
+        let keep = Keep { last: 2, ..Keep::default() };
+        let verdicts = decide(&all, &keep, &Respect::default(), now).unwrap();
+        assert_eq!(survivors(&verdicts), ["2024-01-03", "2024-01-04", "2024-01-09", "2024-01-10"]);
+        let respect = Respect { ignored: HashSet::from(["gone".parse().unwrap()]), ..Respect::default() };
+        assert_eq!(survivors(&decide(&all, &keep, &respect, now).unwrap()), ["2024-01-09", "2024-01-10"]);
+    }
+
+    #[test]
+    fn the_clock_of_the_host_counts_for_nothing() {
+        let (all, now) = nightly(60);
+        let mut wrong = all.clone();
+        for (i, m) in wrong.iter_mut().enumerate() {
+            // Three years back and forward by turns.
+            let days = if i % 2 == 0 { 3 * 365 } else { -3 * 365 };
+            let off = SignedDuration::from_hours(24 * days);
+            (m.started, m.finished) = (m.started + off, m.finished + off);
+            m.id = BackupId::new(m.started);
+        }
+        let keep = Keep { within: Some(SignedDuration::from_hours(24 * 20)), ..gfs() };
+        let of = |manifests: &[Manifest]| {
+            let mut kept = survivors(&decide(manifests, &keep, &Respect::default(), now).unwrap());
+            kept.sort();
+            kept
+        };
+        assert_eq!(of(&wrong), of(&all));
+    }
+
+    #[test]
+    fn a_stores_clock_that_jumps_forward_costs_no_backup_that_a_number_keeps() {
+        let (all, now) = nightly(60);
+        let at = |now| decide(&all, &gfs(), &Respect::default(), now).unwrap();
+        assert_eq!(at(now + SignedDuration::from_hours(24 * 3650)), at(now));
+    }
 }

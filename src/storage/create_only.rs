@@ -5,8 +5,9 @@
 //! ignored.
 //!
 //! Why the replacement is safe for what Backstay writes: packs and metadata are named by their content, so two
-//! writers of one key write the same bytes; manifests and records have random names, so no two writers meet;
-//! `vault.json` and the keys are written by `init` only, which an operator runs once.
+//! writers of one key write the same bytes; manifests and records have random names, so no two writers meet. Who
+//! needs one key for himself (a key epoch, a claim on a host's name) does not rely on the answer: he says under a
+//! random name that he begins, or reads back. `vault.json` is written by `init`, which an operator runs once.
 //!
 //! What it cannot do: two processes that create one key with different bytes at the same moment may both be told
 //! `Created`, and the later bytes stay. Within one process this cannot happen: writers of one key take turns.

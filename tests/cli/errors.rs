@@ -4,7 +4,7 @@ use crate::world::{World, noise};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 #[test]
 fn an_existing_vault_is_not_made_again() {
@@ -233,18 +233,74 @@ fn a_copied_repository_reads_and_goes_on() {
 }
 
 #[test]
-fn a_clock_that_was_set_back_or_forward_forgets_nothing() {
+fn the_times_of_the_objects_themselves_age_no_backup() {
     let w = World::new();
-    for _ in 0..4 {
-        w.file("f", noise(100, 1));
-        w.backup();
+    let ids: Vec<String> = (0..4)
+        .map(|i| {
+            w.file("f", noise(100, i));
+            w.backup()["id"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    // As a copy of the bucket, or a clock that was wrong, leaves them: the newest look ten years old, the oldest are of
+    // the next year.
+    let now = SystemTime::now();
+    let day = Duration::from_secs(24 * 3600);
+    for object in w.objects("") {
+        let name = object.file_name().unwrap().to_str().unwrap();
+        let at = if ids[2..].iter().any(|id| id == name) { now - 3650 * day } else { now + 365 * day };
+        fs::File::options().write(true).open(&object).unwrap().set_modified(at).unwrap();
     }
-    // The store's time is the file system's here; a marker of the future cannot be made by hand, so the host's clock
-    // is what can go wrong, and retention does not look at it.
-    let ids: Vec<_> = w.objects("backups");
-    assert_eq!(ids.len(), 4);
     w.run(&["forget", "--dry-run"]).code(0).says(&["2 backups would be removed"]);
     assert_eq!(w.objects("backups").len(), 4);
+    w.run(&["forget"]).code(0).says(&["removed 2 backups"]);
+    assert_eq!(listed(&w), ids[2..]);
+    w.run(&["prune"]).code(0);
+    w.run(&["check", "--read-data"]).code(0).says(&["2 of 2"]);
+}
+
+/// The ids of all backups, oldest first.
+fn listed(w: &World) -> Vec<String> {
+    let list = w.run(&["--json", "list"]).code(0).json();
+    let mut ids: Vec<String> = list.as_array().unwrap().iter().map(|m| m["id"].as_str().unwrap().to_owned()).collect();
+    ids.sort();
+    ids
+}
+
+#[test]
+fn backups_far_smaller_than_usual_do_not_count_until_somebody_acknowledges_them() {
+    let w = World::new();
+    let good: Vec<String> = (0..3)
+        .map(|i| {
+            w.file("f", noise(200_000, i));
+            w.backup()["id"].as_str().unwrap().to_owned()
+        })
+        .collect();
+    w.file("f", "");
+    let small: Vec<String> = (0..3).map(|_| w.backup()["id"].as_str().unwrap().to_owned()).collect();
+    w.run(&["forget", "--dry-run"]).code(0).says(&["1 backup would be removed", "not acknowledged"]);
+    for id in &small {
+        w.run(&["hold", id, "--acknowledge", "--note", "the old files were moved"]).code(0).says(&["acknowledged"]);
+    }
+    w.run(&["forget"]).code(0).says(&["removed 4 backups"]);
+    assert_eq!(listed(&w), small[1..]);
+    assert!(!listed(&w).contains(&good[2]));
+}
+
+#[test]
+fn a_source_that_is_configured_no_more_protects_its_last_backup_until_forget_names_it() {
+    let w = World::new();
+    w.file("f", "x");
+    fs::create_dir(w.at("other")).unwrap();
+    let text = fs::read_to_string(w.at("backstay.toml")).unwrap();
+    let other = format!("[sources.other]\nkind = \"files\"\npaths = [\"{}\"]\n", w.at("other"));
+    w.write_config(&(text.replace("sources = [\"tree\"]", "sources = [\"tree\", \"other\"]") + &other));
+    let first = w.backup()["id"].as_str().unwrap().to_owned();
+    w.write_config(&text);
+    let ids: Vec<String> = (0..3).map(|_| w.backup()["id"].as_str().unwrap().to_owned()).collect();
+    w.run(&["forget"]).code(0).says(&["removed 1 backup"]);
+    assert_eq!(listed(&w), [&first, &ids[1], &ids[2]].map(String::clone));
+    w.run(&["forget", "--source", "other"]).code(0).says(&["removed 1 backup"]);
+    assert_eq!(listed(&w), ids[1..]);
 }
 
 #[test]

@@ -275,20 +275,38 @@ fn files_that_change_vanish_or_shrink_while_read_are_told_and_never_torn() {
             let mut log = fs::File::options().append(true).open(tree.join("growing.log")).unwrap();
             std::io::Write::write_all(&mut log, b"line\n").unwrap();
         }
+        n
     });
     let ran = w.run(&["--json", "backup"]);
     stop.store(true, std::sync::atomic::Ordering::Relaxed);
-    writer.join().unwrap();
+    let written = writer.join().unwrap();
     // A file that shrinks under every try fails the source by name; otherwise the archive is whole.
     if ran.code != 0 {
         ran.code(11).says(&["shrinks while it is read"]);
         return;
+    }
+    let m = ran.json();
+    let source = m["sources"].as_array().unwrap().iter().find(|s| s["name"] == "tree").unwrap();
+    let warnings = source["warnings"].to_string();
+    for (count, said) in
+        [("changed_while_read", "changed while being read"), ("vanished", "vanished before being read")]
+    {
+        let count = source["facts"][count].as_u64().unwrap();
+        assert_eq!(warnings.contains(said), count > 0, "{count} {said}: {warnings}");
     }
     w.run(&["restore", "--to", &w.at("out")]).code(0);
     let restored = w.path().join("out").join(w.at("tree").trim_start_matches('/'));
     for i in 0..200 {
         assert_eq!(fs::read(restored.join(format!("f{i:03}"))).unwrap(), noise(200_000, i));
     }
+    // A rewritten file is some version of it as far as that was written; what is not was counted as changed.
+    let torn = (200..300u64).filter(|i| {
+        let found = fs::read(restored.join(format!("f{i:03}"))).unwrap();
+        let mut versions = std::iter::once(*i).chain((1..=written).filter(|n| 200 + n % 100 == *i));
+        !versions.any(|version| noise(found.len(), version) == found)
+    });
+    let (torn, changed) = (torn.count() as u64, source["facts"]["changed_while_read"].as_u64().unwrap());
+    assert!(torn <= changed, "{torn} files are torn, {changed} were told");
     w.run(&["check", "--read-data"]).code(0);
 }
 

@@ -11,7 +11,7 @@ use backstay::error::{Error, Kind, Result};
 use backstay::model::{BackupId, Name};
 use backstay::repository::access::{self, KeyRecipient, NewVault, Unlock};
 use backstay::repository::catalog::Catalog;
-use backstay::repository::check::{self, CheckReport, Depth};
+use backstay::repository::check::{self, CheckReport, Depth, Part};
 use backstay::repository::manifest::Manifest;
 use backstay::repository::prune::{self, PruneOptions, PruneReport};
 use backstay::repository::reader::Reader;
@@ -54,11 +54,30 @@ impl Clock {
     }
 }
 
+/// A machine's own clock: right by the store's until somebody sets it wrong.
+#[derive(Clone)]
+pub struct HostClock {
+    store: Clock,
+    off: Arc<Mutex<SignedDuration>>,
+}
+
+impl HostClock {
+    /// What it shows.
+    pub fn now(&self) -> Timestamp {
+        self.store.now() + *self.off.lock().unwrap()
+    }
+
+    /// Lets it be wrong by this from now on; zero sets it right.
+    pub fn is_off_by(&self, off: SignedDuration) {
+        *self.off.lock().unwrap() = off;
+    }
+}
+
 /// A vault and everything around it.
 pub struct World {
     /// The store behind all connections.
     pub store: Arc<MemoryStore>,
-    /// The store's clock and everybody's.
+    /// The store's clock.
     pub clock: Clock,
     /// State directories.
     pub dir: tempfile::TempDir,
@@ -80,7 +99,8 @@ pub struct Machine {
     pub journal: PathBuf,
     /// Its cache, if it has one.
     pub cache: Option<PathBuf>,
-    clock: Clock,
+    /// Its clock.
+    pub clock: HostClock,
 }
 
 impl World {
@@ -134,7 +154,7 @@ impl World {
             id: id.to_owned(),
             journal: self.dir.path().join(id).join("uploads"),
             cache,
-            clock: self.clock.clone(),
+            clock: HostClock { store: self.clock.clone(), off: Arc::default() },
         }
     }
 
@@ -151,7 +171,7 @@ impl World {
 
     /// Reads everything and marks what is damaged.
     pub async fn check(&self) -> CheckReport {
-        check::check(&self.person().await, None, Depth::Read(1.0), Arc::new(Silent)).await.unwrap()
+        check::check(&self.person().await, None, Depth::Read(Part::ALL), Arc::new(Silent)).await.unwrap()
     }
 
     /// The store's key of a key below the vault.
@@ -185,7 +205,7 @@ pub struct Run {
     /// The writer.
     pub writer: BackupWriter,
     outcomes: Vec<Outcome>,
-    clock: Clock,
+    clock: HostClock,
 }
 
 impl Machine {
@@ -254,14 +274,12 @@ impl Run {
     pub async fn read(&mut self, named: &str, source: &dyn backstay::sources::Source) {
         let alone = backstay::sources::window::Window::always();
         let delivered = source.read(&name(named), &self.writer, Arc::new(Silent), &alone).await;
-        self.outcomes.push(Outcome {
-            name: name(named),
-            kind: source.kind().into(),
-            result: delivered.map(|d| d.artifacts),
-            facts: serde_json::Value::Null,
-            warnings: vec![],
-            seconds: 0.0,
-        });
+        let (result, facts, warnings) = match delivered {
+            Ok(d) => (Ok(d.artifacts), d.facts, d.warnings),
+            Err(e) => (Err(e), serde_json::Value::Null, vec![]),
+        };
+        let kind = source.kind().into();
+        self.outcomes.push(Outcome { name: name(named), kind, result, facts, warnings, seconds: 0.0 });
     }
 
     /// Commits.

@@ -1,6 +1,7 @@
 //! What happens to key files is seen, by those too whom they do not open to.
 
 use crate::data::stream;
+use crate::gate::Gate;
 use crate::harness::{World, name};
 use age::x25519;
 use backstay::error::Kind;
@@ -8,7 +9,9 @@ use backstay::repository::access::{self, KeyRecipient, Unlock};
 use backstay::repository::catalog::Catalog;
 use backstay::repository::check::{self, CheckReport, Depth};
 use backstay::repository::secrets::Epoch;
+use backstay::repository::vault::Vault;
 use backstay::repository::{keyring, layout};
+use backstay::storage::create_only::{Conditional, CreateOnly};
 use backstay::telemetry::monitor::Silent;
 use std::sync::Arc;
 
@@ -72,6 +75,17 @@ async fn every_damage_to_a_key_file_is_named_by_check_with_and_without_an_identi
         }
         assert_eq!(world.store.snapshot(), whole);
     }
+    // Canaries that changed places: who can open them sees it.
+    let person = world.person().await;
+    let canaries = [1, 2].map(layout::canary);
+    let [one, two] = canaries.clone().map(|key| world.key(&key));
+    let bodies = (world.store.raw(&one).unwrap(), world.store.raw(&two).unwrap());
+    world.store.replace(&one, bodies.1);
+    world.store.replace(&two, bodies.0);
+    let report = checked(&person).await;
+    assert_eq!(report.keys.iter().map(|f| f.object.as_str()).collect::<Vec<_>>(), canaries);
+    let error = access::open_with(world.store.clone(), &world.host, &world.unlock()).await.unwrap_err();
+    assert!(error.kind == Kind::Damaged && error.to_string().contains(&canaries[1]), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -150,4 +164,56 @@ async fn two_rotations_at_once_do_not_mix_their_epochs() {
     let vault = access::open_with(world.store.clone(), &world.host, &world.unlock()).await.unwrap();
     assert_eq!(vault.locked, None);
     assert!(checked(&world.person().await).await.keys.is_empty());
+}
+
+/// A person's process on a server that ignores conditions, with a line of its own.
+async fn ignored(world: &World) -> (Arc<Gate>, Vault) {
+    world.store.ignore_conditions(true);
+    let gate = Gate::new(world.store.clone());
+    let store = Arc::new(CreateOnly::known(gate.clone(), Conditional::Ignored));
+    let vault = access::open_with(store, &world.host, &world.unlock()).await.unwrap();
+    (gate, vault)
+}
+
+/// The vault opens, every epoch in it is whole, and nothing of a rotation that gave up is left.
+async fn assert_whole(world: &World, epochs: usize) {
+    let person = world.person().await;
+    assert_eq!((person.vault().locked, person.vault().epochs().len()), (None, epochs));
+    let report = checked(&person).await;
+    assert!(report.keys.is_empty(), "{:?}", report.keys);
+    // Each has a canary, a key file and a label.
+    assert_eq!(world.keys("keys/").len(), 3 * epochs, "{:?}", world.keys("keys/"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rotations_at_once_never_write_over_each_other_where_conditions_are_ignored() {
+    // One is stopped at each point where it matters, and another one goes all the way meanwhile.
+    for (op, part) in [("put", "/begun~"), ("list", "/0002/"), ("put", "canary"), ("put", ".age"), ("put", ".label")] {
+        let world = World::new().await;
+        let ((gate, slow), (_, quick)) = (ignored(&world).await, ignored(&world).await);
+        gate.stops_before(op, part);
+        let (stopped, rotated) = tokio::join!(keyring::rotate(&slow, None, None), async {
+            gate.reached.acquire().await.unwrap().forget();
+            let rotated = keyring::rotate(&quick, None, None).await;
+            gate.go_on.add_permits(1);
+            rotated
+        });
+        let newest = rotated.unwrap().epoch().unwrap().number;
+        match stopped {
+            // It had not said yet that it begins epoch 2.
+            Err(e) => assert!(part == "/begun~" && e.kind == Kind::Refused && newest == 2, "{op} {part}: {e}"),
+            Ok(other) => assert_eq!((other.epoch().unwrap().number, newest), (2, 3), "{op} {part}"),
+        }
+        assert_whole(&world, newest as usize).await;
+    }
+    // Step by step beside each other: both see the other one.
+    let world = World::new().await;
+    let ((one, first), (two, second)) = (ignored(&world).await, ignored(&world).await);
+    one.takes("put", 5);
+    two.takes("put", 5);
+    let ended = tokio::join!(keyring::rotate(&first, None, None), keyring::rotate(&second, None, None));
+    let ended = [ended.0.map(drop), ended.1.map(drop)];
+    assert!(ended.iter().flat_map(|e| e.as_ref().err()).all(|e| e.kind == Kind::Refused), "{ended:?}");
+    let rotated = ended.iter().filter(|e| e.is_ok()).count();
+    assert_whole(&world, 1 + rotated).await;
 }

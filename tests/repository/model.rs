@@ -1,7 +1,8 @@
 //! Random histories of a vault against a model of what must be true after each step.
 //!
 //! Steps are backups of two plans with shared and changing data, a run that stays open while other things happen,
-//! kills, lost journals and caches, forgetting, pruning from elsewhere, checks, damage, and a clock that jumps.
+//! kills, lost journals and caches, forgetting, pruning from elsewhere, checks, damage, and a clock that jumps. In some
+//! of them a second machine takes the host's name over, and the first one takes it back, each with what it remembers.
 //! After every step each backup restores byte for byte if, by the model, all it needs is stored soundly, and gives
 //! an error otherwise. What was whole stays whole until something is damaged. At the end everything that the host
 //! still has is repaired, and two prunes leave nothing that no manifest needs.
@@ -13,6 +14,7 @@ use crate::harness::{Expected, GRACE, Machine, Run, World, remember, restore_all
 use backstay::error::Kind;
 use backstay::model::{BackupId, Name, PackId};
 use backstay::repository::manifest::Manifest;
+use backstay::repository::writer::WriterOptions;
 use backstay::repository::{layout, marks};
 use futures::FutureExt;
 use jiff::{SignedDuration, Timestamp};
@@ -42,7 +44,10 @@ struct Open {
 
 struct Model {
     world: World,
+    /// The one that has the host's name.
     machine: Machine,
+    /// Whether there is a second one, and damage to marks.
+    two: bool,
     random: Random,
     data: BTreeMap<&'static str, (Tree, Vec<u8>)>,
     expected: Expected,
@@ -56,7 +61,7 @@ struct Model {
 }
 
 impl Model {
-    async fn new(seed: u64, log: Arc<Mutex<Vec<String>>>) -> Self {
+    async fn new(seed: u64, two: bool, log: Arc<Mutex<Vec<String>>>) -> Self {
         let world = World::new().await;
         let machine = world.machine("m").await;
         let mut random = Random::new(seed);
@@ -71,7 +76,7 @@ impl Model {
             (plan, (files, random.noise(length)))
         });
         let (expected, backups, bad, stored) = Default::default();
-        Model { world, machine, random, data: data.into(), expected, backups, bad, open: None, stored, log }
+        Model { world, machine, two, random, data: data.into(), expected, backups, bad, open: None, stored, log }
     }
 
     fn say(&self, text: String) {
@@ -117,12 +122,13 @@ impl Model {
     }
 
     async fn reconnect(&mut self) {
-        self.machine = self.world.machine("m").await;
+        self.machine = self.world.machine(&self.machine.id).await;
     }
 
     async fn step(&mut self) {
         let plan = PLANS[self.random.below(2)];
-        match self.random.below(20) {
+        match self.random.below(if self.two { 22 } else { 20 }) {
+            20 | 21 => self.take_over(plan).await,
             0..=5 => self.backup(plan).await,
             6 | 7 => self.open_or_feed(plan).await,
             8 => self.commit_open().await,
@@ -152,6 +158,28 @@ impl Model {
         self.world.clock.advance(SignedDuration::from_mins(10));
         let manifest = self.machine.backup(plan, &sources).await.unwrap();
         self.committed(&manifest, &sources).await;
+    }
+
+    /// The other machine backs up under the host's name. The one that it replaces commits nothing any more.
+    async fn take_over(&mut self, plan: &'static str) {
+        if self.backups.is_empty() {
+            return;
+        }
+        let sources = self.sources(plan);
+        let other = self.world.machine(if self.machine.id == "m" { "n" } else { "m" }).await;
+        self.say(format!("{} takes over with {plan}", other.id));
+        self.world.clock.advance(SignedDuration::from_mins(10));
+        let options = WriterOptions { take_over: true, ..Machine::options() };
+        let mut run = other.begin_with(plan, options).await.unwrap();
+        run.feed(&sources).await;
+        let manifest = run.commit().await.unwrap();
+        let replaced = std::mem::replace(&mut self.machine, other);
+        self.committed(&manifest, &sources).await;
+        if let Some(mut open) = self.open.take() {
+            open.run.feed(&open.sources[open.fed..]).await;
+            assert_eq!(open.run.commit().await.unwrap_err().kind, Kind::Refused);
+        }
+        assert_eq!(replaced.backup(plan, &sources).await.unwrap_err().kind, Kind::Refused);
     }
 
     async fn open_or_feed(&mut self, plan: &'static str) {
@@ -265,14 +293,20 @@ impl Model {
 
     async fn damage(&mut self) {
         for _ in 0..1 + self.random.below(3) {
-            let folder = if self.random.one_in(4) { "meta/" } else { "packs/" };
+            let mark = self.two && self.random.one_in(5);
+            let folder = match mark {
+                true => layout::DAMAGED,
+                false if self.random.one_in(4) => layout::META,
+                false => layout::PACKS,
+            };
             let keys = self.world.keys(folder);
             if keys.is_empty() {
                 break;
             }
             let key = keys[self.random.below(keys.len())].clone();
             let mut body = self.world.store.raw(&key).unwrap().to_vec();
-            let how = self.random.below(3);
+            // Without its mark, what replaced a damaged pack is garbage to a prune: who deletes it deletes a pack.
+            let how = if mark { 1 + self.random.below(2) } else { self.random.below(3) };
             match how {
                 0 => drop(self.world.store.remove(&key)),
                 1 => {
@@ -357,13 +391,13 @@ impl Model {
     }
 }
 
-fn run(seeds: std::ops::Range<u64>) {
+fn run(seeds: std::ops::Range<u64>, two: bool) {
     let only = std::env::var("BACKSTAY_SEED").ok().map(|s| s.parse::<u64>().unwrap());
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     for seed in seeds.filter(|s| only.is_none_or(|o| o == *s)) {
         let log = Arc::new(Mutex::new(Vec::new()));
         let history = async {
-            let mut model = Model::new(seed, log.clone()).await;
+            let mut model = Model::new(seed, two, log.clone()).await;
             for step in 0..STEPS {
                 model.say(format!("-- {step}"));
                 model.step().await;
@@ -379,20 +413,30 @@ fn run(seeds: std::ops::Range<u64>) {
 
 #[test]
 fn histories_1_to_10() {
-    run(1..11);
+    run(1..11, false);
 }
 
 #[test]
 fn histories_11_to_20() {
-    run(11..21);
+    run(11..21, false);
 }
 
 #[test]
 fn histories_21_to_30() {
-    run(21..31);
+    run(21..31, false);
 }
 
 #[test]
 fn histories_31_to_40() {
-    run(31..41);
+    run(31..41, false);
+}
+
+#[test]
+fn histories_41_to_45_with_a_second_machine() {
+    run(41..46, true);
+}
+
+#[test]
+fn histories_46_to_50_with_a_second_machine() {
+    run(46..51, true);
 }

@@ -8,7 +8,7 @@ use backstay::repository::marks;
 use backstay::repository::prune::{self, PruneOptions};
 use backstay::repository::writer::WriterOptions;
 use backstay::telemetry::monitor::Silent;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 /// A machine without a cache, and some backups.
 async fn distant() -> (World, Machine) {
@@ -35,6 +35,25 @@ async fn check_and_prune_list_and_read_side_by_side_and_not_all_at_once() {
         prune::prune(&machine.catalog, dry).await.unwrap();
         assert!((9..=16).contains(&machine.gate.most_at_once()), "prune: {} {op}", machine.gate.most_at_once());
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_neither_lists_packs_nor_reads_one() {
+    let (world, machine) = distant().await;
+    let asked = Arc::new(Mutex::new(Vec::new()));
+    let log = asked.clone();
+    world.store.set_fault(move |op, key| {
+        if matches!(op, "list" | "get" | "stat") && key.contains("/packs/") {
+            log.lock().unwrap().push(format!("{op} {key}"));
+        }
+        None
+    });
+    let sources = [stream("db", Random::new(1).noise(9000)), tree("files", &small_tree(&mut Random::new(2), 20, 3000))];
+    for _ in 0..2 {
+        machine.backup("erp", &sources).await.unwrap();
+        world.clock.hours(1);
+    }
+    assert!(asked.lock().unwrap().is_empty(), "{:?}", asked.lock().unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -16,7 +16,7 @@ use crate::harness::{Machine, World, name};
 use age::x25519;
 use backstay::repository::access::{self, read_identity_file};
 use backstay::repository::catalog::Catalog;
-use backstay::repository::check::{self, Depth};
+use backstay::repository::check::{self, Depth, Part};
 use backstay::repository::reader::Reader;
 use backstay::repository::selection::Selection;
 use backstay::repository::vault::FORMAT;
@@ -89,7 +89,7 @@ async fn every_sample_reads_back_completely() {
         }
         assert_eq!(found, expected, "format {format}");
         divided_file(&reader).await;
-        let report = check::check(&catalog, None, Depth::Read(1.0), Arc::new(Silent)).await.unwrap();
+        let report = check::check(&catalog, None, Depth::Read(Part::ALL), Arc::new(Silent)).await.unwrap();
         assert!(report.is_clean() && report.whole == 3, "format {format}: {report:?}");
     }
 }

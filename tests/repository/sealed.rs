@@ -4,7 +4,7 @@ use crate::data::{Random, stream, tree};
 use crate::harness::{World, small_tree};
 use age::x25519;
 use backstay::error::Kind;
-use backstay::repository::check::{self, Depth};
+use backstay::repository::check::{self, Depth, Part};
 use backstay::repository::prune::{self, PruneOptions};
 use backstay::repository::reader::Reader;
 use backstay::repository::record::RecordKind;
@@ -36,7 +36,7 @@ async fn a_sealed_host_backs_up_lists_checks_and_forgets_and_reads_no_pack() {
     assert_eq!(listed.iter().map(|m| &m.id).collect::<std::collections::BTreeSet<_>>().len(), 2);
     let shown = machine.catalog.manifest(&second.plan, &second.id).await.unwrap();
     assert_eq!(machine.catalog.segments(&shown.sources[1].artifacts[0].segments).await.unwrap()[0].entries.len(), 12);
-    for depth in [Depth::Structure, Depth::Read(1.0)] {
+    for depth in [Depth::Structure, Depth::Read(Part::ALL)] {
         let report = check::check(&machine.catalog, None, depth, Arc::new(Silent)).await.unwrap();
         assert!(report.is_clean() && report.whole == 2 && !report.opened, "{report:?}");
     }
@@ -45,7 +45,7 @@ async fn a_sealed_host_backs_up_lists_checks_and_forgets_and_reads_no_pack() {
     let mut body = world.store.raw(&pack).unwrap().to_vec();
     body[300] ^= 1;
     world.store.replace(&pack, body);
-    let report = check::check(&machine.catalog, None, Depth::Read(1.0), Arc::new(Silent)).await.unwrap();
+    let report = check::check(&machine.catalog, None, Depth::Read(Part::ALL), Arc::new(Silent)).await.unwrap();
     assert_eq!((report.findings.len(), report.whole), (1, 0));
     machine.backup("erp", &sources).await.unwrap();
     marks::forget(machine.catalog.vault(), &[(first.plan.clone(), first.id.clone())]).await.unwrap();

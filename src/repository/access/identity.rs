@@ -106,3 +106,17 @@ fn write_new_private(path: &Path, bytes: &[u8]) -> Result<()> {
     })?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|e| Error::io("cannot write the file", path, e))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_passphrase_file_that_asks_for_more_work_than_ours_do_is_refused_before_any_is_done() {
+        // A terabyte of memory, if anybody tried.
+        let (salt, key, code) = ("A".repeat(22), "A".repeat(43), "A".repeat(43));
+        let forged = format!("age-encryption.org/v1\n-> scrypt {salt} 30\n{key}\n--- {code}\n{}", "x".repeat(64));
+        let error = Unlock::Passphrase("secret".to_owned().into()).open(forged.as_bytes()).unwrap_err();
+        assert!(matches!(&error, OpenError::Damaged(why) if why.contains("work")), "{error:?}");
+    }
+}

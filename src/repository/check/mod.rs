@@ -2,11 +2,14 @@
 //!
 //! *Structure* needs no identity: every manifest, every segment, and for every pack that it exists with the
 //! recorded size. *Read* downloads packs too: with an identity each is opened and compared with its name, without
-//! one (for whoever calls this without the command line, which asks for an identity) its CRC is compared. A share
-//! (`5%`) takes another part each time, so that twenty runs read everything.
+//! one (for whoever calls this without the command line, which asks for an identity) its CRC is compared. A [`Part`]
+//! of the packs follows the one before it, so that twenty checks of 5 % read everything.
 //! A damaged pack is marked, and the next backup stores it again from live data.
 
 mod keys;
+mod part;
+
+pub use part::Part;
 
 use super::catalog::Catalog;
 use super::layout;
@@ -27,12 +30,12 @@ use std::sync::Arc;
 const PARALLEL: usize = 8;
 
 /// How far to look.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Depth {
     /// Structure only.
     Structure,
-    /// Read this share (0 to 1) of the packs, another one each day.
-    Read(f64),
+    /// Read these packs too.
+    Read(Part),
 }
 
 /// What is wrong with one object.
@@ -130,8 +133,8 @@ pub async fn check(
     monitor.event(Event::Stage("packs".into()));
     let bad = structure(catalog, &packs).await?;
     let mut bad: BTreeMap<PackKey, String> = bad.into_iter().collect();
-    if let Depth::Read(share) = depth {
-        read_packs(catalog, &packs, share, &mut bad, &mut report, &monitor).await?;
+    if let Depth::Read(part) = depth {
+        read_packs(catalog, &packs, part, &mut bad, &mut report, &monitor).await?;
     }
     let mut lost = HashSet::new();
     for (key, what) in &bad {
@@ -290,16 +293,13 @@ async fn structure(catalog: &Catalog, packs: &BTreeMap<PackKey, PackInfo>) -> Re
 async fn read_packs(
     catalog: &Catalog,
     packs: &BTreeMap<PackKey, PackInfo>,
-    share: f64,
+    part: Part,
     bad: &mut BTreeMap<PackKey, String>,
     report: &mut CheckReport,
     monitor: &Arc<dyn Monitor>,
 ) -> Result<()> {
-    let vault = catalog.vault();
-    let parts = if share >= 1.0 { 1 } else { (1.0 / share.max(0.0001)).ceil() as u64 };
-    let turn = (vault.now().await?.as_second() / 86_400).unsigned_abs() % parts;
-    let chosen = |key: &PackKey| (u64::from(key.id.0[30]) << 8 | u64::from(key.id.0[31])) % parts == turn;
-    let todo: Vec<PackInfo> = packs.values().filter(|p| chosen(&p.key) && !bad.contains_key(&p.key)).copied().collect();
+    let chosen = |p: &&PackInfo| part.has(&p.key) && !bad.contains_key(&p.key);
+    let todo: Vec<PackInfo> = packs.values().filter(chosen).copied().collect();
     monitor.event(Event::Expect(todo.iter().map(|p| u64::from(p.sealed)).sum()));
     let mut read = stream::iter(todo)
         .map(|info| async move { (info, read_pack(catalog, &info).await) })

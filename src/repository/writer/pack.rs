@@ -64,31 +64,39 @@ impl Sealer {
     /// # Errors
     /// [`Kind::Internal`] when the sealed pack does not give back its plaintext: broken memory, or a broken library.
     pub fn seal(&self, plain: &[u8]) -> Result<Sealed> {
+        self.seal_by(plain, |frame| {
+            let witness = self.witness.as_ref().map(x25519::Identity::to_public);
+            let recipients =
+                std::iter::once(&self.recipient as &dyn Recipient).chain(witness.iter().map(|w| w as &dyn Recipient));
+            seal::seal(recipients, frame)
+        })
+    }
+
+    /// The same with a way of making the sealed object from the compressed frame, which is not trusted.
+    fn seal_by(&self, plain: &[u8], make: impl FnOnce(&[u8]) -> Result<Vec<u8>>) -> Result<Sealed> {
         let failed = |e: std::io::Error| Error::new(Kind::Internal, "compressing a pack failed").because(e);
         let id = self.secret.name_of(plain);
-        let frame = frame::compress(plain, self.level).map_err(failed)?;
-        let witness = self.witness.as_ref().map(x25519::Identity::to_public);
-        let recipients =
-            std::iter::once(&self.recipient as &dyn Recipient).chain(witness.iter().map(|w| w as &dyn Recipient));
-        let bytes = seal::seal(recipients, &frame)?;
-        if let Some(witness) = &self.witness {
-            let opened = seal::open(std::iter::once(witness as &dyn Identity), &bytes, frame.len());
-            // By its name, which was taken before compression: a bit that flipped in the plaintext since then shows too.
-            let same = opened.is_ok_and(|frame| {
-                frame::decompress(&frame, plain.len()).is_ok_and(|back| self.secret.name_of(&back) == id)
-            });
-            if !same {
-                return Err(Error::new(
-                    Kind::Internal,
-                    "a sealed pack did not give back its plaintext; it was not uploaded",
-                )
-                .hint(
-                    "This points to broken memory on this machine: test it before you trust any backup made on it.",
-                ));
-            }
+        let bytes = make(&frame::compress(plain, self.level).map_err(failed)?)?;
+        if let Some(witness) = &self.witness
+            && !self.gives_back(witness, &bytes, id, plain.len())
+        {
+            return Err(Error::new(
+                Kind::Internal,
+                "a sealed pack did not give back its plaintext; it was not uploaded",
+            )
+            .hint("This points to broken memory on this machine: test it before you trust any backup made on it."));
         }
         let crc = crc32c::crc32c(&bytes);
         Ok(Sealed { id, bytes, crc })
+    }
+
+    /// Whether a sealed pack opens to the plaintext of this name. The name was taken before compression, so a bit of the
+    /// plaintext that flipped since then shows here too.
+    fn gives_back(&self, witness: &x25519::Identity, sealed: &[u8], id: PackId, length: usize) -> bool {
+        let opened = seal::open(std::iter::once(witness as &dyn Identity), sealed, sealed.len());
+        opened.is_ok_and(|frame| {
+            frame::decompress(&frame, length).is_ok_and(|back| self.secret.name_of(&back) == id)
+        })
     }
 }
 
@@ -106,5 +114,41 @@ mod tests {
         let frame = seal::open(std::iter::once(&epoch as &dyn Identity), &sealed.bytes, MAX).unwrap();
         assert_eq!(zstd::bulk::decompress(&frame, plain.len()).unwrap(), plain);
         assert_eq!(sealer.seal(&plain).unwrap().id, sealed.id);
+    }
+
+    /// What may come of a pack between sealing and uploading: broken memory, or a library that is wrong.
+    fn damaged(sealed: &[u8], other: &[u8]) -> Vec<Vec<u8>> {
+        let flipped = |at: usize| {
+            let mut bytes = sealed.to_vec();
+            bytes[at] ^= 1;
+            bytes
+        };
+        let n = sealed.len();
+        vec![
+            flipped(0),
+            flipped(n / 2),
+            flipped(n - 1),
+            sealed[..n - 1].to_vec(),
+            [sealed, b"x"].concat(),
+            Vec::new(),
+            other.to_vec(),
+        ]
+    }
+
+    #[test]
+    fn a_pack_that_is_damaged_while_it_is_sealed_is_refused_and_goes_unnoticed_where_that_is_off() {
+        let (secret, epoch) = (VaultSecret::random(), x25519::Identity::generate());
+        let plain = b"some text, and the same text, and the same text".repeat(100);
+        for verify in [true, false] {
+            let sealer = Sealer::new(secret.clone(), epoch.to_public(), 3, verify);
+            let (sealed, other) = (sealer.seal(&plain).unwrap().bytes, sealer.seal(&plain[1..]).unwrap().bytes);
+            for bytes in damaged(&sealed, &other) {
+                match sealer.seal_by(&plain, |_| Ok(bytes.clone())) {
+                    Ok(unnoticed) => assert!(!verify && unnoticed.bytes == bytes),
+                    Err(e) => assert!(verify && e.kind == Kind::Internal && e.what.contains("not uploaded"), "{e}"),
+                }
+            }
+            assert_eq!(sealer.seal_by(&plain, |_| Ok(sealed.clone())).unwrap().bytes, sealed);
+        }
     }
 }

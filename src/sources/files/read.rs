@@ -147,6 +147,18 @@ fn failed(path: &[u8], e: impl Into<std::io::Error>) -> Error {
     )
 }
 
+/// The change time, when it says something: one within a tick of the read, or in the future, does not.
+fn trusted(ctime: i64, read_at: i64) -> Option<i64> {
+    (ctime < read_at - TICK).then_some(ctime)
+}
+
+/// Whether a file is to be read again although its stat did not change. Spread over half the period, so that a tree
+/// that was read in one day is not read again in one day.
+fn reread_due(file: &FileEntry, days: u32, today: u32) -> bool {
+    let spread = file.blob.map_or(file.inode as u32, |b| u32::from(b.0[0]) << 8 | u32::from(b.0[1])) % (days / 2 + 1);
+    file.kind == FileType::File && file.size > 0 && today.saturating_sub(file.read_day) > days / 2 + spread
+}
+
 impl<'a> Reader<'a> {
     fn new(
         source: &'a FilesSource,
@@ -276,14 +288,8 @@ impl<'a> Reader<'a> {
             && self.cursor.rest_passes(&file.path, |s, e| self.artifact.reusable(s, e))
     }
 
-    /// Spread over half the period, so that a tree that was read in one day is not read again in one day.
     fn reread_due(&self, file: &FileEntry) -> bool {
-        let Some(days) = self.source.reread_days.filter(|_| file.kind == FileType::File && file.size > 0) else {
-            return false;
-        };
-        let spread =
-            file.blob.map_or(file.inode as u32, |b| u32::from(b.0[0]) << 8 | u32::from(b.0[1])) % (days / 2 + 1);
-        self.today.saturating_sub(file.read_day) > days / 2 + spread
+        self.source.reread_days.is_some_and(|days| reread_due(file, days, self.today))
     }
 
     fn told(&mut self, bytes: u64) {
@@ -299,7 +305,7 @@ impl<'a> Reader<'a> {
             kind,
             size: if kind == FileType::File { stat.size } else { 0 },
             mtime: stat.mtime,
-            ctime: (stat.ctime < read_at - TICK).then_some(stat.ctime),
+            ctime: trusted(stat.ctime, read_at),
             inode: stat.inode,
             mode: stat.mode & 0o7777,
             uid: stat.uid,
@@ -375,7 +381,7 @@ impl<'a> Reader<'a> {
         if let Some(map) = &sparse {
             let header = header::encode(&member(stat.size)).map_err(io)?;
             entry.header = header.len() as u32;
-            entry.ctime = entry.ctime.filter(|c| *c < now_nanos() - TICK);
+            entry.ctime = entry.ctime.and_then(|c| trusted(c, now_nanos()));
             self.artifact.large(entry, &header, map.stored(), &mut DataReader::new(file, map))?;
             self.settled(file, &stat, path, None);
         } else if stat.size >= LARGE {
@@ -383,7 +389,7 @@ impl<'a> Reader<'a> {
             entry.header = header.len() as u32;
             // The entry is made before the content is read; whether it changed meanwhile shows in the times that
             // the next run compares, unless the change was within a tick, which `ctime` being absent covers.
-            entry.ctime = entry.ctime.filter(|c| *c < now_nanos() - TICK);
+            entry.ctime = entry.ctime.and_then(|c| trusted(c, now_nanos()));
             self.artifact.large(entry, &header, stat.size, &mut file.take(stat.size))?;
             self.settled(file, &stat, path, None);
         } else {
@@ -432,5 +438,49 @@ impl<'a> Reader<'a> {
         let facts = self.report.facts(&self.source.paths);
         let warnings = self.report.warnings();
         Ok(Delivered { artifacts: vec![self.artifact.finish()?], facts, warnings })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::BlobId;
+
+    #[test]
+    fn a_change_time_within_two_seconds_of_the_read_or_in_the_future_is_not_trusted() {
+        let second = 1_000_000_000;
+        let now = 1_700_000_000 * second;
+        assert_eq!(trusted(now - 3 * second, now), Some(now - 3 * second));
+        for ctime in [now - 2 * second, now - second, now, now + second, now + 365 * 86_400 * second] {
+            assert_eq!(trusted(ctime, now), None, "{ctime}");
+        }
+    }
+
+    #[test]
+    fn every_file_is_read_again_within_the_period_and_not_all_on_one_day() {
+        let entry = |kind, size, first: u16| FileEntry {
+            path: Bytes(b"f".to_vec()),
+            kind,
+            size,
+            mtime: 0,
+            ctime: Some(0),
+            inode: 1,
+            mode: 0o644,
+            uid: 0,
+            gid: 0,
+            link: None,
+            header: 512,
+            blob: Some(BlobId(std::array::from_fn(|i| first.to_be_bytes().get(i).copied().unwrap_or(0)))),
+            read_day: 20_000,
+        };
+        let files: Vec<FileEntry> = (0..1000).map(|n| entry(FileType::File, 1, n * 65)).collect();
+        let due = |day: u32| files.iter().filter(|f| reread_due(f, 30, 20_000 + day)).count();
+        assert_eq!((due(0), due(15), due(31)), (0, 0, 1000));
+        let a_day: Vec<usize> = (15..31).map(|day| due(day + 1) - due(day)).collect();
+        assert!(a_day.iter().all(|n| (1..200).contains(n)), "{a_day:?}");
+        // A clock that was set back makes nothing due, and what has no content never is.
+        assert_eq!(files.iter().filter(|f| reread_due(f, 30, 1)).count(), 0);
+        assert!(!reread_due(&entry(FileType::File, 0, 0), 30, 30_000));
+        assert!(!reread_due(&entry(FileType::Dir, 1, 0), 30, 30_000));
     }
 }
