@@ -140,9 +140,8 @@ mod tests {
     #[test]
     fn a_cluster_whose_owner_has_no_name_hides_no_other_and_has_its_own_directory() {
         // As the tool prints them: one value less, in the same seven columns.
-        let line = |v: [&str; 7]| {
-            format!("{:3} {:7} {:4} {:6} {:13} {:18} {:1}\n", v[0], v[1], v[2], v[3], v[4], v[5], v[6])
-        };
+        let line =
+            |v: [&str; 7]| format!("{:3} {:7} {:4} {:6} {:13} {:18} {:1}\n", v[0], v[1], v[2], v[3], v[4], v[5], v[6]);
         let log = "/var/log/postgresql/postgresql-15-main.log";
         // A log that ends within its column, one that does not, and one with a space where the next column begins.
         for moved in ["/var/log/old.log", log, "/var/log/olda.log, /var/log/olda.csv"] {
@@ -153,10 +152,8 @@ mod tests {
             ]
             .concat();
             let found = listed(list.as_bytes()).unwrap();
-            let read: Vec<(&str, u16, &str, &str)> = found
-                .iter()
-                .map(|c| (c.name.as_str(), c.port, c.owner.as_str(), c.data_directory.as_str()))
-                .collect();
+            let read: Vec<(&str, u16, &str, &str)> =
+                found.iter().map(|c| (c.name.as_str(), c.port, c.owner.as_str(), c.data_directory.as_str())).collect();
             assert_eq!(
                 read,
                 [("old", 5433, "", "/srv/old data"), ("main", 5432, "postgres", "/srv/postgresql/15")],

@@ -84,9 +84,11 @@ impl Inventory {
     pub fn known_clusters(&self) -> Result<&[Cluster]> {
         match self.why_no_clusters() {
             None => Ok(&self.postgres_clusters),
-            Some(why) => Err(Error::new(Kind::Restore, "it is not known which PostgreSQL clusters are on this machine")
-                .because(why)
-                .hint("See what `pg_lsclusters` prints, put it in order, and run the same command again.")),
+            Some(why) => {
+                Err(Error::new(Kind::Restore, "it is not known which PostgreSQL clusters are on this machine")
+                    .because(why)
+                    .hint("See what `pg_lsclusters` prints, put it in order, and run the same command again."))
+            }
         }
     }
 }

@@ -94,9 +94,7 @@ impl Sealer {
     /// plaintext that flipped since then shows here too.
     fn gives_back(&self, witness: &x25519::Identity, sealed: &[u8], id: PackId, length: usize) -> bool {
         let opened = seal::open(std::iter::once(witness as &dyn Identity), sealed, sealed.len());
-        opened.is_ok_and(|frame| {
-            frame::decompress(&frame, length).is_ok_and(|back| self.secret.name_of(&back) == id)
-        })
+        opened.is_ok_and(|frame| frame::decompress(&frame, length).is_ok_and(|back| self.secret.name_of(&back) == id))
     }
 }
 
