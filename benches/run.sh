@@ -10,6 +10,7 @@
 # WORK=DIR     where to work (default /var/tmp)       TOOLS="a b c"   only these (backstay restic rustic pipe ...)
 # RESTIC=PATH  restic (Debian 12 has 0.14)            RUSTIC=PATH     rustic; RUSTIC= leaves it out
 #
+# What trees are restored to is removed at the end only, so restores need (RUNS x tools + 3) times the room of the tree.
 # s3-*: the same to garage on the loopback interface; it shares the processor with whoever talks to it.
 set -euo pipefail
 [ $# -gt 0 ] || { sed -n '2,/^set/{/^#/p}' "$0" >&2 && exit 2; }
@@ -80,7 +81,7 @@ tree_backup() { # TOOL LABEL
     esac
 }
 tree_restore() { # TOOL LABEL [DIRECTORY]
-    local to=${3:-$work}/back-$1 command
+    local to=${3:-$work/back/$run}/$1 command
     case $1 in
         cp) command="cp -a '$data' '$to'" ;;
         backstay) command="'$program' -q restore --to '$to'" ;;
@@ -95,7 +96,7 @@ tree_restore() { # TOOL LABEL [DIRECTORY]
 }
 tree_to_memory() { # TOOL LABEL
     local memory=/dev/shm/backstay-bench.$$
-    mkdir "$memory" && tree_restore "$1" "$2" "$memory"
+    mkdir -p "$memory" && tree_restore "$1" "$2" "$memory"
     rm -rf "$memory"
 }
 turn() { # RUN FUNCTION LABEL TOOL...: the tools of this run in their order
@@ -137,16 +138,15 @@ paths = [\"$data\"]"
         touch_files scattered && sleep 2.2
         turn "$run" tree_backup "${p}1%-scattered" "${all[@]}"
         sync
-        # ext4 searches past every inode that was freed within the last minute, so what one tool restored stays until all
-        # have, and nothing is made in the minute after that.
+        # ext4 searches past every inode that was freed in the last minutes, which costs whoever restores then up to ten
+        # times the kernel's time. Who restores has a new disk or moved the old tree away: nothing is removed in between.
+        mkdir -p "$work/back/$run"
         turn "$run" tree_restore "${p}restore" "${all[@]}" cp
-        rm -rf "$work"/back-*
         # Without the disk, which is what all of them wait for: what the tools themselves take.
         turn "$run" tree_to_memory "${p}restore-to-memory" "${all[@]}" cp
-        sync -f "$work" && sleep 65
         [ "$where" = file ] || stop_garage
     done
-    rm -rf "$data"
+    rm -rf "$data" "$work/back"
     printf '\n### %s: %s\n' "$([ "$where" = file ] && echo 'A tree to a directory' || echo 'A tree to an S3 server')" "$shape"
     table no-disk "$p"{first,unchanged,1%-in-one-place,1%-scattered,restore,restore-to-memory}
     [ "$where" = s3 ] || stored 'Stored after the first backup of the tree'
@@ -160,13 +160,12 @@ tree_restores() { # one backup by each tool, and restores of it
 paths = [\"$data\"]"
     for tool in "${all[@]}"; do tree_backup "$tool" first; done
     for run in $(seq "$runs"); do
-        sync -f "$work" && sleep 65
+        mkdir -p "$work/back/$run" && sync -f "$work" && sleep 5
         turn "$run" tree_restore restore "${all[@]}" cp
-        rm -rf "$work"/back-*
     done
     printf '\n### Restores of a tree from a directory: a copy of %s, %s entries, %s files, %s MiB\n' \
         "${TREE:-/usr}" "$(find "$data" | wc -l)" "$files" "$(du -sm "$data" | cut -f1)"
-    rm -rf "$data"
+    rm -rf "$data" "$work/back"
     table no-disk restore
 }
 

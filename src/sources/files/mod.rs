@@ -4,6 +4,7 @@
 //! [`read`] (compare the two, read what changed) and [`header`] (tar headers); the way back in is [`untar`].
 //! [`repack`] takes trees that come as a tar already, [`whole`] knows whether such a tar has its end.
 
+pub mod behind;
 pub mod cursor;
 pub mod exclude;
 pub mod header;

@@ -1,9 +1,11 @@
 //! The way back in: a tar stream becomes a tree below a directory.
 //!
 //! Every directory is opened in the one above it without following links, so that no archive can write outside of the
-//! target. Files are written by a few threads ([`super::lanes`]), since that is mostly the kernel's work. Directories get their owner, mode and times when everything in them is written. Holes are restored as
-//! holes. At the end the file system is synced: what is reported as restored survives a power cut.
+//! target. Files are written by a few threads ([`super::lanes`]), since that is mostly the kernel's work. Directories get
+//! their owner, mode and times when everything in them is written. Holes are restored as holes. The file system is synced
+//! behind them ([`super::behind`]) and at the end: what is reported as restored survives a power cut.
 
+use super::behind::Behind;
 use super::lanes::{Job, Lanes, PIECE};
 use super::members::{Member, Members};
 use super::place::{Meta, OpenDir, bad};
@@ -62,6 +64,7 @@ pub struct Options {
 struct Untar<'a> {
     options: &'a Options,
     lanes: Lanes,
+    behind: Behind,
     /// The directories from the target to where the last entry was; the target itself comes first.
     open: Vec<Arc<OpenDir>>,
     restored: Restored,
@@ -79,8 +82,10 @@ pub fn untar(stream: &mut dyn Read, target: &Path, options: &Options) -> Result<
     let root = rustix::fs::openat(CWD, target, flags, Mode::empty())
         .map_err(|e| bad(name, "the target cannot be opened", e))?;
     let lanes = Lanes::new(options.owners);
+    let again = root.try_clone().map_err(|e| bad(name, "the target cannot be opened", e))?;
+    let behind = Behind::new(again, lanes.shared.clone());
     let open = vec![OpenDir::new(Vec::new(), root, None, &lanes)];
-    let mut work = Untar { options, lanes, open, restored: Restored::default(), root: None };
+    let mut work = Untar { options, lanes, behind, open, restored: Restored::default(), root: None };
     let mut members = Members::new(stream);
     let broken = |e: std::io::Error| Error::new(Kind::Restore, "the archive cannot be read").because(e);
     while let Some(member) = members.next_member().map_err(broken)? {
@@ -91,6 +96,8 @@ pub fn untar(stream: &mut dyn Read, target: &Path, options: &Options) -> Result<
     if let Some(meta) = &work.root {
         work.lanes.shared.set_by_fd(work.open[0].fd.as_fd(), name, meta)?;
     }
+    work.behind.end();
+    work.lanes.shared.failed()?;
     rustix::fs::syncfs(&work.open[0].fd).map_err(|e| bad(name, "the target cannot be synced", e))?;
     work.restored.left_out = work.lanes.shared.left_out();
     Ok(work.restored)
@@ -164,6 +171,7 @@ impl Untar<'_> {
             let mut bytes = vec![0; member.stored as usize];
             content.read_exact(&mut bytes).map_err(|e| bad(path, "the archive cannot be read", e))?;
             self.restored.bytes += member.stored;
+            self.behind.handed_over(member.stored);
             let job = Job::Small { dir: dir.clone(), name: name.to_vec(), content: bytes, meta };
             return self.lanes.give(dir.lane, job);
         }
@@ -178,6 +186,7 @@ impl Untar<'_> {
                 let mut bytes = self.lanes.buffer(n);
                 content.read_exact(&mut bytes).map_err(|e| bad(path, "the archive cannot be read", e))?;
                 self.lanes.give(dir.lane, Job::Piece { offset, content: bytes })?;
+                self.behind.handed_over(n as u64);
             }
         }
         self.restored.bytes += size;
