@@ -186,7 +186,7 @@ pub async fn cleanup(context: &Context, args: CleanupArgs) -> Result<ExitCode> {
     let now = Timestamp::now();
     let mut dropped = Vec::new();
     let mut stays = Vec::new();
-    let mut failed = Vec::new();
+    let mut undropped = Vec::new();
     let pasts = rollback::pasts(&config.state_dir)?;
     let meant = args.restore.as_deref().map(|typed| rollback::meant(&pasts, typed)).transpose()?;
     let open = open_on(&config)?;
@@ -227,7 +227,8 @@ pub async fn cleanup(context: &Context, args: CleanupArgs) -> Result<ExitCode> {
         let names = match dropping.await {
             Ok(names) => names,
             Err(e) => {
-                failed.push(Error { what: format!("what restore {} keeps is not dropped: {}", about.id, e.what), ..e });
+                undropped
+                    .push(Error { what: format!("what restore {} keeps is not dropped: {}", about.id, e.what), ..e });
                 continue;
             }
         };
@@ -241,7 +242,7 @@ pub async fn cleanup(context: &Context, args: CleanupArgs) -> Result<ExitCode> {
     if context.global.json {
         json(&serde_json::json!({ "dry_run": args.dry_run, "dropped": dropped, "left": stays }))?;
     } else {
-        if dropped.is_empty() && stays.is_empty() && failed.is_empty() {
+        if dropped.is_empty() && stays.is_empty() && undropped.is_empty() {
             say("nothing is kept that need not be")?;
         }
         let verb = if args.dry_run { "would drop" } else { "dropped" };
@@ -250,9 +251,9 @@ pub async fn cleanup(context: &Context, args: CleanupArgs) -> Result<ExitCode> {
             say(&format!("{} {left}; `backstay cleanup {id}` drops it", notice("stays:")))?;
         }
     }
-    let mut failed = failed.into_iter();
-    let first = failed.next();
-    failed.for_each(|e| warning(&e.one_line()));
+    let mut undropped = undropped.into_iter();
+    let first = undropped.next();
+    undropped.for_each(|e| warning(&e.one_line()));
     first.map_or(Ok(ExitCode::SUCCESS), Err)
 }
 
