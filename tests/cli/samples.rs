@@ -141,6 +141,7 @@ fn write() {
     w.run(&["hold", &first, "--note", "before the migration"]).code(0);
     w.run(&["hold", &third, "--acknowledge", "--note", "small and right"]).code(0);
     w.run(&["--identity", &w.at("recovery.key"), "key", "check"]).code(0);
+    fs::create_dir(w.at("drills")).unwrap();
     w.run(&["drill", "--dir", &w.at("drills")]).code(0);
     taken_over(&w, &mut pictures);
     w.run(&["check", "--read-data"]).code(0);
