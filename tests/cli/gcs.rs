@@ -104,9 +104,9 @@ async fn a_machine_without_credentials_is_told_so_within_seconds() {
     let here = "127.0.0.1";
     let alone = [("HTTP_PROXY", nobody), ("http_proxy", nobody), ("NO_PROXY", here), ("no_proxy", here)];
     let started = Instant::now();
-    let ran = with(&w, &alone, &INIT).code(6).says(&["does not accept the credentials", "do:"]);
-    assert!(!ran.err.contains("attempts"), "what cannot help is not tried again: {}", ran.err);
-    assert!(started.elapsed() < Duration::from_secs(10), "{:?}", started.elapsed());
+    with(&w, &alone, &INIT).code(6).says(&["does not accept the credentials", "do:"]);
+    // Tried five times, as what may pass is, it would take about twelve.
+    assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
     // A file that is not there is named.
     let missing = [("GOOGLE_APPLICATION_CREDENTIALS", "/nowhere/key.json")];
     with(&w, &missing, &INIT).code(6).says(&["/nowhere/key.json"]);
