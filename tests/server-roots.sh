@@ -16,6 +16,14 @@ unpack() { # DIRECTORY SUITE PACKAGES
     DEBOOTSTRAP_DIR=$scripts debootstrap --foreign --variant=minbase --include="$3" \
         "$2" "$1.part" > "$scripts/log" 2>&1 || { tail -20 "$scripts/log" >&2; exit 1; }
     for deb in "$1.part"/var/cache/apt/archives/*.deb; do dpkg -x "$deb" "$1.part"; done
+    # The container gets /usr alone. Some versions of debootstrap make /lib a link into it in the second stage only.
+    for dir in bin sbin lib lib64; do
+        [ -d "$1.part/$dir" ] && [ ! -L "$1.part/$dir" ] || continue
+        mkdir -p "$1.part/usr/$dir"
+        cp -a "$1.part/$dir/." "$1.part/usr/$dir/"
+        rm -rf "${1:?}.part/$dir"
+        ln -s "usr/$dir" "$1.part/$dir"
+    done
     rm -rf "$1.part/var" "$1.part/boot" "$1.part/usr/share/doc" "$1.part/usr/share/locale" "$1.part/usr/share/man"
     mv "$1.part" "$1"
 }

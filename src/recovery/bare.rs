@@ -35,8 +35,10 @@ pub(super) async fn drop_database(admin: &Session, name: &str) -> SqlResult<()> 
     if swap::oid(admin, name).await?.is_none() {
         return Ok(());
     }
-    // With FORCE only from 13 on; this does the same everywhere.
-    let _ = admin.run(&format!("ALTER DATABASE {} ALLOW_CONNECTIONS false", ident(name))).await;
+    // With FORCE only from 13 on; this does the same everywhere. Who alters one that is half dropped loses the session.
+    if !is_half_dropped(admin, name).await? {
+        let _ = admin.run(&format!("ALTER DATABASE {} ALLOW_CONNECTIONS false", ident(name))).await;
+    }
     sessions::ask_to_end(admin, name).await?;
     let dropped = drop_in_time(admin, name).await;
     let reset = admin.run("RESET statement_timeout").await;
