@@ -38,7 +38,7 @@ fn plant(root: &Path, random: &mut Random) -> (Vec<PathBuf>, Vec<PathBuf>) {
             let folder = root.join(OsStr::from_bytes(a)).join(OsStr::from_bytes(b));
             fs::create_dir_all(&folder).unwrap();
             folders.push(folder.clone());
-            for n in 0..25usize {
+            for n in 0..50usize {
                 let file = folder.join(OsStr::from_bytes(&[NAMES[n % NAMES.len()], n.to_string().as_bytes()].concat()));
                 fs::write(&file, file.as_os_str().as_bytes()).unwrap();
                 plain.push(file);
