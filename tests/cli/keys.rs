@@ -262,7 +262,8 @@ fn a_key_is_checked_without_a_look_at_data() {
         run(&mut traced).code(0);
         let calls = fs::read_to_string(log).unwrap();
         // A folder is listed; what is in an object is not seen by that.
-        let of = |line: &str, folder: &str| line.contains(&format!("/repo/test-host/{folder}/")) && !line.contains("/\"");
+        let of =
+            |line: &str, folder: &str| line.contains(&format!("/repo/test-host/{folder}/")) && !line.contains("/\"");
         let below = |folder: &str| calls.lines().filter(|line| of(line, folder)).count();
         assert!(below("keys") > 0, "nothing was traced");
         below("packs") + below("meta") + below("backups")
