@@ -1,4 +1,4 @@
-//! Databases of our own on a server: made empty, and dropped.
+//! Databases and roles of our own on a server: made empty, and dropped.
 
 use super::database::failed;
 use crate::error::{Error, Kind, Result};
@@ -7,7 +7,8 @@ use crate::sources::postgres::facts::DatabaseFacts;
 use crate::sources::postgres::session::{
     DUPLICATE_DATABASE, OBJECT_IN_USE, QUERY_CANCELED, Session, SqlError, SqlResult, UNIQUE_VIOLATION,
 };
-use crate::sources::postgres::{create, sessions, swap};
+use crate::sources::postgres::waiting::END;
+use crate::sources::postgres::{create, globals, sessions, swap};
 use std::time::{Duration, Instant};
 
 /// How long each try to drop a database may take before it is looked at why. A large server has a checkpoint to write
@@ -45,6 +46,12 @@ pub(super) async fn drop_database(admin: &Session, name: &str) -> SqlResult<()> 
     dropped.and(reset)
 }
 
+/// Drops the roles that a restore has made.
+pub(super) async fn drop_roles(admin: &Session, roles: &[String]) -> Result<()> {
+    let cannot = failed("the roles that were made for the restore cannot be dropped");
+    globals::drop(admin, roles).await.map_err(cannot)
+}
+
 /// From version 15 on a server drops no database while any of its sessions takes note of nothing, as those do that wait
 /// for a synchronous standby. What was interrupted can be dropped once more, and what it had done by then stays done.
 async fn drop_in_time(admin: &Session, name: &str) -> SqlResult<()> {
@@ -76,15 +83,14 @@ async fn drop_in_time(admin: &Session, name: &str) -> SqlResult<()> {
 
 /// Why a database is not dropped, as far as that can be seen, and what to do.
 fn stands_still(waiting: u64) -> String {
-    let end = "`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'`";
     match waiting {
         0 => format!(
             "the server does not come to the end of it; sessions that wait for a synchronous standby would be a \
-             reason, and this role may not see them: have a superuser look, and end them by {end}"
+             reason, and this role may not see them: have a superuser look, and end them by {END}"
         ),
         n => format!(
             "sessions of others wait for a synchronous standby ({n}), and while they do this server drops no \
-             database: bring the standby back, or end them by {end}"
+             database: bring the standby back, or end them by {END}"
         ),
     }
 }

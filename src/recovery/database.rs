@@ -1,7 +1,7 @@
 //! Databases of one server, as a restore replaces them: loaded under names of their own, held against the facts, and
 //! exchanged with the live ones in one transaction.
 
-use super::bare::{drop_database, make_anew};
+use super::bare::{drop_database, drop_roles, make_anew};
 use super::checks::context::Renamed;
 use super::chosen::Target;
 use super::resource::{Class, Compared, Findings, Note, Previous, Resource, StagedAs, parse};
@@ -395,9 +395,7 @@ impl Resource for Databases {
         self.drop_staged(staging).await?;
         let staging: Staging = parse(staging)?;
         let admin = self.address.reach().await?.admin().await?;
-        globals::drop(&admin, &staging.roles)
-            .await
-            .map_err(failed("the roles that were made for the restore cannot be dropped"))
+        drop_roles(&admin, &staging.roles).await
     }
 
     async fn drop_staged(&self, staging: &Note) -> Result<()> {

@@ -5,7 +5,7 @@
 //! application is stopped, and undoing puts it back. A waiver instead of both means that there is no way back. While the load takes, the application has no
 //! database; it never sees half of one, since the load goes into another name and takes the live one when it is whole.
 
-use super::bare::{drop_database, is_half_dropped};
+use super::bare::{drop_database, drop_roles, is_half_dropped};
 use super::cluster::cold::ColdCopy;
 use super::cluster::written;
 use super::database::{Databases, Staged, failed};
@@ -289,9 +289,7 @@ impl Resource for InPlace {
         let plan: Plan = parse(staging)?;
         let admin = self.new.address.reach().await?.admin().await?;
         drop_loading(&admin, &plan).await?;
-        globals::drop(&admin, &plan.roles)
-            .await
-            .map_err(failed("the roles that were made for the restore cannot be dropped"))?;
+        drop_roles(&admin, &plan.roles).await?;
         plan.cold.as_ref().map_or(Ok(()), |cold| cold.remove(!plan.others.is_empty()))
     }
 

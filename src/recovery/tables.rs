@@ -4,7 +4,7 @@
 //! They are staged in a database of their own, like a whole one, and verified there. The swap is one transaction of
 //! the live database, and drops the staged one.
 
-use super::bare::drop_database;
+use super::bare::{drop_database, drop_roles};
 use super::database::{Stored, failed};
 use super::resource::{Class, Compared, Findings, Note, Previous, Resource, Space, parse};
 use super::wanted::{To, WantedTables};
@@ -262,9 +262,7 @@ impl Resource for Tables {
         self.drop_staged(staging).await?;
         let staging: Staging = parse(staging)?;
         let admin = self.address.reach().await?.admin().await?;
-        globals::drop(&admin, &staging.roles)
-            .await
-            .map_err(failed("the roles that were made for the restore cannot be dropped"))
+        drop_roles(&admin, &staging.roles).await
     }
 
     async fn drop_staged(&self, staging: &Note) -> Result<()> {

@@ -252,19 +252,16 @@ pub async fn generations(catalog: &Catalog, info: &PackInfo) -> Result<Vec<PackK
 pub fn open_pack(vault: &super::vault::Vault, info: &PackInfo, name: &str, sealed: &[u8]) -> Result<Bytes> {
     let identities: Vec<&dyn age::Identity> =
         vault.epochs().iter().rev().filter_map(|e| e.identity.as_ref()).map(|i| i as &dyn age::Identity).collect();
-    let sealed_frame =
-        seal::open(identities.into_iter(), sealed, super::writer::pack::MAX * 2).map_err(|e| match e {
-            OpenError::NoMatchingKey
-                if !vault.epochs().iter().any(|e| e.number == info.epoch && e.identity.is_some()) =>
-            {
-                Error::new(Kind::Key, format!("no identity at hand opens packs of key epoch {}", info.epoch))
-                    .at(name)
-                    .hint("Give one with --identity.")
-            }
-            OpenError::NoMatchingKey => Error::damaged(name, "the pack is sealed to a stranger"),
-            OpenError::Damaged(why) => Error::damaged(name, "the pack cannot be opened").because(why),
-        })?;
-    let plain = frame::decompress(&sealed_frame, info.plain as usize)
+    let opened = seal::open(identities.into_iter(), sealed, super::writer::pack::MAX * 2).map_err(|e| match e {
+        OpenError::NoMatchingKey if !vault.epochs().iter().any(|e| e.number == info.epoch && e.identity.is_some()) => {
+            Error::new(Kind::Key, format!("no identity at hand opens packs of key epoch {}", info.epoch))
+                .at(name)
+                .hint("Give one with --identity.")
+        }
+        OpenError::NoMatchingKey => Error::damaged(name, "the pack is sealed to a stranger"),
+        OpenError::Damaged(why) => Error::damaged(name, "the pack cannot be opened").because(why),
+    })?;
+    let plain = frame::decompress(&opened, info.plain as usize)
         .map_err(|e| Error::damaged(name, "the pack cannot be decompressed").because(e))?;
     if vault.secret.name_of(&plain) != info.key.id {
         return Err(Error::damaged(name, "the pack does not hold what its name says"));

@@ -30,25 +30,31 @@ fn s3_world(server: &S3Server) -> World {
     w
 }
 
-/// What a host does every day, and what reads.
-fn works(w: &World, backups: u64) {
-    for n in 0..backups {
-        w.file("f", noise(100_000, n));
-        w.run(&["backup"]).code(0);
-    }
+/// What reads, and writes nothing.
+fn reads(w: &World) {
     for args in [
         &["list"][..],
         &["show"],
         &["ls", "latest"],
         &["check", "--read-data"],
         &["restore", "--to", &w.at("out")],
-        &["hold", "latest"],
-        &["key", "list"],
-        &["key", "check"],
         &["forget", "--dry-run"],
         &["prune", "--dry-run"],
+        &["key", "list"],
     ] {
         w.run(args).code(0);
+    }
+}
+
+/// What a host does every day, and what reads.
+fn works(w: &World, backups: u64) {
+    for n in 0..backups {
+        w.file("f", noise(100_000, n));
+        w.run(&["backup"]).code(0);
+    }
+    reads(w);
+    for args in [["hold", "latest"], ["key", "check"]] {
+        w.run(&args).code(0);
     }
 }
 
@@ -99,18 +105,7 @@ async fn the_read_policy_for_s3_is_enough_to_restore_and_writes_nothing() {
     w.run(&["backup"]).code(0);
     enforce(&server, "s3-read-restore.json");
     let before = server.keys();
-    for args in [
-        &["list"][..],
-        &["show"],
-        &["ls", "latest"],
-        &["check", "--read-data"],
-        &["restore", "--to", &w.at("out")],
-        &["forget", "--dry-run"],
-        &["prune", "--dry-run"],
-        &["key", "list"],
-    ] {
-        w.run(args).code(0);
-    }
+    reads(&w);
     w.file("f", noise(100_000, 2));
     for args in [&["backup"][..], &["hold", "latest"], &["key", "rotate"]] {
         w.run(args).code(6).says(&["permission denied"]);

@@ -13,6 +13,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// How often one looks.
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// What ends them.
+pub const END: &str = "`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'`";
+
 /// Refuses when sessions of others stand still in a commit: they take note of nothing, and every `DROP DATABASE` would wait as long as
 /// they do. Whoever may not look at others' sessions sees none.
 ///
@@ -36,10 +39,9 @@ pub async fn refuse(admin: &Session, place: &str) -> Result<()> {
     Err(Error::new(Kind::Refused, "sessions of others have waited for a synchronous standby for more than ten seconds")
         .at(place)
         .because(format!("there are {}, and while they wait this server drops no database", still.len()))
-        .hint(
-            "Bring the standby back, or end them: `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'`. \
-             What they committed is there; only their clients do not know.",
-        ))
+        .hint(format!(
+            "Bring the standby back, or end them: {END}. What they committed is there; only their clients do not know."
+        )))
 }
 
 /// Those that wait now: process, statement and transaction. A session that goes on to its next commit is another one.
