@@ -14,6 +14,8 @@ mod containers;
 mod cut;
 #[path = "flow/driven.rs"]
 mod driven;
+#[path = "support/fault.rs"]
+mod fault;
 #[path = "flow/host.rs"]
 mod host;
 #[path = "flow/load.rs"]

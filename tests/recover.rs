@@ -4,6 +4,9 @@
 mod clusters;
 #[path = "recover/exercise.rs"]
 mod exercise;
+#[path = "support/fault.rs"]
+#[allow(dead_code)]
+mod fault;
 #[path = "systemd/host.rs"]
 #[allow(dead_code)]
 mod host;

@@ -12,7 +12,10 @@ const DATA: &str = "/srv/app/data/value";
 pub const WRITTEN: &str = "/srv/app/data/written";
 
 fn psql(statement: &str) -> Option<String> {
-    let out = Command::new("psql").args(["-XAtq", "-U", "app", "-d", "app", "-c", statement]).output().ok()?;
+    let out = Command::new("/usr/lib/postgresql/15/bin/psql")
+        .args(["-XAtq", "-U", "app", "-d", "app", "-c", statement])
+        .output()
+        .ok()?;
     out.status.success().then(|| String::from_utf8_lossy(&out.stdout).trim().to_owned())
 }
 

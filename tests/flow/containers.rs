@@ -2,6 +2,7 @@
 //! swarm with a Redis among them. Killed when a step has had its effect and nobody has noted it, it is taken back, or finished.
 
 use crate::boxed::Boxed;
+use crate::fault::{self, Fault, What};
 use crate::host::{files, records};
 use crate::nginx;
 use crate::port::free_port;
@@ -87,17 +88,12 @@ impl Shop {
 
     /// Ends a restore when it is about to write its n-th record.
     fn killed_before(&self, n: usize) {
-        let inject = format!("inject=write:signal=KILL:when={n}");
-        let mut strace = Command::new("strace");
-        strace.args(["-f", "-qq", "-o", "/dev/null", "-P"]).arg(self.journal()).args([
-            "-e",
-            "trace=write",
-            "-e",
-            &inject,
-        ]);
-        strace.args([env!("CARGO_BIN_EXE_backstay"), "restore", "--yes"]);
-        strace.env("BACKSTAY_CONFIG", self.world.at("backstay.toml")).env("DOCKER_HOST", self.host());
-        let killed = run(&mut strace);
+        let journal = self.journal().display().to_string();
+        let fault = Fault { file: &journal, call: "write", when: n, what: What::Kill };
+        let mut command = Command::new(env!("CARGO_BIN_EXE_backstay"));
+        command.args(["restore", "--yes"]).envs(fault.environment(&fault::library(self.world.path())));
+        command.env("BACKSTAY_CONFIG", self.world.at("backstay.toml")).env("DOCKER_HOST", self.host());
+        let killed = run(&mut command);
         assert!(killed.code != 0 && self.journal().exists(), "{}\n{}", killed.out, killed.err);
     }
 

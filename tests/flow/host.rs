@@ -1,8 +1,10 @@
 //! A host with an application, of which there is one backup, and which has changed since.
 
 use crate::app::PORT;
-use crate::machine::{Ended, Machine};
+use crate::fault::{self, Fault};
+use crate::machine::{Ended, Machine, ended};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// What the application shows as it was backed up, and as it is now.
 pub const THEN: &str = "first 2";
@@ -73,6 +75,7 @@ impl Host {
         let machine = Machine::off(what);
         machine.write("/etc/backstay/backstay.toml", &config(CONFIG));
         more(&machine);
+        fault::library(&machine.path("/usr/local/lib"));
         machine.write("/etc/nginx/conf.d/app.conf", SITE);
         std::fs::remove_file(machine.path("/etc/nginx/sites-enabled/default")).unwrap();
         let unit = |command: &str, more: &str| {
@@ -115,6 +118,19 @@ impl Host {
     pub fn backstay(&self, args: &[&str]) -> Ended {
         let argv: Vec<&str> = ["backstay"].into_iter().chain(args.iter().copied()).collect();
         self.machine.try_run(&argv)
+    }
+
+    /// The program, to which something happens.
+    pub fn faulty(&self, fault: &Fault<'_>, args: &[&str]) -> Ended {
+        ended(&mut self.faulty_command(fault, args))
+    }
+
+    /// The same, to be started by the caller.
+    pub fn faulty_command(&self, fault: &Fault<'_>, args: &[&str]) -> Command {
+        let argv: Vec<&str> = ["backstay"].into_iter().chain(args.iter().copied()).collect();
+        let mut command = self.machine.command(&argv);
+        command.envs(fault.environment(Path::new("/usr/local/lib/fault.so")));
+        command
     }
 
     /// What a client sees, through nginx.

@@ -1,6 +1,7 @@
 //! The power fails in the middle of a restore: everything is killed at once, the machine is started again, and the unit at boot does what
 //! the journal calls for.
 
+use crate::fault::{Fault, MARK, What};
 use crate::host::{Host, JOURNAL, NOW, THEN, ok};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
@@ -24,10 +25,8 @@ impl Host {
     /// Runs a restore, and cuts the power when it is about to write its n-th record: the effect that this one speaks of has been
     /// had, and nobody has noted it.
     fn cut_before(&mut self, n: usize) {
-        let wait = format!("inject=write:delay_enter={}:when={n}", PATIENCE.as_micros());
-        let trace = ["strace", "-f", "-qq", "-o", "/dev/null", "-P", JOURNAL, "-e", "trace=write", "-e", &wait];
-        let argv: Vec<&str> = trace.into_iter().chain(["backstay", "restore", "--yes"]).collect();
-        let mut command = self.machine.command(&argv);
+        let fault = Fault { file: JOURNAL, call: "write", when: n, what: What::Hold };
+        let mut command = self.faulty_command(&fault, &["restore", "--yes"]);
         let mut restore = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let started = Instant::now();
         while self.written() < n {
@@ -35,10 +34,7 @@ impl Host {
             std::thread::sleep(Duration::from_millis(20));
         }
         // Until the effect is had, and the thread that writes is held.
-        self.machine.sh(
-            "held=0; while [ $held -lt 5 ]; do \
-             if grep -qs '^State:.t' /proc/$(pgrep -xn backstay)/task/*/status; then held=$((held + 1)); else held=0; fi; sleep 0.1; done",
-        );
+        self.machine.until(&format!("test -e {MARK}"));
         assert_eq!(self.written(), n, "it went on");
         self.machine.cut_power();
         restore.wait().unwrap();
@@ -63,7 +59,6 @@ impl Host {
 /// Cuts the power at each of these, and expects the restore to be finished.
 fn finished(what: &str, steps: &[&str]) {
     let mut host = Host::new(what);
-    host.machine.with_strace();
     host.with_boot_unit();
     let before = host.state();
     ok(&host.backstay(&["restore", "--yes"]));
@@ -104,7 +99,6 @@ fn after_the_exchange_has_begun_it_is_finished_at_the_boot() {
 #[test]
 fn what_is_not_staged_yet_and_what_is_going_back_goes_back_at_the_boot() {
     let mut host = Host::new("power-c");
-    host.machine.with_strace();
     host.with_boot_unit();
     let before = host.state();
     ok(&host.backstay(&["restore", "--yes"]));
@@ -141,7 +135,6 @@ fn what_is_not_staged_yet_and_what_is_going_back_goes_back_at_the_boot() {
 #[test]
 fn nothing_of_the_application_runs_at_the_boot_before_the_restore_is_over() {
     let mut host = Host::new("power-d");
-    host.machine.with_strace();
     ok(&host.backstay(&["restore", "--yes"]));
     let number = host.number_of("done swap files data");
     ok(&host.backstay(&["rollback", "--yes"]));

@@ -351,7 +351,7 @@ impl Debian {
     }
 
     fn sql(&self, database: &str, sql: &str) -> String {
-        let out = Command::new("psql")
+        let out = Command::new(format!("/usr/lib/postgresql/{}/bin/psql", self.major))
             .args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-p", &self.port(), "-d", database, "-c", sql])
             .arg("-h")
             .arg(self.dir.path().join("socket"))

@@ -1,8 +1,10 @@
 //! Whatever happens in the middle: the same command goes on.
 
+use crate::fault::{self, Fault, What};
 use crate::machine::Machine;
 use crate::shop::{SHOWN, Shape, Shop, Store, URL, ended, exists, fresh, recover, says, tree};
 use crate::wire::Wire;
+use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
@@ -109,17 +111,16 @@ fn killed_before_every_record_it_is_finished_by_the_same_command_again_and_again
     lost.machine.cut_power();
 
     let mut machine = fresh("kill-b", &identity);
-    machine.with_strace();
+    fault::library(&machine.path("/usr/local/lib"));
     machine.start();
     let _wire = store.wire(&machine);
     let recover =
         ["backstay", "recover", "--repository", URL, "--identity", "/root/recovery.key", "--install", "--yes"];
     let mut runs = 0;
     loop {
-        let inject = format!("inject=write:signal=KILL:when={}", 2 + runs % 2);
-        let strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-P", JOURNAL, "-e", "trace=write"];
-        let argv = [&strace[..], &["-e", &inject], &recover[..]].concat();
-        let out = ended(machine.command(&argv).envs(store.environment()));
+        let fault = Fault { file: JOURNAL, call: "write", when: 2 + runs % 2, what: What::Kill };
+        let faulty = fault.environment(Path::new("/usr/local/lib/fault.so"));
+        let out = ended(machine.command(&recover).envs(faulty).envs(store.environment()));
         runs += 1;
         if out.code == 0 {
             break;

@@ -27,7 +27,7 @@ while True:
     client.settimeout(5)
     try:
         client.recv(4096)
-        rows = ask("psql", "-XAtq", "-d", "shop", "-c", "SELECT count(*) || ' ' || sum(amount) FROM orders")
+        rows = ask("/usr/lib/postgresql/15/bin/psql", "-XAtq", "-d", "shop", "-c", "SELECT count(*) || ' ' || sum(amount) FROM orders")
         files = len(os.listdir("/srv/shop/files"))
         body = " ".join([os.environ["COLOUR"], rows, ask("redis-cli", "get", "visits"), str(files)]) + "\n"
         client.sendall(("HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s" % (len(body), body)).encode())

@@ -15,7 +15,8 @@ const ROOT: &str = ".cache/backstay-tools/roots/bookworm";
 const PATIENCE: Duration = Duration::from_secs(90);
 /// The environment of what runs inside.
 const ENVIRONMENT: &[(&str, &str)] = &[
-    ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
+    // The tools of PostgreSQL themselves before Debian's scripts, which take twenty times as long to start.
+    ("PATH", "/usr/lib/postgresql/15/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
     ("HOME", "/root"),
     ("LC_ALL", "C.UTF-8"),
 ];
@@ -77,16 +78,6 @@ impl Machine {
         let path = self.path(inside);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, text).unwrap();
-    }
-
-    /// Gives it the program that ends another one, or has it wait, at a system call. It is of the same release as this one.
-    pub fn with_strace(&self) {
-        let libraries = ["libunwind-ptrace.so.0", "libunwind-x86_64.so.8", "libunwind.so.8"];
-        let from = Path::new("/lib/x86_64-linux-gnu");
-        std::fs::copy("/usr/bin/strace", self.path("/usr/bin/strace")).expect("strace: run tests/setup.sh test");
-        for library in libraries {
-            std::fs::copy(from.join(library), self.path(&format!("/usr/lib/x86_64-linux-gnu/{library}"))).unwrap();
-        }
     }
 
     /// Switches it on and waits until systemd has started everything that is enabled.
@@ -262,8 +253,9 @@ fn remove_groups(group: &Path) {
     let _ = std::fs::remove_dir(group);
 }
 
+/// Runs a command to its end. -1 when a signal ended it.
 #[track_caller]
-fn ended(command: &mut Command) -> Ended {
+pub fn ended(command: &mut Command) -> Ended {
     let out = command.output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Ended { code: out.status.code().unwrap_or(-1), out: text(&out.stdout), err: text(&out.stderr) }

@@ -27,7 +27,7 @@ mv "/srv/outbox/$file.part" "/srv/outbox/$file"
 
 /// `manage.py`, as far as checks call it.
 const MANAGE: &str = r#"#!/bin/sh
-ask() { psql -XAtq -v ON_ERROR_STOP=1 -U erp_app -d erpdb -c "$1"; }
+ask() { /usr/lib/postgresql/15/bin/psql -XAtq -v ON_ERROR_STOP=1 -U erp_app -d erpdb -c "$1"; }
 case "$2" in
     check) ask 'SELECT 1' ;;
     migrate) [ "$(ask 'SELECT max(name) FROM django_migrations')" = 0042_ledger ] ;;

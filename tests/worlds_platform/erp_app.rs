@@ -11,7 +11,10 @@ const TOKEN: &str = "a-token-of-this-form";
 const SESSION: &str = "sessionid=of-the-smoke-test";
 
 fn psql(statement: &str) -> Option<String> {
-    let out = Command::new("psql").args(["-XAtq", "-U", "erp_app", "-d", "erpdb", "-c", statement]).output().ok()?;
+    let out = Command::new("/usr/lib/postgresql/15/bin/psql")
+        .args(["-XAtq", "-U", "erp_app", "-d", "erpdb", "-c", statement])
+        .output()
+        .ok()?;
     out.status.success().then(|| String::from_utf8_lossy(&out.stdout).trim().to_owned())
 }
 

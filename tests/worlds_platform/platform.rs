@@ -60,7 +60,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 signal.signal(signal.SIGTERM, lambda *_: os._exit(0))
 
 def users():
-    ask = ["psql", "-XAtq", "-h", "/run/postgresql", "-U", "hosting_user", "-d", "hosting_db", "-c", "SELECT count(*) FROM users"]
+    ask = ["/usr/lib/postgresql/15/bin/psql", "-XAtq", "-h", "/run/postgresql", "-U", "hosting_user", "-d", "hosting_db", "-c", "SELECT count(*) FROM users"]
     return subprocess.run(ask, capture_output=True, text=True, check=True).stdout.strip()
 
 def greeting():
@@ -327,7 +327,7 @@ impl Platform {
     }
 
     fn try_sql(&self, statements: &str, database: &str) -> Option<String> {
-        let mut command = Command::new("psql");
+        let mut command = Command::new("/usr/lib/postgresql/15/bin/psql");
         command
             .args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "hosting_user", "-d", database, "-h"])
             .arg(self.at("/run"));
