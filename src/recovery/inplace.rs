@@ -11,7 +11,7 @@ use super::cluster::written;
 use super::database::{Databases, Staged, failed};
 use super::dropped::{self, One, Plan};
 use super::marked::{Put, unmark};
-use super::resource::{Class, Compared, Findings, Left, Note, Previous, Resource, parse};
+use super::resource::{Class, Compared, Findings, Left, Live, Note, Previous, Resource, parse};
 use crate::error::{Error, Kind, Result};
 use crate::sources::postgres::attributes::Attributes;
 use crate::sources::postgres::connect::{Server, ident, literal};
@@ -204,8 +204,9 @@ impl Resource for InPlace {
     async fn preflight(&self) -> Result<Findings> {
         let mut found = self.new.preflight().await?;
         found.slow_swap = true;
-        if let Some(cold) = &self.cold {
-            cold.preflight(&mut found, self.live_bytes().await?).await?;
+        match &self.cold {
+            Some(cold) => cold.preflight(&mut found, self.live_bytes().await?).await?,
+            None => found.live = Live::Dropped,
         }
         found.warnings.extend(self.goes_back_without().await?);
         found.warnings.push("the live database is dropped before the load; until that ends there is none".to_owned());

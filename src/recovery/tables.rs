@@ -6,7 +6,7 @@
 
 use super::bare::{drop_database, drop_roles};
 use super::database::{Stored, failed};
-use super::resource::{Class, Compared, Findings, Note, Previous, Resource, Space, parse};
+use super::resource::{Class, Compared, Findings, Live, Note, Previous, Resource, Space, parse};
 use super::wanted::{To, WantedTables};
 use crate::error::{Error, Kind, Result};
 use crate::model::BackupId;
@@ -176,7 +176,12 @@ impl Resource for Tables {
         let told = look.at(&[(database, self.facts()?)], &self.globals().await?).await?;
         let space = told.space.into_iter().map(|s| Space { place: s.place, needed: s.needed, free: s.free }).collect();
         warnings.extend(told.warnings);
-        Ok(Findings { space, warnings, ..Findings::default() })
+        let live = match self.wanted.to {
+            To::Schema(_) => Live::Untouched,
+            To::Place { keep: true, .. } => Live::Kept,
+            To::Place { keep: false, .. } => Live::Dropped,
+        };
+        Ok(Findings { space, warnings, live, ..Findings::default() })
     }
 
     /// Whether the rows that were there before are kept still; what is there now will not be.
@@ -191,7 +196,7 @@ impl Resource for Tables {
                     .hint("Somebody has dropped them, or put them back. Restore an older backup instead."));
             }
         }
-        Ok(Findings { warnings: vec![NOT_BESIDE.to_owned()], ..Findings::default() })
+        Ok(Findings { warnings: vec![NOT_BESIDE.to_owned()], live: Live::Dropped, ..Findings::default() })
     }
 
     async fn plan_staging(&self) -> Result<Note> {

@@ -4,7 +4,7 @@
 
 use super::{Taking, parse};
 use crate::error::{Error, Kind, Result};
-use crate::recovery::resource::{Class, Compared, Findings, Note, Previous, Resource};
+use crate::recovery::resource::{Class, Compared, Findings, Live, Note, Previous, Resource};
 use crate::sources::command::run::{Given, feed};
 use async_trait::async_trait;
 use futures::StreamExt;
@@ -90,6 +90,7 @@ impl Resource for InPlaceCommand {
         let programs = [self.taking.configured.back.load.as_ref(), self.undo.as_ref()];
         let mut found = self.taking.preflight(&programs, &self.directory)?;
         found.slow_swap = true;
+        found.live = Live::Dropped;
         found.warnings.push(match &self.undo {
             Some(argv) => format!(
                 "`load` acts on what is live, and nothing of it is kept beside; should it fail, or be rolled back, `undo` ({}) must put it back",
