@@ -5,7 +5,7 @@
 //! application is stopped, and undoing puts it back. A waiver instead of both means that there is no way back. While the load takes, the application has no
 //! database; it never sees half of one, since the load goes into another name and takes the live one when it is whole.
 
-use super::bare::{drop_database, drop_roles, is_half_dropped};
+use super::bare::drop_roles;
 use super::cluster::cold::ColdCopy;
 use super::cluster::written;
 use super::database::{Databases, Staged, failed};
@@ -15,6 +15,7 @@ use super::resource::{Class, Compared, Findings, Left, Live, Note, Previous, Res
 use crate::error::{Error, Kind, Result};
 use crate::sources::postgres::attributes::Attributes;
 use crate::sources::postgres::connect::{Server, ident, literal};
+use crate::sources::postgres::dropping::{drop_database, is_half_dropped};
 use crate::sources::postgres::session::Session;
 use crate::sources::postgres::swap::{self, Exchange};
 use crate::sources::postgres::{facts, globals, load, waiting};

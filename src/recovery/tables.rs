@@ -4,7 +4,7 @@
 //! They are staged in a database of their own, like a whole one, and verified there. The swap is one transaction of
 //! the live database, and drops the staged one.
 
-use super::bare::{drop_database, drop_roles};
+use super::bare::drop_roles;
 use super::database::{Stored, failed};
 use super::resource::{Class, Compared, Findings, Live, Note, Previous, Resource, Space, parse};
 use super::wanted::{To, WantedTables};
@@ -14,6 +14,7 @@ use crate::repository::manifest::SourceRecord;
 use crate::repository::reader::Reader;
 use crate::sources::postgres::address::Address;
 use crate::sources::postgres::connect::{Server, literal};
+use crate::sources::postgres::dropping::drop_database;
 use crate::sources::postgres::facts::{self, DatabaseFacts};
 use crate::sources::postgres::load::{self, Options};
 use crate::sources::postgres::pick::{self, TableName};
