@@ -305,7 +305,7 @@ impl Look<'_> {
             |e: SqlError| e.says("a database that was made to try cannot be dropped").at(self.server.place());
         let mut seen = BTreeSet::new();
         for (live, facts) in targets {
-            let kind = (&facts.encoding, &facts.collate, &facts.ctype, &facts.locale);
+            let kind = (&facts.encoding, &facts.collate, &facts.ctype, &facts.locale, &facts.icu_rules);
             if !seen.insert(kind) {
                 continue;
             }
