@@ -2,18 +2,11 @@
 
 use super::database::failed;
 use crate::error::{Error, Kind, Result};
-use crate::sources::postgres::connect::{ident, literal};
+use crate::sources::postgres::dropping::drop_database;
 use crate::sources::postgres::facts::DatabaseFacts;
-use crate::sources::postgres::session::{
-    DUPLICATE_DATABASE, OBJECT_IN_USE, QUERY_CANCELED, Session, SqlError, SqlResult, UNIQUE_VIOLATION,
-};
-use crate::sources::postgres::waiting::END;
-use crate::sources::postgres::{create, globals, sessions, swap};
-use std::time::{Duration, Instant};
-
-/// How long each try to drop a database may take before it is looked at why. A large server has a checkpoint to write
-/// first, and very many files to delete. Seconds.
-const TRIES: &[u64] = &[30, 60, 120, 240, 480];
+use crate::sources::postgres::session::{DUPLICATE_DATABASE, Session, UNIQUE_VIOLATION};
+use crate::sources::postgres::{create, globals};
+use std::time::Duration;
 
 /// Makes an empty database, in place of what an earlier try has left. A client that was killed does not end what it had
 /// asked for: its `CREATE DATABASE` may come to its end right now, and would be in the way.
@@ -31,85 +24,8 @@ pub(super) async fn make_anew(admin: &Session, name: &str, facts: &DatabaseFacts
     Err(Error::new(Kind::Restore, "the staging database cannot be made: somebody else makes one of that name").at(name))
 }
 
-/// Drops a database of ours, whoever is connected to it. Comes to an end also where the server does not.
-pub(super) async fn drop_database(admin: &Session, name: &str) -> SqlResult<()> {
-    if swap::oid(admin, name).await?.is_none() {
-        return Ok(());
-    }
-    // With FORCE only from 13 on; this does the same everywhere. Who alters one that is half dropped loses the session.
-    if !is_half_dropped(admin, name).await? {
-        let _ = admin.run(&format!("ALTER DATABASE {} ALLOW_CONNECTIONS false", ident(name))).await;
-    }
-    sessions::ask_to_end(admin, name).await?;
-    let dropped = drop_in_time(admin, name).await;
-    let reset = admin.run("RESET statement_timeout").await;
-    dropped.and(reset)
-}
-
 /// Drops the roles that a restore has made.
 pub(super) async fn drop_roles(admin: &Session, roles: &[String]) -> Result<()> {
     let cannot = failed("the roles that were made for the restore cannot be dropped");
     globals::drop(admin, roles).await.map_err(cannot)
-}
-
-/// From version 15 on a server drops no database while any of its sessions takes note of nothing, as those do that wait
-/// for a synchronous standby. What was interrupted can be dropped once more, and what it had done by then stays done.
-async fn drop_in_time(admin: &Session, name: &str) -> SqlResult<()> {
-    let mut dropped = Ok(());
-    for seconds in TRIES {
-        admin.run(&format!("SET statement_timeout = '{seconds}s'")).await?;
-        let began = Instant::now();
-        let Err(e) = admin.run(&format!("DROP DATABASE IF EXISTS {}", ident(name))).await else { return Ok(()) };
-        if e.is(OBJECT_IN_USE)
-            && let Some(told) = sessions::told(&sessions::beyond(admin, &[name]).await?)
-        {
-            return Err(SqlError { text: format!("{}; {told}", e.text), ..e });
-        }
-        // Otherwise somebody has ended it.
-        let timed_out = e.is(QUERY_CANCELED) && began.elapsed() >= Duration::from_secs(*seconds);
-        if !timed_out {
-            return Err(e);
-        }
-        // Others are on their way.
-        let since = format!("wait_event = 'SyncRep' AND state_change < now() - interval '{seconds} s'");
-        let waiting = admin.row("count(*)", &format!("FROM pg_stat_activity WHERE {since}")).await?.number(0);
-        dropped = Err(SqlError { text: format!("{}; {}", e.text, stands_still(waiting)), ..e });
-        if waiting > 0 {
-            break;
-        }
-    }
-    dropped
-}
-
-/// Why a database is not dropped, as far as that can be seen, and what to do.
-fn stands_still(waiting: u64) -> String {
-    match waiting {
-        0 => format!(
-            "the server does not come to the end of it; sessions that wait for a synchronous standby would be a \
-             reason, and this role may not see them: have a superuser look, and end them by {END}"
-        ),
-        n => format!(
-            "sessions of others wait for a synchronous standby ({n}), and while they do this server drops no \
-             database: bring the standby back, or end them by {END}"
-        ),
-    }
-}
-
-/// True for a database whose `DROP` was begun and interrupted: it still has its name and its OID, and nothing can be
-/// done with it but to drop it. Servers of before August 2023 do not tell.
-pub(super) async fn is_half_dropped(admin: &Session, name: &str) -> SqlResult<bool> {
-    admin.any(&format!("FROM pg_database WHERE datname = {} AND datconnlimit = -2", literal(name))).await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_database_that_is_not_dropped_in_time_is_told_with_who_waits_or_who_may() {
-        let seen = stands_still(3);
-        assert!(seen.contains("(3)") && seen.contains("bring the standby back"), "{seen}");
-        assert!(stands_still(0).contains("this role may not see them"));
-        assert!([0, 3].iter().all(|n| stands_still(*n).contains("pg_terminate_backend(pid)")));
-    }
 }

@@ -1,7 +1,7 @@
 //! Databases of one server, as a restore replaces them: loaded under names of their own, held against the facts, and
 //! exchanged with the live ones in one transaction.
 
-use super::bare::{drop_database, drop_roles, make_anew};
+use super::bare::{drop_roles, make_anew};
 use super::checks::context::Renamed;
 use super::chosen::Target;
 use super::resource::{Class, Compared, Findings, Note, Previous, Resource, StagedAs, parse};
@@ -13,6 +13,7 @@ use crate::sources::postgres::address::Address;
 use crate::sources::postgres::archive::stored::Archive;
 use crate::sources::postgres::attributes::Attributes;
 use crate::sources::postgres::connect::{Server, ident, literal};
+use crate::sources::postgres::dropping::drop_database;
 use crate::sources::postgres::facts::{self, DatabaseFacts};
 use crate::sources::postgres::hand_over::hand_over;
 use crate::sources::postgres::load::{self, Loaded, Options, What};

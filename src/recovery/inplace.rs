@@ -5,16 +5,17 @@
 //! application is stopped, and undoing puts it back. A waiver instead of both means that there is no way back. While the load takes, the application has no
 //! database; it never sees half of one, since the load goes into another name and takes the live one when it is whole.
 
-use super::bare::{drop_database, drop_roles, is_half_dropped};
+use super::bare::drop_roles;
 use super::cluster::cold::ColdCopy;
 use super::cluster::written;
 use super::database::{Databases, Staged, failed};
 use super::dropped::{self, One, Plan};
 use super::marked::{Put, unmark};
-use super::resource::{Class, Compared, Findings, Left, Note, Previous, Resource, parse};
+use super::resource::{Class, Compared, Findings, Left, Live, Note, Previous, Resource, parse};
 use crate::error::{Error, Kind, Result};
 use crate::sources::postgres::attributes::Attributes;
 use crate::sources::postgres::connect::{Server, ident, literal};
+use crate::sources::postgres::dropping::{drop_database, is_half_dropped};
 use crate::sources::postgres::session::Session;
 use crate::sources::postgres::swap::{self, Exchange};
 use crate::sources::postgres::{facts, globals, load, waiting};
@@ -204,8 +205,9 @@ impl Resource for InPlace {
     async fn preflight(&self) -> Result<Findings> {
         let mut found = self.new.preflight().await?;
         found.slow_swap = true;
-        if let Some(cold) = &self.cold {
-            cold.preflight(&mut found, self.live_bytes().await?).await?;
+        match &self.cold {
+            Some(cold) => cold.preflight(&mut found, self.live_bytes().await?).await?,
+            None => found.live = Live::Dropped,
         }
         found.warnings.extend(self.goes_back_without().await?);
         found.warnings.push("the live database is dropped before the load; until that ends there is none".to_owned());

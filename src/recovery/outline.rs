@@ -1,7 +1,7 @@
 //! What a restore will do, before it does anything: a pure function of what was looked at.
 
 use super::report::{AWAY, BACK, Report, forecast};
-use super::resource::{Findings, Space};
+use super::resource::{Findings, Live, Space};
 use crate::model::{BackupId, Name};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -37,6 +37,8 @@ pub struct Target {
     pub space: Vec<Room>,
     /// Its swap takes a time that grows with the data.
     pub slow_swap: bool,
+    /// What becomes of what is live now.
+    pub live: Live,
     /// Who uses it and is not stopped: the restore would be refused.
     pub users: Vec<String>,
     /// What the operator should know.
@@ -142,6 +144,7 @@ pub fn outline(looked: Looked<'_>) -> Outline {
         target: label.clone(),
         space: f.space.iter().map(Room::from).collect(),
         slow_swap: f.slow_swap,
+        live: f.live,
         users: f.users.clone(),
         warnings: f.warnings.clone(),
     };

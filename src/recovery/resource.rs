@@ -61,6 +61,21 @@ pub struct Findings {
     pub warnings: Vec<String>,
     /// True when the swap takes a time that grows with the data (copied in, or loaded at start).
     pub slow_swap: bool,
+    /// What becomes of what is live now.
+    pub live: Live,
+}
+
+/// What becomes of what is live now, when something is restored or taken back.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Live {
+    /// It is kept beside what takes its place.
+    #[default]
+    Kept,
+    /// Nothing of it is kept beside.
+    Dropped,
+    /// It stays as it is: what is restored comes beside it, or into what is empty.
+    Untouched,
 }
 
 /// Room on one file system.

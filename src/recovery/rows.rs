@@ -2,7 +2,7 @@
 //! application, say. The empty tables are the staged copy, so there is nothing to swap; undone, they are empty again.
 
 use super::database::{Stored, failed};
-use super::resource::{Class, Compared, Findings, Note, Previous, Resource, parse};
+use super::resource::{Class, Compared, Findings, Live, Note, Previous, Resource, parse};
 use super::tables::NOT_BESIDE;
 use crate::error::{Error, Kind, Result};
 use crate::repository::manifest::SourceRecord;
@@ -185,11 +185,11 @@ impl Resource for Rows {
                 .because(key.named())
                 .hint("Name a superuser in the source's url, or restore the whole database with --to."));
         }
-        Ok(Findings::default())
+        Ok(Findings { live: Live::Untouched, ..Findings::default() })
     }
 
     async fn used(&self, _: Option<&Note>) -> Result<Findings> {
-        Ok(Findings { warnings: vec![NOT_BESIDE.to_owned()], ..Findings::default() })
+        Ok(Findings { warnings: vec![NOT_BESIDE.to_owned()], live: Live::Dropped, ..Findings::default() })
     }
 
     async fn plan_staging(&self) -> Result<Note> {

@@ -4,9 +4,9 @@
 //! They are staged in a database of their own, like a whole one, and verified there. The swap is one transaction of
 //! the live database, and drops the staged one.
 
-use super::bare::{drop_database, drop_roles};
+use super::bare::drop_roles;
 use super::database::{Stored, failed};
-use super::resource::{Class, Compared, Findings, Note, Previous, Resource, Space, parse};
+use super::resource::{Class, Compared, Findings, Live, Note, Previous, Resource, Space, parse};
 use super::wanted::{To, WantedTables};
 use crate::error::{Error, Kind, Result};
 use crate::model::BackupId;
@@ -14,6 +14,7 @@ use crate::repository::manifest::SourceRecord;
 use crate::repository::reader::Reader;
 use crate::sources::postgres::address::Address;
 use crate::sources::postgres::connect::{Server, literal};
+use crate::sources::postgres::dropping::drop_database;
 use crate::sources::postgres::facts::{self, DatabaseFacts};
 use crate::sources::postgres::load::{self, Options};
 use crate::sources::postgres::pick::{self, TableName};
@@ -176,7 +177,12 @@ impl Resource for Tables {
         let told = look.at(&[(database, self.facts()?)], &self.globals().await?).await?;
         let space = told.space.into_iter().map(|s| Space { place: s.place, needed: s.needed, free: s.free }).collect();
         warnings.extend(told.warnings);
-        Ok(Findings { space, warnings, ..Findings::default() })
+        let live = match self.wanted.to {
+            To::Schema(_) => Live::Untouched,
+            To::Place { keep: true, .. } => Live::Kept,
+            To::Place { keep: false, .. } => Live::Dropped,
+        };
+        Ok(Findings { space, warnings, live, ..Findings::default() })
     }
 
     /// Whether the rows that were there before are kept still; what is there now will not be.
@@ -191,7 +197,7 @@ impl Resource for Tables {
                     .hint("Somebody has dropped them, or put them back. Restore an older backup instead."));
             }
         }
-        Ok(Findings { warnings: vec![NOT_BESIDE.to_owned()], ..Findings::default() })
+        Ok(Findings { warnings: vec![NOT_BESIDE.to_owned()], live: Live::Dropped, ..Findings::default() })
     }
 
     async fn plan_staging(&self) -> Result<Note> {

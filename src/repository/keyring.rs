@@ -8,7 +8,7 @@ use super::access::{KeyLabel, KeyRecipient, Unlock, prove_epoch, write_canary, w
 use super::layout;
 use super::record::RecordKind;
 use super::secrets::Epoch;
-use super::vault::Vault;
+use super::vault::{Vault, sealed_host};
 use crate::error::{Error, Kind, Result};
 use crate::model::{BackupId, Name};
 use crate::storage::PutOutcome;
@@ -71,13 +71,10 @@ pub async fn list(vault: &Vault) -> Result<Vec<Key>> {
 /// # Errors
 /// [`Kind::Key`] on a sealed host without an identity, with the names of the keys that open the vault.
 pub async fn require_identity(vault: &Vault) -> Result<()> {
-    if vault.can_read_packs() {
-        return Ok(());
+    match vault.can_read_packs() {
+        true => Ok(()),
+        false => Err(sealed_host(&openers(vault).await)),
     }
-    let openers = openers(vault).await;
-    Err(Error::new(Kind::Key, "this needs an identity of the vault, and this host is sealed").hint(format!(
-        "Give the recovery identity with --identity FILE, or a passphrase with --passphrase-file.{openers}"
-    )))
 }
 
 /// A sentence that names the keys of the newest epoch, with a space before it, for errors that say what is needed.

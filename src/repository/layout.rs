@@ -83,6 +83,11 @@ pub fn parse_epoch(key: &str) -> Option<u32> {
     in_epoch(key).map(|(number, _)| number)
 }
 
+/// True for what says that somebody begins an epoch.
+pub fn is_begun(key: &str) -> bool {
+    in_epoch(key).is_some_and(|(_, name)| name.starts_with("begun~"))
+}
+
 /// Epoch and name of a key file; `None` for anything else.
 pub fn parse_key_file(key: &str) -> Option<(u32, Name)> {
     let (number, name) = in_epoch(key)?;
@@ -192,6 +197,7 @@ mod tests {
         assert_eq!(parse_manifest("backups/erp/latest"), None);
         let begun = begun(3, &id);
         assert_eq!((parse_epoch(&begun), parse_key_file(&begun), parse_key_label(&begun)), (Some(3), None, None));
+        assert!(is_begun(&begun) && !is_begun(&canary(3)) && !is_begun("begun~x"));
         let hold = about_backup(HOLDS, &plan, &id, &BackupId::new(id.time()));
         assert_eq!(parse_about_backup(HOLDS, &hold), Some((plan, id)));
     }

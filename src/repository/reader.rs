@@ -10,6 +10,7 @@ use super::manifest::Artifact;
 use super::seal::{self, OpenError};
 use super::segment::{Entry, PackInfo, Segment, SegmentRef};
 use super::selection::Selection;
+use super::vault::sealed_host;
 use crate::error::{Error, Kind, Result};
 use crate::model::PackKey;
 use crate::telemetry::monitor::{Event, Monitor};
@@ -61,8 +62,7 @@ impl Reader {
     /// [`Kind::Key`] when no identity is at hand: better now than after the first download.
     pub fn new(catalog: Catalog, monitor: Arc<dyn Monitor>) -> Result<Self> {
         if !catalog.vault().can_read_packs() {
-            return Err(Error::new(Kind::Key, "this needs an identity of the vault, and this host is sealed")
-                .hint("Give the recovery identity with --identity FILE, or a passphrase with --passphrase-file."));
+            return Err(sealed_host(""));
         }
         Ok(Reader { catalog: catalog.remembering(), kept: Arc::default(), monitor })
     }

@@ -35,6 +35,13 @@ pub struct VaultHeader {
     pub grace_seconds: i64,
 }
 
+/// The refusal where no identity is at hand. `openers` is empty, or a space and a sentence on the keys that open.
+pub(super) fn sealed_host(openers: &str) -> Error {
+    Error::new(Kind::Key, "this needs an identity of the vault, and this host is sealed").hint(format!(
+        "Give the recovery identity with --identity FILE, or a passphrase with --passphrase-file.{openers}"
+    ))
+}
+
 /// An open vault. Cheap to share: everything in it is immutable.
 pub struct Vault {
     store: Arc<dyn ObjectStore>,

@@ -63,6 +63,32 @@ fn without_an_undo_a_load_that_fails_is_left_to_the_operator() {
 }
 
 #[test]
+fn a_rollback_that_is_undone_says_what_stays_back_and_without_an_undo_there_is_none() {
+    let undo = UNDO.replace("cp ", "test ! -e DIR/no && cp ");
+    let w = backed_up(&format!("{DUMP}{LOAD}{undo}"));
+    w.run(&["restore", "--yes"]).code(0);
+    configure(&w, &format!("{DUMP}{LOAD}"));
+    w.run(&["rollback", "--yes"]).code(10).says(&["source out has no `undo`"]);
+    configure(&w, &format!("{DUMP}{LOAD}{undo}"));
+    w.run(&["rollback", "--dry-run"]).code(0).says(&["none of it is kept beside", "is not kept beside it"]);
+    // `undo` itself fails: what it has done until then, nobody knows.
+    fs::write(w.at("no"), "").unwrap();
+    w.run(&["rollback", "--yes"]).code(12).says(&["but for this: `undo` of source out did not come to its end"]);
+    fs::remove_file(w.at("no")).unwrap();
+    // It ended well, and something after it did not: the program was killed before it wrote the end of the rollback.
+    w.run(&["rollback", "--yes"]).code(0);
+    assert_eq!(live(&w), "damaged");
+    let ended = w.at(&format!("state/restores/{}.journal", w.last_restore()));
+    let text = fs::read_to_string(&ended).unwrap();
+    let (before_the_end, _) = text.trim_end().rsplit_once('\n').unwrap();
+    fs::write(w.at("state/restore.journal"), format!("{before_the_end}\n")).unwrap();
+    fs::remove_file(&ended).unwrap();
+    let stays = "what `load` of source out acts on stays as before the restore, and what was restored is gone";
+    w.run(&["restore", "--unwind"]).code(0).says(&["but for this", stays]);
+    assert_eq!(live(&w), "damaged");
+}
+
+#[test]
 fn nothing_is_undone_that_was_not_begun() {
     let w = backed_up(&format!("{DUMP}{LOAD}check = [\"sh\", \"-c\", \"cat > /dev/null; test ! -e DIR/no\"]\n"));
     fs::write(w.at("no"), "").unwrap();

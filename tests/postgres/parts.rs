@@ -13,6 +13,7 @@ fn definitions_come_alone_and_rows_into_them() {
         w.run(&["restore", "--schema-only", "--to", "bare"]).code(0).says(&["table public.orders", "0 rows"]);
         assert_eq!(c.psql("bare", "SELECT count(*) FROM orders; SELECT is_called FROM orders_id_seq"), "0\nf");
         assert_eq!(c.psql("bare", "SELECT count(*) FROM pg_constraint WHERE contype = 'f'"), "3");
+        w.run(&["restore", "--data-only", "--to", "bare", "--dry-run"]).code(0).says(&["nothing of it is replaced"]);
         // The trigger of orders does not act: what it would have told is compared too.
         w.run(&["restore", "--data-only", "--to", "bare"]).code(0).says(&["2,000 rows", "equal to the facts"]);
         assert_eq!(c.dump("bare"), before);

@@ -98,6 +98,26 @@ fn a_root_certificate_that_is_named_is_the_only_one_that_counts() {
     }
 }
 
+/// The system trusts the one who signed the server's certificate; `pg_dump` does not take its word unasked.
+#[test]
+fn what_verifies_is_refused_without_a_root_certificate_unless_those_of_the_system_are_named() {
+    let c = filled("");
+    let w = with_database(&c, SOCKET);
+    let nothing = home(&w, "nothing", &[]);
+    let backup = || {
+        let mut command = w.command(&["backup"]);
+        crate::world::run(command.env("HOME", &nothing).env("SSL_CERT_FILE", c.path("ca.pem")))
+    };
+    for mode in ["verify-ca", "verify-full"] {
+        let url = format!("postgresql://postgres@localhost:PORT/erp?sslmode={mode}");
+        configure(&w, &c, &url);
+        backup().code(11).says(&[&format!("sslmode={mode} needs a root certificate"), "sslrootcert=system"]);
+        configure(&w, &c, &format!("{url}&sslrootcert=system"));
+        let named = backup();
+        assert!(!named.err.contains("needs a root certificate"), "{}", named.err);
+    }
+}
+
 #[test]
 fn the_files_of_libpqs_directory_count_for_us_too() {
     let c = filled("hostssl all postgres 127.0.0.1/32 cert clientcert=verify-full");

@@ -272,6 +272,26 @@ fn what_is_loaded_survives_a_crash_and_the_settings_of_the_load_stay_nowhere() {
 }
 
 #[test]
+fn a_database_that_was_made_to_try_is_dropped_whoever_is_connected_to_it() {
+    let c = Cluster::start();
+    erp(&c);
+    let w = with_database(&c, SOCKET);
+    w.backup();
+    let left = "backstay_probe_before_00000000";
+    c.psql("postgres", &format!("CREATE DATABASE {left}"));
+    let there = || c.psql("postgres", &format!("SELECT count(*) FROM pg_stat_activity WHERE datname = '{left}'"));
+    std::thread::scope(|scope| {
+        let session = scope.spawn(|| c.psql_output(left, "SELECT pg_sleep(120)"));
+        while !session.is_finished() && there() == "0" {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        w.run(&["restore", "--to", "copy"]).code(0);
+        assert!(!session.join().unwrap().status.success());
+    });
+    assert_eq!(c.psql("postgres", "SELECT count(*) FROM pg_database WHERE datname LIKE 'backstay_probe%'"), "0");
+}
+
+#[test]
 fn a_role_that_is_no_superuser_restores_what_it_may_and_is_told_what_it_may_not() {
     let c = Cluster::start();
     erp(&c);

@@ -376,6 +376,7 @@ fn a_restore_of_tables_is_rolled_back_later() {
     w.run(&["restore", "--table", "lines", "--to", "old"]).code(0);
     w.run(&["rollback", "--yes"]).code(0);
     assert_eq!((databases(&c), schemas(&c)), before);
+    w.run(&["restore", "--dry-run", "--table", "lines", "--no-keep"]).code(0).says(&["is not kept beside it"]);
     w.run(&["restore", "--yes", "--table", "lines", "--no-keep"]).code(0);
     let good = rows(&c, ALL);
     let refused = w.run(&["rollback", "--yes"]);

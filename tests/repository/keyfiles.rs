@@ -5,6 +5,7 @@ use crate::gate::Gate;
 use crate::harness::{World, name};
 use age::x25519;
 use backstay::error::Kind;
+use backstay::model::BackupId;
 use backstay::repository::access::{self, KeyRecipient, Unlock};
 use backstay::repository::catalog::Catalog;
 use backstay::repository::check::{self, CheckReport, Depth};
@@ -135,6 +136,20 @@ async fn an_identity_whose_newest_key_file_is_lost_says_so_and_the_host_does_not
     world.store.remove(&world.key(&layout::key_file(2, &name("other"))));
     let error = keyring::require_opener(&on_host, None).await.unwrap_err();
     assert!(error.kind == Kind::Key && error.what.contains("never be opened"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rotation_that_was_killed_before_its_canary_closes_nothing_and_is_told_by_check() {
+    let (world, _) = two_epochs().await;
+    world.store.replace(&world.key(&layout::begun(3, &BackupId::new(world.clock.now()))), "begun");
+    let (unlock, person) = (world.unlock(), world.person().await);
+    let on_host = access::open_on_host(world.store.clone(), &world.host, &world.trust(), Some(&unlock)).await.unwrap();
+    assert_eq!((on_host.locked, person.vault().locked), (None, None));
+    let report = checked(&person).await;
+    let found: Vec<_> = report.keys.iter().map(|f| (&*f.object, f.what.contains("rotation was killed"))).collect();
+    assert_eq!(found, [("keys/0003/", true)]);
+    // The next one passes it over.
+    assert_eq!(keyring::rotate(person.vault(), None, None).await.unwrap().epoch().unwrap().number, 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -8,7 +8,7 @@ use backstay::repository::check::{self, Depth, Part};
 use backstay::repository::prune::{self, PruneOptions};
 use backstay::repository::reader::Reader;
 use backstay::repository::record::RecordKind;
-use backstay::repository::{layout, marks, seal};
+use backstay::repository::{keyring, layout, marks, seal};
 use backstay::telemetry::monitor::Silent;
 use std::path::Path;
 use std::str::FromStr;
@@ -53,6 +53,10 @@ async fn a_sealed_host_backs_up_lists_checks_and_forgets_and_reads_no_pack() {
 
     let error = Reader::new(machine.catalog.clone(), Arc::new(Silent)).err().unwrap();
     assert_eq!(error.kind, Kind::Key);
+    // The same is said before anything is looked for, with the keys that open.
+    let asked = keyring::require_identity(machine.catalog.vault()).await.unwrap_err();
+    assert_eq!(asked.what, error.what);
+    assert!(asked.to_string().contains("opens with: recovery"), "{asked}");
     let canary = layout::canary(1);
     let sealed = machine.catalog.vault().get_raw(&canary).await.unwrap().unwrap();
     let error = machine.catalog.vault().open_record(RecordKind::Canary, &canary, &sealed).unwrap_err();

@@ -7,9 +7,9 @@ use crate::error::Result;
 use crate::model::{Name, size, time};
 use crate::recovery::engine::Step;
 use crate::recovery::journal::State;
-use crate::recovery::outline::{Looked, Outline, Told, outline};
+use crate::recovery::outline::{Looked, Outline, Target, Told, outline};
 use crate::recovery::report::{self, Report};
-use crate::recovery::resource::Findings;
+use crate::recovery::resource::{Findings, Live};
 use crate::recovery::rollback::{self, Past};
 use crate::repository::manifest::Manifest;
 use crate::telemetry::monitor::Verb;
@@ -93,6 +93,19 @@ fn words(seconds: f64) -> String {
     time::words(SignedDuration::from_millis((seconds * 1000.0) as i64))
 }
 
+/// What becomes of what is live now; `kept` says for how long it is kept.
+fn of_what_is_live(targets: &[Target], kept: &str) -> String {
+    let of = |live: Live| targets.iter().filter(|t| t.live == live).map(|t| t.target.as_str()).collect::<Vec<_>>();
+    let (kept_of, dropped) = (of(Live::Kept), of(Live::Dropped));
+    let becomes = match (kept_of.is_empty(), dropped.is_empty()) {
+        (true, true) if !targets.is_empty() => return "What is live now stays: nothing of it is replaced.".to_owned(),
+        (true, false) => "What is live now is not kept beside it.".to_owned(),
+        (_, true) => format!("What is live now is kept beside it{kept}."),
+        (false, false) => format!("What is live now is kept beside it{kept}, but not {}.", dropped.join(", ")),
+    };
+    format!("What was written since then will not be live any more. {becomes}")
+}
+
 fn tell(o: &Outline) -> Result<()> {
     let what = match &o.rollback_of {
         Some(id) => format!("restore {id} of plan {}, ended", o.plan),
@@ -109,7 +122,7 @@ fn tell(o: &Outline) -> Result<()> {
         (None, Some(s)) => format!(" for {}", time::words(SignedDuration::from_secs(s))),
         (None, None) => String::new(),
     };
-    say(&format!("What was written since then will not be live any more. What is live now is kept beside it{kept}."))?;
+    say(&of_what_is_live(&o.targets, &kept))?;
     let mut table = Table::new(&[("target", Align::Left), ("needs", Align::Right), ("free", Align::Right)]);
     for target in &o.targets {
         let needed = target.space.iter().map(|s| s.needed).sum();
@@ -152,4 +165,30 @@ fn tell(o: &Outline) -> Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_live_is_said_to_be_kept_only_where_it_is() {
+        let target = |name: &str, live| Target {
+            target: name.to_owned(),
+            space: Vec::new(),
+            slow_swap: false,
+            live,
+            users: Vec::new(),
+            warnings: Vec::new(),
+        };
+        let said = |targets: &[Target]| of_what_is_live(targets, " for 7 days");
+        let kept = target("/srv", Live::Kept);
+        let rows = target("table a", Live::Dropped);
+        let beside = target("schema b", Live::Untouched);
+        assert!(said(&[]).ends_with("What is live now is kept beside it for 7 days."));
+        assert!(said(&[kept.clone(), beside.clone()]).ends_with("is kept beside it for 7 days."));
+        assert!(said(&[kept, rows.clone()]).ends_with("is kept beside it for 7 days, but not table a."));
+        assert!(said(&[rows, beside.clone()]).ends_with("any more. What is live now is not kept beside it."));
+        assert_eq!(said(&[beside]), "What is live now stays: nothing of it is replaced.");
+    }
 }

@@ -4,13 +4,13 @@
 use super::Taking;
 use crate::error::{Error, Kind, Result};
 use crate::model::size::plural;
-use crate::recovery::bare::drop_database;
 use crate::recovery::chosen::Target;
 use crate::recovery::database::Databases;
 use crate::recovery::resource::{Class, Compared, Findings, Note, Previous, Resource};
 use crate::sources::command::Bound;
 use crate::sources::command::run::Given;
 use crate::sources::postgres::connect::{Server, ident};
+use crate::sources::postgres::dropping::drop_database;
 use crate::sources::postgres::facts::{self, DatabaseFacts, TableFacts};
 use crate::sources::postgres::load::{Loader, Options, settle};
 use crate::sources::postgres::session::{Session, SqlError};

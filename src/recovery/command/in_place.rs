@@ -4,7 +4,7 @@
 
 use super::{Taking, parse};
 use crate::error::{Error, Kind, Result};
-use crate::recovery::resource::{Class, Compared, Findings, Note, Previous, Resource};
+use crate::recovery::resource::{Class, Compared, Findings, Live, Note, Previous, Resource};
 use crate::sources::command::run::{Given, feed};
 use async_trait::async_trait;
 use futures::StreamExt;
@@ -18,7 +18,7 @@ use tokio_util::io::ReaderStream;
 const OUTPUT: &str = "output";
 /// Is there from before the load begins.
 const BEGAN: &str = "began";
-/// Is there when it ended well.
+/// Is there when it ended well, until `undo` begins.
 const LOADED: &str = "loaded";
 /// What `{kept}` stands for.
 const KEPT: &str = "kept";
@@ -90,6 +90,7 @@ impl Resource for InPlaceCommand {
         let programs = [self.taking.configured.back.load.as_ref(), self.undo.as_ref()];
         let mut found = self.taking.preflight(&programs, &self.directory)?;
         found.slow_swap = true;
+        found.live = Live::Dropped;
         found.warnings.push(match &self.undo {
             Some(argv) => format!(
                 "`load` acts on what is live, and nothing of it is kept beside; should it fail, or be rolled back, `undo` ({}) must put it back",
@@ -98,6 +99,20 @@ impl Resource for InPlaceCommand {
             None => "`load` acts on what is live, and there is no undo: a load that fails half way leaves half, and the restore cannot be rolled back".to_owned(),
         });
         Ok(found)
+    }
+
+    /// Refuses a rollback that nothing could do.
+    async fn used(&self, swap: Option<&Note>) -> Result<Findings> {
+        if swap.is_some() && self.undo.is_none() && self.at(BEGAN).exists() {
+            return Err(Error::new(
+                Kind::Refused,
+                format!("source {} has no `undo`, so what it loaded cannot be taken back", self.taking.source),
+            )
+            .hint("Set `undo`, or restore an older backup instead."));
+        }
+        let told =
+            "`undo` takes away what was loaded, with all that was written there since; none of it is kept beside";
+        Ok(Findings { live: Live::Dropped, warnings: vec![told.to_owned()], ..Findings::default() })
     }
 
     async fn plan_staging(&self) -> Result<Note> {
@@ -152,9 +167,23 @@ impl Resource for InPlaceCommand {
             return Err(Error::new(Kind::Restore, format!("the load of source {} had begun, and it has no `undo`", self.taking.source))
                 .hint("Look at what it acts on. `backstay restore --resume` loads it again; or set `undo`, then `backstay restore --unwind`."));
         };
-        self.taking.call("undo", argv, &self.given()).await?.run(Kind::Restore).await?;
+        let undo = self.taking.call("undo", argv, &self.given()).await?;
         self.unmark(LOADED)?;
+        undo.run(Kind::Restore).await?;
         self.unmark(BEGAN)
+    }
+
+    /// The output is not kept once it is loaded, so it cannot be loaded again when `undo` has taken it away.
+    async fn reswap(&self, _: &Note) -> Result<Option<String>> {
+        if self.at(LOADED).exists() {
+            return Ok(None);
+        }
+        Ok(Some(match self.at(BEGAN).exists() {
+            true => {
+                format!("`undo` of source {} did not come to its end, so look at what it acts on", self.taking.source)
+            }
+            false => format!("{} stays as before the restore, and what was restored is gone", self.label()),
+        }))
     }
 
     async fn previous(&self, _: &Note) -> Result<Vec<Previous>> {

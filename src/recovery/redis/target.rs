@@ -284,6 +284,7 @@ impl Target {
             lingering: Vec::new(),
             warnings,
             slow_swap: true,
+            ..Findings::default()
         })
     }
 }

@@ -32,7 +32,7 @@ pub(super) struct Unlocked {
     pub(super) secret: VaultSecret,
     /// The epochs that are believed.
     pub(super) epochs: Vec<Epoch>,
-    /// The highest epoch of which there is any object.
+    /// The highest epoch of which there is any object but the word that somebody begins it.
     pub(super) newest: u32,
 }
 
@@ -50,7 +50,8 @@ pub(super) async fn unlock_epochs(
     let (mut seen, mut newest) = (0, 0);
     for object in crate::storage::list_all(store, &prefix).await? {
         let rel = &object.key[host.as_str().len() + 1..];
-        newest = newest.max(layout::parse_epoch(rel).unwrap_or(0));
+        // A rotation that was killed right behind that word has sealed nothing; `check` tells of it.
+        newest = newest.max(layout::parse_epoch(rel).filter(|_| !layout::is_begun(rel)).unwrap_or(0));
         let Some((epoch_number, name)) = layout::parse_key_file(rel) else { continue };
         seen += 1;
         let sealed = store.get(&object.key, MAX_KEY_FILE as u64).await?;

@@ -32,7 +32,12 @@ fn statement(name: &str, facts: &DatabaseFacts, server_version: u64) -> String {
         }
     }
     match (facts.locale_provider.as_str(), &facts.locale) {
-        ("icu", Some(locale)) => sql.push_str(&format!(" LOCALE_PROVIDER icu ICU_LOCALE {}", literal(locale))),
+        ("icu", Some(locale)) => {
+            sql.push_str(&format!(" LOCALE_PROVIDER icu ICU_LOCALE {}", literal(locale)));
+            if let Some(rules) = &facts.icu_rules {
+                sql.push_str(&format!(" ICU_RULES {}", literal(rules)));
+            }
+        }
         ("builtin", Some(locale)) => {
             sql.push_str(&format!(" LOCALE_PROVIDER builtin BUILTIN_LOCALE {}", literal(locale)));
         }
@@ -49,13 +54,26 @@ fn statement(name: &str, facts: &DatabaseFacts, server_version: u64) -> String {
 mod tests {
     use super::*;
 
-    fn made(provider: &str, locale: Option<&str>, collate: &str, server_version: u64) -> String {
+    fn facts(provider: &str, locale: Option<&str>, collate: &str) -> DatabaseFacts {
         let facts = serde_json::json!({
             "database": "erp", "server_version": 150000, "encoding": "UTF8", "collate": collate, "ctype": collate,
             "locale_provider": provider, "locale": locale, "size": 1, "tables": [], "extensions": [],
             "large_objects": 0, "sequences": [],
         });
-        statement("x", &serde_json::from_value(facts).unwrap(), server_version)
+        serde_json::from_value(facts).unwrap()
+    }
+
+    fn made(provider: &str, locale: Option<&str>, collate: &str, server_version: u64) -> String {
+        statement("x", &facts(provider, locale, collate), server_version)
+    }
+
+    #[test]
+    fn rules_that_icu_sorts_by_are_those_of_the_facts() {
+        let ruled = DatabaseFacts { icu_rules: Some("&a < 'g'".to_owned()), ..facts("icu", Some("de"), "C") };
+        assert!(statement("x", &ruled, 160_000).ends_with("ICU_LOCALE 'de' ICU_RULES '&a < ''g'''"));
+        assert!(!made("icu", Some("de"), "C", 160_000).contains("RULES"));
+        let known: DatabaseFacts = serde_json::from_value(serde_json::to_value(&ruled).unwrap()).unwrap();
+        assert_eq!(known, ruled);
     }
 
     #[test]

@@ -23,7 +23,8 @@ impl Server {
     /// A client with these settings of the session, with the refusal as it is. It ends when it is dropped.
     ///
     /// # Errors
-    /// [`Kind::Source`](crate::error::Kind::Source) when certificates cannot be read, or nobody answers in time.
+    /// [`Kind::Source`](crate::error::Kind::Source) when certificates are missing or cannot be read, or nobody answers
+    /// in time.
     pub(super) async fn connect(&self, database: &str, settings: Option<&str>) -> Result<Connected> {
         self.connect_within(CONNECT_TIMEOUT, database, settings).await
     }
@@ -37,6 +38,12 @@ impl Server {
         let failed = |why: String, hint: &str| self.unreachable(database, &why).hint(hint);
         let tls = match self.sslmode {
             SslMode::Disable => None,
+            mode if self.lacks_root() => {
+                let why = format!("sslmode={} needs a root certificate, and there is none", mode.as_str());
+                let hint = "Name one with sslrootcert=/path/ca.pem, or put it into ~/.postgresql/root.crt. Those of \
+                            the system are named by sslrootcert=system, which libpq knows from version 16 on.";
+                return Err(failed(why, hint));
+            }
             _ => {
                 let hint = "Check sslrootcert, sslcert and sslkey, and libpq's own files in ~/.postgresql.";
                 Some(self.tls().map_err(|e| failed(e.to_string(), hint))?)

@@ -27,6 +27,9 @@ pub struct DatabaseFacts {
     /// Locale of a provider that is not libc.
     #[serde(default)]
     pub locale: Option<String>,
+    /// Rules of its own that ICU sorts by besides; from version 16 on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub icu_rules: Option<String>,
     /// Version of the collation that its indexes were built with.
     #[serde(default)]
     pub collation_version: Option<String>,
@@ -166,11 +169,12 @@ pub async fn rewritten(session: &Session) -> Result<Vec<String>> {
 pub async fn read(session: &Session) -> Result<DatabaseFacts> {
     let failed = |e: SqlError| e.says("the facts of the database cannot be read");
     let version = server_version(session).await?;
-    // The columns came with the versions: ICU for databases with 15, its new name and the builtin provider with 17.
+    // The columns came with the versions: ICU with 15, its rules with 16, another name and the builtin one with 17.
     let locale = match version / 10_000 {
-        ..15 => "'c', NULL, NULL",
-        15 | 16 => "datlocprovider, daticulocale, datcollversion",
-        _ => "datlocprovider, datlocale, datcollversion",
+        ..15 => "'c', NULL, NULL, NULL",
+        15 => "datlocprovider, daticulocale, datcollversion, NULL",
+        16 => "datlocprovider, daticulocale, datcollversion, daticurules",
+        _ => "datlocprovider, datlocale, datcollversion, daticurules",
     };
     let row = session
         .row(
@@ -240,6 +244,7 @@ pub async fn read(session: &Session) -> Result<DatabaseFacts> {
         .to_owned(),
         locale: row.option(6),
         collation_version: row.option(7),
+        icu_rules: row.option(8),
         attributes: Attributes::read(session, &database).await.map_err(failed)?,
         tablespaces: tablespaces.iter().map(|r| (r.text(0), r.number(1))).collect(),
         tables: tables.iter().map(table).collect(),

@@ -19,6 +19,7 @@ pub mod connect;
 pub mod copy;
 pub mod create;
 mod dial;
+pub mod dropping;
 pub mod dump;
 pub mod facts;
 pub mod foreign;

@@ -2,6 +2,7 @@
 
 use super::connect::{Server, ident, literal};
 use super::create;
+use super::dropping::drop_database;
 use super::facts::{self, DatabaseFacts};
 use super::globals;
 use super::lacking;
@@ -11,7 +12,6 @@ use super::pooler;
 use super::room;
 use super::session::{Session, SqlError};
 use super::sessions;
-use super::swap;
 use super::waiting;
 use crate::error::{Error, Kind, Result};
 use std::collections::BTreeSet;
@@ -301,14 +301,16 @@ impl Look<'_> {
         waiting::refuse(admin, &self.server.place()).await?;
         let (first, second) =
             ("backstay_probe_staged_00000000".to_owned(), "backstay_probe_before_00000000".to_owned());
+        let undropped =
+            |e: SqlError| e.says("a database that was made to try cannot be dropped").at(self.server.place());
         let mut seen = BTreeSet::new();
         for (live, facts) in targets {
-            let kind = (&facts.encoding, &facts.collate, &facts.ctype, &facts.locale);
+            let kind = (&facts.encoding, &facts.collate, &facts.ctype, &facts.locale, &facts.icu_rules);
             if !seen.insert(kind) {
                 continue;
             }
             for name in [&first, &second] {
-                admin.run(&format!("DROP DATABASE IF EXISTS {}", ident(name))).await.map_err(failed)?;
+                drop_database(admin, name).await.map_err(undropped)?;
             }
             let refused = |e: SqlError, what: &str, hint: &str| {
                 let error = e
@@ -327,9 +329,7 @@ impl Look<'_> {
             let connected = self.server.session(&first).await.map(|_| ());
             let renamed = admin.run(&format!("ALTER DATABASE {} RENAME TO {}", ident(&first), ident(&second))).await;
             for name in [&first, &second] {
-                if swap::oid(admin, name).await.map_err(failed)?.is_some() {
-                    admin.run(&format!("DROP DATABASE {}", ident(name))).await.map_err(failed)?;
-                }
+                drop_database(admin, name).await.map_err(undropped)?;
             }
             connected.map_err(|e| {
                 Error::new(

@@ -18,10 +18,20 @@ use std::path::{Path, PathBuf};
 const SYSTEM: &str = "system";
 
 impl Server {
+    /// Whether libpq, and `pg_dump` with it, refuses to connect at all: what verifies needs a root certificate, and
+    /// those of the system count only when they are named.
+    pub(super) fn lacks_root(&self) -> bool {
+        matches!(self.sslmode, SslMode::VerifyCa | SslMode::VerifyFull) && self.root().is_none()
+    }
+
+    fn root(&self) -> Option<PathBuf> {
+        self.sslrootcert.clone().or_else(|| usual("PGSSLROOTCERT", "root.crt"))
+    }
+
     /// What encrypts a connection.
     pub(super) fn tls(&self) -> Result<MakeTlsConnector, ErrorStack> {
         let mut builder = SslConnector::builder(SslMethod::tls())?;
-        let root = self.sslrootcert.clone().or_else(|| usual("PGSSLROOTCERT", "root.crt"));
+        let root = self.root();
         if let Some((certificate, key)) = self.client_certificate.clone().or_else(usual_client_certificate) {
             builder.set_certificate_chain_file(certificate)?;
             builder.set_private_key_file(key, SslFiletype::PEM)?;

@@ -169,6 +169,7 @@ impl Described {
                 _ => None,
             },
             locale_provider: provider,
+            icu_rules: option("icu_rules"),
             collation_version: None,
             attributes: self.attributes.clone(),
             size: self.rows_bytes,
