@@ -3,7 +3,7 @@
 
 SHELL := /bin/bash
 TOOLS := $(HOME)/.cache/backstay-tools
-export PATH := $(TOOLS)/bin:$(PATH)
+export PATH := $(TOOLS)/fast/bin:$(TOOLS)/bin:$(PATH)
 
 .PHONY: demo test lint advisories bench scale tools demo-tools fmt
 

@@ -10,7 +10,7 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 garage_pid='' cluster=''
 
 # make installs the tools there; a run by hand should find the same ones.
-PATH=$HOME/.cache/backstay-tools/bin:$PATH
+PATH=$HOME/.cache/backstay-tools/fast/bin:$HOME/.cache/backstay-tools/bin:$PATH
 
 cleanup() {
     [ -z "$garage_pid" ] || kill "$garage_pid" 2> /dev/null || true

@@ -17,7 +17,7 @@ use crate::sources::files::{FilesSource, TREE};
 use crate::sources::volume::{VolumeFacts, WhileReading, artifact_name};
 use crate::telemetry::monitor::Monitor;
 use std::collections::BTreeMap;
-use std::io::{BufWriter, Write};
+use std::io::{BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -67,12 +67,12 @@ pub(super) async fn unpack(taking: &Taking<'_>) -> Result<Trees> {
 async fn unpack_one(file: &Openable, place: &Path, restores_a_server: bool) -> Result<Sorted> {
     let (rule, place) = (file.rule.clone(), place.to_owned());
     file.with(move |content| {
-        let (mut reader, writer) =
+        let (reader, writer) =
             std::io::pipe().map_err(|e| Error::new(Kind::Internal, "a pipe cannot be made").because(e))?;
         std::thread::scope(|scope| {
             let unpacking = scope.spawn(move || {
                 let options = Options { owners: rustix::process::geteuid().is_root(), ..Options::default() };
-                untar(&mut reader, &place, &options)
+                untar(&mut BufReader::with_capacity(PIECE, reader), &place, &options)
             });
             let mut pipe = BufWriter::with_capacity(PIECE, writer);
             let sorted = members::sort(content, &rule.members, &mut pipe);

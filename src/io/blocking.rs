@@ -1,8 +1,8 @@
 //! Bytes on their way between a task and a thread that may block.
 
 use crate::error::{Error, Result};
-use bytes::Bytes;
-use std::io::Read;
+use bytes::{Buf, Bytes};
+use std::io::{BufRead, Read};
 use tokio::sync::mpsc;
 
 /// A blocking reader over a stream of pieces, for code that parses.
@@ -24,11 +24,11 @@ impl BlockingStream {
     }
 }
 
-impl Read for BlockingStream {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+impl BufRead for BlockingStream {
+    fn fill_buf(&mut self) -> std::io::Result<&[u8]> {
         while self.current.is_empty() {
             match self.pieces.blocking_recv() {
-                None => return Ok(0),
+                None => break,
                 Some(Ok(piece)) => self.current = piece,
                 Some(Err(e)) => {
                     let text = e.one_line();
@@ -37,8 +37,20 @@ impl Read for BlockingStream {
                 }
             }
         }
-        let n = buffer.len().min(self.current.len());
-        buffer[..n].copy_from_slice(&self.current.split_to(n));
+        Ok(&self.current)
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.current.advance(bytes);
+    }
+}
+
+impl Read for BlockingStream {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let piece = self.fill_buf()?;
+        let n = buffer.len().min(piece.len());
+        buffer[..n].copy_from_slice(&piece[..n]);
+        self.consume(n);
         Ok(n)
     }
 }

@@ -4,16 +4,17 @@ use crate::error::{Error, Kind, Result};
 use crate::io::BlockingStream;
 use crate::repository::manifest::Artifact;
 use crate::repository::reader::{Pieces, Reader};
-use crate::repository::segment::{Bytes, FileType};
+use crate::repository::segment::{Bytes, FileEntry, FileType};
 use crate::repository::selection::Selection;
 use crate::sources::files::untar::{Ids, Options, Restored, untar};
 use futures::StreamExt;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
+use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// What the index says of a selection: for the comparison after writing.
 #[derive(Default)]
@@ -25,6 +26,27 @@ struct Expected {
     bytes: u64,
     /// Hard links whose first name is not selected: that name, and where its content must go.
     orphans: BTreeMap<Vec<u8>, Vec<Vec<u8>>>,
+}
+
+impl Expected {
+    fn count(&mut self, file: &FileEntry, selected: impl Fn(&[u8]) -> bool) {
+        match file.kind {
+            FileType::File => {
+                self.files += 1;
+                self.bytes += file.size;
+            }
+            FileType::Dir => self.dirs += 1,
+            FileType::Symlink => self.links += 1,
+            FileType::Hardlink => {
+                self.links += 1;
+                let first = file.link.clone().unwrap_or_default().0;
+                if !selected(&first) {
+                    self.orphans.entry(first).or_default().push(file.path.0.clone());
+                }
+            }
+            _ => self.other += 1,
+        }
+    }
 }
 
 pub(super) fn member_name(path: &Path) -> Vec<u8> {
@@ -109,12 +131,17 @@ async fn write_as(
     options: Options,
 ) -> Result<Restored> {
     let strip = options.strip;
-    let expected = expect(reader, artifact, selection).await?;
-    let orphans: BTreeSet<Vec<u8>> = expected.orphans.values().flatten().cloned().collect();
-    let pieces = reader.members(artifact, selection, move |e| e.path().is_some_and(|p| !orphans.contains(&p.0)));
-    let mut restored = unpack(pieces, target, &options).await?;
+    let (mut restored, expected) = match selection.is_whole() {
+        true => write_whole(reader, artifact, target, &options).await?,
+        false => write_part(reader, artifact, selection, target, &options).await?,
+    };
     for (first, links) in &expected.orphans {
         restored.links += place_orphan(reader, artifact, first, links, target, strip, &options).await?;
+    }
+    if !expected.orphans.is_empty() {
+        // They came after the sync of what was unpacked.
+        let synced = File::open(target).and_then(|d| rustix::fs::syncfs(&d).map_err(std::io::Error::from));
+        synced.map_err(|e| Error::io("what was restored cannot be synced", target, e).kind(Kind::Restore))?;
     }
     let found = (restored.files, restored.dirs, restored.links, restored.other, restored.bytes);
     let promised = (expected.files, expected.dirs, expected.links, expected.other, expected.bytes);
@@ -124,6 +151,41 @@ async fn write_as(
             .because(format!("files, directories, links, others, bytes: {found:?} instead of {promised:?}")));
     }
     Ok(restored)
+}
+
+/// Everything: what the index says is counted as it goes by.
+async fn write_whole(
+    reader: &Reader,
+    artifact: &Artifact,
+    target: &Path,
+    options: &Options,
+) -> Result<(Restored, Expected)> {
+    let counted = Arc::new(Mutex::new(Expected::default()));
+    let counting = counted.clone();
+    let pieces = reader.stream(artifact, move |e| {
+        if let Some(file) = &e.file {
+            // No first name is missing where all are wanted.
+            counting.lock().unwrap_or_else(PoisonError::into_inner).count(file, |_| true);
+        }
+        e.path().is_some()
+    });
+    let restored = unpack(pieces, target, options).await?;
+    let expected = std::mem::take(&mut *counted.lock().unwrap_or_else(PoisonError::into_inner));
+    Ok((restored, expected))
+}
+
+/// A part: the index is read before, since the first name of a hard link may not belong to it.
+async fn write_part(
+    reader: &Reader,
+    artifact: &Artifact,
+    selection: &Selection,
+    target: &Path,
+    options: &Options,
+) -> Result<(Restored, Expected)> {
+    let expected = expect(reader, artifact, selection).await?;
+    let orphans: BTreeSet<Vec<u8>> = expected.orphans.values().flatten().cloned().collect();
+    let pieces = reader.members(artifact, selection, move |e| e.path().is_some_and(|p| !orphans.contains(&p.0)));
+    Ok((unpack(pieces, target, options).await?, expected))
 }
 
 async fn unpack(pieces: Pieces, target: &Path, options: &Options) -> Result<Restored> {
@@ -142,22 +204,7 @@ async fn expect(reader: &Reader, artifact: &Artifact, selection: &Selection) -> 
     let mut segments = pin!(reader.catalog().read(selection.segments(&artifact.segments)));
     while let Some((_, segment)) = segments.next().await {
         for file in segment?.entries.iter().filter_map(|e| e.file.as_ref()).filter(|f| selection.contains(&f.path.0)) {
-            match file.kind {
-                FileType::File => {
-                    expected.files += 1;
-                    expected.bytes += file.size;
-                }
-                FileType::Dir => expected.dirs += 1,
-                FileType::Symlink => expected.links += 1,
-                FileType::Hardlink => {
-                    expected.links += 1;
-                    let first = file.link.clone().unwrap_or_default().0;
-                    if !selection.contains(&first) {
-                        expected.orphans.entry(first).or_default().push(file.path.0.clone());
-                    }
-                }
-                _ => expected.other += 1,
-            }
+            expected.count(file, |path| selection.contains(path));
         }
     }
     Ok(expected)

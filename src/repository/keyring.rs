@@ -187,6 +187,7 @@ pub async fn rotate(vault: &Vault, without: Option<&Name>, passphrase: Option<Se
     );
     let begun = begin_alone(&rotated, epoch.number).await?;
     if write_canary(&rotated, &epoch).await? == PutOutcome::Exists {
+        let _ = rotated.delete(&begun).await;
         return Err(begun_elsewhere(epoch.number));
     }
     for (label, recipient) in &recipients {
@@ -205,11 +206,12 @@ pub async fn rotate(vault: &Vault, without: Option<&Name>, passphrase: Option<Se
 async fn begin_alone(vault: &Vault, epoch: u32) -> Result<String> {
     let own = layout::begun(epoch, &BackupId::new(vault.now().await?));
     vault.put_raw(&own, BEGUN).await?;
-    if vault.list(&layout::epoch(epoch)).await?.iter().all(|o| o.key == own) {
+    let seen = vault.list(&layout::epoch(epoch)).await;
+    if seen.as_ref().is_ok_and(|seen| seen.iter().all(|o| o.key == own)) {
         return Ok(own);
     }
     let _ = vault.delete(&own).await;
-    Err(begun_elsewhere(epoch))
+    Err(seen.err().unwrap_or_else(|| begun_elsewhere(epoch)))
 }
 
 fn begun_elsewhere(epoch: u32) -> Error {

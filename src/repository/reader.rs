@@ -11,6 +11,7 @@ use super::seal::{self, OpenError};
 use super::segment::{Entry, PackInfo, Segment, SegmentRef};
 use super::selection::Selection;
 use super::vault::sealed_host;
+use super::writer::pack::MAX;
 use crate::error::{Error, Kind, Result};
 use crate::model::PackKey;
 use crate::telemetry::monitor::{Event, Monitor};
@@ -18,7 +19,7 @@ use bytes::Bytes;
 use futures::{StreamExt, stream};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::{OnceCell, mpsc};
+use tokio::sync::{OnceCell, Semaphore, mpsc};
 
 /// How far a stream is ahead of who takes it.
 #[derive(Clone, Copy)]
@@ -46,6 +47,8 @@ type Cell = Arc<OnceCell<Bytes>>;
 pub struct Reader {
     catalog: Catalog,
     kept: Arc<Mutex<VecDeque<(PackKey, Cell)>>>,
+    /// As many packs are opened at once as there are processors; more would only push each other out of their caches.
+    cpu: Arc<Semaphore>,
     monitor: Arc<dyn Monitor>,
 }
 
@@ -64,7 +67,9 @@ impl Reader {
         if !catalog.vault().can_read_packs() {
             return Err(sealed_host(""));
         }
-        Ok(Reader { catalog: catalog.remembering(), kept: Arc::default(), monitor })
+        let cores = std::thread::available_parallelism().map_or(2, usize::from);
+        let cpu = Arc::new(Semaphore::new(cores));
+        Ok(Reader { catalog: catalog.remembering(), kept: Arc::default(), cpu, monitor })
     }
 
     /// The catalog that this reader reads by.
@@ -76,8 +81,13 @@ impl Reader {
     pub async fn pack(&self, info: &PackInfo) -> Result<Bytes> {
         let cell = {
             let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-            match kept.iter().position(|(key, _)| *key == info.key) {
-                Some(i) => kept[i].1.clone(),
+            match kept.iter().position(|(key, _)| *key == info.key).and_then(|i| kept.remove(i)) {
+                // To the end: what is used again and again stays, whatever else comes by.
+                Some(hit) => {
+                    let cell = hit.1.clone();
+                    kept.push_back(hit);
+                    cell
+                }
                 None => {
                     if kept.len() >= KEPT {
                         kept.pop_front();
@@ -114,6 +124,7 @@ impl Reader {
         let name = layout::pack(key);
         let sealed = vault.get_raw(&name).await?.ok_or_else(|| Error::damaged(&name, "the pack is missing"))?;
         let (vault, info) = (vault.clone(), *info);
+        let _turn = self.cpu.acquire().await;
         let opened = tokio::task::spawn_blocking(move || open_pack(&vault, &info, &name, &sealed));
         opened.await.map_err(|_| Error::new(Kind::Internal, "a reading task is gone"))?
     }
@@ -202,16 +213,21 @@ impl Reader {
                     async move {
                         let job = job?;
                         let plain = reader.pack(&job.pack).await?;
-                        Ok::<_, Error>((plain, job.ranges))
+                        Ok::<_, Error>((job.pack.key, plain, job.ranges))
                     }
                 })
                 .buffered(ahead.packs)
             );
             while let Some(result) = done.next().await {
                 match result {
-                    Ok((plain, ranges)) => {
+                    Ok((key, plain, ranges)) => {
                         for (offset, length) in ranges {
-                            let piece = plain.slice(offset as usize..(offset + length) as usize);
+                            let (from, to) = (offset as usize, offset as usize + length as usize);
+                            if to > plain.len() {
+                                let _ = sender.send(Err(short_pack(&key))).await;
+                                return;
+                            }
+                            let piece = plain.slice(from..to);
                             reader.monitor.event(Event::Restored(u64::from(length)));
                             if sender.send(Ok(piece)).await.is_err() {
                                 return;
@@ -239,6 +255,10 @@ impl Reader {
     }
 }
 
+fn short_pack(key: &PackKey) -> Error {
+    Error::damaged(layout::pack(key), "the segment takes bytes from behind the end of the pack")
+}
+
 /// All stored generations of a pack's name.
 pub async fn generations(catalog: &Catalog, info: &PackInfo) -> Result<Vec<PackKey>> {
     let stored = catalog.vault().list(&layout::pack_generations(&info.key.id)).await?;
@@ -250,9 +270,14 @@ pub async fn generations(catalog: &Catalog, info: &PackInfo) -> Result<Vec<PackK
 /// # Errors
 /// [`Kind::Key`] when no identity of its epoch is at hand, [`Kind::Damaged`] with the object's name otherwise.
 pub fn open_pack(vault: &super::vault::Vault, info: &PackInfo, name: &str, sealed: &[u8]) -> Result<Bytes> {
+    // The length is authentic only as far as whoever knows the vault's secret is honest; no pack is larger.
+    if info.plain as usize > MAX {
+        return Err(Error::damaged(name, "the segment gives the pack a length that no pack has")
+            .because(format!("{} bytes instead of at most {MAX}", info.plain)));
+    }
     let identities: Vec<&dyn age::Identity> =
         vault.epochs().iter().rev().filter_map(|e| e.identity.as_ref()).map(|i| i as &dyn age::Identity).collect();
-    let opened = seal::open(identities.into_iter(), sealed, super::writer::pack::MAX * 2).map_err(|e| match e {
+    let opened = seal::open(identities.into_iter(), sealed, MAX * 2).map_err(|e| match e {
         OpenError::NoMatchingKey if !vault.epochs().iter().any(|e| e.number == info.epoch && e.identity.is_some()) => {
             Error::new(Kind::Key, format!("no identity at hand opens packs of key epoch {}", info.epoch))
                 .at(name)

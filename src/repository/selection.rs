@@ -25,6 +25,11 @@ impl Selection {
         Selection { roots: vec![root.into()] }
     }
 
+    /// Whether it is everything.
+    pub fn is_whole(&self) -> bool {
+        self.roots.iter().any(|root| root == b".")
+    }
+
     /// Whether a member belongs to it.
     pub fn contains(&self, path: &[u8]) -> bool {
         self.roots.iter().any(|root| below(path, root))

@@ -100,15 +100,30 @@ impl Refusal {
     }
 }
 
-/// What the crate says when there are neither credentials nor a metadata server. It counts that as transient.
+/// What the crate says when there are neither credentials nor a metadata server. It counts that as transient, and says it as
+/// well of a metadata server that is there and answers with a failure.
 const NOWHERE: &str = "not running in a Google Cloud Environment";
 
 /// Classifies a failure to obtain credentials.
 pub(super) fn credentials_error(op: &'static str, url: &str, error: &CredentialsError) -> StorageError {
     let detail = chain(error);
-    let passes = error.is_transient() && !detail.contains(NOWHERE);
+    let passes = error.is_transient() && (!detail.contains(NOWHERE) || was_answered(error));
     let kind = if passes { ErrorKind::Unavailable } else { ErrorKind::Credentials };
     StorageError::new(kind, op, url, detail)
+}
+
+/// Whether a server said so.
+fn was_answered(error: &CredentialsError) -> bool {
+    let mut cause = error.source();
+    while let Some(inner) = cause {
+        let by_crate = inner.downcast_ref::<google_cloud_gax::error::Error>().and_then(|e| e.http_status_code());
+        let by_request = inner.downcast_ref::<reqwest::Error>().and_then(reqwest::Error::status);
+        if by_crate.is_some() || by_request.is_some() {
+            return true;
+        }
+        cause = inner.source();
+    }
+    false
 }
 
 /// Classifies an error of the official crate that carries no HTTP answer.
@@ -167,6 +182,10 @@ mod tests {
         assert_eq!(kind(false, "invalid key"), ErrorKind::Credentials);
         let nowhere = "Could not fetch an auth token: you are not running in a Google Cloud Environment";
         assert_eq!(kind(true, nowhere), ErrorKind::Credentials);
+        // A metadata server that is there and busy.
+        let busy = google_cloud_gax::error::Error::http(503, Default::default(), Default::default());
+        let error = CredentialsError::new(true, nowhere, busy);
+        assert_eq!(credentials_error("get", "gs://b/k", &error).kind, ErrorKind::Unavailable);
     }
 
     #[test]

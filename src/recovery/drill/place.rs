@@ -1,6 +1,7 @@
 //! The directory of a drill: everything that needs no server of its own is staged in it.
 
 use crate::error::{Error, Kind, Result};
+use crate::io::removal;
 use crate::model::{BackupId, size};
 use crate::recovery::engine::{Notes, Step};
 use crate::recovery::resource::Note;
@@ -61,7 +62,7 @@ pub fn remove(dir: &Path) -> Result<()> {
     if !ours {
         return Err(Error::new(Kind::Restore, "that is no directory of a drill").at(dir.display()));
     }
-    match std::fs::remove_dir_all(dir) {
+    match removal::tree(dir) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
             Err(Error::io("the directory of the drill cannot be removed", dir, e).kind(Kind::Restore))
         }

@@ -14,6 +14,7 @@ use super::swapping::{How, Swapping};
 use super::tree;
 use crate::error::{Error, Kind, Result};
 use crate::host::nginx::config::Where;
+use crate::io::removal;
 use crate::model::{BackupId, size};
 use crate::repository::manifest::SourceRecord;
 use crate::repository::reader::Reader;
@@ -95,7 +96,7 @@ impl Staged {
 }
 
 fn remove(directory: &Path) -> Result<()> {
-    match std::fs::remove_dir_all(directory) {
+    match removal::tree(directory) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
             Err(Error::io("a directory cannot be removed", directory, e).kind(Kind::Restore))
         }
@@ -167,10 +168,9 @@ impl Trees {
                 .at(staged.path.display())
                 .hint("`backstay find` searches a backup."));
         }
+        // It is synced by now.
         staged.remember(&restored);
-        // Files are synced as they are written; this is for what the file system keeps about them.
-        let synced = File::open(&staged.directory).and_then(|d| rustix::fs::syncfs(&d).map_err(std::io::Error::from));
-        synced.map_err(|e| Error::io("what was staged cannot be synced", &staged.directory, e).kind(Kind::Restore))
+        Ok(())
     }
 
     fn swaps(note: &Note) -> Result<Vec<Swapping>> {

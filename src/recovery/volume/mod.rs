@@ -21,6 +21,7 @@ use crate::host::docker::Docker;
 use crate::host::docker::find::Container;
 use crate::host::docker::volumes::Volume;
 use crate::host::holders;
+use crate::io::removal;
 use crate::model::{BackupId, size};
 use crate::repository::manifest::SourceRecord;
 use crate::repository::reader::Reader;
@@ -168,7 +169,7 @@ fn user(container: &Container) -> String {
 }
 
 fn remove(directory: &Path) -> Result<()> {
-    match std::fs::remove_dir_all(directory) {
+    match removal::tree(directory) {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
             Err(Error::io("a directory cannot be removed", directory, e).kind(Kind::Restore))
         }

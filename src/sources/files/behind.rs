@@ -6,6 +6,7 @@
 
 use super::place::{Shared, bad};
 use std::os::fd::OwnedFd;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread::JoinHandle;
@@ -21,15 +22,16 @@ pub struct Behind {
 }
 
 impl Behind {
-    /// For the file system of an open directory. Its failures are noted in `shared`: the kernel tells each only once, so
+    /// For the file system of an open directory, and its name. Its failures are noted in `shared`: the kernel tells each only once, so
     /// the sync at the end would not see them again.
-    pub fn new(root: OwnedFd, shared: Arc<Shared>) -> Self {
+    pub fn new(root: OwnedFd, target: &Path, shared: Arc<Shared>) -> Self {
         // One may be asked for while another is under way, not more.
         let (ask, asked) = sync_channel(1);
+        let name = target.as_os_str().as_encoded_bytes().to_vec();
         let thread = std::thread::Builder::new().name("sync".into()).spawn(move || {
             while asked.recv().is_ok() {
                 if let Err(e) = rustix::fs::syncfs(&root) {
-                    shared.fail(bad(b"", "what was restored cannot be synced", e));
+                    shared.fail(bad(&name, "what was restored cannot be synced", e));
                 }
             }
         });
@@ -74,7 +76,7 @@ mod tests {
             rustix::fs::Mode::empty(),
         );
         let shared = Arc::new(Shared::new(false));
-        let mut behind = Behind::new(place.unwrap(), shared.clone());
+        let mut behind = Behind::new(place.unwrap(), Path::new("/some/where"), shared.clone());
         behind.handed_over(STEP - 1);
         std::thread::sleep(Duration::from_millis(50));
         assert!(shared.failed().is_ok(), "nothing was asked for yet");
@@ -84,5 +86,6 @@ mod tests {
             assert!(begin.elapsed() < Duration::from_secs(30), "nothing was synced");
             std::thread::sleep(Duration::from_millis(10));
         }
+        assert!(shared.failed().unwrap_err().to_string().contains("/some/where"));
     }
 }

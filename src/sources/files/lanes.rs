@@ -9,11 +9,10 @@ use super::untar::create;
 use crate::error::{Error, Kind, Result};
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::num::NonZeroU64;
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -23,8 +22,10 @@ const WAITING: usize = 16 * 1024 * 1024;
 const JOB: usize = 1024;
 /// Larger files come in pieces of this size.
 pub const PIECE: usize = 256 * 1024;
-/// So much of a larger file is written at a time before the kernel is asked to begin with the disk.
-const BEHIND: u64 = 8 * 1024 * 1024;
+/// Whoever had to wait goes on when no more than this is left: woken at each job, he would only hand over the next one.
+const ENOUGH: usize = WAITING / 2;
+/// Directories that may be open besides those on the way to the last entry. The usual limit of open files is 1024.
+const DIRECTORIES: usize = 400;
 
 /// Work for a lane. A larger file is a beginning, its pieces and its end, with nothing in between.
 pub enum Job {
@@ -108,11 +109,20 @@ impl Lanes {
         (hasher.finish() % self.lanes.len().max(1) as u64) as usize
     }
 
-    /// A buffer of so many bytes, of whatever content.
-    pub fn buffer(&self, size: usize) -> Vec<u8> {
-        let mut buffer = lock(&self.queue.spare).pop().unwrap_or_default();
-        buffer.resize(size, 0);
+    /// An empty buffer, with room for a piece.
+    pub fn buffer(&self) -> Vec<u8> {
+        let mut buffer = lock(&self.queue.spare).pop().unwrap_or_else(|| Vec::with_capacity(PIECE));
+        buffer.clear();
         buffer
+    }
+
+    /// Before another directory is opened: waits for the files in earlier ones when many are open. `depth` of them are
+    /// held by the caller.
+    ///
+    /// # Errors
+    /// When the threads are gone.
+    pub fn before_directory(&self, depth: usize) -> Result<()> {
+        if self.shared.directories() > depth + DIRECTORIES { self.wait(0, 0).map(drop) } else { Ok(()) }
     }
 
     /// Hands work over; waits while too much is waiting.
@@ -121,8 +131,7 @@ impl Lanes {
     /// That of an earlier one.
     pub fn give(&self, lane: usize, job: Job) -> Result<()> {
         self.shared.failed()?;
-        self.wait(WAITING)?;
-        *lock(&self.queue.waiting) += job.weight();
+        *self.wait(WAITING, ENOUGH)? += job.weight();
         let lane = self.lanes.get(lane);
         lane.and_then(|(jobs, _)| jobs.send(job).ok()).ok_or_else(gone)
     }
@@ -132,20 +141,24 @@ impl Lanes {
     /// # Errors
     /// The first failure.
     pub fn settle(&self) -> Result<()> {
-        self.wait(0)?;
+        self.wait(0, 0)?;
         self.shared.failed()
     }
 
-    fn wait(&self, most: usize) -> Result<()> {
+    /// When more than `most` is waiting, until no more than `enough` is.
+    fn wait(&self, most: usize, enough: usize) -> Result<MutexGuard<'_, usize>> {
         let mut waiting = lock(&self.queue.waiting);
-        while *waiting > most {
+        if *waiting <= most {
+            return Ok(waiting);
+        }
+        while *waiting > enough {
             let again = self.queue.written.wait_timeout(waiting, Duration::from_secs(1));
             waiting = again.unwrap_or_else(PoisonError::into_inner).0;
-            if *waiting > most && self.lanes.iter().any(|(_, thread)| thread.is_finished()) {
+            if *waiting > enough && self.lanes.iter().any(|(_, thread)| thread.is_finished()) {
                 return Err(gone());
             }
         }
-        Ok(())
+        Ok(waiting)
     }
 }
 
@@ -167,8 +180,6 @@ struct Open {
     dir: Arc<OpenDir>,
     name: Vec<u8>,
     file: File,
-    /// Up to here the kernel was asked to begin with the disk.
-    begun: u64,
     end: u64,
 }
 
@@ -182,8 +193,12 @@ fn work(jobs: &Receiver<Job>, shared: &Shared, queue: &Queue) {
             shared.fail(e);
         }
         // The job and its directory are gone by now: whoever waits for zero may look at the directory's times.
-        *lock(&queue.waiting) -= weight;
-        queue.written.notify_all();
+        let mut waiting = lock(&queue.waiting);
+        let before = *waiting;
+        *waiting -= weight;
+        if *waiting == 0 || (*waiting <= ENOUGH && before > ENOUGH) {
+            queue.written.notify_all();
+        }
     }
 }
 
@@ -194,11 +209,11 @@ fn carry_out(job: Job, open: &mut Option<Open>, shared: &Shared, queue: &Queue) 
             let cannot = |what: &str, e: std::io::Error| bad(&path(&dir, &name), what, e);
             let file = create(&dir, &name).map_err(|e| cannot("the file cannot be made", e.into()))?;
             file.write_all_at(&content, 0).map_err(|e| cannot("the file cannot be written", e))?;
-            shared.set_by_fd(file.as_fd(), &path(&dir, &name), &meta)
+            shared.set_on_new(file.as_fd(), &dir, &path(&dir, &name), &meta)
         }
         Job::Begin { dir, name } => {
             let file = create(&dir, &name).map_err(|e| bad(&path(&dir, &name), "the file cannot be made", e))?;
-            *open = Some(Open { dir, name, file, begun: 0, end: 0 });
+            *open = Some(Open { dir, name, file, end: 0 });
             Ok(())
         }
         Job::Piece { offset, content } => {
@@ -206,36 +221,21 @@ fn carry_out(job: Job, open: &mut Option<Open>, shared: &Shared, queue: &Queue) 
             let cannot = |e| bad(&path(&o.dir, &o.name), "the file cannot be written", e);
             o.file.write_all_at(&content, offset).map_err(cannot)?;
             o.end = offset + content.len() as u64;
-            if o.end - o.begun >= BEHIND {
-                o.write_behind();
-            }
             lock(&queue.spare).push(content);
             Ok(())
         }
         Job::End { size, meta } => {
-            let Some(mut o) = open.take() else { return Err(out_of_order()) };
+            let Some(o) = open.take() else { return Err(out_of_order()) };
             if size != o.end {
                 o.file.set_len(size).map_err(|e| bad(&path(&o.dir, &o.name), "the file cannot be written", e))?;
             }
-            o.write_behind();
-            shared.set_by_fd(o.file.as_fd(), &path(&o.dir, &o.name), &meta)
+            shared.set_on_new(o.file.as_fd(), &o.dir, &path(&o.dir, &o.name), &meta)
         }
     }
 }
 
 fn out_of_order() -> Error {
     Error::new(Kind::Internal, "a piece of a file came without its beginning")
-}
-
-impl Open {
-    /// Has the kernel begin to write to disk, and waits for nothing. By itself it would not before gigabytes or half a
-    /// minute have gathered, and the sync at the end would find all of that still to be written.
-    fn write_behind(&mut self) {
-        let length = NonZeroU64::new(self.end.saturating_sub(self.begun));
-        // Only pages that are clean already leave the cache by this; these have just been written to.
-        let _ = rustix::fs::fadvise(&self.file, self.begun, length, rustix::fs::Advice::DontNeed);
-        self.begun = self.end;
-    }
 }
 
 #[cfg(test)]
@@ -272,8 +272,8 @@ mod tests {
         for n in 0..40 {
             lanes.give(dir.lane, Job::Begin { dir: dir.clone(), name: name(n) }).unwrap();
             for piece in [0, 1, 3] {
-                let mut content = lanes.buffer(PIECE);
-                content.fill(n as u8 + 1);
+                let mut content = lanes.buffer();
+                content.resize(PIECE, n as u8 + 1);
                 lanes.give(dir.lane, Job::Piece { offset: piece * PIECE as u64, content }).unwrap();
             }
             lanes.give(dir.lane, Job::End { size: 5 * PIECE as u64, meta: meta() }).unwrap();
@@ -286,6 +286,28 @@ mod tests {
             assert_eq!([0, 1, 2, 3, 4].map(of), [full, full, 0, full, 0]);
             assert_eq!(bytes.len(), 5 * PIECE);
         }
+    }
+
+    #[test]
+    fn directories_that_wait_for_their_files_are_not_all_open_at_once() {
+        let (place, lanes, root) = lanes();
+        let mut most = 0;
+        for n in 0..4 * DIRECTORIES {
+            lanes.before_directory(1).unwrap();
+            let made = place.path().join(format!("d{n}"));
+            std::fs::create_dir(&made).unwrap();
+            let fd = rustix::fs::openat(CWD, &made, OFlags::DIRECTORY | OFlags::RDONLY, Mode::empty()).unwrap();
+            let dir = OpenDir::new(format!("d{n}").into_bytes(), fd, None, &lanes);
+            let small = Job::Small { dir: dir.clone(), name: b"f".to_vec(), content: vec![1; 100], meta: meta() };
+            lanes.give(dir.lane, small).unwrap();
+            drop(dir);
+            most = most.max(lanes.shared.directories());
+        }
+        lanes.settle().unwrap();
+        assert!(most <= DIRECTORIES + 2, "{most} directories were open");
+        assert_eq!(lanes.shared.directories(), 1, "that of the caller");
+        drop(root);
+        assert_eq!(lanes.shared.directories(), 0);
     }
 
     #[test]

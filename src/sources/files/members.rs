@@ -4,7 +4,7 @@
 //! while a value (an attribute, a file name) may hold any byte. A record's own length says where it ends.
 
 use super::sparse::DataMap;
-use std::io::{Error, ErrorKind, Read, Result};
+use std::io::{BufRead, Error, ErrorKind, Read, Result};
 use tar::{EntryType, GnuExtSparseHeader, Header};
 
 const BLOCK: usize = 512;
@@ -196,6 +196,25 @@ impl<R: Read> Members<R> {
 }
 
 /// The content of the current member, as it is stored.
+impl<R: BufRead> BufRead for Members<R> {
+    fn fill_buf(&mut self) -> Result<&[u8]> {
+        if self.left == 0 {
+            return Ok(&[]);
+        }
+        let left = usize::try_from(self.left).unwrap_or(usize::MAX);
+        let piece = self.stream.fill_buf()?;
+        if piece.is_empty() {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        Ok(&piece[..piece.len().min(left)])
+    }
+
+    fn consume(&mut self, bytes: usize) {
+        self.left -= bytes as u64;
+        self.stream.consume(bytes);
+    }
+}
+
 impl<R: Read> Read for Members<R> {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
         let want = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));

@@ -9,7 +9,8 @@ use rustix::fs::{AtFlags, Gid, Mode, Timespec, Timestamps, UTIME_OMIT, Uid, Xatt
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 /// What a path was and why it failed.
 pub fn bad(path: &[u8], what: &str, e: impl Into<std::io::Error>) -> Error {
@@ -49,13 +50,17 @@ pub struct OpenDir {
     /// Which thread writes the files in it.
     pub lane: usize,
     meta: Option<Meta>,
+    /// User and group of what is made in it.
+    made_as: OnceLock<(u32, u32)>,
     shared: Arc<Shared>,
 }
 
 impl OpenDir {
     /// An open directory; without `meta` it is left as it is.
     pub fn new(path: Vec<u8>, fd: OwnedFd, meta: Option<Meta>, lanes: &Lanes) -> Arc<Self> {
-        Arc::new(OpenDir { lane: lanes.of(&path), path, fd, meta, shared: lanes.shared.clone() })
+        let shared = lanes.shared.clone();
+        shared.directories.fetch_add(1, Ordering::Relaxed);
+        Arc::new(OpenDir { lane: lanes.of(&path), path, fd, meta, made_as: OnceLock::new(), shared })
     }
 }
 
@@ -66,6 +71,7 @@ impl Drop for OpenDir {
         {
             self.shared.fail(e);
         }
+        self.shared.directories.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -74,6 +80,7 @@ pub struct Shared {
     owners: bool,
     left_out: Mutex<BTreeMap<String, u64>>,
     failed: Mutex<Option<Error>>,
+    directories: AtomicUsize,
 }
 
 /// Locks; what a thread that panicked left is as good as ever.
@@ -84,7 +91,7 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Shared {
     /// With or without owners.
     pub fn new(owners: bool) -> Self {
-        Shared { owners, left_out: Mutex::default(), failed: Mutex::default() }
+        Shared { owners, left_out: Mutex::default(), failed: Mutex::default(), directories: AtomicUsize::new(0) }
     }
 
     /// What could not be set, by reason.
@@ -103,13 +110,35 @@ impl Shared {
         lock(&self.failed).as_ref().map_or(Ok(()), |e| Err(e.again()))
     }
 
+    /// Directories that are open.
+    pub fn directories(&self) -> usize {
+        self.directories.load(Ordering::Relaxed)
+    }
+
     fn count_left_out(&self, what: &str) {
         *lock(&self.left_out).entry(what.to_owned()).or_default() += 1;
     }
 
+    /// Sets everything on a file that was just made in a directory. The kernel gives all of them the same owner, which is
+    /// looked at once; whose it is already is not given it again, since that costs as much as any change.
+    pub fn set_on_new(&self, file: BorrowedFd<'_>, dir: &OpenDir, path: &[u8], meta: &Meta) -> Result<()> {
+        let is = match dir.made_as.get() {
+            Some(is) => *is,
+            None => {
+                let stat = rustix::fs::fstat(file).map_err(|e| bad(path, "the file cannot be looked at", e))?;
+                *dir.made_as.get_or_init(|| (stat.st_uid, stat.st_gid))
+            }
+        };
+        self.set(file, path, meta, (meta.uid, meta.gid) != is)
+    }
+
     /// Sets everything on an open file or directory.
     pub fn set_by_fd(&self, file: BorrowedFd<'_>, path: &[u8], meta: &Meta) -> Result<()> {
-        if self.owners {
+        self.set(file, path, meta, true)
+    }
+
+    fn set(&self, file: BorrowedFd<'_>, path: &[u8], meta: &Meta, owner: bool) -> Result<()> {
+        if self.owners && owner {
             rustix::fs::fchown(file, Some(Uid::from_raw(meta.uid)), Some(Gid::from_raw(meta.gid)))
                 .map_err(|e| bad(path, "the owner cannot be set", e))?;
         }

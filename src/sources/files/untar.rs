@@ -14,7 +14,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::File;
-use std::io::Read;
+use std::io::BufRead;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -76,14 +76,14 @@ struct Untar<'a> {
 ///
 /// # Errors
 /// [`Kind::Restore`] with the path; a read error of the stream comes through as text.
-pub fn untar(stream: &mut dyn Read, target: &Path, options: &Options) -> Result<Restored> {
+pub fn untar(stream: &mut dyn BufRead, target: &Path, options: &Options) -> Result<Restored> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let name = target.as_os_str().as_encoded_bytes();
     let root = rustix::fs::openat(CWD, target, flags, Mode::empty())
         .map_err(|e| bad(name, "the target cannot be opened", e))?;
     let lanes = Lanes::new(options.owners);
     let again = root.try_clone().map_err(|e| bad(name, "the target cannot be opened", e))?;
-    let behind = Behind::new(again, lanes.shared.clone());
+    let behind = Behind::new(again, target, lanes.shared.clone());
     let open = vec![OpenDir::new(Vec::new(), root, None, &lanes)];
     let mut work = Untar { options, lanes, behind, open, restored: Restored::default(), root: None };
     let mut members = Members::new(stream);
@@ -104,7 +104,7 @@ pub fn untar(stream: &mut dyn Read, target: &Path, options: &Options) -> Result<
 }
 
 impl Untar<'_> {
-    fn entry(&mut self, member: &Member, content: &mut dyn Read) -> Result<()> {
+    fn entry(&mut self, member: &Member, content: &mut dyn BufRead) -> Result<()> {
         let path = clean(&member.path, self.options.strip)?.unwrap_or_default();
         let xattrs = member.xattrs.iter().map(|(name, value)| Ok((CString::new(&name[..])?, value.clone())));
         let xattrs = xattrs
@@ -164,12 +164,13 @@ impl Untar<'_> {
         name: &[u8],
         member: &Member,
         meta: Meta,
-        content: &mut dyn Read,
+        content: &mut dyn BufRead,
     ) -> Result<()> {
         self.restored.files += 1;
         if member.sparse.is_none() && member.stored <= SMALL {
-            let mut bytes = vec![0; member.stored as usize];
-            content.read_exact(&mut bytes).map_err(|e| bad(path, "the archive cannot be read", e))?;
+            let mut bytes = Vec::with_capacity(member.stored as usize);
+            take(content, member.stored as usize, &mut bytes)
+                .map_err(|e| bad(path, "the archive cannot be read", e))?;
             self.restored.bytes += member.stored;
             self.behind.handed_over(member.stored);
             let job = Job::Small { dir: dir.clone(), name: name.to_vec(), content: bytes, meta };
@@ -183,8 +184,8 @@ impl Untar<'_> {
         for (start, length) in pieces {
             for offset in (*start..start + length).step_by(PIECE) {
                 let n = usize::try_from(start + length - offset).map_or(PIECE, |n| n.min(PIECE));
-                let mut bytes = self.lanes.buffer(n);
-                content.read_exact(&mut bytes).map_err(|e| bad(path, "the archive cannot be read", e))?;
+                let mut bytes = self.lanes.buffer();
+                take(content, n, &mut bytes).map_err(|e| bad(path, "the archive cannot be read", e))?;
                 self.lanes.give(dir.lane, Job::Piece { offset, content: bytes })?;
                 self.behind.handed_over(n as u64);
             }
@@ -210,22 +211,25 @@ impl Untar<'_> {
         self.close_outside(path);
         let (parent, name) = split(path);
         self.open_dirs(parent)?;
-        let fd = self.make_dir(name, path)?;
+        let (fd, _) = self.make_dir(name, path)?;
         self.restored.dirs += 1;
         self.open.push(OpenDir::new(path.to_vec(), fd, Some(meta), &self.lanes));
         Ok(())
     }
 
-    /// Makes (or finds) a directory in the current one and opens it.
-    fn make_dir(&self, name: &[u8], path: &[u8]) -> Result<OwnedFd> {
+    /// Makes (or finds) a directory in the current one and opens it. Whether it was made.
+    fn make_dir(&self, name: &[u8], path: &[u8]) -> Result<(OwnedFd, bool)> {
+        self.lanes.before_directory(self.open.len())?;
         let here = self.current();
-        match rustix::fs::mkdirat(&here.fd, name, Mode::from_raw_mode(0o700)) {
-            Ok(()) | Err(rustix::io::Errno::EXIST) => {}
+        let made = match rustix::fs::mkdirat(&here.fd, name, Mode::from_raw_mode(0o700)) {
+            Ok(()) => true,
+            Err(rustix::io::Errno::EXIST) => false,
             Err(e) => return Err(bad(path, "the directory cannot be made", e)),
-        }
+        };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        rustix::fs::openat(&here.fd, name, flags, Mode::empty())
-            .map_err(|e| bad(path, "the directory cannot be opened", e))
+        let fd = rustix::fs::openat(&here.fd, name, flags, Mode::empty())
+            .map_err(|e| bad(path, "the directory cannot be opened", e))?;
+        Ok((fd, made))
     }
 
     /// Where the next entry goes. The target itself is never closed.
@@ -257,10 +261,12 @@ impl Untar<'_> {
                 path.push(b'/');
             }
             path.extend_from_slice(component);
-            let fd = self.make_dir(component, &path)?;
-            // Left with mode 0755: nothing is known about it.
-            rustix::fs::fchmod(&fd, Mode::from_raw_mode(0o755))
-                .map_err(|e| bad(&path, "the directory's mode cannot be set", e))?;
+            let (fd, made) = self.make_dir(component, &path)?;
+            // Left with mode 0755: nothing is known about it. One that was there has what the archive said of it.
+            if made {
+                rustix::fs::fchmod(&fd, Mode::from_raw_mode(0o755))
+                    .map_err(|e| bad(&path, "the directory's mode cannot be set", e))?;
+            }
             self.open.push(OpenDir::new(path.clone(), fd, None, &self.lanes));
         }
         Ok(())
@@ -275,6 +281,22 @@ impl Untar<'_> {
             self.open.pop();
         }
     }
+}
+
+/// Appends exactly so many bytes, without filling the room for them with zeros first.
+fn take(from: &mut dyn BufRead, bytes: usize, into: &mut Vec<u8>) -> std::io::Result<()> {
+    let mut left = bytes;
+    while left > 0 {
+        let piece = from.fill_buf()?;
+        if piece.is_empty() {
+            return Err(std::io::ErrorKind::UnexpectedEof.into());
+        }
+        let n = piece.len().min(left);
+        into.extend_from_slice(&piece[..n]);
+        from.consume(n);
+        left -= n;
+    }
+    Ok(())
 }
 
 /// Makes a new file for writing.
