@@ -1,7 +1,10 @@
-//! After a restore: what cleaning up leaves alone, and that it ends.
+//! After a restore: what cleaning up leaves alone, and that it ends; rollbacks that do not come to their end.
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, PASSWORD};
+use crate::managed::{MANAGED, managed};
 use crate::round_trip::{SOCKET, with_database};
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 #[test]
 fn roles_that_a_restore_made_stay_when_what_it_had_restored_is_cleaned_up() {
@@ -25,4 +28,46 @@ fn roles_that_a_restore_made_stay_when_what_it_had_restored_is_cleaned_up() {
     w.run(&["cleanup", &first]).code(0).says(&["the restored copy of database erp"]);
     assert_eq!(c.psql("postgres", "SELECT count(*) FROM pg_database WHERE datname LIKE 'erp_staged_%'"), "0");
     assert_eq!(c.psql("postgres", roles), "app person");
+}
+
+#[test]
+fn a_rollback_that_is_stopped_or_killed_before_the_names_change_leaves_the_live_database_open() {
+    let c = managed("");
+    c.psql("postgres", &format!("CREATE ROLE app LOGIN PASSWORD '{}'", PASSWORD.replace('\'', "''")));
+    c.psql("postgres", "CREATE DATABASE erp OWNER manager");
+    c.psql("erp", "CREATE TABLE t AS SELECT generate_series(1, 500) AS x; ALTER TABLE t OWNER TO manager");
+    let w = with_database(&c, MANAGED);
+    w.backup();
+    c.psql("erp", "DELETE FROM t");
+    w.run(&["restore", "--yes"]).code(0);
+    let live = || c.psql("postgres", "SELECT oid, datallowconn FROM pg_database WHERE datname = 'erp'");
+    let before = live();
+    std::thread::scope(|scope| {
+        // The role may not end it, so that the exchange waits behind the closing.
+        let session = scope.spawn(|| c.psql_as("app", "erp", PASSWORD, "SELECT pg_sleep(60)"));
+        let sessions = "FROM pg_stat_activity WHERE usename = 'app'";
+        while !session.is_finished() && c.psql("postgres", &format!("SELECT count(*) {sessions}")) != "1" {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        for killed in [false, true] {
+            let mut child = w.command(&["rollback", "--yes"]).stderr(Stdio::null()).spawn().unwrap();
+            while live() == before {
+                assert!(child.try_wait().unwrap().is_none(), "the rollback has ended");
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            let signal = if killed { "-KILL" } else { "-TERM" };
+            assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+            let code = child.wait().unwrap().code();
+            if killed {
+                w.run(&["restore", "--unwind"]).code(0).says(&["The restored data is in place, as before."]);
+            } else {
+                assert_eq!(code, Some(14));
+            }
+            assert_eq!(live(), before);
+            assert_eq!(c.psql("erp", "SELECT count(*) FROM t"), "500");
+        }
+        c.psql("postgres", &format!("SELECT pg_terminate_backend(pid) {sessions}"));
+    });
+    w.run(&["rollback", "--yes"]).code(0);
+    assert_eq!(c.psql("erp", "SELECT count(*) FROM t"), "0");
 }

@@ -107,7 +107,8 @@ pub async fn swap(server: &Server, exchanges: &[Exchange]) -> Result<()> {
     let mut open = Vec::new();
     for x in exchanges {
         match oid(&admin, &x.live).await.map_err(cannot)? {
-            Some(oid) if oid == x.staged_oid => {}
+            // Perhaps closed by an exchange back that was cut off.
+            Some(oid) if oid == x.staged_oid => open_again(&admin, &x.live).await?,
             found if found == x.live_oid => open.push(x),
             _ => return Err(stranger(&x.live)),
         }
@@ -147,7 +148,7 @@ pub async fn unswap(server: &Server, exchanges: &[Exchange]) -> Result<()> {
         } else if found == x.live_oid {
             // Never exchanged, or exchanged back; perhaps closed by a swap that was killed.
             if x.live_oid.is_some() {
-                admin.run(&allow(&x.live, true)).await.map_err(cannot)?;
+                open_again(&admin, &x.live).await?;
             }
         } else {
             return Err(stranger(&x.live));
@@ -163,6 +164,16 @@ async fn admin(server: &Server, exchanges: &[Exchange]) -> Result<Session> {
     } else {
         server.admin().await
     }
+}
+
+/// Opens a database that an exchange has closed and then did not come to rename. One that is open is not touched: after an
+/// exchange it may belong to somebody else.
+async fn open_again(admin: &Session, name: &str) -> Result<()> {
+    let closed = format!("FROM pg_database WHERE datname = {} AND NOT datallowconn", literal(name));
+    if admin.any(&closed).await.map_err(cannot)? {
+        admin.run(&allow(name, true)).await.map_err(cannot)?;
+    }
+    Ok(())
 }
 
 /// Closes databases, and renames in one transaction. Opens them again when that fails.
