@@ -348,6 +348,7 @@ impl Resource for Databases {
         let exchanges = Self::exchanges(swap)?;
         let admin = self.address.reach().await?.admin().await?;
         for x in &exchanges {
+            swap::refuse_back(&admin, x).await?;
             leaving::refuse(&admin, &x.live, leaving::For::Rollback).await?;
         }
         let live: Vec<&str> = exchanges.iter().map(|x| x.live.as_str()).collect();

@@ -71,3 +71,33 @@ fn a_rollback_that_is_stopped_or_killed_before_the_names_change_leaves_the_live_
     w.run(&["rollback", "--yes"]).code(0);
     assert_eq!(c.psql("erp", "SELECT count(*) FROM t"), "0");
 }
+
+#[test]
+fn a_rollback_to_a_database_that_is_gone_is_refused_before_the_live_one_is_closed() {
+    let c = Cluster::start();
+    c.psql("postgres", "CREATE DATABASE erp");
+    c.psql("erp", "CREATE TABLE t AS SELECT generate_series(1, 500) AS x");
+    let w = with_database(&c, SOCKET);
+    w.backup();
+    w.run(&["restore", "--yes"]).code(0);
+    let kept = c.psql("postgres", "SELECT datname FROM pg_database WHERE datname LIKE 'erp\\_before\\_%'");
+    let live = || c.psql("postgres", "SELECT oid, datallowconn FROM pg_database WHERE datname = 'erp'");
+    let before = live();
+    let refused = |says: &str| {
+        w.run(&["rollback", "--yes"]).code(10).says(&[says]);
+        assert_eq!(live(), before);
+        assert!(!w.path().join("state/restore.journal").exists());
+    };
+    // As a `DROP` leaves it that was interrupted.
+    let limit = |n: i32| format!("UPDATE pg_database SET datconnlimit = {n} WHERE datname = '{kept}'");
+    c.psql("postgres", &limit(-2));
+    refused("was interrupted");
+    c.psql("postgres", &limit(-1));
+    c.psql("postgres", &format!("ALTER DATABASE \"{kept}\" RENAME TO other"));
+    refused("is not there any more");
+    c.psql("postgres", &format!("ALTER DATABASE other RENAME TO \"{kept}\""));
+    c.psql("postgres", "ALTER DATABASE erp RENAME TO moved");
+    w.run(&["rollback", "--yes"]).code(10).says(&["is not the one that was restored"]);
+    c.psql("postgres", "ALTER DATABASE moved RENAME TO erp");
+    w.run(&["rollback", "--yes"]).code(0);
+}

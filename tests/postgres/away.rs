@@ -151,6 +151,8 @@ fn a_drop_that_the_server_does_not_come_to_the_end_of_ends_all_the_same_and_can_
     let away = Away::new(&c);
     ends(&w, &["cleanup", &id]).code(12).says(&["wait for a synchronous standby (1)", "pg_terminate_backend"]);
     assert_eq!(kept(), "1");
+    ends(&w, &["rollback", "--yes"]).code(10).says(&["cleanup of that restore has begun"]);
+    assert_eq!(c.psql("postgres", "SELECT datallowconn FROM pg_database WHERE datname = 'erp'"), "t");
     let _away = away.without_waiting();
     ends(&w, &["cleanup", &id]).code(0).says(&["dropped database erp_before_"]);
     assert_eq!(kept(), "0");

@@ -10,6 +10,7 @@
 
 use super::attributes::Attributes;
 use super::connect::{Server, ident, literal};
+use super::dropping::is_half_dropped;
 use super::globals;
 use super::session::{Session, SqlError, SqlResult};
 use super::sessions;
@@ -157,6 +158,41 @@ pub async fn unswap(server: &Server, exchanges: &[Exchange]) -> Result<()> {
     exchange(&admin, &names, &sql).await
 }
 
+/// Refuses an exchange back that would fail because one of both databases is gone, or is another one by now.
+///
+/// # Errors
+/// [`Kind::Refused`] with which one it is.
+pub async fn refuse_back(admin: &Session, x: &Exchange) -> Result<()> {
+    let looked = |e: SqlError| e.says("the databases cannot be looked at");
+    let found = oid(admin, &x.live).await.map_err(looked)?;
+    // Exchanged back already, by hand: there is nothing to do.
+    if found == x.live_oid {
+        return Ok(());
+    }
+    if found != Some(x.staged_oid) {
+        return Err(Error::new(Kind::Refused, format!("database {} is not the one that was restored", x.live))
+            .hint("Somebody has made, renamed or dropped it since. Look at it, and rename by hand."));
+    }
+    if x.live_oid.is_none() {
+        return Ok(());
+    }
+    if oid(admin, &x.before).await.map_err(looked)? != x.live_oid {
+        return Err(Error::new(
+            Kind::Refused,
+            format!("database {}, which is what was there before the restore, is not there any more", x.before),
+        )
+        .hint("Restore an older backup instead."));
+    }
+    if is_half_dropped(admin, &x.before).await.map_err(looked)? {
+        return Err(Error::new(
+            Kind::Refused,
+            format!("a DROP of database {}, which is what was there before the restore, was interrupted", x.before),
+        )
+        .hint("Nothing of it is left but its name. Restore an older backup instead."));
+    }
+    Ok(())
+}
+
 /// A session with a database that is not exchanged itself.
 async fn admin(server: &Server, exchanges: &[Exchange]) -> Result<Session> {
     if exchanges.iter().any(|x| x.live == "postgres") {
@@ -166,8 +202,8 @@ async fn admin(server: &Server, exchanges: &[Exchange]) -> Result<Session> {
     }
 }
 
-/// Opens a database that an exchange has closed and then did not come to rename. One that is open is not touched: after an
-/// exchange it may belong to somebody else.
+/// Opens a database that an exchange has closed and then did not come to rename. One that is open is not touched: after
+/// an exchange it may belong to somebody else.
 async fn open_again(admin: &Session, name: &str) -> Result<()> {
     let closed = format!("FROM pg_database WHERE datname = {} AND NOT datallowconn", literal(name));
     if admin.any(&closed).await.map_err(cannot)? {
