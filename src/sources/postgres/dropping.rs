@@ -18,8 +18,10 @@ pub async fn drop_database(admin: &Session, name: &str) -> SqlResult<()> {
     if swap::oid(admin, name).await?.is_none() {
         return Ok(());
     }
-    // With FORCE only from 13 on; this does the same everywhere. Who alters one that is half dropped loses the session.
-    if !is_half_dropped(admin, name).await? {
+    // With FORCE only from 13 on; this does the same everywhere. Who alters one that is half dropped loses the session,
+    // and one that is closed may become that right now, by a `DROP` that was asked for before.
+    let open = format!("datname = {} AND datallowconn AND datconnlimit <> -2", literal(name));
+    if admin.any(&format!("FROM pg_database WHERE {open}")).await? {
         let _ = admin.run(&format!("ALTER DATABASE {} ALLOW_CONNECTIONS false", ident(name))).await;
     }
     sessions::ask_to_end(admin, name).await?;
@@ -31,20 +33,21 @@ pub async fn drop_database(admin: &Session, name: &str) -> SqlResult<()> {
 /// From version 15 on a server drops no database while any of its sessions takes note of nothing, as those do that wait
 /// for a synchronous standby. What was interrupted can be dropped once more, and what it had done by then stays done.
 async fn drop_in_time(admin: &Session, name: &str) -> SqlResult<()> {
-    let mut dropped = Ok(());
+    let mut dropped: SqlResult<()> = Ok(());
     for seconds in TRIES {
         admin.run(&format!("SET statement_timeout = '{seconds}s'")).await?;
         let began = Instant::now();
         let Err(e) = admin.run(&format!("DROP DATABASE IF EXISTS {}", ident(name))).await else { return Ok(()) };
-        if e.is(OBJECT_IN_USE)
-            && let Some(told) = sessions::told(&sessions::beyond(admin, &[name]).await?)
-        {
-            return Err(SqlError { text: format!("{}; {told}", e.text), ..e });
-        }
         // Otherwise somebody has ended it.
         let timed_out = e.is(QUERY_CANCELED) && began.elapsed() >= Duration::from_secs(*seconds);
         if !timed_out {
-            return Err(e);
+            let told = match e.is(OBJECT_IN_USE) {
+                true => sessions::told(&sessions::beyond(admin, &[name]).await?),
+                false => None,
+            };
+            let text = told.map_or_else(|| e.text.clone(), |told| format!("{}; {told}", e.text));
+            // What an earlier try has begun is begun, whatever this one says.
+            return Err(SqlError { code: dropped.err().map_or(e.code, |before| before.code), text });
         }
         // Others are on their way.
         let since = format!("wait_event = 'SyncRep' AND state_change < now() - interval '{seconds} s'");
