@@ -13,7 +13,7 @@ use crate::sources::postgres::address::Address;
 use crate::sources::postgres::archive::stored::Archive;
 use crate::sources::postgres::attributes::Attributes;
 use crate::sources::postgres::connect::{Server, ident, literal};
-use crate::sources::postgres::dropping::drop_database;
+use crate::sources::postgres::dropping::{drop_database, is_half_dropped};
 use crate::sources::postgres::facts::{self, DatabaseFacts};
 use crate::sources::postgres::hand_over::hand_over;
 use crate::sources::postgres::load::{self, Loaded, Options, What};
@@ -313,9 +313,16 @@ impl Resource for Databases {
         let wanted: Vec<_> =
             self.targets.iter().map(|t| Ok((t.live.as_str(), self.facts(&t.live)?))).collect::<Result<_>>()?;
         let admin = server.admin().await?;
-        for target in self.targets.iter().filter(|t| t.copy) {
-            let there = swap::oid(&admin, &target.live).await.map_err(failed("the server cannot be examined"))?;
-            if there.is_some() {
+        for target in &self.targets {
+            let cannot = failed("the server cannot be examined");
+            // Before an exchange it could not even be closed.
+            if is_half_dropped(&admin, &target.live).await.map_err(&cannot)? {
+                let what = format!("a DROP of database {} was interrupted, and only its name is left", target.live);
+                let hint = format!("In psql: DROP DATABASE {}; then run the same command again.", ident(&target.live));
+                return Err(Error::new(Kind::Refused, what).at(server.place()).hint(hint));
+            }
+            let there = swap::oid(&admin, &target.live).await.map_err(&cannot)?;
+            if target.copy && there.is_some() {
                 return Err(Error::new(Kind::Refused, format!("database {} exists", target.live))
                     .at(server.place())
                     .hint("Give a name that is free with --to; without --to the live database is exchanged."));

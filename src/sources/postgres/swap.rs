@@ -203,10 +203,10 @@ async fn admin(server: &Server, exchanges: &[Exchange]) -> Result<Session> {
 }
 
 /// Opens a database that an exchange has closed and then did not come to rename. One that is open is not touched: after
-/// an exchange it may belong to somebody else.
+/// an exchange it may belong to somebody else. Nor is one that is half dropped: the session would be lost.
 async fn open_again(admin: &Session, name: &str) -> Result<()> {
-    let closed = format!("FROM pg_database WHERE datname = {} AND NOT datallowconn", literal(name));
-    if admin.any(&closed).await.map_err(cannot)? {
+    let which = format!("datname = {} AND NOT datallowconn AND datconnlimit <> -2", literal(name));
+    if admin.any(&format!("FROM pg_database WHERE {which}")).await.map_err(cannot)? {
         admin.run(&allow(name, true)).await.map_err(cannot)?;
     }
     Ok(())
