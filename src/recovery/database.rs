@@ -6,17 +6,18 @@ use super::checks::context::Renamed;
 use super::chosen::Target;
 use super::resource::{Class, Compared, Findings, Note, Previous, Resource, StagedAs, parse};
 use crate::error::{Error, Kind, Result};
+use crate::host::exec::Place;
 use crate::model::BackupId;
 use crate::repository::manifest::{Artifact, SourceRecord};
 use crate::repository::reader::Reader;
 use crate::sources::postgres::address::Address;
-use crate::sources::postgres::archive::stored::Archive;
+use crate::sources::postgres::archive::stored::{Archive, head};
 use crate::sources::postgres::attributes::Attributes;
 use crate::sources::postgres::connect::{Server, ident, literal};
 use crate::sources::postgres::dropping::{drop_database, is_half_dropped};
 use crate::sources::postgres::facts::{self, DatabaseFacts};
 use crate::sources::postgres::hand_over::hand_over;
-use crate::sources::postgres::load::{self, Loaded, Options, What};
+use crate::sources::postgres::load::{self, Loaded, Loader, Options, What};
 use crate::sources::postgres::session::{Session, SqlError};
 use crate::sources::postgres::swap::{self, Exchange};
 use crate::sources::postgres::{GLOBALS, artifact_name, globals, lacking, leaving, preflight, sessions, sql};
@@ -166,6 +167,33 @@ impl Databases {
         };
         let artifact = super::select::artifact(record, Some(&artifact_name(&facts.database)))?;
         Ok((facts, Stored { reader, artifact }))
+    }
+
+    /// Looks for the program that loads them into a server of a major version, where it will run.
+    ///
+    /// # Errors
+    /// [`Kind::Refused`] that names the version to install; another one when the beginning of an archive cannot be read.
+    pub(super) async fn is_possible(&self, major: u32, place: &Place) -> Result<()> {
+        let mut reads = 0;
+        for target in self.targets.iter().filter(|_| self.from.is_some() && self.options.loader == Loader::PgRestore) {
+            let (_, stored) = self.of_backup(&target.live)?;
+            // One that others made may be in SQL beside some that are not.
+            if stored.artifact.media != sql::MEDIA {
+                reads = reads.max(head(&stored).await?.map_or(0, |(head, _)| head.oldest_reader()));
+            }
+        }
+        load::is_possible(self.options.loader, major, reads, place).await
+    }
+
+    /// The same before anything is touched. What cannot be read is told by the load, which says what of it.
+    ///
+    /// # Errors
+    /// [`Kind::Refused`] that names the version to install.
+    pub(super) async fn has_program(&self, major: u32, place: &Place) -> Result<()> {
+        match self.is_possible(major, place).await {
+            Err(e) if e.kind == Kind::Refused => Err(e),
+            _ => Ok(()),
+        }
     }
 
     /// Loads one. Without owners what is loaded goes to `owner`: that of the live database, if there was one.
@@ -328,6 +356,7 @@ impl Resource for Databases {
                     .hint("Give a name that is free with --to; without --to the live database is exchanged."));
             }
         }
+        self.has_program(facts::server_version(&admin).await? / 10_000, &server.place).await?;
         let look = preflight::Look {
             server: &server,
             options: &self.options,

@@ -18,7 +18,7 @@ use crate::sources::postgres::connect::{Server, ident, literal};
 use crate::sources::postgres::dropping::{drop_database, is_half_dropped};
 use crate::sources::postgres::session::{INSUFFICIENT_PRIVILEGE, OBJECT_IN_USE, Session};
 use crate::sources::postgres::swap::{self, Exchange};
-use crate::sources::postgres::{facts, globals, load, waiting};
+use crate::sources::postgres::{facts, globals, waiting};
 use async_trait::async_trait;
 use serde_json::json;
 
@@ -43,7 +43,10 @@ impl InPlace {
         let server = of.address.reach().await?;
         let admin = server.admin_beside(&one.live).await?;
         let major = facts::server_version(&admin).await? / 10_000;
-        load::is_possible(of.options.loader, major, &server.place).await.map_err(|e| e.kind(Kind::Restore))?;
+        of.is_possible(major, &server.place).await.map_err(|e| match e.kind {
+            Kind::Refused => e.kind(Kind::Restore),
+            _ => e,
+        })?;
         // Hours may have passed since the first look, and a `DROP` that does not come to its end has lost the data too.
         let found = swap::oid(&admin, &one.live).await.map_err(failed("the databases cannot be looked at"))?;
         if found.is_some() {
