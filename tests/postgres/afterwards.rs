@@ -101,3 +101,25 @@ fn a_rollback_to_a_database_that_is_gone_is_refused_before_the_live_one_is_close
     c.psql("postgres", "ALTER DATABASE moved RENAME TO erp");
     w.run(&["rollback", "--yes"]).code(0);
 }
+
+#[test]
+fn a_rollback_that_fails_opens_the_live_database_and_leaves_the_previous_one_closed() {
+    let c = Cluster::start();
+    c.psql("postgres", "CREATE DATABASE erp");
+    c.psql("erp", "CREATE TABLE t AS SELECT generate_series(1, 500) AS x");
+    let w = with_database(&c, SOCKET);
+    w.backup();
+    w.run(&["restore", "--yes"]).code(0);
+    let open = "SELECT string_agg(left(datname, 10) || ' ' || datallowconn, ', ' ORDER BY datname) FROM pg_database \
+                WHERE datname LIKE 'erp%'";
+    assert_eq!(c.psql("postgres", open), "erp true, erp_before false");
+    // Somebody has the name that the restored one would get.
+    let kept = c.psql("postgres", "SELECT datname FROM pg_database WHERE datname LIKE 'erp\\_before\\_%'");
+    let staged = kept.replace("_before_", "_staged_");
+    c.psql("postgres", &format!("CREATE DATABASE \"{staged}\""));
+    w.run(&["rollback", "--yes"]).code(12).says(&["already exists", "The restored data is in place, as before."]);
+    assert_eq!(c.psql("postgres", open), "erp true, erp_before false, erp_staged true");
+    c.psql("postgres", &format!("DROP DATABASE \"{staged}\""));
+    w.run(&["rollback", "--yes"]).code(0);
+    assert_eq!(c.psql("postgres", open), "erp true, erp_staged false");
+}

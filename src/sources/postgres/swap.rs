@@ -123,9 +123,9 @@ pub async fn swap(server: &Server, exchanges: &[Exchange]) -> Result<()> {
         sql.extend(x.attributes.statements(&x.live, &roles).0);
         sql.push(allow(&x.live, true));
     }
-    let live = open.iter().filter(|x| x.live_oid.is_some()).map(|x| x.live.as_str());
-    let names: Vec<&str> = live.chain(open.iter().map(|x| x.staged.as_str())).collect();
-    exchange(&admin, &names, &sql).await
+    let live: Vec<&str> = open.iter().filter(|x| x.live_oid.is_some()).map(|x| x.live.as_str()).collect();
+    let staged: Vec<&str> = open.iter().map(|x| x.staged.as_str()).collect();
+    exchange(&admin, &live, &staged, &sql).await
 }
 
 /// Exchanges back: the old databases take their names again, the new ones those they were staged under.
@@ -135,14 +135,14 @@ pub async fn swap(server: &Server, exchanges: &[Exchange]) -> Result<()> {
 pub async fn unswap(server: &Server, exchanges: &[Exchange]) -> Result<()> {
     let admin = admin(server, exchanges).await?;
     let mut sql = Vec::new();
-    let mut names = Vec::new();
+    let (mut live, mut before) = (Vec::new(), Vec::new());
     for x in exchanges {
         let found = oid(&admin, &x.live).await.map_err(cannot)?;
         if found == Some(x.staged_oid) {
-            names.push(x.live.as_str());
+            live.push(x.live.as_str());
             sql.push(rename(&x.live, &x.staged));
             if x.live_oid.is_some() {
-                names.push(x.before.as_str());
+                before.push(x.before.as_str());
                 sql.push(rename(&x.before, &x.live));
                 sql.push(allow(&x.live, true));
             }
@@ -155,7 +155,7 @@ pub async fn unswap(server: &Server, exchanges: &[Exchange]) -> Result<()> {
             return Err(stranger(&x.live));
         }
     }
-    exchange(&admin, &names, &sql).await
+    exchange(&admin, &live, &before, &sql).await
 }
 
 /// Refuses an exchange back that would fail because one of both databases is gone, or is another one by now.
@@ -212,16 +212,18 @@ async fn open_again(admin: &Session, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Closes databases, and renames in one transaction. Opens them again when that fails.
-async fn exchange(admin: &Session, names: &[&str], sql: &[String]) -> Result<()> {
+/// Closes databases, and renames in one transaction. Opens the live ones again when that fails; the others, staged or kept,
+/// are for nobody then.
+async fn exchange(admin: &Session, live: &[&str], others: &[&str], sql: &[String]) -> Result<()> {
     if sql.is_empty() {
         return Ok(());
     }
+    let names = [live, others].concat();
     let done = async {
-        for name in names {
+        for name in &names {
             admin.run(&allow(name, false)).await.map_err(cannot)?;
         }
-        sessions::end(admin, names).await?;
+        sessions::end(admin, &names).await?;
         let begin = ["BEGIN".to_owned(), "SET LOCAL statement_timeout = '10s'".to_owned()];
         let all = [&begin[..], sql, &["COMMIT".to_owned()]].concat();
         admin.run_all(&all).await.map_err(cannot)
@@ -229,7 +231,7 @@ async fn exchange(admin: &Session, names: &[&str], sql: &[String]) -> Result<()>
     let Err(e) = done.await else { return Ok(()) };
     let _ = admin.run("ROLLBACK").await;
     let mut error = e;
-    for name in names {
+    for name in live {
         if let Err(closed) = admin.run(&allow(name, true)).await {
             error = error.hint(format!("Database {name} is still closed ({}): {};", closed.text, allow(name, true)));
         }
