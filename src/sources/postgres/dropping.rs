@@ -2,7 +2,7 @@
 
 use super::connect::{ident, literal};
 use super::session::{OBJECT_IN_USE, QUERY_CANCELED, Session, SqlError, SqlResult};
-use super::waiting::END;
+use super::waiting::{self, END};
 use super::{sessions, swap};
 use std::time::{Duration, Instant};
 
@@ -49,9 +49,7 @@ async fn drop_in_time(admin: &Session, name: &str) -> SqlResult<()> {
             // What an earlier try has begun is begun, whatever this one says.
             return Err(SqlError { code: dropped.err().map_or(e.code, |before| before.code), text });
         }
-        // Others are on their way.
-        let since = format!("wait_event = 'SyncRep' AND state_change < now() - interval '{seconds} s'");
-        let waiting = admin.row("count(*)", &format!("FROM pg_stat_activity WHERE {since}")).await?.number(0);
+        let waiting = waiting::standing_still(admin).await?;
         dropped = Err(SqlError { text: format!("{}; {}", e.text, stands_still(waiting)), ..e });
         if waiting > 0 {
             break;
@@ -61,7 +59,7 @@ async fn drop_in_time(admin: &Session, name: &str) -> SqlResult<()> {
 }
 
 /// Why a database is not dropped, as far as that can be seen, and what to do.
-fn stands_still(waiting: u64) -> String {
+fn stands_still(waiting: usize) -> String {
     match waiting {
         0 => format!(
             "the server does not come to the end of it; sessions that wait for a synchronous standby would be a \
