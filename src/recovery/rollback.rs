@@ -301,10 +301,11 @@ pub async fn kept(past: &Past, resources: &[Arc<dyn Resource>]) -> Result<Vec<Pr
     Ok(kept)
 }
 
-/// What a restore that was taken back or undone had restored: it lies where it was staged. What others wrote lies with it, and is
-/// told by itself ([`Past::left`]).
+/// What a restore that was taken back or undone had restored, as far as that is kept: it lies where it was staged. What others
+/// wrote lies with it, and is told by itself ([`Past::left`]).
 pub fn restored_copies(past: &Past, resources: &[Arc<dyn Resource>]) -> Vec<Previous> {
-    let labels = resources.iter().map(|r| r.label()).filter(|label| past.left_of(label).is_empty());
+    let kept = resources.iter().filter(|r| r.keeps_restored());
+    let labels = kept.map(|r| r.label()).filter(|label| past.left_of(label).is_empty());
     labels.map(|label| Previous { name: format!("the restored copy of {label}"), bytes: None }).collect()
 }
 

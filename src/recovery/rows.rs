@@ -310,6 +310,10 @@ impl Resource for Rows {
         Ok(Some(format!("the tables of database {} are empty as before the restore", self.into)))
     }
 
+    fn keeps_restored(&self) -> bool {
+        false
+    }
+
     async fn previous(&self, _: &Note) -> Result<Vec<Previous>> {
         Ok(Vec::new())
     }

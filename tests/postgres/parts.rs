@@ -74,7 +74,7 @@ fn a_rollback_of_rows_whose_table_is_gone_is_refused_and_the_undo_of_one_does_wi
     assert_eq!(c.psql("bare", "SELECT count(*) FROM orders"), "2000");
     // Its journal as it is when the program was killed before it wrote the last record.
     fill("other");
-    w.run(&["rollback", "--yes"]).code(0);
+    w.run(&["rollback", "--yes"]).code(0).says(&["what it had restored is gone"]);
     let mut all = std::fs::read_dir(w.at("state/restores")).unwrap().map(|e| e.unwrap().path());
     let ended = all.find(|path| std::fs::read_to_string(path).unwrap().contains("swap back")).unwrap();
     let text = std::fs::read_to_string(&ended).unwrap();
