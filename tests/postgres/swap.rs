@@ -239,6 +239,27 @@ fn what_would_go_along_with_the_restored_database_refuses_a_rollback_before_anyt
     assert_eq!(c.psql("erp", "SELECT count(*) FROM t"), "0");
 }
 
+#[test]
+fn an_exchange_that_somebody_holds_up_without_end_fails_and_leaves_everything_as_it_was() {
+    let c = Cluster::start();
+    erp(&c);
+    let w = with_database(&c, SOCKET);
+    w.backup();
+    let before = attributes(&c);
+    let hold = "SELECT FROM pg_database WHERE datname = 'erp' FOR UPDATE; SELECT pg_sleep(90)";
+    std::thread::scope(|scope| {
+        let holds = scope.spawn(|| c.psql_output("postgres", hold));
+        let sleeping = "FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+        while !holds.is_finished() && c.psql("postgres", &format!("SELECT count(*) {sleeping}")) == "0" {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        w.run(&["restore", "--yes"]).code(12).says(&["statement timeout", "Everything is as it was"]);
+        c.psql("postgres", &format!("SELECT pg_terminate_backend(pid) {sleeping}"));
+    });
+    assert_eq!(attributes(&c), before);
+    w.run(&["restore", "--yes"]).code(0);
+}
+
 /// Has the process that writes out the log for everybody do nothing any more, until the server is started anew.
 fn stop_log_writer(c: &Cluster) {
     // While it waits it holds no lock that anybody else would wait for.

@@ -18,14 +18,19 @@ pub async fn drop_database(admin: &Session, name: &str) -> SqlResult<()> {
     if swap::oid(admin, name).await?.is_none() {
         return Ok(());
     }
-    // With FORCE only from 13 on; this does the same everywhere. Who alters one that is half dropped loses the session,
-    // and one that is closed may become that right now, by a `DROP` that was asked for before.
-    let open = format!("datname = {} AND datallowconn AND datconnlimit <> -2", literal(name));
-    if admin.any(&format!("FROM pg_database WHERE {open}")).await? {
-        let _ = admin.run(&format!("ALTER DATABASE {} ALLOW_CONNECTIONS false", ident(name))).await;
-    }
-    sessions::ask_to_end(admin, name).await?;
-    let dropped = drop_in_time(admin, name).await;
+    let dropped = async {
+        // Closing it waits for whoever is just altering or dropping it.
+        admin.run("SET statement_timeout = '30s'").await?;
+        // With FORCE only from 13 on; this does the same everywhere. Who alters one that is half dropped loses the
+        // session, and one that is closed may become that right now, by a `DROP` that was asked for before.
+        let open = format!("datname = {} AND datallowconn AND datconnlimit <> -2", literal(name));
+        if admin.any(&format!("FROM pg_database WHERE {open}")).await? {
+            let _ = admin.run(&format!("ALTER DATABASE {} ALLOW_CONNECTIONS false", ident(name))).await;
+        }
+        sessions::ask_to_end(admin, name).await?;
+        drop_in_time(admin, name).await
+    };
+    let dropped = dropped.await;
     let reset = admin.run("RESET statement_timeout").await;
     dropped.and(reset)
 }

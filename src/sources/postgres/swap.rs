@@ -193,13 +193,15 @@ pub async fn refuse_back(admin: &Session, x: &Exchange) -> Result<()> {
     Ok(())
 }
 
-/// A session with a database that is not exchanged itself.
+/// A session with a database that is not exchanged itself. It waits for nobody without end: whoever is just altering or
+/// dropping one of the databases may himself wait for somebody.
 async fn admin(server: &Server, exchanges: &[Exchange]) -> Result<Session> {
-    if exchanges.iter().any(|x| x.live == "postgres") {
-        server.session("template1").await
-    } else {
-        server.admin().await
-    }
+    let session = match exchanges.iter().any(|x| x.live == "postgres") {
+        true => server.session("template1").await?,
+        false => server.admin().await?,
+    };
+    session.run("SET statement_timeout = '10s'").await.map_err(cannot)?;
+    Ok(session)
 }
 
 /// Opens a database that an exchange has closed and then did not come to rename. One that is open is not touched: after
@@ -212,8 +214,8 @@ async fn open_again(admin: &Session, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Closes databases, and renames in one transaction. Opens the live ones again when that fails; the others, staged or kept,
-/// are for nobody then.
+/// Closes databases, and renames in one transaction. Opens the live ones again when that fails; the others, staged or
+/// kept, are for nobody then.
 async fn exchange(admin: &Session, live: &[&str], others: &[&str], sql: &[String]) -> Result<()> {
     if sql.is_empty() {
         return Ok(());
@@ -224,16 +226,16 @@ async fn exchange(admin: &Session, live: &[&str], others: &[&str], sql: &[String
             admin.run(&allow(name, false)).await.map_err(cannot)?;
         }
         sessions::end(admin, &names).await?;
-        let begin = ["BEGIN".to_owned(), "SET LOCAL statement_timeout = '10s'".to_owned()];
-        let all = [&begin[..], sql, &["COMMIT".to_owned()]].concat();
+        let all = [&["BEGIN".to_owned()][..], sql, &["COMMIT".to_owned()]].concat();
         admin.run_all(&all).await.map_err(cannot)
     };
     let Err(e) = done.await else { return Ok(()) };
     let _ = admin.run("ROLLBACK").await;
     let mut error = e;
     for name in live {
-        if let Err(closed) = admin.run(&allow(name, true)).await {
-            error = error.hint(format!("Database {name} is still closed ({}): {};", closed.text, allow(name, true)));
+        if let Err(closed) = open_again(admin, name).await {
+            let why = closed.one_line();
+            error = error.hint(format!("Database {name} is still closed ({why}): {};", allow(name, true)));
         }
     }
     Err(error)
