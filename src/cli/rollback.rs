@@ -139,7 +139,7 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         Ended::Unwound(e) => return Err(e.hint(stands(&restore))),
         stuck => return Err(report::stuck_error(context, stuck, report::Run::Rollback)?),
     }
-    taken_back(context, &config, &about)
+    taken_back(context, &config, &about, &resources)
 }
 
 /// Says that a rollback was undone because somebody asked for it.
@@ -158,14 +158,23 @@ pub(super) fn undone(context: &Context, rollback: &Restore, of: &BackupId) -> Re
 }
 
 /// Says that a restore was taken back.
-pub(super) fn taken_back(context: &Context, config: &Config, about: &Begin) -> Result<ExitCode> {
+pub(super) fn taken_back(
+    context: &Context,
+    config: &Config,
+    about: &Begin,
+    resources: &[Arc<dyn Resource>],
+) -> Result<ExitCode> {
     let left = rollback::past(&config.state_dir, &about.id)?.left();
     let left: Vec<String> = left.iter().map(ToString::to_string).collect();
     if context.global.json {
         json(&serde_json::json!({ "rolled_back": about.id, "plan": about.plan, "left": left }))?;
     } else {
         say(&format!("{} restore {} of plan {}", good("taken back"), about.id, about.plan))?;
-        say("  what was there before it is live again; what it had restored is kept until `backstay cleanup`")?;
+        let restored = match resources.iter().any(|r| r.keeps_restored()) {
+            true => "is kept until `backstay cleanup`",
+            false => "is gone",
+        };
+        say(&format!("  what was there before it is live again; what it had restored {restored}"))?;
         for left in left {
             say(&format!("  {} {left}; it stays until `backstay cleanup {}`", notice("kept:"), about.id))?;
         }

@@ -6,17 +6,18 @@ use super::checks::context::Renamed;
 use super::chosen::Target;
 use super::resource::{Class, Compared, Findings, Note, Previous, Resource, StagedAs, parse};
 use crate::error::{Error, Kind, Result};
+use crate::host::exec::Place;
 use crate::model::BackupId;
 use crate::repository::manifest::{Artifact, SourceRecord};
 use crate::repository::reader::Reader;
 use crate::sources::postgres::address::Address;
-use crate::sources::postgres::archive::stored::Archive;
+use crate::sources::postgres::archive::stored::{Archive, head};
 use crate::sources::postgres::attributes::Attributes;
 use crate::sources::postgres::connect::{Server, ident, literal};
-use crate::sources::postgres::dropping::drop_database;
+use crate::sources::postgres::dropping::{drop_database, is_half_dropped};
 use crate::sources::postgres::facts::{self, DatabaseFacts};
 use crate::sources::postgres::hand_over::hand_over;
-use crate::sources::postgres::load::{self, Loaded, Options, What};
+use crate::sources::postgres::load::{self, Loaded, Loader, Options, What};
 use crate::sources::postgres::session::{Session, SqlError};
 use crate::sources::postgres::swap::{self, Exchange};
 use crate::sources::postgres::{GLOBALS, artifact_name, globals, lacking, leaving, preflight, sessions, sql};
@@ -168,6 +169,33 @@ impl Databases {
         Ok((facts, Stored { reader, artifact }))
     }
 
+    /// Looks for the program that loads them into a server of a major version, where it will run.
+    ///
+    /// # Errors
+    /// [`Kind::Refused`] that names the version to install; another one when the beginning of an archive cannot be read.
+    pub(super) async fn is_possible(&self, major: u32, place: &Place) -> Result<()> {
+        let mut reads = 0;
+        for target in self.targets.iter().filter(|_| self.from.is_some() && self.options.loader == Loader::PgRestore) {
+            let (_, stored) = self.of_backup(&target.live)?;
+            // One that others made may be in SQL beside some that are not.
+            if stored.artifact.media != sql::MEDIA {
+                reads = reads.max(head(&stored).await?.map_or(0, |(head, _)| head.oldest_reader()));
+            }
+        }
+        load::is_possible(self.options.loader, major, reads, place).await
+    }
+
+    /// The same before anything is touched. What cannot be read is told by the load, which says what of it.
+    ///
+    /// # Errors
+    /// [`Kind::Refused`] that names the version to install.
+    pub(super) async fn has_program(&self, major: u32, place: &Place) -> Result<()> {
+        match self.is_possible(major, place).await {
+            Err(e) if e.kind == Kind::Refused => Err(e),
+            _ => Ok(()),
+        }
+    }
+
     /// Loads one. Without owners what is loaded goes to `owner`: that of the live database, if there was one.
     pub(super) async fn stage_one(
         &self,
@@ -313,14 +341,22 @@ impl Resource for Databases {
         let wanted: Vec<_> =
             self.targets.iter().map(|t| Ok((t.live.as_str(), self.facts(&t.live)?))).collect::<Result<_>>()?;
         let admin = server.admin().await?;
-        for target in self.targets.iter().filter(|t| t.copy) {
-            let there = swap::oid(&admin, &target.live).await.map_err(failed("the server cannot be examined"))?;
-            if there.is_some() {
+        for target in &self.targets {
+            let cannot = failed("the server cannot be examined");
+            // Before an exchange it could not even be closed.
+            if is_half_dropped(&admin, &target.live).await.map_err(&cannot)? {
+                let what = format!("a DROP of database {} was interrupted, and only its name is left", target.live);
+                let hint = format!("In psql: DROP DATABASE {}; then run the same command again.", ident(&target.live));
+                return Err(Error::new(Kind::Refused, what).at(server.place()).hint(hint));
+            }
+            let there = swap::oid(&admin, &target.live).await.map_err(&cannot)?;
+            if target.copy && there.is_some() {
                 return Err(Error::new(Kind::Refused, format!("database {} exists", target.live))
                     .at(server.place())
                     .hint("Give a name that is free with --to; without --to the live database is exchanged."));
             }
         }
+        self.has_program(facts::server_version(&admin).await? / 10_000, &server.place).await?;
         let look = preflight::Look {
             server: &server,
             options: &self.options,
@@ -348,6 +384,7 @@ impl Resource for Databases {
         let exchanges = Self::exchanges(swap)?;
         let admin = self.address.reach().await?.admin().await?;
         for x in &exchanges {
+            swap::refuse_back(&admin, x).await?;
             leaving::refuse(&admin, &x.live, leaving::For::Rollback).await?;
         }
         let live: Vec<&str> = exchanges.iter().map(|x| x.live.as_str()).collect();

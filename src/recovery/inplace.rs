@@ -10,15 +10,15 @@ use super::cluster::cold::ColdCopy;
 use super::cluster::written;
 use super::database::{Databases, Staged, failed};
 use super::dropped::{self, One, Plan};
-use super::marked::{Put, unmark};
+use super::marked::{Put, is_dropping, mark_dropping, unmark};
 use super::resource::{Class, Compared, Findings, Left, Live, Note, Previous, Resource, parse};
 use crate::error::{Error, Kind, Result};
 use crate::sources::postgres::attributes::Attributes;
 use crate::sources::postgres::connect::{Server, ident, literal};
 use crate::sources::postgres::dropping::{drop_database, is_half_dropped};
-use crate::sources::postgres::session::Session;
+use crate::sources::postgres::session::{INSUFFICIENT_PRIVILEGE, OBJECT_IN_USE, Session};
 use crate::sources::postgres::swap::{self, Exchange};
-use crate::sources::postgres::{facts, globals, load, waiting};
+use crate::sources::postgres::{facts, globals, waiting};
 use async_trait::async_trait;
 use serde_json::json;
 
@@ -43,12 +43,24 @@ impl InPlace {
         let server = of.address.reach().await?;
         let admin = server.admin_beside(&one.live).await?;
         let major = facts::server_version(&admin).await? / 10_000;
-        load::is_possible(of.options.loader, major, &server.place).await.map_err(|e| e.kind(Kind::Restore))?;
+        of.is_possible(major, &server.place).await.map_err(|e| match e.kind {
+            Kind::Refused => e.kind(Kind::Restore),
+            _ => e,
+        })?;
         // Hours may have passed since the first look, and a `DROP` that does not come to its end has lost the data too.
-        if swap::oid(&admin, &one.live).await.map_err(failed("the databases cannot be looked at"))?.is_some() {
+        let found = swap::oid(&admin, &one.live).await.map_err(failed("the databases cannot be looked at"))?;
+        if found.is_some() {
             waiting::refuse(&admin, &server.place()).await.map_err(|e| e.kind(Kind::Restore))?;
         }
-        drop_database(&admin, &one.live).await.map_err(failed("the live database cannot be dropped"))?;
+        let is_live = found.is_some() && found == one.live_oid;
+        let first_try = is_live && mark_dropping(&admin, &one.live, &self.new.id).await?;
+        if let Err(e) = drop_database(&admin, &one.live).await {
+            // Refused before anything of it was touched. An earlier try may have come further.
+            if first_try && [OBJECT_IN_USE, INSUFFICIENT_PRIVILEGE].iter().any(|code| e.is(code)) {
+                let _ = unmark(&admin, &one.live, &self.new.id, one.attributes.comment.as_deref()).await;
+            }
+            return Err(failed("the live database cannot be dropped")(e));
+        }
         let mut staged = Staged::new(&one.live, one.loading.clone());
         // The live one is gone by now, and nobody else knows any more whose it was.
         let owner = one.live_oid.map(|_| one.attributes.owner.as_str());
@@ -339,7 +351,11 @@ impl Resource for InPlace {
             let server = self.new.address.reach().await?;
             let admin = server.admin_beside(&one.live).await?;
             let found = swap::oid(&admin, &one.live).await.map_err(failed("the databases cannot be looked at"))?;
-            let gone = is_half_dropped(&admin, &one.live).await.map_err(failed("the databases cannot be looked at"))?;
+            let gone = match is_dropping(&admin, &one.live, &self.new.id).await {
+                Ok(false) => is_half_dropped(&admin, &one.live).await,
+                told => told,
+            };
+            let gone = gone.map_err(failed("the databases cannot be looked at"))?;
             if found.is_some() && found == one.live_oid && !gone {
                 // Not dropped yet, but perhaps closed by us.
                 if !one.open {

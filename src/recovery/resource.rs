@@ -215,6 +215,11 @@ pub trait Resource: Send + Sync {
         self.swap(swap).await.map(|()| None)
     }
 
+    /// Whether what [`Resource::unswap`] takes away is kept where it was staged.
+    fn keeps_restored(&self) -> bool {
+        true
+    }
+
     /// What the swap keeps; nothing when nothing was there.
     async fn previous(&self, swap: &Note) -> Result<Vec<Previous>>;
 

@@ -11,6 +11,7 @@ use super::resource::{Left, Note, Previous, Resource};
 use super::restore::history;
 use super::steps::{STAGE, stage_name, swap_name};
 use crate::error::{Error, Kind, Result};
+use crate::io::durable;
 use crate::model::BackupId;
 use async_trait::async_trait;
 use jiff::Timestamp;
@@ -25,6 +26,8 @@ pub struct Past {
     pub rolled_back_by: Option<BackupId>,
     /// Whether what it kept was dropped.
     pub cleaned: bool,
+    /// Whether that was begun; some of it may be gone.
+    cleaning: bool,
     /// What that rollback noted, by the names of its steps.
     taken_back: Vec<(String, Note)>,
 }
@@ -127,7 +130,8 @@ pub fn pasts(state_dir: &Path) -> Result<Vec<Past>> {
     for file in files {
         let journal = Journal::open(&file)?;
         let cleaned = file.with_extension("cleaned").exists();
-        pasts.push(Past { journal, rolled_back_by: None, cleaned, taken_back: Vec::new() });
+        let cleaning = file.with_extension("cleaning").exists();
+        pasts.push(Past { journal, rolled_back_by: None, cleaned, cleaning, taken_back: Vec::new() });
     }
     let mut rollbacks = HashMap::new();
     for past in pasts.iter().filter(|p| *p.journal.state() == State::Committed) {
@@ -197,6 +201,12 @@ pub fn to_roll_back(state_dir: &Path, id: Option<&str>) -> Result<Past> {
         return Err(Error::new(Kind::Refused, "what was there before that restore is no longer kept")
             .at(pasts[chosen].id())
             .hint("Restore an older backup instead."));
+    }
+    if pasts[chosen].cleaning {
+        let id = pasts[chosen].id().clone();
+        return Err(Error::new(Kind::Refused, "the cleanup of that restore has begun, and may have dropped some")
+            .at(&id)
+            .hint(format!("`backstay cleanup {id}` finishes it. Restore an older backup instead.")));
     }
     let asked = asked_of(&pasts[chosen].journal)?;
     if let Some(safety) = asked.in_place.filter(|s| *s != Safety::ColdCopy { to: None }) {
@@ -291,10 +301,11 @@ pub async fn kept(past: &Past, resources: &[Arc<dyn Resource>]) -> Result<Vec<Pr
     Ok(kept)
 }
 
-/// What a restore that was taken back or undone had restored: it lies where it was staged. What others wrote lies with it, and is
-/// told by itself ([`Past::left`]).
+/// What a restore that was taken back or undone had restored, as far as that is kept: it lies where it was staged. What others
+/// wrote lies with it, and is told by itself ([`Past::left`]).
 pub fn restored_copies(past: &Past, resources: &[Arc<dyn Resource>]) -> Vec<Previous> {
-    let labels = resources.iter().map(|r| r.label()).filter(|label| past.left_of(label).is_empty());
+    let kept = resources.iter().filter(|r| r.keeps_restored());
+    let labels = kept.map(|r| r.label()).filter(|label| past.left_of(label).is_empty());
     labels.map(|label| Previous { name: format!("the restored copy of {label}"), bytes: None }).collect()
 }
 
@@ -305,6 +316,12 @@ pub fn restored_copies(past: &Past, resources: &[Arc<dyn Resource>]) -> Vec<Prev
 /// When something cannot be dropped; the rest is then still there and can be dropped again.
 pub async fn clean(past: &Past, resources: &[Arc<dyn Resource>], named: bool) -> Result<()> {
     let taken_back = past.rolled_back_by.is_some() || past.keeps_what_failed();
+    // One that ends half-way leaves nothing that could be put back.
+    if past.stands() {
+        let begun = past.journal.path().with_extension("cleaning");
+        durable::replace(&begun, b"", 0o644)
+            .map_err(|e| Error::io("it cannot be noted that the cleanup begins", &begun, e))?;
+    }
     for resource in resources {
         if past.stands() {
             if let Some(note) = past.swap_note(&**resource) {

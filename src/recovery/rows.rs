@@ -12,7 +12,7 @@ use crate::sources::postgres::connect::{Server, literal};
 use crate::sources::postgres::facts::{self, DatabaseFacts};
 use crate::sources::postgres::load::{self, Options};
 use crate::sources::postgres::pick::TableName;
-use crate::sources::postgres::session::Session;
+use crate::sources::postgres::session::{Session, SqlResult};
 use crate::sources::postgres::{adopt, artifact_name, foreign, globals, preflight, sql, suits, swap};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -139,6 +139,11 @@ impl Rows {
     }
 }
 
+async fn is_there(session: &Session, table: &TableName) -> SqlResult<bool> {
+    let column = format!("to_regclass({}) IS NOT NULL", literal(&table.sql()));
+    Ok(session.row(&column, "").await?.truth(0))
+}
+
 #[async_trait]
 impl Resource for Rows {
     fn label(&self) -> String {
@@ -188,7 +193,22 @@ impl Resource for Rows {
         Ok(Findings { live: Live::Untouched, ..Findings::default() })
     }
 
-    async fn used(&self, _: Option<&Note>) -> Result<Findings> {
+    async fn used(&self, swap: Option<&Note>) -> Result<Findings> {
+        if let Some(filling) = swap.map(parse::<Filling>).transpose()? {
+            let session = self.address.reach().await?.session(&self.into).await?;
+            let mut gone = Vec::new();
+            for table in &filling.tables {
+                if !is_there(&session, table).await.map_err(failed(LOOK))? {
+                    gone.push(table.full());
+                }
+            }
+            if !gone.is_empty() {
+                return Err(Error::new(Kind::Refused, "tables whose rows were restored are gone")
+                    .at(format!("database {}", self.into))
+                    .because(gone.join(", "))
+                    .hint("Somebody has dropped or renamed them since. Empty the others by hand: TRUNCATE."));
+            }
+        }
         Ok(Findings { warnings: vec![NOT_BESIDE.to_owned()], live: Live::Dropped, ..Findings::default() })
     }
 
@@ -275,17 +295,23 @@ impl Resource for Rows {
         self.empty(&self.address.reach().await?, &parse(swap)?).await
     }
 
-    /// Tables that have been emptied are empty.
+    /// Tables that have been emptied are empty; one that somebody has dropped tells nothing.
     async fn reswap(&self, swap: &Note) -> Result<Option<String>> {
         let filling: Filling = parse(swap)?;
         let session = self.address.reach().await?.session(&self.into).await?;
         session.run("SET row_security = off").await.map_err(failed(LOOK))?;
         for table in &filling.tables {
-            if session.any(&format!("FROM ONLY {}", table.sql())).await.map_err(failed(LOOK))? {
+            if is_there(&session, table).await.map_err(failed(LOOK))?
+                && session.any(&format!("FROM ONLY {}", table.sql())).await.map_err(failed(LOOK))?
+            {
                 return Ok(None);
             }
         }
         Ok(Some(format!("the tables of database {} are empty as before the restore", self.into)))
+    }
+
+    fn keeps_restored(&self) -> bool {
+        false
     }
 
     async fn previous(&self, _: &Note) -> Result<Vec<Previous>> {

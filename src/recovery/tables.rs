@@ -359,6 +359,10 @@ impl Resource for Tables {
         Ok((!stands).then(|| format!("{} stays as before the restore, and what was restored is gone", self.label())))
     }
 
+    fn keeps_restored(&self) -> bool {
+        false
+    }
+
     async fn previous(&self, swap: &Note) -> Result<Vec<Previous>> {
         let Swap::Replace(x) = parse::<Swap>(swap)? else { return Ok(Vec::new()) };
         if !x.keep {

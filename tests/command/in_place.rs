@@ -76,7 +76,7 @@ fn a_rollback_that_is_undone_says_what_stays_back_and_without_an_undo_there_is_n
     w.run(&["rollback", "--yes"]).code(12).says(&["but for this: `undo` of source out did not come to its end"]);
     fs::remove_file(w.at("no")).unwrap();
     // It ended well, and something after it did not: the program was killed before it wrote the end of the rollback.
-    w.run(&["rollback", "--yes"]).code(0);
+    w.run(&["rollback", "--yes"]).code(0).says(&["what it had restored is gone"]);
     assert_eq!(live(&w), "damaged");
     let ended = w.at(&format!("state/restores/{}.journal", w.last_restore()));
     let text = fs::read_to_string(&ended).unwrap();

@@ -151,6 +151,8 @@ fn a_drop_that_the_server_does_not_come_to_the_end_of_ends_all_the_same_and_can_
     let away = Away::new(&c);
     ends(&w, &["cleanup", &id]).code(12).says(&["wait for a synchronous standby (1)", "pg_terminate_backend"]);
     assert_eq!(kept(), "1");
+    ends(&w, &["rollback", "--yes"]).code(10).says(&["cleanup of that restore has begun"]);
+    assert_eq!(c.psql("postgres", "SELECT datallowconn FROM pg_database WHERE datname = 'erp'"), "t");
     let _away = away.without_waiting();
     ends(&w, &["cleanup", &id]).code(0).says(&["dropped database erp_before_"]);
     assert_eq!(kept(), "0");
@@ -160,6 +162,9 @@ fn a_drop_that_the_server_does_not_come_to_the_end_of_ends_all_the_same_and_can_
 fn in_place_nothing_is_dropped_when_sessions_have_come_to_wait_since_the_first_look() {
     let c = Cluster::start();
     let (w, _, live) = inplace::changed(&c);
+    // A safety backup that was loaded would give the same dump.
+    let oid = || c.psql("postgres", "SELECT oid FROM pg_database WHERE datname = 'erp'");
+    let before = oid();
     let away = Away::new(&c).without_waiting();
     let (begun, config) = (w.at("begun"), std::fs::read_to_string(w.at("backstay.toml")).unwrap());
     let hook = format!("after_stage = [{{ command = [\"/bin/sh\", \"-c\", \"touch {begun}; sleep 15\"] }}]");
@@ -173,5 +178,6 @@ fn in_place_nothing_is_dropped_when_sessions_have_come_to_wait_since_the_first_l
         let ran = restore.join().unwrap().code(12);
         ran.says(&["waited for a synchronous standby", "undo: swap database erp in place"]);
     });
+    assert_eq!(oid(), before);
     assert_eq!(c.dump("erp"), live);
 }

@@ -239,6 +239,16 @@ async fn a_live_database_whose_drop_was_interrupted_is_not_taken_for_untouched()
     resource.unswap(&note).await.unwrap();
     // As the server notes it: the name and the OID are there, and the content is not.
     c.psql("postgres", "UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'erp'");
+    let lost = "database erp was dropped, and the safety backup was waived";
     let error = resource.unswap(&note).await.unwrap_err().to_string();
-    assert!(error.contains("database erp was dropped, and the safety backup was waived"), "{error}");
+    assert!(error.contains(lost), "{error}");
+    // Older ones note nothing, and one whose client is gone may still be at it: our own mark is enough.
+    c.psql("postgres", "UPDATE pg_database SET datconnlimit = -1 WHERE datname = 'erp'");
+    let mark = format!("backstay: being dropped by restore {}, which has not ended", resource.new.id);
+    c.psql("postgres", &format!("COMMENT ON DATABASE erp IS '{mark}'"));
+    let error = resource.unswap(&note).await.unwrap_err().to_string();
+    assert!(error.contains(lost), "{error}");
+    // That of another restore says nothing of this one.
+    c.psql("postgres", "COMMENT ON DATABASE erp IS 'backstay: being dropped by restore x, which has not ended'");
+    resource.unswap(&note).await.unwrap();
 }

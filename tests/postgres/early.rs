@@ -58,13 +58,20 @@ fn rows_that_ask_another_table_on_their_way_in_wait_for_that_table() {
         "CREATE TABLE codes (code int PRIMARY KEY, name text, more text); ALTER TABLE codes ALTER more SET STORAGE EXTERNAL;
          INSERT INTO codes SELECT n, 'name ' || n, repeat('x', 200000) FROM generate_series(0, 9) n;
          CREATE FUNCTION name_of(int) RETURNS text IMMUTABLE LANGUAGE sql AS 'SELECT name FROM public.codes WHERE code = $1';
-         CREATE DOMAIN known AS int CHECK (name_of(VALUE) IS NOT NULL)",
+         CREATE DOMAIN known AS int CHECK (name_of(VALUE) IS NOT NULL); CREATE DOMAIN deeper AS known;
+         CREATE TABLE marks (LIKE codes INCLUDING STORAGE); INSERT INTO marks SELECT * FROM codes;
+         CREATE VIEW seen AS SELECT code, name FROM marks;
+         CREATE FUNCTION mark_of(int) RETURNS text IMMUTABLE LANGUAGE sql AS 'SELECT name FROM public.seen WHERE code = $1';
+         CREATE FUNCTION is_marked(int) RETURNS bool IMMUTABLE LANGUAGE sql AS 'SELECT public.mark_of($1) IS NOT NULL'",
     );
-    // A CHECK, a generated column, a CHECK of a domain, and one that asks nobody.
+    // A CHECK, a generated column, a CHECK of a domain, one of a domain below it, a function that asks through another
+    // one and a view, and one that asks nobody.
     for (table, columns) in [
         ("items", "code int CHECK (name_of(code) IS NOT NULL)"),
         ("labels", "code int, name text GENERATED ALWAYS AS (name_of(code)) STORED"),
         ("meant", "code known"),
+        ("nested", "code deeper"),
+        ("threaded", "code int CHECK (is_marked(code))"),
         ("plain", "code int CHECK (code < 10)"),
     ] {
         c.psql("erp", &format!("CREATE TABLE {table} (id int PRIMARY KEY, x text, {columns})"));
@@ -78,7 +85,7 @@ fn rows_that_ask_another_table_on_their_way_in_wait_for_that_table() {
     let facts = w.backup()["sources"][0]["facts"]["databases"][0].clone();
     let blocks = facts["archive"]["blocks"].as_array().unwrap();
     let beside: Vec<&str> = blocks.iter().map(|b| b["name"].as_str().unwrap()).collect();
-    // The table of codes is above the size too, and its rows must not come later than by their place in the archive.
+    // The tables of codes and marks are above the size too, and must not come later than by their place in the archive.
     assert_eq!(beside, ["plain"], "{facts}");
     let good = c.dump("erp");
     w.run(&["restore", "--to", "copy"]).code(0).says(&["equal to the facts"]);

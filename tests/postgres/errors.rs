@@ -87,6 +87,39 @@ fn a_restore_whose_tool_is_missing_or_too_old_is_refused_before_anything_is_touc
     assert_eq!(c.psql("postgres", "SELECT count(*) FROM pg_roles WHERE rolname = 'app'"), "0");
 }
 
+/// Only newer clients are installed where the backup is made, and only the server's own where it is restored. An archive of
+/// 1.14 becomes one of 1.15, which PostgreSQL 16 has brought, by another version and one byte for the compression.
+#[test]
+fn a_restore_of_an_archive_that_is_newer_than_every_pg_restore_is_refused_before_anything_is_dropped() {
+    let c = Cluster::start();
+    let major: u32 = c.bin().parent().unwrap().file_name().unwrap().to_str().unwrap().parse().unwrap();
+    // The server's own clients read it.
+    if major > 15 {
+        return;
+    }
+    c.psql("postgres", "CREATE DATABASE erp");
+    c.psql("erp", "CREATE TABLE t AS SELECT generate_series(1, 1000) AS x");
+    let w = with_database(&c, SOCKET);
+    let real = w.path().join("real");
+    fs::create_dir(&real).unwrap();
+    for tool in ["pg_dump", "pg_dumpall"] {
+        fs::copy(c.bin().join(tool), real.join(tool)).unwrap();
+    }
+    let newer = format!(
+        "real={0}/real/$(basename $0); case \"$*\" in *format=custom*) $real \"$@\" | {{ head -c 6; head -c 1 > /dev/null; \
+         printf '\\017'; head -c 4; head -c 5 > /dev/null; printf '\\000'; cat; }};; *) exec $real \"$@\";; esac",
+        w.path().display()
+    );
+    with_tools(&w, &newer, &["backup"]).code(0);
+    let live = || (databases(&c), c.psql("postgres", "SELECT oid FROM pg_database WHERE datname = 'erp'"));
+    let before = live();
+    let own = format!("echo 'pg_restore (PostgreSQL) {major}.1'");
+    for way in [&["restore", "--yes"][..], &["restore", "--in-place", "--yes", "--without-safety", "p"]] {
+        with_tools(&w, &own, way).code(10).says(&["a pg_dump of version 16 or newer", "postgresql-client-16"]);
+        assert_eq!(live(), before);
+    }
+}
+
 /// Somebody waits to alter a big table when our sessions want to read it: whoever queued behind him would wait for the end
 /// of the dump, which would wait for us. Over a connection and through psql.
 #[test]

@@ -10,14 +10,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 /// A server on which the source's role may only make databases, and roles when `may` says so.
-fn managed(may: &str) -> Cluster {
+pub fn managed(may: &str) -> Cluster {
     let c = Cluster::start();
     let password = PASSWORD.replace('\'', "''");
     c.psql("postgres", &format!("CREATE ROLE manager LOGIN CREATEDB {may} PASSWORD '{password}'"));
     c
 }
 
-const MANAGED: &str = "postgresql://manager@/erp?host=SOCKET&port=PORT";
+pub const MANAGED: &str = "postgresql://manager@/erp?host=SOCKET&port=PORT";
 
 #[test]
 fn a_role_without_privileges_is_told_what_it_lacks_and_restores_without_owners_and_grants() {

@@ -61,6 +61,31 @@ fn rows_that_do_not_fit_leave_the_tables_empty() {
 }
 
 #[test]
+fn a_rollback_of_rows_whose_table_is_gone_is_refused_and_the_undo_of_one_does_without_it() {
+    let (c, w) = shop("");
+    let fill = |name: &str| {
+        w.run(&["restore", "--schema-only", "--to", name]).code(0);
+        w.run(&["restore", "--data-only", "--to", name]).code(0);
+    };
+    fill("bare");
+    c.psql("bare", "DROP TABLE log_1");
+    w.run(&["rollback", "--yes"]).code(10).says(&["are gone", "public.log_1"]);
+    assert!(!w.path().join("state/restore.journal").exists());
+    assert_eq!(c.psql("bare", "SELECT count(*) FROM orders"), "2000");
+    // Its journal as it is when the program was killed before it wrote the last record.
+    fill("other");
+    w.run(&["rollback", "--yes"]).code(0).says(&["what it had restored is gone"]);
+    let mut all = std::fs::read_dir(w.at("state/restores")).unwrap().map(|e| e.unwrap().path());
+    let ended = all.find(|path| std::fs::read_to_string(path).unwrap().contains("swap back")).unwrap();
+    let text = std::fs::read_to_string(&ended).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    std::fs::write(w.at("state/restore.journal"), lines[..lines.len() - 1].join("\n") + "\n").unwrap();
+    std::fs::remove_file(ended).unwrap();
+    c.psql("other", "DROP TABLE told");
+    w.run(&["restore", "--unwind"]).code(0).says(&["the tables of database other are empty as before the restore"]);
+}
+
+#[test]
 fn content_that_is_no_rows_is_left_out_of_definitions_and_refused_with_rows_alone() {
     let c = Cluster::start();
     c.psql("postgres", "CREATE DATABASE erp");

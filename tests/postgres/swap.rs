@@ -185,6 +185,26 @@ fn what_would_stay_with_the_old_database_refuses_before_anything_is_made() {
 }
 
 #[test]
+fn a_live_database_that_is_half_dropped_refuses_before_anything_is_made_and_is_restored_when_it_is_gone() {
+    let c = Cluster::start();
+    erp(&c);
+    let w = with_database(&c, SOCKET);
+    w.backup();
+    let databases = || c.psql("postgres", "SELECT string_agg(datname, ' ' ORDER BY datname) FROM pg_database");
+    let before = databases();
+    // As a `DROP` leaves it that was interrupted.
+    c.psql("postgres", "UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'erp'");
+    for args in [&["restore", "--yes"][..], &["restore", "--in-place", "--yes", "--without-safety", "p"]] {
+        w.run(args).code(10).says(&["a DROP of database erp was interrupted", "DROP DATABASE \"erp\""]);
+        assert_eq!(databases(), before);
+        assert!(!w.path().join("state/restore.journal").exists());
+    }
+    c.psql("postgres", "DROP DATABASE erp");
+    w.run(&["restore", "--yes"]).code(0);
+    assert_eq!(c.psql("erp", "SELECT count(*) FROM t"), "5000");
+}
+
+#[test]
 fn what_would_go_along_with_the_restored_database_refuses_a_rollback_before_anything_is_touched() {
     let c = Cluster::start();
     c.psql("postgres", "ALTER SYSTEM SET wal_level = logical");
@@ -217,6 +237,27 @@ fn what_would_go_along_with_the_restored_database_refuses_a_rollback_before_anyt
 
     w.run(&["rollback", "--yes"]).code(0);
     assert_eq!(c.psql("erp", "SELECT count(*) FROM t"), "0");
+}
+
+#[test]
+fn an_exchange_that_somebody_holds_up_without_end_fails_and_leaves_everything_as_it_was() {
+    let c = Cluster::start();
+    erp(&c);
+    let w = with_database(&c, SOCKET);
+    w.backup();
+    let before = attributes(&c);
+    let hold = "SELECT FROM pg_database WHERE datname = 'erp' FOR UPDATE; SELECT pg_sleep(90)";
+    std::thread::scope(|scope| {
+        let holds = scope.spawn(|| c.psql_output("postgres", hold));
+        let sleeping = "FROM pg_stat_activity WHERE wait_event = 'PgSleep'";
+        while !holds.is_finished() && c.psql("postgres", &format!("SELECT count(*) {sleeping}")) == "0" {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        w.run(&["restore", "--yes"]).code(12).says(&["statement timeout", "Everything is as it was"]);
+        c.psql("postgres", &format!("SELECT pg_terminate_backend(pid) {sleeping}"));
+    });
+    assert_eq!(attributes(&c), before);
+    w.run(&["restore", "--yes"]).code(0);
 }
 
 /// Has the process that writes out the log for everybody do nothing any more, until the server is started anew.

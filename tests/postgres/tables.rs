@@ -391,7 +391,10 @@ fn a_rollback_of_tables_that_is_undone_says_which_of_them_stay_back() {
     c.psql("erp", "SET session_replication_role = replica; UPDATE lines SET what = 'x'");
     let damaged = rows(&c, ALL);
     w.run(&["restore", "--yes", "--table", "lines"]).code(0);
-    w.run(&["rollback", "--yes"]).code(0).says(&["none are kept beside"]);
+    let of_tables = w.last_restore();
+    w.run(&["rollback", "--yes"]).code(0).says(&["none are kept beside", "what it had restored is gone"]);
+    let cleanup = w.run(&["cleanup", "--dry-run", &of_tables]).code(0);
+    assert!(!cleanup.out.contains("restored copy"), "{}", cleanup.out);
     assert_eq!(rows(&c, ALL), damaged);
     let of_rollback = || {
         let mut all = std::fs::read_dir(w.at("state/restores")).unwrap().map(|e| e.unwrap().path());

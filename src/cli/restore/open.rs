@@ -122,7 +122,7 @@ async fn go_on_back(
     match rollback.run(crate::cli::stopped()).await? {
         Ended::Committed => {
             let past = past(&config.state_dir, of)?;
-            taken_back(context, &config, past.journal().about())
+            taken_back(context, &config, past.journal().about(), &resources)
         }
         Ended::Unwound(e) => Err(e.hint(stands(&rollback))),
         stuck => Err(report::stuck_error(context, stuck, Run::Rollback)?),

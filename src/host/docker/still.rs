@@ -15,6 +15,8 @@ const TASKS: Duration = Duration::from_secs(120);
 const ENDING: Duration = Duration::from_secs(10);
 /// How long one may take to end that was killed since its time was over.
 const KILLED: Duration = Duration::from_secs(2);
+/// Seconds that one is waited for that is never killed (`--stop-timeout -1`).
+const WITHOUT_END: u64 = 60;
 /// How often a container is told to stand still.
 const PAUSES: u32 = 3;
 /// A pause between two looks.
@@ -85,11 +87,12 @@ impl Docker {
         }
     }
 
-    /// Seconds that a container has to stop before it is killed.
+    /// Seconds that a container has to stop before it is killed. One that never is has a minute.
     pub async fn stop_seconds(&self, container: &str) -> Result<u64> {
         match self.api.inspect_container(checked(container)?, None).await {
             Ok(found) => {
-                Ok(found.config.and_then(|c| c.stop_timeout).and_then(|t| u64::try_from(t).ok()).unwrap_or(10))
+                let given = found.config.and_then(|c| c.stop_timeout).unwrap_or(10);
+                Ok(u64::try_from(given).unwrap_or(WITHOUT_END))
             }
             Err(e) if is_status(&e, 404) => Ok(0),
             Err(e) => Err(failed(format!("container {container} cannot be looked at"))(e)),

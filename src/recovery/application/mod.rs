@@ -22,7 +22,6 @@ use crate::telemetry::monitor::Monitor;
 use serde::{Deserialize, Serialize};
 use snapshot::Snapshot;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 /// How long Docker may take to be there, and to find into its swarm: at boot it may still be starting.
@@ -64,7 +63,7 @@ impl Application {
 
     /// The step that stops everything.
     pub fn stop(&self, monitor: Arc<dyn Monitor>) -> Box<dyn Step> {
-        Box::new(steps::Stop { monitor, ended: AtomicBool::new(false) })
+        Box::new(steps::Stop { monitor, told: stop::Told::default() })
     }
 
     /// The step that starts what ran, but for what starts late. With something that does, the other step must come too.

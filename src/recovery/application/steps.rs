@@ -9,7 +9,6 @@ use crate::recovery::resource::Note;
 use crate::telemetry::monitor::Monitor;
 use async_trait::async_trait;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 /// The name of the step that takes the snapshot.
 const HOLD: &str = "hold the application";
@@ -50,8 +49,8 @@ impl Step for Hold {
 /// Stops everything.
 pub(super) struct Stop {
     pub monitor: Arc<dyn Monitor>,
-    /// Whether that came to its end, by us: then nothing is stopping any more.
-    pub ended: AtomicBool,
+    /// What may be stopping still when that has not come to its end.
+    pub told: stop::Told,
 }
 
 #[async_trait]
@@ -61,22 +60,22 @@ impl Step for Stop {
     }
 
     async fn prepare(&self, notes: &Notes<'_>) -> Result<Note> {
+        // When it is taken up after a crash, another process has told some of them.
+        self.told.nobody_yet();
         notes.of(HOLD).cloned()
     }
 
     async fn act(&self, note: &Note) -> Result<Note> {
         let snapshot = Snapshot::from_note(note)?;
-        stop::stop(&snapshot.items.iter().collect::<Vec<_>>(), &*self.monitor).await?;
-        self.ended.store(true, Ordering::SeqCst);
+        stop::stop(&snapshot.items.iter().collect::<Vec<_>>(), &self.told, &*self.monitor).await?;
+        self.told.nobody_yet();
         Ok(note.clone())
     }
 
     async fn undo(&self, note: &Note) -> Result<()> {
         let snapshot = Snapshot::from_note(note)?;
         let items: Vec<&Item> = snapshot.items.iter().collect();
-        if !self.ended.load(Ordering::SeqCst) {
-            stop::settled(&items).await?;
-        }
+        stop::settled(&items, &self.told).await?;
         start::start(&items, Why::AsItWas, Steady::Started, &*self.monitor).await
     }
 
@@ -129,7 +128,7 @@ impl Step for Start {
         let snapshot = Snapshot::from_note(note)?;
         let items = self.mine(&snapshot);
         hold::put(&items, &*self.monitor).await?;
-        stop::stop(&items, &*self.monitor).await
+        stop::stop(&items, &stop::Told::default(), &*self.monitor).await
     }
 
     fn by_hand(&self, note: &Note) -> Vec<String> {

@@ -7,6 +7,8 @@ use crate::host::docker::Docker;
 use crate::host::systemd;
 use crate::recovery::by_hand::word;
 use crate::telemetry::monitor::{Event, Monitor};
+use std::collections::BTreeSet;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 /// How long the tasks of a service may take to end beyond the time that they are given.
@@ -14,14 +16,46 @@ const TASKS: Duration = Duration::from_secs(60);
 /// A pause between two looks.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// Which containers were told to stop and have perhaps not done it. As long as nobody has said that there are none it
+/// may be any of them.
+#[derive(Default)]
+pub(super) struct Told(Mutex<Option<BTreeSet<String>>>);
+
+impl Told {
+    fn names(&self) -> MutexGuard<'_, Option<BTreeSet<String>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// None is stopping now.
+    pub(super) fn nobody_yet(&self) {
+        *self.names() = Some(BTreeSet::new());
+    }
+
+    fn tells(&self, container: &str) {
+        if let Some(told) = self.names().as_mut() {
+            told.insert(container.to_owned());
+        }
+    }
+
+    fn has_ended(&self, container: &str) {
+        if let Some(told) = self.names().as_mut() {
+            told.remove(container);
+        }
+    }
+
+    fn may_be_stopping(&self, container: &str) -> bool {
+        self.names().as_ref().is_none_or(|told| told.contains(container))
+    }
+}
+
 /// Stops everything in its order, and looks at the end whether it has stayed so. What has stopped already is fine.
 ///
 /// # Errors
 /// With the first that does not stop; whatever was to stop after it still runs.
-pub(super) async fn stop(items: &[&Item], monitor: &dyn Monitor) -> Result<()> {
+pub(super) async fn stop(items: &[&Item], told: &Told, monitor: &dyn Monitor) -> Result<()> {
     let docker = docker(items).await?;
     for wave in waves(items, |item| item.stop) {
-        let each = wave.iter().map(|item| one(item, docker.as_ref(), monitor));
+        let each = wave.iter().map(|item| one(item, docker.as_ref(), told, monitor));
         for result in futures::future::join_all(each).await {
             result.map_err(|e| e.kind(Kind::Restore))?;
         }
@@ -41,11 +75,11 @@ pub(super) async fn stop(items: &[&Item], monitor: &dyn Monitor) -> Result<()> {
 ///
 /// # Errors
 /// When the daemon does not answer.
-pub(super) async fn settled(items: &[&Item]) -> Result<()> {
+pub(super) async fn settled(items: &[&Item], told: &Told) -> Result<()> {
     let Some(docker) = docker(items).await? else { return Ok(()) };
     let docker = &docker;
     let ran = items.iter().filter_map(|item| match &item.who {
-        Who::Container(c) if c.was_up() => Some(c.name.as_str()),
+        Who::Container(c) if c.was_up() && told.may_be_stopping(&c.name) => Some(c.name.as_str()),
         _ => None,
     });
     let each = ran.map(|name| async move { docker.settle(name, docker.stop_seconds(name).await?).await });
@@ -62,7 +96,7 @@ pub(super) fn waves<'a>(items: &[&'a Item], place: impl Fn(&Item) -> usize) -> V
     sorted.chunk_by(|a, b| place(a) == place(b)).map(<[&Item]>::to_vec).collect()
 }
 
-async fn one(item: &Item, docker: Option<&Docker>, monitor: &dyn Monitor) -> Result<()> {
+async fn one(item: &Item, docker: Option<&Docker>, told: &Told, monitor: &dyn Monitor) -> Result<()> {
     match (&item.who, docker) {
         (Who::Unit(u), _) => {
             let unit = systemd::look(&u.name).await?;
@@ -84,7 +118,10 @@ async fn one(item: &Item, docker: Option<&Docker>, monitor: &dyn Monitor) -> Res
         }
         (Who::Container(c), Some(docker)) => {
             let was_up = docker.container(&c.name).await?.is_some_and(|c| c.is_up());
-            match docker.stop(&c.name).await? {
+            told.tells(&c.name);
+            let ended = docker.stop(&c.name).await?;
+            told.has_ended(&c.name);
+            match ended {
                 Some(137) if was_up => killed(item, monitor),
                 Some(_) => {}
                 None => gone(item, monitor),
@@ -153,4 +190,23 @@ pub(super) fn by_hand(items: &[&Item]) -> Vec<String> {
         Who::Service(s) => Docker::banish_by_hand(&s.name),
     });
     lines.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_told_and_has_not_ended_is_waited_for_and_after_a_crash_everything() {
+        let told = Told::default();
+        told.tells("web");
+        told.has_ended("web");
+        assert!(told.may_be_stopping("web") && told.may_be_stopping("db"));
+        told.nobody_yet();
+        assert!(!told.may_be_stopping("web"));
+        told.tells("web");
+        told.tells("db");
+        told.has_ended("db");
+        assert_eq!(["web", "db", "later"].map(|name| told.may_be_stopping(name)), [true, false, false]);
+    }
 }

@@ -186,6 +186,10 @@ impl Resource for InPlaceCommand {
         }))
     }
 
+    fn keeps_restored(&self) -> bool {
+        false
+    }
+
     async fn previous(&self, _: &Note) -> Result<Vec<Previous>> {
         let mut bytes = 0;
         for entry in std::fs::read_dir(self.at(KEPT)).into_iter().flatten().flatten() {

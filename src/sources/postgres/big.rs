@@ -2,7 +2,7 @@
 //! odd stays with `pg_dump`.
 
 use super::facts::{DatabaseFacts, UP, below_hash};
-use super::session::{Session, SqlError, SqlResult};
+use super::session::{Row, Session, SqlError, SqlResult};
 use crate::error::Result;
 use serde_json::Value;
 use std::collections::HashSet;
@@ -80,13 +80,23 @@ pub async fn choose(session: &Session, facts: &DatabaseFacts, threshold: u64) ->
     Ok(big.iter().filter_map(|t| found.iter().find(|b| b.oid == t.oid).cloned()).collect())
 }
 
-/// The database's own functions that a row calls on its way in, by a CHECK, by one of its columns' domains, or by a
-/// generated column. Such a function may look into another table all the same, and rows that come beside those of that
+/// Types that hold a domain, however deep, and the domain itself: over another domain, in an array, a range, a row.
+const HOLDS: &str = "WITH RECURSIVE parts (typ, part) AS (\
+     SELECT y.oid, y.typbasetype FROM pg_type y WHERE y.typtype = 'd' \
+     UNION ALL SELECT y.oid, y.typelem FROM pg_type y WHERE y.typelem <> 0 \
+     UNION ALL SELECT g.rngtypid, g.rngsubtype FROM pg_range g \
+     UNION ALL SELECT y.oid, a.atttypid FROM pg_type y JOIN pg_attribute a ON a.attrelid = y.typrelid \
+     WHERE y.typtype = 'c' AND a.attnum > 0 AND NOT a.attisdropped), \
+     holds (typ, domain) AS (SELECT y.oid, y.oid FROM pg_type y WHERE y.typtype = 'd' \
+     UNION SELECT p.typ, h.domain FROM holds h JOIN parts p ON p.part = h.typ)";
+
+/// The database's own functions that a row calls on its way in, by a CHECK, by the domains that its columns hold, or by
+/// a generated column. Such a function may look into another table all the same, and rows that come beside those of that
 /// table would be refused, or get another value. Those in C come with extensions, and look at their arguments.
 struct Called {
     /// The tables whose rows call one, by OID.
     by: HashSet<u64>,
-    /// Their bodies, in lower case.
+    /// What they say, and what the functions and views say that they use, in lower case.
     bodies: Vec<String>,
 }
 
@@ -104,10 +114,10 @@ impl Called {
         let (of_check, of_value) = (of("pg_constraint", "k.oid"), of("pg_attrdef", "g.oid"));
         // Up to version 14 what a generated column needs is said of the column itself.
         let from = format!(
-            "FROM (SELECT k.conrelid, d.refclassid, d.refobjid FROM pg_constraint k {of_check} \
+            "FROM ({HOLDS} SELECT k.conrelid, d.refclassid, d.refobjid FROM pg_constraint k {of_check} \
               WHERE k.contype = 'c' AND k.conrelid <> 0 \
               UNION SELECT a.attrelid, d.refclassid, d.refobjid FROM pg_constraint k {of_check} \
-              JOIN pg_attribute a ON a.atttypid = k.contypid WHERE k.contypid <> 0 \
+              JOIN holds h ON h.domain = k.contypid JOIN pg_attribute a ON a.atttypid = h.typ WHERE k.contypid <> 0 \
               UNION SELECT a.attrelid, d.refclassid, d.refobjid FROM pg_attrdef g {of_value} \
               JOIN pg_attribute a ON a.attrelid = g.adrelid AND a.attnum = g.adnum AND {generated} \
               UNION SELECT d.objid, d.refclassid, d.refobjid FROM pg_depend d \
@@ -119,16 +129,46 @@ impl Called {
         );
         let rows = session.rows(&format!("{body}, json_agg(u.rel::bigint)"), &from).await?;
         let by = rows.iter().flat_map(|r| r.value(1).as_array().cloned().unwrap_or_default());
-        Ok(Called {
-            by: by.filter_map(|oid| oid.as_u64()).collect(),
-            bodies: rows.iter().map(|r| r.text(0).to_lowercase()).collect(),
-        })
+        let by = by.filter_map(|oid| oid.as_u64()).collect();
+        let mut bodies: Vec<String> = rows.iter().map(|r| r.text(0).to_lowercase()).collect();
+        if !bodies.is_empty() {
+            let others = session.rows("t.name, t.body", &texts(body)).await?;
+            let lower = |r: &Row| (r.text(0).to_lowercase(), r.text(1).to_lowercase());
+            extend(&mut bodies, others.iter().map(lower).collect());
+        }
+        Ok(Called { by, bodies })
     }
 
     /// Whether one of them speaks of a table of one of these names.
     fn name_one_of(&self, names: &Value) -> bool {
         let mut names = names.as_array().into_iter().flatten().filter_map(Value::as_str);
         names.any(|name| self.bodies.iter().any(|body| speaks_of(body, &name.to_lowercase())))
+    }
+}
+
+/// All functions and views of the database's own that say something, by their names. Of a view only what it uses: its
+/// text is not to be had without locks.
+fn texts(body: &str) -> String {
+    format!(
+        "FROM (SELECT f.proname::text, {body} FROM pg_proc f \
+          JOIN pg_language l ON l.oid = f.prolang AND l.lanname NOT IN ('internal', 'c') WHERE f.oid >= {FIRST_OWN} \
+          UNION ALL SELECT v.relname::text, string_agg(coalesce(c.relname, f.proname)::text, ' ') FROM pg_class v \
+          JOIN pg_rewrite w ON w.ev_class = v.oid \
+          JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid \
+          LEFT JOIN pg_class c ON d.refclassid = 'pg_class'::regclass AND c.oid = d.refobjid AND c.oid <> v.oid \
+          LEFT JOIN pg_proc f ON d.refclassid = 'pg_proc'::regclass AND f.oid = d.refobjid \
+          WHERE v.relkind IN ('v', 'm') AND v.oid >= {FIRST_OWN} GROUP BY v.oid, v.relname) t (name, body)"
+    )
+}
+
+/// Adds to what is said that of all others that it speaks of, until nothing more comes.
+fn extend(bodies: &mut Vec<String>, mut others: Vec<(String, String)>) {
+    let mut read = 0;
+    while let Some(body) = bodies.get(read) {
+        let (spoken, rest): (Vec<_>, Vec<_>) = others.into_iter().partition(|(name, _)| speaks_of(body, name));
+        others = rest;
+        bodies.extend(spoken.into_iter().map(|(_, body)| body));
+        read += 1;
     }
 }
 
@@ -147,6 +187,21 @@ fn quote(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_called_function_calls_or_looks_at_is_read_too() {
+        let text = |name: &str, body: &str| (name.to_owned(), body.to_owned());
+        let mut bodies = vec!["select is_seen($1)".to_owned()];
+        let others = [
+            text("seen", "codes is_seen"),
+            text("secret", "secrets"),
+            text("is_seen", "select $1 in (select code from seen)"),
+        ];
+        extend(&mut bodies, others.to_vec());
+        let called = Called { by: HashSet::new(), bodies };
+        assert!(called.name_one_of(&serde_json::json!(["codes"])));
+        assert!(!called.name_one_of(&serde_json::json!(["secrets"])));
+    }
 
     #[test]
     fn a_function_speaks_of_a_table_by_its_whole_name() {

@@ -128,10 +128,11 @@ impl Server {
         if self.sslmode != SslMode::Prefer || !is_about_encryption(&refusal) {
             return Err(refusal);
         }
-        // Of both refusals that of the encrypted one says more.
         let mut plain = config.clone();
         plain.ssl_mode(Encryption::Disable);
-        plain.connect(NoTls).await.map(attended).map_err(|_| refusal)
+        // Of both refusals that of the encrypted one says more, unless only the other is the server's own.
+        let connected = plain.connect(NoTls).await.map(attended);
+        connected.map_err(|e| if refusal.code().is_none() && e.code().is_some() { e } else { refusal })
     }
 }
 
@@ -184,6 +185,31 @@ mod tests {
             let Err(e) = tried.expect("it is waited for without end") else { panic!("{url} let us in") };
             assert!(e.to_string().contains("no answer within"), "{url}: {e}");
         }
+    }
+
+    #[tokio::test]
+    async fn what_the_server_says_without_tls_counts_more_than_a_handshake_that_failed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let server = tokio::spawn(async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                let (length, asks) = (socket.read_u32().await.unwrap(), socket.read_u32().await.unwrap());
+                socket.read_exact(&mut vec![0; length as usize - 8]).await.unwrap();
+                if asks == SSL_REQUEST {
+                    socket.write_all(b"S").await.unwrap();
+                    continue;
+                }
+                let says = b"SFATAL\0VFATAL\0C3D000\0Mthere is no such database\0\0";
+                socket.write_u8(b'E').await.unwrap();
+                socket.write_u32(says.len() as u32 + 4).await.unwrap();
+                socket.write_all(says).await.unwrap();
+            }
+        });
+        let url = format!("postgresql://u@127.0.0.1:{port}/x?sslmode=prefer");
+        let tried = Server::parse(&url).unwrap().connect_within(LATE, "x", None).await.unwrap();
+        let refusal = tried.expect_err("nobody lets us in");
+        assert_eq!(refusal.code().map(|code| code.code()), Some("3D000"), "{refusal:?}");
+        server.abort();
     }
 
     #[tokio::test]

@@ -2,7 +2,7 @@
 
 use super::connect::{ident, literal};
 use super::session::{OBJECT_IN_USE, QUERY_CANCELED, Session, SqlError, SqlResult};
-use super::waiting::END;
+use super::waiting::{self, END};
 use super::{sessions, swap};
 use std::time::{Duration, Instant};
 
@@ -18,12 +18,19 @@ pub async fn drop_database(admin: &Session, name: &str) -> SqlResult<()> {
     if swap::oid(admin, name).await?.is_none() {
         return Ok(());
     }
-    // With FORCE only from 13 on; this does the same everywhere. Who alters one that is half dropped loses the session.
-    if !is_half_dropped(admin, name).await? {
-        let _ = admin.run(&format!("ALTER DATABASE {} ALLOW_CONNECTIONS false", ident(name))).await;
-    }
-    sessions::ask_to_end(admin, name).await?;
-    let dropped = drop_in_time(admin, name).await;
+    let dropped = async {
+        // Closing it waits for whoever is just altering or dropping it.
+        admin.run("SET statement_timeout = '30s'").await?;
+        // With FORCE only from 13 on; this does the same everywhere. Who alters one that is half dropped loses the
+        // session, and one that is closed may become that right now, by a `DROP` that was asked for before.
+        let open = format!("datname = {} AND datallowconn AND datconnlimit <> -2", literal(name));
+        if admin.any(&format!("FROM pg_database WHERE {open}")).await? {
+            let _ = admin.run(&format!("ALTER DATABASE {} ALLOW_CONNECTIONS false", ident(name))).await;
+        }
+        sessions::ask_to_end(admin, name).await?;
+        drop_in_time(admin, name).await
+    };
+    let dropped = dropped.await;
     let reset = admin.run("RESET statement_timeout").await;
     dropped.and(reset)
 }
@@ -31,24 +38,23 @@ pub async fn drop_database(admin: &Session, name: &str) -> SqlResult<()> {
 /// From version 15 on a server drops no database while any of its sessions takes note of nothing, as those do that wait
 /// for a synchronous standby. What was interrupted can be dropped once more, and what it had done by then stays done.
 async fn drop_in_time(admin: &Session, name: &str) -> SqlResult<()> {
-    let mut dropped = Ok(());
+    let mut dropped: SqlResult<()> = Ok(());
     for seconds in TRIES {
         admin.run(&format!("SET statement_timeout = '{seconds}s'")).await?;
         let began = Instant::now();
         let Err(e) = admin.run(&format!("DROP DATABASE IF EXISTS {}", ident(name))).await else { return Ok(()) };
-        if e.is(OBJECT_IN_USE)
-            && let Some(told) = sessions::told(&sessions::beyond(admin, &[name]).await?)
-        {
-            return Err(SqlError { text: format!("{}; {told}", e.text), ..e });
-        }
         // Otherwise somebody has ended it.
         let timed_out = e.is(QUERY_CANCELED) && began.elapsed() >= Duration::from_secs(*seconds);
         if !timed_out {
-            return Err(e);
+            let told = match e.is(OBJECT_IN_USE) {
+                true => sessions::told(&sessions::beyond(admin, &[name]).await?),
+                false => None,
+            };
+            let text = told.map_or_else(|| e.text.clone(), |told| format!("{}; {told}", e.text));
+            // What an earlier try has begun is begun, whatever this one says.
+            return Err(SqlError { code: dropped.err().map_or(e.code, |before| before.code), text });
         }
-        // Others are on their way.
-        let since = format!("wait_event = 'SyncRep' AND state_change < now() - interval '{seconds} s'");
-        let waiting = admin.row("count(*)", &format!("FROM pg_stat_activity WHERE {since}")).await?.number(0);
+        let waiting = waiting::standing_still(admin).await?;
         dropped = Err(SqlError { text: format!("{}; {}", e.text, stands_still(waiting)), ..e });
         if waiting > 0 {
             break;
@@ -58,7 +64,7 @@ async fn drop_in_time(admin: &Session, name: &str) -> SqlResult<()> {
 }
 
 /// Why a database is not dropped, as far as that can be seen, and what to do.
-fn stands_still(waiting: u64) -> String {
+fn stands_still(waiting: usize) -> String {
     match waiting {
         0 => format!(
             "the server does not come to the end of it; sessions that wait for a synchronous standby would be a \

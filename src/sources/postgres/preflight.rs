@@ -161,7 +161,7 @@ impl Look<'_> {
                 "A dump does not go back to an older version. Restore to a server of the same version or a newer one.",
             ));
         }
-        load::is_possible(self.options.loader, here, &self.server.place).await
+        load::is_possible(self.options.loader, here, 0, &self.server.place).await
     }
 
     fn name_suits(&self, live: &str) -> Result<()> {

@@ -10,6 +10,7 @@
 
 use super::attributes::Attributes;
 use super::connect::{Server, ident, literal};
+use super::dropping::is_half_dropped;
 use super::globals;
 use super::session::{Session, SqlError, SqlResult};
 use super::sessions;
@@ -107,7 +108,8 @@ pub async fn swap(server: &Server, exchanges: &[Exchange]) -> Result<()> {
     let mut open = Vec::new();
     for x in exchanges {
         match oid(&admin, &x.live).await.map_err(cannot)? {
-            Some(oid) if oid == x.staged_oid => {}
+            // Perhaps closed by an exchange back that was cut off.
+            Some(oid) if oid == x.staged_oid => open_again(&admin, &x.live).await?,
             found if found == x.live_oid => open.push(x),
             _ => return Err(stranger(&x.live)),
         }
@@ -121,9 +123,9 @@ pub async fn swap(server: &Server, exchanges: &[Exchange]) -> Result<()> {
         sql.extend(x.attributes.statements(&x.live, &roles).0);
         sql.push(allow(&x.live, true));
     }
-    let live = open.iter().filter(|x| x.live_oid.is_some()).map(|x| x.live.as_str());
-    let names: Vec<&str> = live.chain(open.iter().map(|x| x.staged.as_str())).collect();
-    exchange(&admin, &names, &sql).await
+    let live: Vec<&str> = open.iter().filter(|x| x.live_oid.is_some()).map(|x| x.live.as_str()).collect();
+    let staged: Vec<&str> = open.iter().map(|x| x.staged.as_str()).collect();
+    exchange(&admin, &live, &staged, &sql).await
 }
 
 /// Exchanges back: the old databases take their names again, the new ones those they were staged under.
@@ -133,58 +135,107 @@ pub async fn swap(server: &Server, exchanges: &[Exchange]) -> Result<()> {
 pub async fn unswap(server: &Server, exchanges: &[Exchange]) -> Result<()> {
     let admin = admin(server, exchanges).await?;
     let mut sql = Vec::new();
-    let mut names = Vec::new();
+    let (mut live, mut before) = (Vec::new(), Vec::new());
     for x in exchanges {
         let found = oid(&admin, &x.live).await.map_err(cannot)?;
         if found == Some(x.staged_oid) {
-            names.push(x.live.as_str());
+            live.push(x.live.as_str());
             sql.push(rename(&x.live, &x.staged));
             if x.live_oid.is_some() {
-                names.push(x.before.as_str());
+                before.push(x.before.as_str());
                 sql.push(rename(&x.before, &x.live));
                 sql.push(allow(&x.live, true));
             }
         } else if found == x.live_oid {
             // Never exchanged, or exchanged back; perhaps closed by a swap that was killed.
             if x.live_oid.is_some() {
-                admin.run(&allow(&x.live, true)).await.map_err(cannot)?;
+                open_again(&admin, &x.live).await?;
             }
         } else {
             return Err(stranger(&x.live));
         }
     }
-    exchange(&admin, &names, &sql).await
+    exchange(&admin, &live, &before, &sql).await
 }
 
-/// A session with a database that is not exchanged itself.
-async fn admin(server: &Server, exchanges: &[Exchange]) -> Result<Session> {
-    if exchanges.iter().any(|x| x.live == "postgres") {
-        server.session("template1").await
-    } else {
-        server.admin().await
+/// Refuses an exchange back that would fail because one of both databases is gone, or is another one by now.
+///
+/// # Errors
+/// [`Kind::Refused`] with which one it is.
+pub async fn refuse_back(admin: &Session, x: &Exchange) -> Result<()> {
+    let looked = |e: SqlError| e.says("the databases cannot be looked at");
+    let found = oid(admin, &x.live).await.map_err(looked)?;
+    // Exchanged back already, by hand: there is nothing to do.
+    if found == x.live_oid {
+        return Ok(());
     }
+    if found != Some(x.staged_oid) {
+        return Err(Error::new(Kind::Refused, format!("database {} is not the one that was restored", x.live))
+            .hint("Somebody has made, renamed or dropped it since. Look at it, and rename by hand."));
+    }
+    if x.live_oid.is_none() {
+        return Ok(());
+    }
+    if oid(admin, &x.before).await.map_err(looked)? != x.live_oid {
+        return Err(Error::new(
+            Kind::Refused,
+            format!("database {}, which is what was there before the restore, is not there any more", x.before),
+        )
+        .hint("Restore an older backup instead."));
+    }
+    if is_half_dropped(admin, &x.before).await.map_err(looked)? {
+        return Err(Error::new(
+            Kind::Refused,
+            format!("a DROP of database {}, which is what was there before the restore, was interrupted", x.before),
+        )
+        .hint("Nothing of it is left but its name. Restore an older backup instead."));
+    }
+    Ok(())
 }
 
-/// Closes databases, and renames in one transaction. Opens them again when that fails.
-async fn exchange(admin: &Session, names: &[&str], sql: &[String]) -> Result<()> {
+/// A session with a database that is not exchanged itself. It waits for nobody without end: whoever is just altering or
+/// dropping one of the databases may himself wait for somebody.
+async fn admin(server: &Server, exchanges: &[Exchange]) -> Result<Session> {
+    let session = match exchanges.iter().any(|x| x.live == "postgres") {
+        true => server.session("template1").await?,
+        false => server.admin().await?,
+    };
+    session.run("SET statement_timeout = '10s'").await.map_err(cannot)?;
+    Ok(session)
+}
+
+/// Opens a database that an exchange has closed and then did not come to rename. One that is open is not touched: after
+/// an exchange it may belong to somebody else. Nor is one that is half dropped: the session would be lost.
+async fn open_again(admin: &Session, name: &str) -> Result<()> {
+    let which = format!("datname = {} AND NOT datallowconn AND datconnlimit <> -2", literal(name));
+    if admin.any(&format!("FROM pg_database WHERE {which}")).await.map_err(cannot)? {
+        admin.run(&allow(name, true)).await.map_err(cannot)?;
+    }
+    Ok(())
+}
+
+/// Closes databases, and renames in one transaction. Opens the live ones again when that fails; the others, staged or
+/// kept, are for nobody then.
+async fn exchange(admin: &Session, live: &[&str], others: &[&str], sql: &[String]) -> Result<()> {
     if sql.is_empty() {
         return Ok(());
     }
+    let names = [live, others].concat();
     let done = async {
-        for name in names {
+        for name in &names {
             admin.run(&allow(name, false)).await.map_err(cannot)?;
         }
-        sessions::end(admin, names).await?;
-        let begin = ["BEGIN".to_owned(), "SET LOCAL statement_timeout = '10s'".to_owned()];
-        let all = [&begin[..], sql, &["COMMIT".to_owned()]].concat();
+        sessions::end(admin, &names).await?;
+        let all = [&["BEGIN".to_owned()][..], sql, &["COMMIT".to_owned()]].concat();
         admin.run_all(&all).await.map_err(cannot)
     };
     let Err(e) = done.await else { return Ok(()) };
     let _ = admin.run("ROLLBACK").await;
     let mut error = e;
-    for name in names {
-        if let Err(closed) = admin.run(&allow(name, true)).await {
-            error = error.hint(format!("Database {name} is still closed ({}): {};", closed.text, allow(name, true)));
+    for name in live {
+        if let Err(closed) = open_again(admin, name).await {
+            let why = closed.one_line();
+            error = error.hint(format!("Database {name} is still closed ({why}): {};", allow(name, true)));
         }
     }
     Err(error)

@@ -26,22 +26,32 @@ pub async fn refuse(admin: &Session, place: &str) -> Result<()> {
     if server_version(admin).await? < BARRIER {
         return Ok(());
     }
-    let mut still = commits(admin).await.map_err(failed)?;
-    let begun = Instant::now();
-    while !still.is_empty() && begun.elapsed() < PATIENCE {
-        tokio::time::sleep(PAUSE).await;
-        let now = commits(admin).await.map_err(failed)?;
-        still.retain(|commit| now.contains(commit));
-    }
-    if still.is_empty() {
+    let still = standing_still(admin).await.map_err(failed)?;
+    if still == 0 {
         return Ok(());
     }
     Err(Error::new(Kind::Refused, "sessions of others have waited for a synchronous standby for more than ten seconds")
         .at(place)
-        .because(format!("there are {}, and while they wait this server drops no database", still.len()))
+        .because(format!("there are {still}, and while they wait this server drops no database"))
         .hint(format!(
             "Bring the standby back, or end them: {END}. What they committed is there; only their clients do not know."
         )))
+}
+
+/// How many sessions of others stand still in one and the same commit. They are watched for ten seconds, unless there
+/// are none. Whoever may not look at others' sessions sees none.
+///
+/// # Errors
+/// The server's refusal.
+pub async fn standing_still(admin: &Session) -> SqlResult<usize> {
+    let mut still = commits(admin).await?;
+    let begun = Instant::now();
+    while !still.is_empty() && begun.elapsed() < PATIENCE {
+        tokio::time::sleep(PAUSE).await;
+        let now = commits(admin).await?;
+        still.retain(|commit| now.contains(commit));
+    }
+    Ok(still.len())
 }
 
 /// Those that wait now: process, statement and transaction. A session that goes on to its next commit is another one.

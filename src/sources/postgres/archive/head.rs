@@ -61,6 +61,17 @@ impl Head {
         }
     }
 
+    /// The major version of the oldest `pg_restore` that reads it; 0 when any does that there still is. A `pg_dump`
+    /// may be newer than its server, and its archive with it.
+    pub fn oldest_reader(&self) -> u32 {
+        match self.minor {
+            0..=13 => 0,
+            14 => 12,
+            15 => 16,
+            _ => 17,
+        }
+    }
+
     /// The version of the server that was dumped, as it says it.
     pub fn server(&self) -> Option<String> {
         self.server_version.as_ref().map(|v| String::from_utf8_lossy(v).into_owned())
@@ -218,6 +229,12 @@ fn quoted(name: &[u8]) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_archive_of_a_newer_pg_dump_than_its_server_wants_a_newer_pg_restore() {
+        let of = |minor| Head { minor, ..Head::of_entries("erp", "15.4", Vec::new()) }.oldest_reader();
+        assert_eq!([12, 13, 14, 15, 16].map(of), [0, 0, 12, 16, 17]);
+    }
 
     #[test]
     fn garbage_is_named_and_allocates_nothing() {

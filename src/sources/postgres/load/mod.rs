@@ -102,12 +102,16 @@ pub struct Loaded {
     pub left_out: Vec<String>,
 }
 
-/// Looks for the program of a load into a server of a major version, where it will run.
+/// Looks for the program of a load into a server of a major version, where it will run. `reads` is the oldest version that
+/// reads the archives.
 ///
 /// # Errors
 /// [`Kind::Refused`] that names the version to install.
-pub async fn is_possible(loader: Loader, major: u32, place: &Place) -> Result<()> {
+pub async fn is_possible(loader: Loader, major: u32, reads: u32, place: &Place) -> Result<()> {
     let found = match loader {
+        Loader::PgRestore if reads > major => tools::find("pg_restore", reads, place)
+            .await
+            .map_err(|e| e.because(format!("the backup was made with a pg_dump of version {reads} or newer"))),
         Loader::PgRestore => tools::find("pg_restore", major, place).await,
         Loader::Psql => tools::any("psql", place).await,
         Loader::Other => return Ok(()),
@@ -142,12 +146,14 @@ pub async fn load(
     let lacks = expected.tablespaces.keys().any(|wanted| spaces.iter().all(|r| r.text(0) != *wanted));
     let options = &Options { no_tablespaces: options.no_tablespaces || lacks, ..options.clone() };
     let place = &server.place;
+    let found = head(archive).await?;
+    let reads = found.as_ref().map_or(0, |(head, _)| head.oldest_reader());
     let tools = Tools {
-        pg_restore: tools::find("pg_restore", major.max(expected.server_version / 10_000), place).await?,
+        pg_restore: tools::find("pg_restore", major.max(expected.server_version / 10_000).max(reads), place).await?,
         psql: if server.is_direct() { None } else { Some(tools::any("psql", place).await?) },
     };
     let mut loaded = Loaded::default();
-    match head(archive).await? {
+    match found {
         None if options.only.is_some() || options.what != What::All => return Err(newer()),
         None => {
             let run = restore(server, &tools, name, options, &[]);
