@@ -141,7 +141,7 @@ impl Lanes {
     /// # Errors
     /// The first failure.
     pub fn settle(&self) -> Result<()> {
-        self.wait(0, 0)?;
+        drop(self.wait(0, 0)?);
         self.shared.failed()
     }
 

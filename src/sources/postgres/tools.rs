@@ -12,8 +12,11 @@ const BY_VERSION: &str = "/usr/lib/postgresql";
 /// machine.
 const WRAPPER: &str = "pg_wrapper";
 
-/// The major versions of tools on this host, by their path and who has run them. Each session by `psql` asks for it.
-static VERSIONS: LazyLock<Mutex<HashMap<(PathBuf, Option<String>), u32>>> = LazyLock::new(Mutex::default);
+/// A tool on this host, and who has run it when it is another user.
+type Here = (PathBuf, Option<String>);
+
+/// The major versions of tools on this host. Each session by `psql` asks for it.
+static VERSIONS: LazyLock<Mutex<HashMap<Here, u32>>> = LazyLock::new(Mutex::default);
 
 /// A tool that suits a server: of the same major version, or else of the next newer one that is installed. An
 /// older `pg_dump` refuses a newer server; a newer `pg_restore` reads an older archive.
