@@ -2,8 +2,31 @@
 
 use crate::error::{Error, Result};
 use bytes::{Buf, Bytes};
-use std::io::{BufRead, Read};
+use std::io::{BufRead, BufReader, Read};
 use tokio::sync::mpsc;
+
+/// A reader that can hand out what it holds without copying it.
+pub trait Supply: BufRead {
+    /// The next bytes, so many at most and at least one; none at the end.
+    ///
+    /// # Errors
+    /// Those of the reader.
+    fn take_bytes(&mut self, most: usize) -> std::io::Result<Bytes> {
+        let held = self.fill_buf()?;
+        let bytes = Bytes::copy_from_slice(&held[..held.len().min(most)]);
+        self.consume(bytes.len());
+        Ok(bytes)
+    }
+}
+
+impl Supply for &[u8] {}
+impl<R: Read> Supply for BufReader<R> {}
+
+impl<S: Supply + ?Sized> Supply for &mut S {
+    fn take_bytes(&mut self, most: usize) -> std::io::Result<Bytes> {
+        (**self).take_bytes(most)
+    }
+}
 
 /// A blocking reader over a stream of pieces, for code that parses.
 pub struct BlockingStream {
@@ -42,6 +65,13 @@ impl BufRead for BlockingStream {
 
     fn consume(&mut self, bytes: usize) {
         self.current.advance(bytes);
+    }
+}
+
+impl Supply for BlockingStream {
+    fn take_bytes(&mut self, most: usize) -> std::io::Result<Bytes> {
+        let held = self.fill_buf()?.len();
+        Ok(self.current.split_to(held.min(most)))
     }
 }
 

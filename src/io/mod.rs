@@ -4,4 +4,4 @@ mod blocking;
 pub mod durable;
 pub mod removal;
 
-pub use blocking::BlockingStream;
+pub use blocking::{BlockingStream, Supply};

@@ -34,10 +34,10 @@ impl Cluster {
         let mut cluster = Cluster { dir, port: free_port(), bin: bin(), mounts: Mutex::default() };
         let d = cluster.dir.path().display().to_string();
         std::fs::write(cluster.dir.path().join("pw"), PASSWORD).unwrap();
-        let tls = "openssl req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=test-ca 2>/dev/null && \
-             openssl req -newkey rsa:2048 -nodes -keyout server.key -out server.csr -subj /CN=localhost 2>/dev/null && \
+        let tls = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout ca.key -out ca.pem -days 2 -subj /CN=test-ca 2>/dev/null && \
+             openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout server.key -out server.csr -subj /CN=localhost 2>/dev/null && \
              printf 'subjectAltName=DNS:localhost' > ext && openssl x509 -req -in server.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out server.pem -days 2 -extfile ext 2>/dev/null && \
-             openssl req -x509 -newkey rsa:2048 -nodes -keyout other.key -out other-ca.pem -days 2 -subj /CN=other-ca 2>/dev/null";
+             openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout other.key -out other-ca.pem -days 2 -subj /CN=other-ca 2>/dev/null";
         cluster.shell(&format!("cd {d} && {tls} && chown -R postgres {d} && chmod 755 {d} && chmod 600 server.key"));
         cluster.as_postgres(&format!(
             "{}/initdb -D {d}/data -U postgres --pwfile={d}/pw -A scram-sha-256 -E UTF8 --locale=C.UTF-8 --no-sync",
@@ -175,7 +175,7 @@ impl Cluster {
     pub fn client_certificate(&self, role: &str) {
         let d = self.dir.path().display();
         self.shell(&format!(
-            "cd {d} && openssl req -newkey rsa:2048 -nodes -keyout client.key -out client.csr -subj /CN={role} 2>/dev/null && \
+            "cd {d} && openssl req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout client.key -out client.csr -subj /CN={role} 2>/dev/null && \
              openssl x509 -req -in client.csr -CA ca.pem -CAkey ca.key -CAcreateserial -out client.pem -days 2 2>/dev/null && \
              chown root client.key && chmod 600 client.key"
         ));

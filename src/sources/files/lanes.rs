@@ -7,6 +7,7 @@
 use super::place::{Meta, OpenDir, Shared, bad, lock};
 use super::untar::create;
 use crate::error::{Error, Kind, Result};
+use bytes::Bytes;
 use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::fd::AsFd;
@@ -51,8 +52,8 @@ pub enum Job {
     Piece {
         /// Where in the file.
         offset: u64,
-        /// What.
-        content: Vec<u8>,
+        /// What: a piece of what was read, which is not copied for it.
+        content: Bytes,
     },
     /// It is complete.
     End {
@@ -66,7 +67,8 @@ pub enum Job {
 impl Job {
     fn weight(&self) -> usize {
         JOB + match self {
-            Job::Small { content, .. } | Job::Piece { content, .. } => content.len(),
+            Job::Small { content, .. } => content.len(),
+            Job::Piece { content, .. } => content.len(),
             Job::Begin { .. } | Job::End { .. } => 0,
         }
     }
@@ -80,12 +82,11 @@ pub struct Lanes {
     lanes: Vec<(Sender<Job>, JoinHandle<()>)>,
 }
 
-/// What waits, and buffers that can be filled again.
+/// What waits.
 #[derive(Default)]
 struct Queue {
     waiting: Mutex<usize>,
     written: Condvar,
-    spare: Mutex<Vec<Vec<u8>>>,
 }
 
 impl Lanes {
@@ -107,13 +108,6 @@ impl Lanes {
         let mut hasher = DefaultHasher::new();
         directory.hash(&mut hasher);
         (hasher.finish() % self.lanes.len().max(1) as u64) as usize
-    }
-
-    /// An empty buffer, with room for a piece.
-    pub fn buffer(&self) -> Vec<u8> {
-        let mut buffer = lock(&self.queue.spare).pop().unwrap_or_else(|| Vec::with_capacity(PIECE));
-        buffer.clear();
-        buffer
     }
 
     /// Before another directory is opened: waits for the files in earlier ones when many are open. `depth` of them are
@@ -188,7 +182,7 @@ fn work(jobs: &Receiver<Job>, shared: &Shared, queue: &Queue) {
     while let Ok(job) = jobs.recv() {
         let weight = job.weight();
         if shared.failed().is_ok()
-            && let Err(e) = carry_out(job, &mut open, shared, queue)
+            && let Err(e) = carry_out(job, &mut open, shared)
         {
             shared.fail(e);
         }
@@ -202,7 +196,7 @@ fn work(jobs: &Receiver<Job>, shared: &Shared, queue: &Queue) {
     }
 }
 
-fn carry_out(job: Job, open: &mut Option<Open>, shared: &Shared, queue: &Queue) -> Result<()> {
+fn carry_out(job: Job, open: &mut Option<Open>, shared: &Shared) -> Result<()> {
     let path = |dir: &OpenDir, name: &[u8]| [&dir.path[..], b"/", name].concat();
     match job {
         Job::Small { dir, name, content, meta } => {
@@ -221,7 +215,6 @@ fn carry_out(job: Job, open: &mut Option<Open>, shared: &Shared, queue: &Queue) 
             let cannot = |e| bad(&path(&o.dir, &o.name), "the file cannot be written", e);
             o.file.write_all_at(&content, offset).map_err(cannot)?;
             o.end = offset + content.len() as u64;
-            lock(&queue.spare).push(content);
             Ok(())
         }
         Job::End { size, meta } => {
@@ -272,8 +265,7 @@ mod tests {
         for n in 0..40 {
             lanes.give(dir.lane, Job::Begin { dir: dir.clone(), name: name(n) }).unwrap();
             for piece in [0, 1, 3] {
-                let mut content = lanes.buffer();
-                content.resize(PIECE, n as u8 + 1);
+                let content = vec![n as u8 + 1; PIECE].into();
                 lanes.give(dir.lane, Job::Piece { offset: piece * PIECE as u64, content }).unwrap();
             }
             lanes.give(dir.lane, Job::End { size: 5 * PIECE as u64, meta: meta() }).unwrap();

@@ -4,6 +4,8 @@
 //! while a value (an attribute, a file name) may hold any byte. A record's own length says where it ends.
 
 use super::sparse::DataMap;
+use crate::io::Supply;
+use bytes::Bytes;
 use std::io::{BufRead, Error, ErrorKind, Read, Result};
 use tar::{EntryType, GnuExtSparseHeader, Header};
 
@@ -215,6 +217,18 @@ impl<R: BufRead> BufRead for Members<R> {
     }
 }
 
+impl<R: Supply> Supply for Members<R> {
+    fn take_bytes(&mut self, most: usize) -> Result<Bytes> {
+        let most = most.min(usize::try_from(self.left).unwrap_or(usize::MAX));
+        let bytes = self.stream.take_bytes(most)?;
+        if bytes.is_empty() && most > 0 {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        self.left -= bytes.len() as u64;
+        Ok(bytes)
+    }
+}
+
 impl<R: Read> Read for Members<R> {
     fn read(&mut self, buffer: &mut [u8]) -> Result<usize> {
         let want = buffer.len().min(usize::try_from(self.left).unwrap_or(usize::MAX));
@@ -317,6 +331,34 @@ mod tests {
         let second = members.next_member().unwrap().unwrap();
         assert_eq!(second.path, b"next");
         assert!(members.next_member().unwrap().is_none());
+    }
+
+    #[test]
+    fn no_more_is_handed_out_than_the_content_of_the_member() {
+        let stat = stat(0);
+        let member = |path, size| header::Member {
+            path,
+            kind: FileType::File,
+            stat: &stat,
+            link: None,
+            size,
+            xattrs: &[],
+            sparse: None,
+        };
+        let first = header::encode(&member(b"a", 5)).unwrap();
+        let bytes = [&first[..], b"12345", &[0; 507], &header::encode(&member(b"b", 0)).unwrap(), &END].concat();
+        let mut members = Members::new(&bytes[..]);
+        members.next_member().unwrap().unwrap();
+        assert_eq!(members.fill_buf().unwrap(), b"12345");
+        assert_eq!(&members.take_bytes(3).unwrap()[..], b"123");
+        assert_eq!(&members.take_bytes(1000).unwrap()[..], b"45");
+        assert!(members.take_bytes(1000).unwrap().is_empty() && members.fill_buf().unwrap().is_empty());
+        assert_eq!(members.next_member().unwrap().unwrap().path, b"b");
+        // Cut off in the middle of the content.
+        let mut members = Members::new(&bytes[..first.len() + 2]);
+        members.next_member().unwrap().unwrap();
+        assert_eq!(&members.take_bytes(5).unwrap()[..], b"12");
+        assert!(members.take_bytes(3).is_err() && members.fill_buf().is_err());
     }
 
     #[test]

@@ -10,11 +10,11 @@ use super::lanes::{Job, Lanes, PIECE};
 use super::members::{Member, Members};
 use super::place::{Meta, OpenDir, bad};
 use crate::error::{Error, Kind, Result};
+use crate::io::Supply;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, ResolveFlags};
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::File;
-use std::io::BufRead;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
@@ -76,7 +76,7 @@ struct Untar<'a> {
 ///
 /// # Errors
 /// [`Kind::Restore`] with the path; a read error of the stream comes through as text.
-pub fn untar(stream: &mut dyn BufRead, target: &Path, options: &Options) -> Result<Restored> {
+pub fn untar(stream: &mut dyn Supply, target: &Path, options: &Options) -> Result<Restored> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let name = target.as_os_str().as_encoded_bytes();
     let root = rustix::fs::openat(CWD, target, flags, Mode::empty())
@@ -104,7 +104,7 @@ pub fn untar(stream: &mut dyn BufRead, target: &Path, options: &Options) -> Resu
 }
 
 impl Untar<'_> {
-    fn entry(&mut self, member: &Member, content: &mut dyn BufRead) -> Result<()> {
+    fn entry(&mut self, member: &Member, content: &mut dyn Supply) -> Result<()> {
         let path = clean(&member.path, self.options.strip)?.unwrap_or_default();
         let xattrs = member.xattrs.iter().map(|(name, value)| Ok((CString::new(&name[..])?, value.clone())));
         let xattrs = xattrs
@@ -164,7 +164,7 @@ impl Untar<'_> {
         name: &[u8],
         member: &Member,
         meta: Meta,
-        content: &mut dyn BufRead,
+        content: &mut dyn Supply,
     ) -> Result<()> {
         self.restored.files += 1;
         if member.sparse.is_none() && member.stored <= SMALL {
@@ -182,12 +182,17 @@ impl Untar<'_> {
             member.sparse.as_ref().map_or((&whole[..], member.stored), |map| (&map.pieces[..], map.size));
         // What lies between stays a hole.
         for (start, length) in pieces {
-            for offset in (*start..start + length).step_by(PIECE) {
-                let n = usize::try_from(start + length - offset).map_or(PIECE, |n| n.min(PIECE));
-                let mut bytes = self.lanes.buffer();
-                take(content, n, &mut bytes).map_err(|e| bad(path, "the archive cannot be read", e))?;
+            let (mut offset, end) = (*start, start + length);
+            while offset < end {
+                let most = usize::try_from(end - offset).map_or(PIECE, |left| left.min(PIECE));
+                let bytes = content.take_bytes(most).map_err(|e| bad(path, "the archive cannot be read", e))?;
+                if bytes.is_empty() {
+                    return Err(bad(path, "the archive cannot be read", std::io::ErrorKind::UnexpectedEof));
+                }
+                let n = bytes.len() as u64;
                 self.lanes.give(dir.lane, Job::Piece { offset, content: bytes })?;
-                self.behind.handed_over(n as u64);
+                self.behind.handed_over(n);
+                offset += n;
             }
         }
         self.restored.bytes += size;
@@ -284,7 +289,7 @@ impl Untar<'_> {
 }
 
 /// Appends exactly so many bytes, without filling the room for them with zeros first.
-fn take(from: &mut dyn BufRead, bytes: usize, into: &mut Vec<u8>) -> std::io::Result<()> {
+fn take(from: &mut dyn Supply, bytes: usize, into: &mut Vec<u8>) -> std::io::Result<()> {
     let mut left = bytes;
     while left > 0 {
         let piece = from.fill_buf()?;
