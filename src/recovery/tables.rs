@@ -187,9 +187,10 @@ impl Resource for Tables {
 
     /// Whether the rows that were there before are kept still; what is there now will not be.
     async fn used(&self, swap: Option<&Note>) -> Result<Findings> {
-        if let Some(Swap::Replace(x)) = swap.map(parse::<Swap>).transpose()?
-            && x.keep
-        {
+        if let Some(Swap::Replace(x)) = swap.map(parse::<Swap>).transpose()? {
+            if !x.keep {
+                return Err(replace::not_kept().kind(Kind::Refused).do_instead("Restore an older backup instead."));
+            }
             let live = self.address.reach().await?.session(&x.live).await?;
             if !replace::is_done(&live, &x).await.map_err(failed("the previous rows cannot be found"))? {
                 return Err(Error::new(Kind::Refused, "the rows that were there before are not kept any more")

@@ -146,7 +146,8 @@ impl Resource for InPlaceCommand {
     async fn swap(&self, swap: &Note) -> Result<()> {
         let _: serde_json::Map<_, _> = parse(swap)?;
         if self.at(LOADED).exists() {
-            return Ok(());
+            // Perhaps killed before it was gone.
+            return self.unmark(OUTPUT);
         }
         let output = self.at(OUTPUT);
         let file = tokio::fs::File::open(&output).await.map_err(failed(&output))?;
@@ -165,7 +166,7 @@ impl Resource for InPlaceCommand {
         }
         let Some(argv) = &self.undo else {
             return Err(Error::new(Kind::Restore, format!("the load of source {} had begun, and it has no `undo`", self.taking.source))
-                .hint("Look at what it acts on. `backstay restore --resume` loads it again; or set `undo`, then `backstay restore --unwind`."));
+                .hint("Look at what it acts on, and put it right. Then set `undo`, to [\"true\"] when nothing is left to do, and run `backstay restore --unwind`."));
         };
         let undo = self.taking.call("undo", argv, &self.given()).await?;
         self.unmark(LOADED)?;
