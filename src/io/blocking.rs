@@ -3,6 +3,8 @@
 use crate::error::{Error, Result};
 use bytes::{Buf, Bytes};
 use std::io::{BufRead, BufReader, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::sync::mpsc;
 
 /// A reader that can hand out what it holds without copying it.
@@ -33,12 +35,31 @@ pub struct BlockingStream {
     pieces: mpsc::Receiver<Result<Bytes>>,
     current: Bytes,
     failed: Option<Error>,
+    given_up: Arc<AtomicBool>,
+}
+
+/// Whoever waits for what a thread makes of a stream. When he is dropped, the stream ends with an error: a thread cannot be
+/// dropped, and would go on to the end for nobody.
+#[derive(Debug)]
+pub struct Waiting(Arc<AtomicBool>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 impl BlockingStream {
     /// Wraps the receiver; use it on a thread that may block.
     pub fn new(pieces: mpsc::Receiver<Result<Bytes>>) -> Self {
-        BlockingStream { pieces, current: Bytes::new(), failed: None }
+        BlockingStream { pieces, current: Bytes::new(), failed: None, given_up: Arc::default() }
+    }
+
+    /// The same as long as somebody waits for it.
+    pub fn awaited(pieces: mpsc::Receiver<Result<Bytes>>) -> (Self, Waiting) {
+        let stream = BlockingStream::new(pieces);
+        let waiting = Waiting(stream.given_up.clone());
+        (stream, waiting)
     }
 
     /// The error that ended the stream, in its own words; `io::Error` cannot carry it.
@@ -49,6 +70,9 @@ impl BlockingStream {
 
 impl BufRead for BlockingStream {
     fn fill_buf(&mut self) -> std::io::Result<&[u8]> {
+        if self.given_up.load(Ordering::Relaxed) {
+            return Err(std::io::Error::other("nobody waits for it any more"));
+        }
         while self.current.is_empty() {
             match self.pieces.blocking_recv() {
                 None => break,
@@ -82,5 +106,20 @@ impl Read for BlockingStream {
         buffer[..n].copy_from_slice(&piece[..n]);
         self.consume(n);
         Ok(n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_that_nobody_waits_for_any_more_ends_with_an_error() {
+        let (sender, pieces) = mpsc::channel(4);
+        sender.blocking_send(Ok(Bytes::from_static(b"abcdef"))).unwrap();
+        let (mut stream, waiting) = BlockingStream::awaited(pieces);
+        assert_eq!(&stream.take_bytes(4).unwrap()[..], b"abcd");
+        drop(waiting);
+        assert!(stream.take_bytes(4).is_err() && stream.read(&mut [0; 4]).is_err());
     }
 }

@@ -4,4 +4,4 @@ mod blocking;
 pub mod durable;
 pub mod removal;
 
-pub use blocking::{BlockingStream, Supply};
+pub use blocking::{BlockingStream, Supply, Waiting};

@@ -190,8 +190,8 @@ async fn write_part(
 
 async fn unpack(pieces: Pieces, target: &Path, options: &Options) -> Result<Restored> {
     let (target, options) = (target.to_owned(), options.clone());
+    let (mut stream, _waiting) = BlockingStream::awaited(pieces);
     let work = tokio::task::spawn_blocking(move || {
-        let mut stream = BlockingStream::new(pieces);
         let result = untar(&mut stream, &target, &options);
         // The archive's error only says that reading failed; the stream knows why.
         result.map_err(|e| stream.take_error().unwrap_or(e))

@@ -2,7 +2,8 @@
 
 use crate::world::World;
 use std::fs;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 fn restored() -> (World, String) {
     let w = World::new();
@@ -115,4 +116,34 @@ fn a_copy_that_cannot_be_dropped_is_told_and_does_not_keep_those_of_later_restor
     w.run(&["rollback", &first, "--yes"]).code(10).says(&["cleanup of that restore has begun"]);
     w.run(&["cleanup"]).code(0).says(&["dropped"]);
     assert!(kept().is_empty());
+}
+
+#[test]
+fn a_restore_of_files_that_is_stopped_in_the_middle_of_them_leaves_nothing_of_them() {
+    let w = World::new();
+    for n in 0..12_000 {
+        w.file(&format!("d{}/f{n}", n / 40), format!("{n}"));
+    }
+    w.backup();
+    let beside = || {
+        let mut all: Vec<_> = fs::read_dir(w.path()).unwrap().map(|e| e.unwrap().path()).collect();
+        all.sort();
+        all
+    };
+    let (before, journal) = (beside(), w.path().join("state/restore.journal"));
+    let restore = w.command(&["restore", "--yes"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    // Directories of what is staged so far.
+    let staged = || {
+        let place = beside().into_iter().find(|p| !before.contains(p)).map(|p| p.join("tree"));
+        place.and_then(|p| fs::read_dir(p).ok()).map_or(0, Iterator::count)
+    };
+    let began = Instant::now();
+    while staged() < 30 {
+        assert!(began.elapsed() < Duration::from_secs(60), "nothing is staged");
+    }
+    assert!(Command::new("kill").args(["-TERM", &restore.id().to_string()]).status().unwrap().success());
+    let out = restore.wait_with_output().unwrap();
+    assert_eq!(out.status.code(), Some(14), "{}", String::from_utf8_lossy(&out.stderr));
+    assert!(!journal.exists(), "the restore is still open");
+    assert_eq!(beside(), before);
 }
