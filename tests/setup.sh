@@ -77,13 +77,10 @@ django() {
 }
 # What is measured is built into a place of its own, as its makers would. For what tests only need to be there the compiler
 # does not take half the time of the tests to make it fast.
-crate() { # PLACE NAME VERSION PROGRAM [ARGUMENT...]
-    local place=$1 name=$2 version=$3 program=$4 level=3
-    shift 4
-    if [ "$place" = "$tools" ]; then
-        level=1
-        have "$program" && return
-    fi
+crate() { # PLACE LEVEL NAME VERSION PROGRAM [ARGUMENT...]
+    local place=$1 level=$2 name=$3 version=$4 program=$5
+    shift 5
+    [ "$place" = "$tools" ] && have "$program" && return
     if [ ! -x "$place/bin/$program" ]; then
         echo "building $name $version (once; this takes a while)"
         CARGO_PROFILE_RELEASE_OPT_LEVEL=$level cargo install "$name" --version "$version" --locked --quiet --root "$place" "$@"
@@ -105,16 +102,16 @@ case ${1:-test} in
         redis
         django
         have moto_server || python3 -m pip install --quiet --break-system-packages 'moto[server]==5.2.1' 2> /dev/null || python3 -m pip install --quiet 'moto[server]==5.2.1'
-        crate "$tools" garage 2.5.0 garage --no-default-features --features bundled-libs,sqlite
-        crate "$tools" cargo-nextest 0.9.143 cargo-nextest
+        crate "$tools" 1 garage 2.5.0 garage --no-default-features --features bundled-libs,sqlite
+        crate "$tools" 1 cargo-nextest 0.9.143 cargo-nextest
         ;;
     bench)
         packages "${build[@]}" postgresql postgresql-client age zstd restic rclone time strace linux-perf binutils
-        crate "$tools/fast" rustic-rs 0.11.4 rustic
-        crate "$tools/fast" garage 2.5.0 garage
+        crate "$tools/fast" 3 rustic-rs 0.11.4 rustic
+        crate "$tools/fast" 3 garage 2.5.0 garage
         ;;
     build) ! have dpkg-query || packages "${build[@]}" ;;
     package) packages "${build[@]}" lintian ;;
-    deny) crate "$tools" cargo-deny 0.20.2 cargo-deny ;;
+    deny) crate "$tools" 0 cargo-deny 0.20.2 cargo-deny ;;
     *) echo "setup.sh: unknown task $1" >&2 && exit 2 ;;
 esac

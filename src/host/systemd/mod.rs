@@ -104,15 +104,24 @@ fn of(unit: &str, e: Error) -> Error {
 
 /// Units of the machine with a name like this one, for the message about one that there is not.
 pub async fn similar(name: &str) -> Vec<String> {
-    alike(name, all().await)
+    alike(name, listed(&[]).await)
 }
 
-/// All units of the machine, loaded or installed. None without systemd.
-pub async fn all() -> Vec<String> {
+/// The unit of this name, without its kind, in each kind that there is, and the instances of its template, loaded or
+/// installed. None without systemd. Only they are asked for: for each file that is listed systemd looks through all
+/// directories for what enables it, which for all of a machine takes a second of the first process.
+pub async fn of_name(name: &str) -> Vec<String> {
+    let all = listed(&[&format!("{name}.*"), &format!("{name}@*")]).await;
+    // A template, `NAME@.service`, is no unit.
+    all.into_iter().filter(|unit| !unit.starts_with(&format!("{name}@."))).collect()
+}
+
+/// Those that match one of these patterns, or all.
+async fn listed(patterns: &[&str]) -> Vec<String> {
     let mut all = Vec::new();
     for list in ["list-unit-files", "list-units"] {
-        let args = [list, "--all", "--plain", "--full", "--no-legend", "--no-pager"];
-        let out = systemctl(&args, ANSWER).await.unwrap_or_default();
+        let args = [list, "--all", "--plain", "--full", "--no-legend", "--no-pager", "--"];
+        let out = systemctl(&[&args[..], patterns].concat(), ANSWER).await.unwrap_or_default();
         let text = String::from_utf8_lossy(&out).into_owned();
         all.extend(text.lines().filter_map(|l| l.split_whitespace().next()).map(str::to_owned));
     }

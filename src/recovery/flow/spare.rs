@@ -76,10 +76,5 @@ async fn contained(reference: &str) -> Result<String> {
 
 /// The unit of this name and its instances; without systemd there are none.
 async fn units(name: &str) -> Vec<String> {
-    // A template, `NAME@.service`, is no unit.
-    let belongs = |unit: &String| {
-        let rest = unit.strip_prefix(name).unwrap_or_default();
-        rest.starts_with('.') || (rest.starts_with('@') && !rest.starts_with("@."))
-    };
-    systemd::all().await.into_iter().filter(belongs).map(|unit| format!("unit:{unit}")).collect()
+    systemd::of_name(name).await.into_iter().map(|unit| format!("unit:{unit}")).collect()
 }
