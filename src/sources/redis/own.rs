@@ -14,6 +14,8 @@ use tokio::task::JoinHandle;
 
 /// How long a start may take until it answers anything.
 const START: Duration = Duration::from_secs(30);
+/// How long it may take to end after it has broken a connection.
+const ENDING: Duration = Duration::from_secs(5);
 /// How often it is asked.
 const PAUSE: Duration = Duration::from_millis(50);
 /// A longer path leaves no room for a socket's name below it (sockets have 108 bytes).
@@ -141,7 +143,7 @@ impl Own {
                 Ok(mut connection) => match live::live(&mut connection).await {
                     Ok(live) if !live.loading => return Ok(Started::Loaded(Box::new(live))),
                     Ok(_) => {}
-                    Err(_) if self.said.is_finished() => return self.ended().await,
+                    Err(_) if self.is_ending().await => return self.ended().await,
                     Err(e) => return Err(e.kind(Kind::Restore)),
                 },
                 Err(_) if self.said.is_finished() => return self.ended().await,
@@ -150,6 +152,15 @@ impl Own {
             }
             tokio::time::sleep(PAUSE).await;
         }
+    }
+
+    /// Whether it ends, after it has broken a connection: it closes them before its output ends.
+    async fn is_ending(&self) -> bool {
+        let broken = Instant::now();
+        while !self.said.is_finished() && broken.elapsed() < ENDING {
+            tokio::time::sleep(PAUSE).await;
+        }
+        self.said.is_finished()
     }
 
     async fn ended(&mut self) -> Result<Started> {
