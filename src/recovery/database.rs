@@ -356,7 +356,6 @@ impl Resource for Databases {
                     .hint("Give a name that is free with --to; without --to the live database is exchanged."));
             }
         }
-        self.has_program(facts::server_version(&admin).await? / 10_000, &server.place).await?;
         let look = preflight::Look {
             server: &server,
             options: &self.options,
@@ -365,6 +364,7 @@ impl Resource for Databases {
             dropped_first: self.dropped_first,
         };
         let mut told = look.at(&wanted, &self.globals().await?).await?;
+        self.has_program(facts::server_version(&admin).await? / 10_000, &server.place).await?;
         told.warnings.extend(self.kept_by_the_name(&admin).await?);
         Ok(Findings {
             space: told

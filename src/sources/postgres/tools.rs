@@ -24,24 +24,32 @@ static VERSIONS: LazyLock<Mutex<HashMap<Here, u32>>> = LazyLock::new(Mutex::defa
 /// # Errors
 /// [`Kind::Source`] that names the version to install, before anything was started.
 pub async fn find(tool: &str, server_major: u32, place: &Place) -> Result<PathBuf> {
-    let found = installed(tool, server_major, place).await?;
-    if let Some((_, path)) = found.iter().find(|(major, _)| *major >= server_major) {
+    find_for("the server", tool, server_major, place).await
+}
+
+/// The same for something else that is of a version: an archive.
+///
+/// # Errors
+/// As [`find`].
+pub async fn find_for(whom: &str, tool: &str, needed: u32, place: &Place) -> Result<PathBuf> {
+    let found = installed(tool, needed, place).await?;
+    if let Some((_, path)) = found.iter().find(|(major, _)| *major >= needed) {
         return Ok(path.clone());
     }
     let have = found.iter().map(|(m, _)| m.to_string()).collect::<Vec<_>>().join(", ");
     let what = if found.is_empty() {
         format!("{tool} is not installed")
     } else {
-        format!("{tool} is too old for the server: {have} is installed, the server is {server_major}")
+        format!("{tool} is too old for {whom}: {have} is installed, {whom} is of {needed}")
     };
     let error = Error::new(Kind::Source, what);
     Err(match place {
-        Place::Container(inside) => error
-            .at(format!("container {}", inside.container))
-            .hint(format!("The container needs {tool} of its server's version.")),
+        Place::Container(inside) => {
+            error.at(format!("container {}", inside.container)).hint(format!("The container needs {tool} {needed}."))
+        }
         _ => error
-            .at(format!("{BY_VERSION}/{server_major}/bin/{tool}"))
-            .hint(format!("Install the package postgresql-client-{server_major}.")),
+            .at(format!("{BY_VERSION}/{needed}/bin/{tool}"))
+            .hint(format!("Install the package postgresql-client-{needed}.")),
     })
 }
 

@@ -109,7 +109,7 @@ pub struct Loaded {
 /// [`Kind::Refused`] that names the version to install.
 pub async fn is_possible(loader: Loader, major: u32, reads: u32, place: &Place) -> Result<()> {
     let found = match loader {
-        Loader::PgRestore if reads > major => tools::find("pg_restore", reads, place)
+        Loader::PgRestore if reads > major => tools::find_for("the archive", "pg_restore", reads, place)
             .await
             .map_err(|e| e.because(format!("the backup was made with a pg_dump of version {reads} or newer"))),
         Loader::PgRestore => tools::find("pg_restore", major, place).await,
