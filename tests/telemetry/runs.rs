@@ -31,7 +31,7 @@ fn a_run_that_was_killed_is_noticed_by_the_next_command_and_told_once() {
     let (world, mut child) = under_way(world);
     // It has begun, and that can be seen.
     let active = "backstay_run_active{host=\"test-host\",plan=\"slow\",verb=\"backup\"}";
-    assert_eq!(textfile(&world)[active], 1.0);
+    wait("the metric of the run", || (textfile(&world).get(active) == Some(&1.0)).then_some(()));
     // While it lives it is not lost.
     world.run(&["check"]).code(0);
     assert_eq!(textfile(&world)[KILLED], 0.0);
