@@ -25,5 +25,6 @@ pub mod seal;
 pub mod secrets;
 pub mod segment;
 pub mod selection;
+pub mod stream;
 pub mod vault;
 pub mod writer;

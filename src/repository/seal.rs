@@ -1,12 +1,19 @@
-//! Sealing and opening with age: the only file that calls the `age` crate for payloads.
+//! Sealing and opening with age: the only file that calls the `age` crate for what is stored. The payload is opened by
+//! [`super::stream`].
 //!
 //! A sealed object is a stock age file, so that `age -d` opens it on a machine without Backstay. age proves
 //! that nobody changed the bytes between seal and opening, and nothing about who wrote them; authorship comes
 //! from the keyed names of packs and the codes of [`super::record`].
 
+use super::stream;
 use crate::error::{Error, Kind, Result};
+use age::secrecy::ExposeSecret;
 use age::{DecryptError, Decryptor, Encryptor, Identity, Recipient};
-use std::io::{Read, Write};
+use age_core::format::{FileKey, Stanza};
+use age_core::primitives::hkdf;
+use std::cell::RefCell;
+use std::io::Write;
+use zeroize::Zeroizing;
 
 /// Seals bytes to every recipient given.
 ///
@@ -42,18 +49,53 @@ pub fn open<'a>(
     limit: usize,
 ) -> std::result::Result<Vec<u8>, OpenError> {
     let damaged = |e: &dyn std::fmt::Display| OpenError::Damaged(e.to_string());
-    let decryptor = Decryptor::new_buffered(sealed).map_err(|e| damaged(&e))?;
-    let reader = decryptor.decrypt(identities).map_err(|e| match e {
+    let mut payload = sealed;
+    let decryptor = Decryptor::new_buffered(&mut payload).map_err(|e| damaged(&e))?;
+    let found = RefCell::default();
+    let identities: Vec<_> = identities.map(|identity| Remembering { identity, found: &found }).collect();
+    // This proves the header too. The reader is not used: it would take four times as long for the payload.
+    let reader = decryptor.decrypt(identities.iter().map(|i| i as &dyn Identity)).map_err(|e| match e {
         DecryptError::NoMatchingKeys => OpenError::NoMatchingKey,
         other => damaged(&other),
     })?;
-    let mut plain = Vec::with_capacity(sealed.len().min(limit));
-    // One byte more than allowed tells "too long" from "exactly at the limit".
-    reader.take(limit as u64 + 1).read_to_end(&mut plain).map_err(|e| damaged(&e))?;
-    if plain.len() > limit {
-        return Err(OpenError::Damaged("longer than it may be".into()));
+    drop(reader);
+    let file_key = found.take().ok_or_else(|| damaged(&"its key is missing"))?;
+    // Behind the header and before the chunks.
+    let nonce = &sealed[..sealed.len() - payload.len()];
+    let nonce = nonce.last_chunk::<NONCE>().ok_or_else(|| damaged(&"its nonce is missing"))?;
+    let key = Zeroizing::new(hkdf(nonce, b"payload", file_key.expose_secret()));
+    stream::open(&key, payload, limit).map_err(|e| damaged(&e))
+}
+
+/// Random bytes that the key of a payload is derived with.
+const NONCE: usize = 16;
+
+/// An identity that keeps the key of the file that it opened.
+struct Remembering<'a> {
+    identity: &'a dyn Identity,
+    found: &'a RefCell<Option<FileKey>>,
+}
+
+impl Remembering<'_> {
+    fn remember(
+        &self,
+        opened: Option<std::result::Result<FileKey, DecryptError>>,
+    ) -> Option<std::result::Result<FileKey, DecryptError>> {
+        if let Some(Ok(key)) = &opened {
+            self.found.replace(Some(FileKey::new(Box::new(*key.expose_secret()))));
+        }
+        opened
     }
-    Ok(plain)
+}
+
+impl Identity for Remembering<'_> {
+    fn unwrap_stanza(&self, stanza: &Stanza) -> Option<std::result::Result<FileKey, DecryptError>> {
+        self.remember(self.identity.unwrap_stanza(stanza))
+    }
+
+    fn unwrap_stanzas(&self, stanzas: &[Stanza]) -> Option<std::result::Result<FileKey, DecryptError>> {
+        self.remember(self.identity.unwrap_stanzas(stanzas))
+    }
 }
 
 #[cfg(test)]
@@ -80,5 +122,55 @@ mod tests {
         }
         let longer = [&sealed[..], &sealed[..]].concat();
         assert!(open(one(&a), &longer, 100).is_err());
+    }
+
+    #[test]
+    fn what_age_opens_is_opened_alike_whatever_its_length() {
+        let id = x25519::Identity::generate();
+        let to = id.to_public();
+        const CHUNK: usize = 65536;
+        for length in [0, 1, 15, 16, 17, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK - 1, 2 * CHUNK, 3 * CHUNK + 77] {
+            let plain: Vec<u8> = (0..length).map(|i| (i % 251) as u8).collect();
+            let sealed = seal(std::iter::once(&to as &dyn Recipient), &plain).unwrap();
+            assert_eq!(open(one(&id), &sealed, length).unwrap(), plain);
+            let mut by_age = Vec::new();
+            let reader = Decryptor::new(&sealed[..]).unwrap().decrypt(one(&id)).unwrap();
+            std::io::Read::read_to_end(&mut { reader }, &mut by_age).unwrap();
+            assert_eq!(by_age, plain);
+        }
+    }
+
+    #[test]
+    fn chunks_may_not_be_cut_off_moved_repeated_or_added() {
+        let id = x25519::Identity::generate();
+        let to = id.to_public();
+        const STORED: usize = 65536 + 16;
+        let plain: Vec<u8> = (0..3 * 65536).map(|i| (i / 65536) as u8).collect();
+        let sealed = seal(std::iter::once(&to as &dyn Recipient), &plain).unwrap();
+        let (header, chunks) = sealed.split_at(sealed.len() - 3 * STORED);
+        let part = |n: usize| &chunks[n * STORED..][..STORED];
+        let refused = |parts: &[&[u8]]| {
+            let changed = [header, &parts.concat()].concat();
+            assert!(matches!(open(one(&id), &changed, 10 << 20), Err(OpenError::Damaged(_))));
+        };
+        assert_eq!(open(one(&id), &[header, part(0), part(1), part(2)].concat(), 10 << 20).unwrap(), plain);
+        refused(&[]);
+        refused(&[part(0)]);
+        refused(&[part(0), part(1)]);
+        refused(&[part(0), part(1), &part(2)[..STORED - 1]]);
+        refused(&[part(0), part(1), &part(2)[..15]]);
+        refused(&[part(0), part(1), &part(2)[..16]]);
+        refused(&[part(1), part(0), part(2)]);
+        refused(&[part(2)]);
+        refused(&[part(0), part(0), part(1), part(2)]);
+        refused(&[part(0), part(1), part(2), part(2)]);
+        refused(&[part(0), part(1), part(2), &[0; 16]]);
+        refused(&[part(0), part(1), part(2), &[0]]);
+        // A nonce of another payload is another key.
+        let (_, nonce) = header.split_at(header.len() - 16);
+        let mut other = nonce.to_vec();
+        other[7] ^= 1;
+        let changed = [&header[..header.len() - 16], &other, chunks].concat();
+        assert!(matches!(open(one(&id), &changed, 10 << 20), Err(OpenError::Damaged(_))));
     }
 }
