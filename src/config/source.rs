@@ -122,7 +122,7 @@ pub(super) fn source_of(source: RawSource, key: &str, dir: &Path, never: &[PathB
                 Some(RawDatabases::Many(names)) => Databases::Named(names),
             };
             let bytes = |text: Option<String>, default| text.map_or(Ok(default), |t| size::parse(&t));
-            let cores = std::thread::available_parallelism().map_or(2, usize::from);
+            let cores = crate::model::cores();
             if unit.is_some() && address.container().is_some() {
                 return Err(Error::new(Kind::Config, "a server is looked after by a unit or is in a container")
                     .at(key)

@@ -1,5 +1,6 @@
 //! Removes a directory into which somebody may still be writing.
 
+use crate::error::{Error, Kind};
 use std::io::{ErrorKind, Result};
 use std::path::Path;
 use std::time::Duration;
@@ -13,8 +14,21 @@ const APART: Duration = Duration::from_millis(50);
 ///
 /// # Errors
 /// Those of the file system, also that there is nothing to remove.
-pub fn tree(directory: &Path) -> Result<()> {
+fn tree(directory: &Path) -> Result<()> {
     again(|| std::fs::remove_dir_all(directory))
+}
+
+/// The same for one that may be gone already.
+///
+/// # Errors
+/// [`Kind::Restore`] with the directory.
+pub fn tree_if_there(directory: &Path) -> crate::error::Result<()> {
+    match tree(directory) {
+        Err(e) if e.kind() != ErrorKind::NotFound => {
+            Err(Error::io("a directory cannot be removed", directory, e).kind(Kind::Restore))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn again(mut remove: impl FnMut() -> Result<()>) -> Result<()> {
@@ -44,5 +58,9 @@ mod tests {
     #[test]
     fn what_is_not_there_is_told() {
         assert_eq!(tree(Path::new("/nowhere/at/all")).unwrap_err().kind(), ErrorKind::NotFound);
+        tree_if_there(Path::new("/nowhere/at/all")).unwrap();
+        let no_directory = tempfile::NamedTempFile::new().unwrap();
+        let refused = tree_if_there(no_directory.path()).unwrap_err();
+        assert!(refused.kind == Kind::Restore && refused.to_string().contains("cannot be removed"), "{refused}");
     }
 }

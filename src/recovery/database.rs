@@ -6,7 +6,6 @@ use super::checks::context::Renamed;
 use super::chosen::Target;
 use super::resource::{Class, Compared, Findings, Note, Previous, Resource, StagedAs, parse};
 use crate::error::{Error, Kind, Result};
-use crate::host::exec::Place;
 use crate::model::BackupId;
 use crate::repository::manifest::{Artifact, SourceRecord};
 use crate::repository::reader::Reader;
@@ -169,11 +168,11 @@ impl Databases {
         Ok((facts, Stored { reader, artifact }))
     }
 
-    /// Looks for the program that loads them into a server of a major version, where it will run.
+    /// The oldest version of `pg_restore` that reads the archives; 0 when any does, or another program loads them.
     ///
     /// # Errors
-    /// [`Kind::Refused`] that names the version to install; another one when the beginning of an archive cannot be read.
-    pub(super) async fn is_possible(&self, major: u32, place: &Place) -> Result<()> {
+    /// When the beginning of an archive cannot be read.
+    pub(super) async fn oldest_reader(&self) -> Result<u32> {
         let mut reads = 0;
         for target in self.targets.iter().filter(|_| self.from.is_some() && self.options.loader == Loader::PgRestore) {
             let (_, stored) = self.of_backup(&target.live)?;
@@ -182,18 +181,7 @@ impl Databases {
                 reads = reads.max(head(&stored).await?.map_or(0, |(head, _)| head.oldest_reader()));
             }
         }
-        load::is_possible(self.options.loader, major, reads, place).await
-    }
-
-    /// The same before anything is touched. What cannot be read is told by the load, which says what of it.
-    ///
-    /// # Errors
-    /// [`Kind::Refused`] that names the version to install.
-    pub(super) async fn has_program(&self, major: u32, place: &Place) -> Result<()> {
-        match self.is_possible(major, place).await {
-            Err(e) if e.kind == Kind::Refused => Err(e),
-            _ => Ok(()),
-        }
+        Ok(reads)
     }
 
     /// Loads one. Without owners what is loaded goes to `owner`: that of the live database, if there was one.
@@ -359,12 +347,13 @@ impl Resource for Databases {
         let look = preflight::Look {
             server: &server,
             options: &self.options,
+            // What cannot be read is told by the load, which says what of it.
+            reads: self.oldest_reader().await.unwrap_or(0),
             assume_space: self.assume_space,
             part: (self.options.what == What::Schema).then_some(0),
             dropped_first: self.dropped_first,
         };
         let mut told = look.at(&wanted, &self.globals().await?).await?;
-        self.has_program(facts::server_version(&admin).await? / 10_000, &server.place).await?;
         told.warnings.extend(self.kept_by_the_name(&admin).await?);
         Ok(Findings {
             space: told

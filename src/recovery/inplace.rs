@@ -18,7 +18,7 @@ use crate::sources::postgres::connect::{Server, ident, literal};
 use crate::sources::postgres::dropping::{drop_database, is_half_dropped};
 use crate::sources::postgres::session::{INSUFFICIENT_PRIVILEGE, OBJECT_IN_USE, Session};
 use crate::sources::postgres::swap::{self, Exchange};
-use crate::sources::postgres::{facts, globals, waiting};
+use crate::sources::postgres::{facts, globals, load, waiting};
 use async_trait::async_trait;
 use serde_json::json;
 
@@ -43,10 +43,8 @@ impl InPlace {
         let server = of.address.reach().await?;
         let admin = server.admin_beside(&one.live).await?;
         let major = facts::server_version(&admin).await? / 10_000;
-        of.is_possible(major, &server.place).await.map_err(|e| match e.kind {
-            Kind::Refused => e.kind(Kind::Restore),
-            _ => e,
-        })?;
+        let reads = of.oldest_reader().await?;
+        load::is_possible(of.options.loader, major, reads, &server.place).await.map_err(|e| e.kind(Kind::Restore))?;
         // Hours may have passed since the first look, and a `DROP` that does not come to its end has lost the data too.
         let found = swap::oid(&admin, &one.live).await.map_err(failed("the databases cannot be looked at"))?;
         if found.is_some() {
@@ -350,12 +348,10 @@ impl Resource for InPlace {
         for one in &plan.databases {
             let server = self.new.address.reach().await?;
             let admin = server.admin_beside(&one.live).await?;
-            let found = swap::oid(&admin, &one.live).await.map_err(failed("the databases cannot be looked at"))?;
-            let gone = match is_dropping(&admin, &one.live, &self.new.id).await {
-                Ok(false) => is_half_dropped(&admin, &one.live).await,
-                told => told,
-            };
-            let gone = gone.map_err(failed("the databases cannot be looked at"))?;
+            let cannot = failed("the databases cannot be looked at");
+            let found = swap::oid(&admin, &one.live).await.map_err(&cannot)?;
+            let gone = is_dropping(&admin, &one.live, &self.new.id).await.map_err(&cannot)?
+                || is_half_dropped(&admin, &one.live).await.map_err(&cannot)?;
             if found.is_some() && found == one.live_oid && !gone {
                 // Not dropped yet, but perhaps closed by us.
                 if !one.open {

@@ -175,6 +175,7 @@ impl Resource for Rows {
         let look = preflight::Look {
             server: &server,
             options: &self.options,
+            reads: 0,
             assume_space: None,
             part: Some(0),
             dropped_first: false,

@@ -170,6 +170,7 @@ impl Resource for Tables {
         let look = preflight::Look {
             server: &server,
             options: &self.options,
+            reads: 0,
             assume_space: self.assume_space,
             part: Some(self.room(&server).await?),
             dropped_first: false,

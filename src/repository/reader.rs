@@ -13,7 +13,7 @@ use super::selection::Selection;
 use super::vault::sealed_host;
 use super::writer::pack::MAX;
 use crate::error::{Error, Kind, Result};
-use crate::model::PackKey;
+use crate::model::{PackKey, cores};
 use crate::telemetry::monitor::{Event, Monitor};
 use bytes::Bytes;
 use futures::{StreamExt, stream};
@@ -67,8 +67,7 @@ impl Reader {
         if !catalog.vault().can_read_packs() {
             return Err(sealed_host(""));
         }
-        let cores = std::thread::available_parallelism().map_or(2, usize::from);
-        let cpu = Arc::new(Semaphore::new(cores));
+        let cpu = Arc::new(Semaphore::new(cores()));
         Ok(Reader { catalog: catalog.remembering(), kept: Arc::default(), cpu, monitor })
     }
 

@@ -90,8 +90,10 @@ impl Shop {
     fn killed_before(&self, n: usize) {
         let journal = self.journal().display().to_string();
         let fault = Fault { file: &journal, call: "write", when: n, what: What::Kill };
+        let library = self.world.path().join("fault.so");
+        fault::library(&library);
         let mut command = Command::new(env!("CARGO_BIN_EXE_backstay"));
-        command.args(["restore", "--yes"]).envs(fault.environment(&fault::library(self.world.path())));
+        command.args(["restore", "--yes"]).envs(fault.environment(library));
         command.env("BACKSTAY_CONFIG", self.world.at("backstay.toml")).env("DOCKER_HOST", self.host());
         let killed = run(&mut command);
         assert!(killed.code != 0 && self.journal().exists(), "{}\n{}", killed.out, killed.err);

@@ -75,7 +75,7 @@ impl Host {
         let machine = Machine::off(what);
         machine.write("/etc/backstay/backstay.toml", &config(CONFIG));
         more(&machine);
-        fault::library(&machine.path("/usr/local/lib"));
+        fault::library(&machine.path(fault::WITHIN));
         machine.write("/etc/nginx/conf.d/app.conf", SITE);
         std::fs::remove_file(machine.path("/etc/nginx/sites-enabled/default")).unwrap();
         let unit = |command: &str, more: &str| {
@@ -129,7 +129,7 @@ impl Host {
     pub fn faulty_command(&self, fault: &Fault<'_>, args: &[&str]) -> Command {
         let argv: Vec<&str> = ["backstay"].into_iter().chain(args.iter().copied()).collect();
         let mut command = self.machine.command(&argv);
-        command.envs(fault.environment(Path::new("/usr/local/lib/fault.so")));
+        command.envs(fault.environment(fault::WITHIN));
         command
     }
 

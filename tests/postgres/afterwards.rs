@@ -1,8 +1,9 @@
 //! After a restore: what cleaning up leaves alone, and that it ends; rollbacks that do not come to their end.
 
 use crate::cluster::{Cluster, PASSWORD};
-use crate::managed::{MANAGED, managed};
+use crate::managed::{MANAGED, OTHERS, wait_for_other, with_sessions_of_another};
 use crate::round_trip::{SOCKET, with_database};
+use crate::world::World;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -32,10 +33,7 @@ fn roles_that_a_restore_made_stay_when_what_it_had_restored_is_cleaned_up() {
 
 #[test]
 fn a_rollback_that_is_stopped_or_killed_before_the_names_change_leaves_the_live_database_open() {
-    let c = managed("");
-    c.psql("postgres", &format!("CREATE ROLE app LOGIN PASSWORD '{}'", PASSWORD.replace('\'', "''")));
-    c.psql("postgres", "CREATE DATABASE erp OWNER manager");
-    c.psql("erp", "CREATE TABLE t AS SELECT generate_series(1, 500) AS x; ALTER TABLE t OWNER TO manager");
+    let c = with_sessions_of_another();
     let w = with_database(&c, MANAGED);
     w.backup();
     c.psql("erp", "DELETE FROM t");
@@ -45,10 +43,7 @@ fn a_rollback_that_is_stopped_or_killed_before_the_names_change_leaves_the_live_
     std::thread::scope(|scope| {
         // The role may not end it, so that the exchange waits behind the closing.
         let session = scope.spawn(|| c.psql_as("app", "erp", PASSWORD, "SELECT pg_sleep(60)"));
-        let sessions = "FROM pg_stat_activity WHERE usename = 'app'";
-        while !session.is_finished() && c.psql("postgres", &format!("SELECT count(*) {sessions}")) != "1" {
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        wait_for_other(&c, &session);
         for killed in [false, true] {
             let mut child = w.command(&["rollback", "--yes"]).stderr(Stdio::null()).spawn().unwrap();
             while live() == before {
@@ -66,14 +61,14 @@ fn a_rollback_that_is_stopped_or_killed_before_the_names_change_leaves_the_live_
             assert_eq!(live(), before);
             assert_eq!(c.psql("erp", "SELECT count(*) FROM t"), "500");
         }
-        c.psql("postgres", &format!("SELECT pg_terminate_backend(pid) {sessions}"));
+        c.psql("postgres", &format!("SELECT pg_terminate_backend(pid) {OTHERS}"));
     });
     w.run(&["rollback", "--yes"]).code(0);
     assert_eq!(c.psql("erp", "SELECT count(*) FROM t"), "0");
 }
 
-#[test]
-fn a_rollback_to_a_database_that_is_gone_is_refused_before_the_live_one_is_closed() {
+/// A world with a database `erp` that was restored, and the name of what was live before.
+fn restored() -> (Cluster, World, String) {
     let c = Cluster::start();
     c.psql("postgres", "CREATE DATABASE erp");
     c.psql("erp", "CREATE TABLE t AS SELECT generate_series(1, 500) AS x");
@@ -81,6 +76,12 @@ fn a_rollback_to_a_database_that_is_gone_is_refused_before_the_live_one_is_close
     w.backup();
     w.run(&["restore", "--yes"]).code(0);
     let kept = c.psql("postgres", "SELECT datname FROM pg_database WHERE datname LIKE 'erp\\_before\\_%'");
+    (c, w, kept)
+}
+
+#[test]
+fn a_rollback_to_a_database_that_is_gone_is_refused_before_the_live_one_is_closed() {
+    let (c, w, kept) = restored();
     let live = || c.psql("postgres", "SELECT oid, datallowconn FROM pg_database WHERE datname = 'erp'");
     let before = live();
     let refused = |says: &str| {
@@ -104,17 +105,11 @@ fn a_rollback_to_a_database_that_is_gone_is_refused_before_the_live_one_is_close
 
 #[test]
 fn a_rollback_that_fails_opens_the_live_database_and_leaves_the_previous_one_closed() {
-    let c = Cluster::start();
-    c.psql("postgres", "CREATE DATABASE erp");
-    c.psql("erp", "CREATE TABLE t AS SELECT generate_series(1, 500) AS x");
-    let w = with_database(&c, SOCKET);
-    w.backup();
-    w.run(&["restore", "--yes"]).code(0);
+    let (c, w, kept) = restored();
     let open = "SELECT string_agg(left(datname, 10) || ' ' || datallowconn, ', ' ORDER BY datname) FROM pg_database \
                 WHERE datname LIKE 'erp%'";
     assert_eq!(c.psql("postgres", open), "erp true, erp_before false");
     // Somebody has the name that the restored one would get.
-    let kept = c.psql("postgres", "SELECT datname FROM pg_database WHERE datname LIKE 'erp\\_before\\_%'");
     let staged = kept.replace("_before_", "_staged_");
     c.psql("postgres", &format!("CREATE DATABASE \"{staged}\""));
     w.run(&["rollback", "--yes"]).code(12).says(&["already exists", "The restored data is in place, as before."]);

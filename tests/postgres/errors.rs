@@ -3,6 +3,7 @@
 use crate::cluster::Cluster;
 use crate::round_trip::{configure, with_database};
 use crate::tables::databases;
+use crate::world::{Ran, World, run};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -26,7 +27,7 @@ fn a_wrong_password_a_missing_database_and_a_dead_server_are_named() {
 }
 
 /// Runs the program where a fake tool hides the real ones.
-pub fn with_tools(w: &crate::world::World, script: &str, args: &[&str]) -> crate::world::Ran {
+pub fn with_tools(w: &World, script: &str, args: &[&str]) -> Ran {
     let bin = w.path().join("fake");
     let _ = fs::create_dir(&bin);
     for tool in ["pg_dump", "pg_dumpall", "pg_restore"] {
@@ -41,7 +42,22 @@ pub fn with_tools(w: &crate::world::World, script: &str, args: &[&str]) -> crate
         .env("BACKSTAY_CONFIG", w.at("backstay.toml"))
         .env("NO_COLOR", "1")
         .env("PATH", format!("{}:/usr/bin:/bin", bin.display()));
-    crate::world::run(&mut c)
+    run(&mut c)
+}
+
+/// What to run instead of the tools, so that an archive of `pg_dump` has another version: `writes` puts out its minor number, which
+/// is the seventh byte, and may change what follows.
+pub fn of_a_newer_tool(w: &World, c: &Cluster, writes: &str) -> String {
+    let real = w.path().join("real");
+    fs::create_dir(&real).unwrap();
+    for tool in ["pg_dump", "pg_dumpall"] {
+        fs::copy(c.bin().join(tool), real.join(tool)).unwrap();
+    }
+    format!(
+        "real={}/$(basename $0); case \"$*\" in *format=custom*) $real \"$@\" | {{ head -c 6; head -c 1 > /dev/null; \
+         {writes}; cat; }};; *) exec $real \"$@\";; esac",
+        real.display()
+    )
 }
 
 #[test]
@@ -100,16 +116,7 @@ fn a_restore_of_an_archive_that_is_newer_than_every_pg_restore_is_refused_before
     c.psql("postgres", "CREATE DATABASE erp");
     c.psql("erp", "CREATE TABLE t AS SELECT generate_series(1, 1000) AS x");
     let w = with_database(&c, SOCKET);
-    let real = w.path().join("real");
-    fs::create_dir(&real).unwrap();
-    for tool in ["pg_dump", "pg_dumpall"] {
-        fs::copy(c.bin().join(tool), real.join(tool)).unwrap();
-    }
-    let newer = format!(
-        "real={0}/real/$(basename $0); case \"$*\" in *format=custom*) $real \"$@\" | {{ head -c 6; head -c 1 > /dev/null; \
-         printf '\\017'; head -c 4; head -c 5 > /dev/null; printf '\\000'; cat; }};; *) exec $real \"$@\";; esac",
-        w.path().display()
-    );
+    let newer = of_a_newer_tool(&w, &c, "printf '\\017'; head -c 4; head -c 5 > /dev/null; printf '\\000'");
     with_tools(&w, &newer, &["backup"]).code(0);
     let live = || (databases(&c), c.psql("postgres", "SELECT oid FROM pg_database WHERE datname = 'erp'"));
     let before = live();
@@ -248,7 +255,7 @@ fn what_a_load_that_was_killed_has_left_is_removed_by_a_later_one() {
         let touched = Command::new("touch").args(["-d", age]).arg(tmp.join(name)).status().unwrap();
         assert!(touched.success());
     }
-    crate::world::run(w.command(&["restore", "--to", "copy"]).env("TMPDIR", &tmp)).code(0);
+    run(w.command(&["restore", "--to", "copy"]).env("TMPDIR", &tmp)).code(0);
     let mut left: Vec<String> =
         fs::read_dir(&tmp).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
     left.retain(|name| name.contains("head"));

@@ -1,7 +1,7 @@
 //! Restores where there is no room for two copies: the live database is dropped, and a safety backup stands for it.
 
 use crate::cluster::{Cluster, PASSWORD};
-use crate::managed::{MANAGED, managed};
+use crate::managed::{MANAGED, OTHERS, wait_for_other, with_sessions_of_another};
 use crate::round_trip::{SOCKET, with_database};
 use crate::world::World;
 use std::process::{Command, Stdio};
@@ -153,11 +153,8 @@ fn killed_in_the_middle_it_is_taken_back_or_finished() {
 
 #[test]
 fn a_drop_that_is_refused_touches_nothing_and_one_that_goes_on_by_itself_does_not_take_the_live_data_along() {
-    let c = managed("");
-    c.psql("postgres", &format!("CREATE ROLE app LOGIN PASSWORD '{}'", PASSWORD.replace('\'', "''")));
-    c.psql("postgres", "CREATE DATABASE erp OWNER manager");
+    let c = with_sessions_of_another();
     c.psql("postgres", "COMMENT ON DATABASE erp IS 'ours'");
-    c.psql("erp", "CREATE TABLE t AS SELECT generate_series(1, 500) AS x; ALTER TABLE t OWNER TO manager");
     let w = with_database(&c, MANAGED);
     w.backup();
     c.psql("erp", "DELETE FROM t WHERE x > 7");
@@ -167,13 +164,10 @@ fn a_drop_that_is_refused_touches_nothing_and_one_that_goes_on_by_itself_does_no
         c.psql("postgres", &format!("SELECT {columns} FROM pg_database WHERE datname = 'erp'"))
     };
     let before = database();
-    let sessions = "FROM pg_stat_activity WHERE usename = 'app'";
     std::thread::scope(|scope| {
         // The role may not end it, and the server waits five seconds for it before it refuses.
         let session = scope.spawn(|| c.psql_as("app", "erp", PASSWORD, "SELECT pg_sleep(60)"));
-        while !session.is_finished() && c.psql("postgres", &format!("SELECT count(*) {sessions}")) != "1" {
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        wait_for_other(&c, &session);
         w.run(&["restore", "--in-place", "--yes"]).code(12).says(&["may not end sessions of app (1)"]);
         assert_eq!(database(), before);
         let args = ["restore", "--in-place", "--yes"];
@@ -186,7 +180,7 @@ fn a_drop_that_is_refused_touches_nothing_and_one_that_goes_on_by_itself_does_no
         assert!(Command::new("kill").args(["-TERM", &child.id().to_string()]).status().unwrap().success());
         // By then the way back has looked at the database, which is still there.
         std::thread::sleep(Duration::from_millis(1000));
-        c.psql("postgres", &format!("SELECT pg_terminate_backend(pid) {sessions}"));
+        c.psql("postgres", &format!("SELECT pg_terminate_backend(pid) {OTHERS}"));
         assert_eq!(child.wait().unwrap().code(), Some(14));
     });
     // Whatever the server still does of its own.

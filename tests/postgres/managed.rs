@@ -1,12 +1,13 @@
 //! Servers where nobody is a superuser, servers elsewhere, and what is estimated.
 
 use crate::cluster::{Cluster, PASSWORD};
-use crate::errors::with_tools;
+use crate::errors::{of_a_newer_tool, with_tools};
 use crate::round_trip::{SOCKET, configure, with_database};
 use crate::tables::databases;
 use crate::world::World;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::thread::ScopedJoinHandle;
 use std::time::Duration;
 
 /// A server on which the source's role may only make databases, and roles when `may` says so.
@@ -18,6 +19,25 @@ pub fn managed(may: &str) -> Cluster {
 }
 
 pub const MANAGED: &str = "postgresql://manager@/erp?host=SOCKET&port=PORT";
+
+/// One with a database of that role, and another role that may log in and whose sessions it may not end.
+pub fn with_sessions_of_another() -> Cluster {
+    let c = managed("");
+    c.psql("postgres", &format!("CREATE ROLE app LOGIN PASSWORD '{}'", PASSWORD.replace('\'', "''")));
+    c.psql("postgres", "CREATE DATABASE erp OWNER manager");
+    c.psql("erp", "CREATE TABLE t AS SELECT generate_series(1, 500) AS x; ALTER TABLE t OWNER TO manager");
+    c
+}
+
+/// The sessions of that other role.
+pub const OTHERS: &str = "FROM pg_stat_activity WHERE usename = 'app'";
+
+/// Waits for a session of that other role, which a thread holds.
+pub fn wait_for_other<T>(c: &Cluster, session: &ScopedJoinHandle<'_, T>) {
+    while !session.is_finished() && c.psql("postgres", &format!("SELECT count(*) {OTHERS}")) != "1" {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
 
 #[test]
 fn a_role_without_privileges_is_told_what_it_lacks_and_restores_without_owners_and_grants() {
@@ -111,21 +131,14 @@ fn a_role_that_was_made_by_one_that_may_not_act_as_it_is_not_given_the_database(
 
 #[test]
 fn a_session_that_the_role_may_not_end_is_told_before_and_leaves_everything_as_it_was() {
-    let c = managed("");
-    c.psql("postgres", &format!("CREATE ROLE app LOGIN PASSWORD '{}'", PASSWORD.replace('\'', "''")));
-    c.psql("postgres", "CREATE DATABASE erp OWNER manager");
-    c.psql("erp", "CREATE TABLE t AS SELECT generate_series(1, 500) AS x; ALTER TABLE t OWNER TO manager");
+    let c = with_sessions_of_another();
     let w = with_database(&c, MANAGED);
     w.backup();
     let before = databases(&c);
     let told = "may not end sessions of app (1)";
     std::thread::scope(|scope| {
         let session = scope.spawn(|| c.psql_as("app", "erp", PASSWORD, "SELECT pg_sleep(120)"));
-        while !session.is_finished()
-            && c.psql("postgres", "SELECT count(*) FROM pg_stat_activity WHERE usename = 'app'") != "1"
-        {
-            std::thread::sleep(Duration::from_millis(50));
-        }
+        wait_for_other(&c, &session);
         w.run(&["restore", "--dry-run"]).code(0).says(&[told, "pg_signal_backend"]);
         w.run(&["restore", "--yes"]).code(12).says(&[
             "sessions of the database do not end",
@@ -244,16 +257,7 @@ fn rows_that_are_estimated_are_said_to_be() {
     let tables = |m: &serde_json::Value| m["sources"][0]["facts"]["databases"][0]["tables"].clone();
     assert!(tables(&w.backup())[0]["estimated"].is_null());
     assert!(!w.run(&["show"]).out.contains("estimated"));
-    let real = w.path().join("real");
-    fs::create_dir(&real).unwrap();
-    for tool in ["pg_dump", "pg_dumpall"] {
-        fs::copy(c.bin().join(tool), real.join(tool)).unwrap();
-    }
-    let newer = format!(
-        "real={0}/real/$(basename $0); case \"$*\" in *format=custom*) $real \"$@\" | {{ head -c 6; head -c 1 > /dev/null; \
-         printf '\\143'; cat; }};; *) exec $real \"$@\";; esac",
-        w.path().display()
-    );
+    let newer = of_a_newer_tool(&w, &c, "printf '\\143'");
     let found = tables(&with_tools(&w, &newer, &["--json", "backup"]).code(0).json());
     assert_eq!(found[0]["estimated"], true, "{found}");
     assert!(found[1]["estimated"].is_null() && found[1]["rows"] == 1, "{found}");

@@ -4,7 +4,6 @@ use crate::fault::{self, Fault, What};
 use crate::machine::Machine;
 use crate::shop::{SHOWN, Shape, Shop, Store, URL, ended, exists, fresh, recover, says, tree};
 use crate::wire::Wire;
-use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
@@ -111,7 +110,7 @@ fn killed_before_every_record_it_is_finished_by_the_same_command_again_and_again
     lost.machine.cut_power();
 
     let mut machine = fresh("kill-b", &identity);
-    fault::library(&machine.path("/usr/local/lib"));
+    fault::library(&machine.path(fault::WITHIN));
     machine.start();
     let _wire = store.wire(&machine);
     let recover =
@@ -119,7 +118,7 @@ fn killed_before_every_record_it_is_finished_by_the_same_command_again_and_again
     let mut runs = 0;
     loop {
         let fault = Fault { file: JOURNAL, call: "write", when: 2 + runs % 2, what: What::Kill };
-        let faulty = fault.environment(Path::new("/usr/local/lib/fault.so"));
+        let faulty = fault.environment(fault::WITHIN);
         let out = ended(machine.command(&recover).envs(faulty).envs(store.environment()));
         runs += 1;
         if out.code == 0 {

@@ -2,9 +2,11 @@
 //! library that is loaded before the C library. strace can do the same; but it holds up every call of every child for it, and took
 //! most of the time of these tests.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
+/// Where the library is in a machine.
+pub const WITHIN: &str = "/usr/local/lib/fault.so";
 /// What is there when a program is held.
 pub const MARK: &str = "/run/held";
 
@@ -35,7 +37,7 @@ pub struct Fault<'a> {
 
 impl Fault<'_> {
     /// The environment of the program; the library is where the program can read it.
-    pub fn environment(&self, library: &Path) -> [(&'static str, String); 6] {
+    pub fn environment(&self, library: impl AsRef<Path>) -> [(&'static str, String); 6] {
         let what = match self.what {
             What::Kill => "kill",
             What::Term => "term",
@@ -43,7 +45,7 @@ impl Fault<'_> {
             What::Full => "full",
         };
         [
-            ("LD_PRELOAD", library.display().to_string()),
+            ("LD_PRELOAD", library.as_ref().display().to_string()),
             ("FAULT_FILE", self.file.to_owned()),
             ("FAULT_CALL", self.call.to_owned()),
             ("FAULT_WHEN", self.when.to_string()),
@@ -53,14 +55,12 @@ impl Fault<'_> {
     }
 }
 
-/// Compiles the library into this directory.
-pub fn library(into: &Path) -> PathBuf {
+/// Compiles the library into this file.
+pub fn library(made: &Path) {
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/fault.c");
-    let made = into.join("fault.so");
-    std::fs::create_dir_all(into).unwrap();
+    std::fs::create_dir_all(made.parent().unwrap()).unwrap();
     let out =
-        Command::new("cc").args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"]).arg(&made).arg(source).output();
+        Command::new("cc").args(["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"]).arg(made).arg(source).output();
     let out = out.expect("install build-essential");
     assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-    made
 }

@@ -137,7 +137,8 @@ async fn databases(label: String, name: &Name, source: &PostgresSource, newest: 
     let server = source.address.reach().await?;
     let loader = loader(record, facts.iter().map(|f| f.database.as_str()));
     let options = Options { loader, ..Options::whole(source.jobs) };
-    let look = Look { server: &server, options: &options, assume_space: None, part: None, dropped_first: false };
+    let look =
+        Look { server: &server, options: &options, reads: 0, assume_space: None, part: None, dropped_first: false };
     let admin = server.admin().await?;
     let told = look.examine(&admin, &targets, b"").await?;
     if let Some(room) = told.space.iter().find(|room| room.free.is_none()) {

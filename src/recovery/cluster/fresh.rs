@@ -18,7 +18,7 @@ use crate::recovery::resource::{Class, Compared, Findings, Note, Previous, Resou
 use crate::sources::postgres::cluster::{Cluster, Owner, programs};
 use crate::sources::postgres::dropping::drop_database;
 use crate::sources::postgres::facts::DatabaseFacts;
-use crate::sources::postgres::{PostgresSource, globals, preflight, swap};
+use crate::sources::postgres::{PostgresSource, globals, load, preflight, swap};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -152,7 +152,9 @@ impl Resource for FreshCluster {
             ));
         }
         programs(major)?;
-        self.new.has_program(major, &cluster.owner.place()).await?;
+        // What cannot be read is told by the load, which says what of it.
+        let reads = self.new.oldest_reader().await.unwrap_or(0);
+        load::is_possible(self.new.options.loader, major, reads, &cluster.owner.place()).await?;
         if is_mount_point(data) {
             return Err(refused("the data directory is a mount point and cannot change its place", data).hint(
                 "Mount its disk one directory higher. Or make a new cluster there by hand, and restore into that.",

@@ -62,12 +62,7 @@ pub fn remove(dir: &Path) -> Result<()> {
     if !ours {
         return Err(Error::new(Kind::Restore, "that is no directory of a drill").at(dir.display()));
     }
-    match removal::tree(dir) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::io("the directory of the drill cannot be removed", dir, e).kind(Kind::Restore))
-        }
-        _ => Ok(()),
-    }
+    removal::tree_if_there(dir)
 }
 
 /// Makes it.

@@ -94,15 +94,6 @@ impl Staged {
     }
 }
 
-fn remove(directory: &Path) -> Result<()> {
-    match removal::tree(directory) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::io("a directory cannot be removed", directory, e).kind(Kind::Restore))
-        }
-        _ => Ok(()),
-    }
-}
-
 /// What the disk holds, held against what was written to it, which is what the index of the backup says. A hard link whose first
 /// name was not asked for became a file.
 fn compared(staged: &Staged) -> Result<Compared> {
@@ -151,7 +142,7 @@ impl Trees {
         };
         let artifact = select::artifact(record, Some(TREE))?;
         // Left by an interrupted run of this very restore; the name is ours.
-        remove(&staged.directory)?;
+        removal::tree_if_there(&staged.directory)?;
         let made = staged.path.parent().map_or(Ok(()), std::fs::create_dir_all);
         made.and_then(|()| std::fs::DirBuilder::new().mode(0o700).create(&staged.directory))
             .map_err(|e| Error::io("the staging directory cannot be made", &staged.directory, e).kind(Kind::Restore))?;
@@ -235,7 +226,7 @@ impl Resource for Trees {
     async fn unstage(&self, staging: &Note) -> Result<()> {
         let staging: Staging = parse(staging)?;
         for staged in &staging.paths {
-            remove(&staged.directory)?;
+            removal::tree_if_there(&staged.directory)?;
             for parent in staged.parents.iter().rev() {
                 // Somebody else may use it by now.
                 let _ = std::fs::remove_dir(parent);

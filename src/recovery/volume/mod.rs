@@ -168,15 +168,6 @@ fn user(container: &Container) -> String {
     }
 }
 
-fn remove(directory: &Path) -> Result<()> {
-    match removal::tree(directory) {
-        Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::io("a directory cannot be removed", directory, e).kind(Kind::Restore))
-        }
-        _ => Ok(()),
-    }
-}
-
 /// Why a volume cannot be written where it is.
 fn unreachable(name: &str, driver: &str) -> Error {
     Error::new(Kind::Refused, format!("volume {name} of driver {driver} has no directory on this machine to restore into"))
@@ -329,7 +320,7 @@ impl Resource for DockerVolume {
         let root = volume.mountpoint.clone();
         let directory = self.staged_at(&root, staging.inner);
         // Left by an interrupted run of this very restore; the name is ours.
-        remove(&directory)?;
+        removal::tree_if_there(&directory)?;
         std::fs::DirBuilder::new()
             .mode(0o700)
             .create(&directory)
@@ -374,7 +365,7 @@ impl Resource for DockerVolume {
     async fn unstage(&self, staging: &Note) -> Result<()> {
         let staging: Staging = parse(staging)?;
         if let Some(root) = &staging.root {
-            remove(&self.staged_at(root, staging.inner))?;
+            removal::tree_if_there(&self.staged_at(root, staging.inner))?;
         }
         if !staging.missing {
             return Ok(());

@@ -84,11 +84,10 @@ pub struct Imported {
 
 impl Default for WriterOptions {
     fn default() -> Self {
-        let threads = std::thread::available_parallelism().map_or(2, usize::from);
         WriterOptions {
             level: 2,
             verify: true,
-            threads,
+            threads: crate::model::cores(),
             uploads: 8,
             memory: 56 << 20,
             take_over: false,

@@ -22,8 +22,8 @@ pub struct Behind {
 }
 
 impl Behind {
-    /// For the file system of an open directory, and its name. Its failures are noted in `shared`: the kernel tells each only once, so
-    /// the sync at the end would not see them again.
+    /// For the file system of an open directory, and its name. Its failures are noted in `shared`: the kernel tells
+    /// each only once, so the sync at the end would not see them again.
     pub fn new(root: OwnedFd, target: &Path, shared: Arc<Shared>) -> Self {
         // One may be asked for while another is under way, not more.
         let (ask, asked) = sync_channel(1);

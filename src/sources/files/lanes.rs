@@ -93,7 +93,7 @@ impl Lanes {
     /// As many threads as cores, at least two, at most eight. `owners`: whether owners are set.
     pub fn new(owners: bool) -> Self {
         let (shared, queue) = (Arc::new(Shared::new(owners)), Arc::<Queue>::default());
-        let count = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
+        let count = crate::model::cores().clamp(2, 8);
         let lanes = (0..count).filter_map(|_| {
             let (jobs, mine) = channel();
             let (shared, queue) = (shared.clone(), queue.clone());

@@ -197,7 +197,8 @@ impl<R: Read> Members<R> {
     }
 }
 
-/// The content of the current member, as it is stored.
+// The content of the current member, as it is stored: without copying it, or into what somebody has.
+
 impl<R: BufRead> BufRead for Members<R> {
     fn fill_buf(&mut self) -> Result<&[u8]> {
         if self.left == 0 {

@@ -29,8 +29,8 @@ pub async fn drop_database(admin: &Session, name: &str) -> SqlResult<()> {
         }
         sessions::ask_to_end(admin, name).await?;
         drop_in_time(admin, name).await
-    };
-    let dropped = dropped.await;
+    }
+    .await;
     let reset = admin.run("RESET statement_timeout").await;
     dropped.and(reset)
 }

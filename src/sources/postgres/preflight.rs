@@ -52,6 +52,8 @@ pub struct Look<'a> {
     pub server: &'a Server,
     /// How the load will be.
     pub options: &'a Options,
+    /// The oldest version of `pg_restore` that reads what is loaded; 0 for any.
+    pub reads: u32,
     /// Free space where nobody can tell. Bytes.
     pub assume_space: Option<u64>,
     /// What is loaded of the databases when it is not all. Bytes.
@@ -161,7 +163,7 @@ impl Look<'_> {
                 "A dump does not go back to an older version. Restore to a server of the same version or a newer one.",
             ));
         }
-        load::is_possible(self.options.loader, here, 0, &self.server.place).await
+        load::is_possible(self.options.loader, here, self.reads, &self.server.place).await
     }
 
     fn name_suits(&self, live: &str) -> Result<()> {

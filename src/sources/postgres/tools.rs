@@ -143,7 +143,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_script_that_chooses_among_the_tools_is_not_taken_beside_them() {
-        // As on Debian, where it takes twenty times as long to start as the tool itself, at each session.
+        // As on Debian, where it takes nine times as long to start as the tool itself, at each session.
         let found = installed("psql", 0, &Place::Host).await.unwrap();
         assert!(!found.is_empty(), "install postgresql-client (tests/setup.sh test)");
         assert!(found.iter().all(|(_, path)| !is_wrapper(path)), "{found:?}");
