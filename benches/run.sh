@@ -116,11 +116,19 @@ copy_tree() { # sets data and files
     find "$data" -type s -delete
     files=$(find "$data" -type f | wc -l)
 }
+# What is restored stays until the end: who finds out after ten minutes that there is no room has measured nothing.
+room_for() { # TOOL...
+    local free wanted
+    free=$(df -m --output=avail "$work" | tail -1)
+    wanted=$(((runs * $# + 2) * $(du -sm "$data" | cut -f1)))
+    [ "$free" -ge "$wanted" ] || die "$work has $free MiB free and needs $wanted. Give WORK, a smaller TREE, or fewer RUNS or TOOLS"
+}
 tree() { # file|s3
     copy_tree
     local all run where=$1 p=''
     [ "$where" = file ] || p=s3-
     mapfile -t all < <(only backstay restic rustic)
+    room_for "${all[@]}" cp
     local shape
     shape="a copy of ${TREE:-/usr}, $(find "$data" | wc -l) entries, $files files, $(du -sm "$data" | cut -f1) MiB"
     for run in $(seq "$runs"); do
@@ -155,13 +163,14 @@ paths = [\"$data\"]"
 tree_restores() { # one backup by each tool, and restores of it
     copy_tree
     local all run
-    mapfile -t all < <(only backstay restic rustic)
+    mapfile -t all < <(only backstay restic rustic cp)
+    room_for "${all[@]}"
     fresh file 1 "kind = \"files\"
 paths = [\"$data\"]"
-    for tool in "${all[@]}"; do tree_backup "$tool" first; done
+    for tool in "${all[@]}"; do [ "$tool" = cp ] || tree_backup "$tool" first; done
     for run in $(seq "$runs"); do
         mkdir -p "$work/back/$run" && sync -f "$work" && sleep 5
-        turn "$run" tree_restore restore "${all[@]}" cp
+        turn "$run" tree_restore restore "${all[@]}"
     done
     printf '\n### Restores of a tree from a directory: a copy of %s, %s entries, %s files, %s MiB\n' \
         "${TREE:-/usr}" "$(find "$data" | wc -l)" "$files" "$(du -sm "$data" | cut -f1)"
