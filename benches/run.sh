@@ -125,10 +125,11 @@ room_for() { # TOOL...
 }
 tree() { # file|s3
     copy_tree
-    local all run where=$1 p=''
+    local all restorers run where=$1 p=''
     [ "$where" = file ] || p=s3-
     mapfile -t all < <(only backstay restic rustic)
-    room_for "${all[@]}" cp
+    mapfile -t restorers < <(only backstay restic rustic cp)
+    room_for "${restorers[@]}"
     local shape
     shape="a copy of ${TREE:-/usr}, $(find "$data" | wc -l) entries, $files files, $(du -sm "$data" | cut -f1) MiB"
     for run in $(seq "$runs"); do
@@ -149,9 +150,9 @@ paths = [\"$data\"]"
         # ext4 searches past every inode that was freed in the last minutes, which costs whoever restores then up to ten
         # times the kernel's time. Who restores has a new disk or moved the old tree away: nothing is removed in between.
         mkdir -p "$work/back/$run"
-        turn "$run" tree_restore "${p}restore" "${all[@]}" cp
+        turn "$run" tree_restore "${p}restore" "${restorers[@]}"
         # Without the disk, which is what all of them wait for: what the tools themselves take.
-        turn "$run" tree_to_memory "${p}restore-to-memory" "${all[@]}" cp
+        turn "$run" tree_to_memory "${p}restore-to-memory" "${restorers[@]}"
         [ "$where" = file ] || stop_garage
     done
     rm -rf "$data" "$work/back"
