@@ -175,8 +175,8 @@ paths = [\"$data\"]"
     done
     printf '\n### Restores of a tree from a directory: a copy of %s, %s entries, %s files, %s MiB\n' \
         "${TREE:-/usr}" "$(find "$data" | wc -l)" "$files" "$(du -sm "$data" | cut -f1)"
-    rm -rf "$data" "$work/back"
     table no-disk restore
+    rm -rf "$data" "$work/back"
 }
 
 # --- A database ---
