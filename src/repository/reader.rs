@@ -20,6 +20,7 @@ use futures::{StreamExt, stream};
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{OnceCell, Semaphore, mpsc};
+use tokio_util::task::AbortOnDropHandle;
 
 /// How far a stream is ahead of who takes it.
 #[derive(Clone, Copy)]
@@ -125,7 +126,7 @@ impl Reader {
         let (vault, info) = (vault.clone(), *info);
         let _turn = self.cpu.acquire().await;
         let opened = tokio::task::spawn_blocking(move || open_pack(&vault, &info, &name, &sealed));
-        opened.await.map_err(|_| Error::new(Kind::Internal, "a reading task is gone"))?
+        opened.await.map_err(|_| gone())?
     }
 
     /// A stream of an artifact's bytes, or of the entries that `wanted` picks out of all of them, in order. The channel is
@@ -209,11 +210,13 @@ impl Reader {
             let mut done = std::pin::pin!(
                 jobs.map(|job| {
                     let reader = reader.clone();
-                    async move {
+                    // A task of its own, which goes on while whoever takes the pieces is waited for.
+                    let fetched = AbortOnDropHandle::new(tokio::spawn(async move {
                         let job = job?;
                         let plain = reader.pack(&job.pack).await?;
                         Ok::<_, Error>((job.pack.key, plain, job.ranges))
-                    }
+                    }));
+                    async move { fetched.await.unwrap_or_else(|_| Err(gone())) }
                 })
                 .buffered(ahead.packs)
             );
@@ -252,6 +255,10 @@ impl Reader {
         }
         Ok(out)
     }
+}
+
+fn gone() -> Error {
+    Error::new(Kind::Internal, "a reading task is gone")
 }
 
 fn short_pack(key: &PackKey) -> Error {
