@@ -115,12 +115,12 @@ async fn packs_are_downloaded_side_by_side_only_so_far_ahead_and_delivered_in_or
         None
     });
     gate.takes("get", 50);
-    // Nobody takes anything yet: all that may be fetched ahead is, and then stands still: four that wait to be taken,
-    // one that waits for a place among them, and seven behind it.
+    // Nobody takes anything yet: what may be fetched ahead is fetched nevertheless, and then stands still. Four that wait to
+    // be taken, one that waits for a place among them, and seven behind it; a pack may be two of them.
     let mut pieces = reader.stream(artifact, |_| true);
     let ahead = standstill(|| asked.load(Ordering::SeqCst)).await;
     let packs = world.keys("packs/").len() as u64;
-    assert!(ahead == 12 && ahead < packs, "{ahead} of {packs} packs");
+    assert!((9..=12).contains(&ahead) && ahead < packs, "{ahead} of {packs} packs");
     let mut at = 0;
     while let Some(piece) = pieces.recv().await {
         let piece = piece.unwrap();
