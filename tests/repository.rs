@@ -27,6 +27,8 @@ mod model;
 mod narrowing;
 #[path = "repository/pruning.rs"]
 mod pruning;
+#[path = "repository/reading.rs"]
+mod reading;
 #[path = "repository/refusing.rs"]
 mod refusing;
 #[path = "repository/repairing.rs"]

@@ -37,6 +37,9 @@ const WHOLE: Ahead = Ahead { packs: 8, pieces: 4 };
 const RANGE: Ahead = Ahead { packs: 3, pieces: 1 };
 /// Opened packs that are kept, since a recipe of many generations goes back and forth between packs.
 const KEPT: usize = 12;
+/// Of a pack of which less than one part in so many is wanted that part is copied: whoever lets pieces wait, as who writes
+/// files does, would keep all of the pack in memory for it.
+const LITTLE: usize = 4;
 
 /// Bytes of an artifact as they come.
 pub type Pieces = mpsc::Receiver<Result<Bytes>>;
@@ -124,8 +127,12 @@ impl Reader {
         let name = layout::pack(key);
         let sealed = vault.get_raw(&name).await?.ok_or_else(|| Error::damaged(&name, "the pack is missing"))?;
         let (vault, info) = (vault.clone(), *info);
-        let _turn = self.cpu.acquire().await;
-        let opened = tokio::task::spawn_blocking(move || open_pack(&vault, &info, &name, &sealed));
+        let turn = self.cpu.clone().acquire_owned().await.map_err(|_| gone())?;
+        let opened = tokio::task::spawn_blocking(move || {
+            // Kept until it is done, also when nobody waits for it any more.
+            let _turn = turn;
+            open_pack(&vault, &info, &name, sealed)
+        });
         opened.await.map_err(|_| gone())?
     }
 
@@ -198,7 +205,7 @@ impl Reader {
             let jobs = stream::iter(segments)
                 .map(move |(reference, with)| {
                     let catalog = catalog.clone();
-                    async move { catalog.segment(&reference).await.map(|segment| (segment, with)) }
+                    going_on(async move { catalog.segment(&reference).await.map(|segment| (segment, with)) })
                 })
                 .buffered(2)
                 .flat_map(move |segment| {
@@ -210,33 +217,42 @@ impl Reader {
             let mut done = std::pin::pin!(
                 jobs.map(|job| {
                     let reader = reader.clone();
-                    // A task of its own, which goes on while whoever takes the pieces is waited for.
-                    let fetched = AbortOnDropHandle::new(tokio::spawn(async move {
+                    going_on(async move {
                         let job = job?;
                         let plain = reader.pack(&job.pack).await?;
-                        Ok::<_, Error>((job.pack.key, plain, job.ranges))
-                    }));
-                    async move { fetched.await.unwrap_or_else(|_| Err(gone())) }
+                        Ok((job.pack.key, plain, job.ranges))
+                    })
                 })
                 .buffered(ahead.packs)
             );
-            while let Some(result) = done.next().await {
-                match result {
-                    Ok((key, plain, ranges)) => {
+            loop {
+                let next = tokio::select! {
+                    next = done.next() => next,
+                    // What is still fetched then ends with this task.
+                    () = sender.closed() => return,
+                };
+                match next {
+                    None => return,
+                    Some(Ok((key, plain, ranges))) => {
+                        let taken: usize = ranges.iter().map(|(_, length)| *length as usize).sum();
+                        let little = taken < plain.len() / LITTLE;
                         for (offset, length) in ranges {
                             let (from, to) = (offset as usize, offset as usize + length as usize);
                             if to > plain.len() {
                                 let _ = sender.send(Err(short_pack(&key))).await;
                                 return;
                             }
-                            let piece = plain.slice(from..to);
+                            let piece = match little {
+                                true => Bytes::copy_from_slice(&plain[from..to]),
+                                false => plain.slice(from..to),
+                            };
                             reader.monitor.event(Event::Restored(u64::from(length)));
                             if sender.send(Ok(piece)).await.is_err() {
                                 return;
                             }
                         }
                     }
-                    Err(e) => {
+                    Some(Err(e)) => {
                         let _ = sender.send(Err(e)).await;
                         return;
                     }
@@ -257,6 +273,15 @@ impl Reader {
     }
 }
 
+/// A task of its own, which goes on while whoever takes the pieces is waited for, and ends with who asked for it. A request
+/// that nobody goes on with would run into its time limit.
+fn going_on<T: Send + 'static>(
+    work: impl Future<Output = Result<T>> + Send + 'static,
+) -> impl Future<Output = Result<T>> {
+    let task = AbortOnDropHandle::new(tokio::spawn(work));
+    async move { task.await.unwrap_or_else(|_| Err(gone())) }
+}
+
 fn gone() -> Error {
     Error::new(Kind::Internal, "a reading task is gone")
 }
@@ -275,7 +300,7 @@ pub async fn generations(catalog: &Catalog, info: &PackInfo) -> Result<Vec<PackK
 ///
 /// # Errors
 /// [`Kind::Key`] when no identity of its epoch is at hand, [`Kind::Damaged`] with the object's name otherwise.
-pub fn open_pack(vault: &super::vault::Vault, info: &PackInfo, name: &str, sealed: &[u8]) -> Result<Bytes> {
+pub fn open_pack(vault: &super::vault::Vault, info: &PackInfo, name: &str, sealed: Bytes) -> Result<Bytes> {
     // The length is authentic only as far as whoever knows the vault's secret is honest; no pack is larger.
     if info.plain as usize > MAX {
         return Err(Error::damaged(name, "the segment gives the pack a length that no pack has")
@@ -283,7 +308,7 @@ pub fn open_pack(vault: &super::vault::Vault, info: &PackInfo, name: &str, seale
     }
     let identities: Vec<&dyn age::Identity> =
         vault.epochs().iter().rev().filter_map(|e| e.identity.as_ref()).map(|i| i as &dyn age::Identity).collect();
-    let opened = seal::open(identities.into_iter(), sealed, MAX * 2).map_err(|e| match e {
+    let opened = seal::open(identities.into_iter(), &sealed, MAX * 2).map_err(|e| match e {
         OpenError::NoMatchingKey if !vault.epochs().iter().any(|e| e.number == info.epoch && e.identity.is_some()) => {
             Error::new(Kind::Key, format!("no identity at hand opens packs of key epoch {}", info.epoch))
                 .at(name)
@@ -292,8 +317,11 @@ pub fn open_pack(vault: &super::vault::Vault, info: &PackInfo, name: &str, seale
         OpenError::NoMatchingKey => Error::damaged(name, "the pack is sealed to a stranger"),
         OpenError::Damaged(why) => Error::damaged(name, "the pack cannot be opened").because(why),
     })?;
+    // As many are opened at once as there are processors: of each only two forms are in memory at a time.
+    drop(sealed);
     let plain = frame::decompress(&opened, info.plain as usize)
         .map_err(|e| Error::damaged(name, "the pack cannot be decompressed").because(e))?;
+    drop(opened);
     if vault.secret.name_of(&plain) != info.key.id {
         return Err(Error::damaged(name, "the pack does not hold what its name says"));
     }

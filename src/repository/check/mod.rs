@@ -331,7 +331,7 @@ async fn read_pack(catalog: &Catalog, info: &PackInfo) -> Result<()> {
         return Ok(());
     }
     let info = *info;
-    let opened = tokio::task::spawn_blocking(move || reader::open_pack(&vault, &info, &name, &sealed).map(|_| ()));
+    let opened = tokio::task::spawn_blocking(move || reader::open_pack(&vault, &info, &name, sealed).map(|_| ()));
     opened.await.map_err(|_| Error::new(Kind::Internal, "a checking task is gone"))?
 }
 
@@ -346,7 +346,7 @@ async fn sound_elsewhere(catalog: &Catalog, info: &PackInfo) -> Result<bool> {
         let Some(sealed) = catalog.vault().get_raw(&name).await? else { continue };
         let sealed_host = !catalog.vault().can_read_packs() && key.generation > info.key.generation;
         let any_epoch = PackInfo { epoch: catalog.vault().epoch()?.number, ..*info };
-        if sealed_host || reader::open_pack(catalog.vault(), &any_epoch, &name, &sealed).is_ok() {
+        if sealed_host || reader::open_pack(catalog.vault(), &any_epoch, &name, sealed).is_ok() {
             return Ok(true);
         }
     }
