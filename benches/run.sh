@@ -3,7 +3,7 @@
 # Prints Markdown for docs/performance.md on standard output, and what it is doing on standard error.
 #
 #   benches/run.sh PROGRAM [WORKLOAD...]       WORKLOAD: tree database s3-tree s3-database all (default)
-#                                              or tree-restore, the restores of tree alone
+#                                              or tree-restore, s3-tree-restore: the restores of a tree alone
 #
 # TREE=DIR     the tree to copy (default /usr)        SCALE=PERCENT   of the 2.5 GB database (default 100)
 # RUNS=N       runs per figure (default 3)            SHAPE=one       one table of ROWS rows instead of eight tables
@@ -11,7 +11,8 @@
 # RESTIC=PATH  restic (Debian 12 has 0.14)            RUSTIC=PATH     rustic; RUSTIC= leaves it out
 #
 # What trees are restored to is removed at the end only, so restores need (RUNS x tools + 3) times the room of the tree.
-# s3-*: the same to garage on the loopback interface; it shares the processor with whoever talks to it.
+# s3-*: the same to garage on the loopback interface; it shares the processors with whoever talks to it. With APART=1 it has
+# the last one to itself and the tools have the others, as where the server is another machine.
 set -euo pipefail
 [ $# -gt 0 ] || { sed -n '2,/^set/{/^#/p}' "$0" >&2 && exit 2; }
 program=$(realpath "$1") && shift
@@ -161,21 +162,24 @@ paths = [\"$data\"]"
     [ "$where" = s3 ] || stored 'Stored after the first backup of the tree'
 }
 
-tree_restores() { # one backup by each tool, and restores of it
+tree_restores() { # file|s3: one backup by each tool, and restores of it
     copy_tree
+    local where=$1 p=''
+    [ "$where" = file ] || { p=s3- && start_garage; }
     local all run
     mapfile -t all < <(only backstay restic rustic cp)
     room_for "${all[@]}"
-    fresh file 1 "kind = \"files\"
+    fresh "$where" 1 "kind = \"files\"
 paths = [\"$data\"]"
-    for tool in "${all[@]}"; do [ "$tool" = cp ] || tree_backup "$tool" first; done
+    for tool in "${all[@]}"; do [ "$tool" = cp ] || tree_backup "$tool" "${p}first"; done
     for run in $(seq "$runs"); do
         mkdir -p "$work/back/$run" && sync -f "$work" && sleep 5
-        turn "$run" tree_restore restore "${all[@]}"
+        turn "$run" tree_restore "${p}restore" "${all[@]}"
     done
-    printf '\n### Restores of a tree from a directory: a copy of %s, %s entries, %s files, %s MiB\n' \
-        "${TREE:-/usr}" "$(find "$data" | wc -l)" "$files" "$(du -sm "$data" | cut -f1)"
-    table no-disk restore
+    [ "$where" = file ] || stop_garage
+    printf '\n### Restores of a tree from %s: a copy of %s, %s entries, %s files, %s MiB\n' \
+        "$([ "$where" = file ] && echo 'a directory' || echo 'an S3 server')" "${TREE:-/usr}" "$(find "$data" | wc -l)" "$files" "$(du -sm "$data" | cut -f1)"
+    table no-disk "${p}restore"
     rm -rf "$data" "$work/back"
 }
 
@@ -259,7 +263,10 @@ url = \"postgresql://postgres@/bench?host=$work/pg&port=$PGPORT\""
     printf '\nEach load ends with ANALYZE, CHECKPOINT and sync. custom, directory and directory-Z0 (pg_dump -Fc, -Fd -j2 and -Fd -Z0 -j2; pg_restore, with -j2 for directories) encrypt nothing and keep the dump as temporary disk. copy without backup is pg_dump into pg_restore.\n'
 }
 
+last=$(($(nproc --all) - 1))
+[ -z "${APART:-}" ] || { [ "$last" -gt 0 ] && taskset -cp "0-$((last - 1))" $$ > /dev/null; } || die 'APART needs two processors'
 machine 'Results'
+[ -z "${APART:-}" ] || printf 'The server has a processor of its own, and the tools %s.\n' "$(nproc)"
 methods
 [ $# -gt 0 ] || set -- all
 for workload in "$@"; do
@@ -267,7 +274,8 @@ for workload in "$@"; do
     rm -f "$work/stored"
     case $workload in
         tree) tree file ;;
-        tree-restore) tree_restores ;;
+        tree-restore) tree_restores file ;;
+        s3-tree-restore) tree_restores s3 ;;
         database) database file ;;
         s3-tree) tree s3 ;;
         s3-database) database s3 ;;
