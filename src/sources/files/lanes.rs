@@ -25,9 +25,6 @@ const JOB: usize = 1024;
 pub const PIECE: usize = 256 * 1024;
 /// Whoever had to wait goes on when no more than this is left: woken at each job, he would only hand over the next one.
 const ENOUGH: usize = WAITING / 2;
-/// So many jobs are handed over at once, or fewer when they are this many bytes: a thread is woken for them, which costs more
-/// than making a small file does.
-const TOGETHER: (usize, usize) = (32, 256 * 1024);
 /// Directories that may be open besides those on the way to the last entry. The usual limit of open files is 1024.
 const DIRECTORIES: usize = 400;
 
@@ -82,31 +79,7 @@ pub struct Lanes {
     /// For what is set outside of them.
     pub shared: Arc<Shared>,
     queue: Arc<Queue>,
-    lanes: Vec<Lane>,
-}
-
-/// A thread and what is not handed over to it yet.
-struct Lane {
-    jobs: Sender<Vec<Job>>,
-    held: Mutex<Held>,
-    thread: JoinHandle<()>,
-}
-
-#[derive(Default)]
-struct Held {
-    jobs: Vec<Job>,
-    weight: usize,
-}
-
-impl Lane {
-    /// Hands over what is held.
-    fn send(&self, held: &mut Held) -> Result<()> {
-        held.weight = 0;
-        match held.jobs.is_empty() {
-            true => Ok(()),
-            false => self.jobs.send(std::mem::take(&mut held.jobs)).map_err(|_| gone()),
-        }
-    }
+    lanes: Vec<(Sender<Job>, JoinHandle<()>)>,
 }
 
 /// What waits.
@@ -125,7 +98,7 @@ impl Lanes {
             let (jobs, mine) = channel();
             let (shared, queue) = (shared.clone(), queue.clone());
             let thread = std::thread::Builder::new().name("restore".into()).spawn(move || work(&mine, &shared, &queue));
-            Some(Lane { jobs, held: Mutex::default(), thread: thread.ok()? })
+            Some((jobs, thread.ok()?))
         });
         Lanes { lanes: lanes.collect(), shared, queue }
     }
@@ -152,16 +125,9 @@ impl Lanes {
     /// That of an earlier one.
     pub fn give(&self, lane: usize, job: Job) -> Result<()> {
         self.shared.failed()?;
-        let weight = job.weight();
-        *self.wait(WAITING, ENOUGH)? += weight;
-        let lane = self.lanes.get(lane).ok_or_else(gone)?;
-        let mut held = lock(&lane.held);
-        held.jobs.push(job);
-        held.weight += weight;
-        match held.jobs.len() < TOGETHER.0 && held.weight < TOGETHER.1 {
-            true => Ok(()),
-            false => lane.send(&mut held),
-        }
+        *self.wait(WAITING, ENOUGH)? += job.weight();
+        let lane = self.lanes.get(lane);
+        lane.and_then(|(jobs, _)| jobs.send(job).ok()).ok_or_else(gone)
     }
 
     /// Waits until everything that was handed over is written.
@@ -179,11 +145,10 @@ impl Lanes {
         if *waiting <= most {
             return Ok(waiting);
         }
-        self.lanes.iter().try_for_each(|lane| lane.send(&mut lock(&lane.held)))?;
         while *waiting > enough {
             let again = self.queue.written.wait_timeout(waiting, Duration::from_secs(1));
             waiting = again.unwrap_or_else(PoisonError::into_inner).0;
-            if *waiting > enough && self.lanes.iter().any(|lane| lane.thread.is_finished()) {
+            if *waiting > enough && self.lanes.iter().any(|(_, thread)| thread.is_finished()) {
                 return Err(gone());
             }
         }
@@ -197,10 +162,9 @@ fn gone() -> Error {
 
 impl Drop for Lanes {
     fn drop(&mut self) {
-        for lane in self.lanes.drain(..) {
-            // What is held still was not waited for by anybody: something failed.
-            drop((lane.jobs, lane.held));
-            let _ = lane.thread.join();
+        for (jobs, thread) in self.lanes.drain(..) {
+            drop(jobs);
+            let _ = thread.join();
         }
     }
 }
@@ -213,18 +177,16 @@ struct Open {
     end: u64,
 }
 
-fn work(jobs: &Receiver<Vec<Job>>, shared: &Shared, queue: &Queue) {
+fn work(jobs: &Receiver<Job>, shared: &Shared, queue: &Queue) {
     let mut open = None;
-    while let Ok(jobs) = jobs.recv() {
-        let weight: usize = jobs.iter().map(Job::weight).sum();
-        for job in jobs {
-            if shared.failed().is_ok()
-                && let Err(e) = carry_out(job, &mut open, shared)
-            {
-                shared.fail(e);
-            }
+    while let Ok(job) = jobs.recv() {
+        let weight = job.weight();
+        if shared.failed().is_ok()
+            && let Err(e) = carry_out(job, &mut open, shared)
+        {
+            shared.fail(e);
         }
-        // The jobs and their directories are gone by now: whoever waits for zero may look at the directories' times.
+        // The job and its directory are gone by now: whoever waits for zero may look at the directory's times.
         let mut waiting = lock(&queue.waiting);
         let before = *waiting;
         *waiting -= weight;
