@@ -182,6 +182,8 @@ make_database() {
 }
 
 # A real S3 server with one bucket. Without compression of its own: what it gets is sealed and does not compress.
+# `server_by` is what starts it, so that it can have a processor of its own.
+server_by=()
 start_garage() {
     need garage
     local at=$work/garage rpc api admin
@@ -207,7 +209,7 @@ TOML
     AWS_SECRET_ACCESS_KEY=$(printf '7d%.0s' {1..32})
     export AWS_ACCESS_KEY_ID AWS_SECRET_ACCESS_KEY AWS_DEFAULT_REGION=garage AWS_REGION=garage AWS_EC2_METADATA_DISABLED=true
     GARAGE_DEFAULT_ACCESS_KEY=$AWS_ACCESS_KEY_ID GARAGE_DEFAULT_SECRET_KEY=$AWS_SECRET_ACCESS_KEY GARAGE_DEFAULT_BUCKET=$s3_bucket \
-        ${APART:+taskset -c "$(($(nproc --all) - 1))"} garage -c "$at/garage.toml" server --single-node --default-bucket > "$at/log" 2>&1 &
+        "${server_by[@]}" garage -c "$at/garage.toml" server --single-node --default-bucket > "$at/log" 2>&1 &
     garage_pid=$!
     local answer
     for _ in $(seq 300); do

@@ -263,8 +263,12 @@ url = \"postgresql://postgres@/bench?host=$work/pg&port=$PGPORT\""
     printf '\nEach load ends with ANALYZE, CHECKPOINT and sync. custom, directory and directory-Z0 (pg_dump -Fc, -Fd -j2 and -Fd -Z0 -j2; pg_restore, with -j2 for directories) encrypt nothing and keep the dump as temporary disk. copy without backup is pg_dump into pg_restore.\n'
 }
 
-last=$(($(nproc --all) - 1))
-[ -z "${APART:-}" ] || { [ "$last" -gt 0 ] && taskset -cp "0-$((last - 1))" $$ > /dev/null; } || die 'APART needs two processors'
+if [ -n "${APART:-}" ]; then
+    last=$(($(nproc --all) - 1))
+    [ "$last" -gt 0 ] || die 'APART needs two processors'
+    server_by=(taskset -c "$last")
+    taskset -cp "0-$((last - 1))" $$ > /dev/null
+fi
 machine 'Results'
 [ -z "${APART:-}" ] || printf 'The server has a processor of its own, and the tools %s.\n' "$(nproc)"
 methods

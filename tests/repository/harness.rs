@@ -24,6 +24,7 @@ use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 /// Grace time of the vaults here.
 pub const GRACE: SignedDuration = SignedDuration::from_hours(7 * 24);
@@ -156,6 +157,13 @@ impl World {
             cache,
             clock: HostClock { store: self.clock.clone(), off: Arc::default() },
         }
+    }
+
+    /// A reader of what a person opens, without a cache, over a connection of its own.
+    pub async fn reader(&self) -> (Reader, Arc<Gate>) {
+        let gate = Gate::new(self.store.clone());
+        let vault = access::open_with(gate.clone(), &self.host, &self.unlock()).await.unwrap();
+        (Reader::new(Catalog::new(Arc::new(vault), None), Arc::new(Silent)).unwrap(), gate)
     }
 
     /// A person with the recovery identity, without a cache.
@@ -374,6 +382,16 @@ pub type Expected = BTreeMap<(Name, BackupId), Arc<BTreeMap<String, Vec<u8>>>>;
 /// Remembers what a backup must give back.
 pub fn remember(expected: &mut Expected, manifest: &Manifest, sources: &[Source]) {
     expected.insert((manifest.plan.clone(), manifest.id.clone()), Arc::new(data::expected(sources)));
+}
+
+/// Waits for something that comes by itself, and says what did not come within a minute.
+pub async fn until(what: &str, holds: impl Fn() -> bool) {
+    let waited = tokio::time::timeout(Duration::from_secs(60), async {
+        while !holds() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    });
+    waited.await.expect(what);
 }
 
 /// A new vault, a machine that backs up into it, and nothing to remember yet.

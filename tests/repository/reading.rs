@@ -1,28 +1,17 @@
 //! What a reader delivers, and when it stops: parts, ends that are broken, takers that are slow or gone.
 
 use crate::data::{Random, file, stream, tree};
-use crate::gate::Gate;
-use crate::harness::{World, started};
+use crate::harness::{World, started, until};
 use backstay::error::{Error, Kind, Result};
-use backstay::repository::access;
-use backstay::repository::catalog::Catalog;
 use backstay::repository::layout;
 use backstay::repository::manifest::Artifact;
-use backstay::repository::reader::{Pieces, Reader};
+use backstay::repository::reader::Pieces;
 use backstay::repository::segment::Segment;
-use backstay::telemetry::monitor::Silent;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 const MIB: usize = 1 << 20;
-
-/// A reader without a cache, over a connection of its own.
-async fn reader(world: &World) -> (Reader, Arc<Gate>) {
-    let gate = Gate::new(world.store.clone());
-    let vault = access::open_with(gate.clone(), &world.host, &world.unlock()).await.unwrap();
-    (Reader::new(Catalog::new(Arc::new(vault), None), Arc::new(Silent)).unwrap(), gate)
-}
 
 /// Counts the requests from now on for objects whose key has the part, of each part.
 fn requests<const N: usize>(world: &World, parts: [&str; N]) -> Arc<[AtomicU64; N]> {
@@ -52,15 +41,6 @@ async fn take(mut pieces: Pieces) -> (Vec<u8>, Option<Error>) {
     (bytes, None)
 }
 
-async fn until(what: &str, holds: impl Fn() -> bool) {
-    let waited = tokio::time::timeout(Duration::from_secs(60), async {
-        while !holds() {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    });
-    waited.await.expect(what);
-}
-
 /// One artifact of noise, which is no byte twice.
 async fn noise(bytes: usize) -> (World, Artifact, Vec<u8>) {
     let (world, machine, _) = started().await;
@@ -86,7 +66,7 @@ fn before(segment: &Segment, pack: usize) -> usize {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_range_is_those_bytes_and_asks_for_no_pack_beside_it() -> Result<()> {
     let (world, artifact, content) = noise(20 * MIB).await;
-    let (reader, _) = reader(&world).await;
+    let (reader, _) = world.reader().await;
     let segment = reader.catalog().segment(&artifact.segments[0]).await?;
     let first = before(&segment, packs(&segment)[1]);
     let all = content.len();
@@ -100,7 +80,7 @@ async fn a_range_is_those_bytes_and_asks_for_no_pack_beside_it() -> Result<()> {
     assert_eq!(take(reader.range(&artifact, all as u64 - 3, u64::MAX)).await.0, content[all - 3..]);
     assert!(take(reader.range(&artifact, all as u64, 10)).await.0.is_empty());
     for (from, length, packs) in [(first - 1, 1, 1), (first - 1, 2, 2), (first, 1, 1)] {
-        let (reader, _) = self::reader(&world).await;
+        let (reader, _) = world.reader().await;
         let asked = requests(&world, ["/packs/"]);
         take(reader.range(&artifact, from as u64, length)).await;
         assert_eq!(asked[0].load(Ordering::SeqCst), packs, "{length} bytes from {from}");
@@ -111,7 +91,7 @@ async fn a_range_is_those_bytes_and_asks_for_no_pack_beside_it() -> Result<()> {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_lies_before_a_broken_pack_comes_then_the_error_and_nothing_else() -> Result<()> {
     let (world, artifact, content) = noise(24 * MIB).await;
-    let (reader, _) = reader(&world).await;
+    let (reader, _) = world.reader().await;
     let segment = reader.catalog().segment(&artifact.segments[0]).await?;
     let broken = packs(&segment)[2];
     let before = before(&segment, broken);
@@ -138,7 +118,7 @@ async fn a_taker_that_rests_holds_up_nobody_else_and_no_request_that_is_under_wa
     let manifest = machine.backup("erp", &[tree("files", &files)]).await.unwrap();
     let artifact = &manifest.sources[0].artifacts[0];
     assert!(artifact.segments.len() > 2, "{} segments", artifact.segments.len());
-    let (reader, gate) = reader(&world).await;
+    let (reader, gate) = world.reader().await;
     let second = layout::meta(&artifact.segments[1].object);
     gate.stops_before("get", &second);
     let asked = requests(&world, ["/packs/", &second]);
@@ -158,7 +138,7 @@ async fn a_taker_that_rests_holds_up_nobody_else_and_no_request_that_is_under_wa
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_is_fetched_any_more_for_a_taker_that_is_gone() {
     let (world, artifact, content) = noise(64 * MIB).await;
-    let (reader, gate) = reader(&world).await;
+    let (reader, gate) = world.reader().await;
     assert_eq!(take(reader.stream(&artifact, |_| true)).await.0.len(), content.len());
     gate.takes("get", 3_600_000);
     let pieces = reader.stream(&artifact, |_| true);
@@ -171,7 +151,7 @@ async fn nothing_is_fetched_any_more_for_a_taker_that_is_gone() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_small_part_of_a_pack_does_not_keep_all_of_it_in_memory() {
     let (world, artifact, content) = noise(16 * MIB).await;
-    let (reader, _) = reader(&world).await;
+    let (reader, _) = world.reader().await;
     let mut pieces = reader.range(&artifact, 1000, 100_000);
     let piece = pieces.recv().await.unwrap().unwrap();
     assert_eq!(piece, content[1000..101_000]);

@@ -2,13 +2,8 @@
 //! budget, and nothing of it on the disk.
 
 use crate::data::{Random, stream};
-use crate::gate::Gate;
-use crate::harness::{Machine, World, started};
-use backstay::repository::access;
-use backstay::repository::catalog::Catalog;
-use backstay::repository::reader::Reader;
+use crate::harness::{Machine, World, started, until};
 use backstay::repository::writer::WriterOptions;
-use backstay::telemetry::monitor::Silent;
 use std::io::Read;
 use std::path::Path;
 use std::sync::Arc;
@@ -105,9 +100,7 @@ async fn packs_are_downloaded_side_by_side_only_so_far_ahead_and_delivered_in_or
     let content = Random::new(3).noise(80 * MIB);
     let manifest = machine.backup("erp", &[stream("db", content.clone())]).await.unwrap();
     let artifact = &manifest.sources[0].artifacts[0];
-    let gate = Gate::new(world.store.clone());
-    let vault = access::open_with(gate.clone(), &world.host, &world.unlock()).await.unwrap();
-    let reader = Reader::new(Catalog::new(Arc::new(vault), None), Arc::new(Silent)).unwrap();
+    let (reader, gate) = world.reader().await;
     let asked = Arc::new(AtomicU64::new(0));
     let counter = asked.clone();
     world.store.set_fault(move |op, key| {
@@ -118,12 +111,7 @@ async fn packs_are_downloaded_side_by_side_only_so_far_ahead_and_delivered_in_or
     // Nobody takes anything yet: what may be fetched ahead is fetched nevertheless, and then stands still. Four that wait to
     // be taken, one that waits for a place among them, and seven behind it; a pack may be two of them.
     let mut pieces = reader.stream(artifact, |_| true);
-    let comes = tokio::time::timeout(Duration::from_secs(60), async {
-        while asked.load(Ordering::SeqCst) < 9 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    });
-    comes.await.expect("nobody goes on with the packs while nobody takes a piece");
+    until("nobody goes on with the packs while nobody takes a piece", || asked.load(Ordering::SeqCst) >= 9).await;
     let ahead = standstill(|| asked.load(Ordering::SeqCst)).await;
     let packs = world.keys("packs/").len() as u64;
     assert!(ahead <= 12 && ahead < packs, "{ahead} of {packs} packs");
