@@ -237,7 +237,7 @@ impl From<StorageError> for Error {
             S::Timeout | S::Unavailable | S::Throttled => (
                 Kind::Storage,
                 "the store does not answer as it should",
-                "Check the network and `repository.endpoint`; the next run resumes with what was uploaded.",
+                "Check the network and `repository.endpoint`; a backup that was interrupted goes on with what was uploaded.",
             ),
             S::Full => (
                 Kind::Storage,
@@ -255,7 +255,12 @@ impl From<StorageError> for Error {
             }
         };
         let denied = e.kind == S::Denied;
-        Error { denied, ..Error::new(kind, what).because(e).hint(hint) }
+        let error = Error { denied, ..Error::new(kind, what).hint(hint) };
+        match kind {
+            // Whoever reads the object knows its name better.
+            Kind::Damaged => error.because(e),
+            _ => error.at(&e.url).because(format!("{}: {}", e.op, e.words())),
+        }
     }
 }
 

@@ -18,6 +18,8 @@ mod gcs;
 mod huge;
 #[path = "cli/keys.rs"]
 mod keys;
+#[path = "cli/memory.rs"]
+mod memory;
 #[path = "cli/options.rs"]
 mod options;
 #[path = "cli/policies.rs"]

@@ -63,7 +63,7 @@ const ONLY: &[(&str, &str, &[&str], &str)] = &[
     (
         "monitoring",
         "repository",
-        &["access", "catalog", "drills", "manifest", "vault", "keyring", "marks"],
+        &["access", "catalog", "damage", "drills", "manifest", "vault", "keyring", "marks", "newest"],
         "looks at the repository and never writes to it",
     ),
     ("monitoring", "recovery", &["journal", "restore", "rollback"], "reads the journals of restores"),

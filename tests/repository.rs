@@ -21,6 +21,8 @@ mod harness;
 mod huge;
 #[path = "repository/keyfiles.rs"]
 mod keyfiles;
+#[path = "repository/marked.rs"]
+mod marked;
 #[path = "repository/model.rs"]
 mod model;
 #[path = "repository/narrowing.rs"]

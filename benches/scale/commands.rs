@@ -10,6 +10,7 @@ use backstay::recovery::{select, tree};
 use backstay::repository::access;
 use backstay::repository::catalog::Catalog;
 use backstay::repository::check::{self, Depth};
+use backstay::repository::damage;
 use backstay::repository::layout;
 use backstay::repository::marks;
 use backstay::repository::prune::{self, PruneOptions};
@@ -126,7 +127,9 @@ async fn run(step: &str, shape: &Shape, counts: Arc<Counts>) -> Result<String> {
         "forget" => {
             let catalog = warm(0, false).await?;
             let vault = catalog.vault();
+            let lost = damage::unhealed(vault).await?;
             let respect = Respect {
+                damaged: damage::lacking(&catalog, None, &lost).await?.sources,
                 held: marks::marked(vault, layout::HOLDS, RecordKind::Hold).await?,
                 acknowledged: marks::marked(vault, layout::ACKNOWLEDGED, RecordKind::Acknowledged).await?,
                 ..Respect::default()

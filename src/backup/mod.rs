@@ -63,6 +63,11 @@ pub async fn run(catalog: Catalog, job: Job, monitor: Arc<dyn Monitor>) -> Resul
         Timestamp::now(),
     )
     .await?;
+    // Redis says by itself what its server has. Where a source is new there is no telling, so nothing is said.
+    let usual = job.sources.iter().filter(|(_, s)| s.kind() != "redis").map(|(name, _)| writer.usual_bytes(name));
+    if let Some(bytes) = usual.sum::<Option<u64>>().filter(|bytes| *bytes > 0) {
+        monitor.event(Event::Expect(bytes));
+    }
     let (moments, mut windows) = window::plan(&job.sources, &job.groups).await;
     let kept = moments.into_iter().map(|moment| moment.keep(&job.state_dir, monitor.clone()));
     let runs = job.sources.into_iter().map(|(name, source)| {

@@ -7,14 +7,12 @@ use crate::backup::{self, Job, quiesce};
 use crate::config::{Config, SourceConfig};
 use crate::error::{Error, Kind, Result};
 use crate::host::machine::machine;
-use crate::io::durable;
 use crate::model::{Name, size, time};
 use crate::repository::manifest::{Manifest, SourceState};
-use crate::repository::{keyring, marks};
+use crate::repository::{keyring, newest};
 use crate::sources::Source;
 use crate::telemetry::monitor::{Event, Verb};
 use crate::telemetry::report::{self, Report};
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -84,7 +82,7 @@ pub async fn back_up(
     let plan_name = under.unwrap_or(plan_name);
     let mut options = config.writer.clone();
     options.take_over = take_over;
-    let job = Job {
+    let mut job = Job {
         plan: plan_name.clone(),
         sources,
         groups: config.groups.clone(),
@@ -100,24 +98,20 @@ pub async fn back_up(
     if let Err(e) = quiesce::replay(&config.state_dir, monitor.clone()).await {
         monitor.event(Event::Warning(e.to_string()));
     }
-    let newest = config.state_dir.join("newest").join(plan_name.as_str());
-    if let Some(id) = std::fs::read_to_string(&newest).ok().and_then(|text| text.trim().parse().ok())
-        && marks::is_hidden(&catalog, &plan_name, &id).await?
-    {
+    let vault = catalog.vault().header.vault;
+    let hidden = newest::hidden(&catalog, &config.state_dir, Some(&plan_name)).await?;
+    if let Some((_, id)) = hidden.into_iter().next() {
         monitor.event(Event::Warning(format!(
             "the store does not show backup {id}, which this host committed last, and nobody forgot it: somebody removed it, or the store shows an old state"
         )));
+        job.options.predecessor = Some(id);
     }
     let manifest = backup::run(catalog, job, monitor.clone()).await?;
-    if let Err(e) = remember(&newest, manifest.id.as_str()) {
-        monitor.event(Event::Warning(format!("the newest backup cannot be noted in {}: {e}", newest.display())));
+    if let Err(e) = newest::note(&config.state_dir, vault, &plan_name, &manifest.id) {
+        let place = config.state_dir.display();
+        monitor.event(Event::Warning(format!("the newest backup cannot be noted below {place}: {e}")));
     }
     Ok(manifest)
-}
-
-fn remember(path: &Path, id: &str) -> std::io::Result<()> {
-    durable::make_folder(path.parent().unwrap_or(Path::new("/")), 0o755)?;
-    durable::replace(path, id.as_bytes(), 0o644)
 }
 
 fn chosen(all: &[Name], only: &[String], plan: &Name) -> Result<Vec<Name>> {
@@ -197,20 +191,4 @@ fn report(m: &Manifest) -> Result<()> {
         say(&format!("  {} {name}: {why}", bad("failed")))?;
     }
     Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_newest_backup_is_noted_in_a_file_that_is_never_there_in_part() {
-        let dir = tempfile::tempdir().unwrap();
-        let (newest, before) = (dir.path().join("newest/erp"), dir.path().join("before"));
-        remember(&newest, "first").unwrap();
-        std::fs::hard_link(&newest, &before).unwrap();
-        remember(&newest, "second").unwrap();
-        let read = |path: &Path| std::fs::read_to_string(path).unwrap();
-        assert_eq!((read(&newest), read(&before)), ("second".to_owned(), "first".to_owned()));
-    }
 }

@@ -171,7 +171,12 @@ pub async fn find(context: &Context, args: FindArgs) -> Result<ExitCode> {
     let glob = GlobBuilder::new(&pattern)
         .literal_separator(true)
         .build()
-        .map_err(|e| Error::new(Kind::Usage, "not a pattern").because(e))?
+        .map_err(|e| {
+            Error::new(Kind::Usage, "not a pattern")
+                .at(&args.pattern)
+                .because(e)
+                .hint("Put a backslash before a character that is meant as it is: \\[ \\{ \\* \\?")
+        })?
         .compile_matcher();
     let selection = Selection::of(literal_root(&pattern));
     // Segments are shared by many backups, so each is read once; of a manifest only the numbers of its segments stay.
@@ -212,7 +217,8 @@ pub async fn find(context: &Context, args: FindArgs) -> Result<ExitCode> {
         }
     }
     if versions.is_empty() {
-        return Err(Error::new(Kind::NotFound, format!("no backup of plan {plan} holds a file like {}", args.pattern)));
+        return Err(Error::new(Kind::NotFound, format!("no backup of plan {plan} holds a file like {}", args.pattern))
+            .hint("`*` and `?` stay within a name, `**` crosses directories; a pattern that begins with / is a whole path. Each plan is searched by itself: --plan NAME."));
     }
     if context.global.json {
         let all: Vec<_> = versions.values().map(|(f, ids)| serde_json::json!({ "file": f, "backups": ids })).collect();
@@ -262,7 +268,20 @@ pub async fn cat(context: &Context, args: CatArgs) -> Result<ExitCode> {
             .hint("`backstay find` searches all backups.")
     })?;
     if file.kind != FileType::File {
-        return Err(Error::new(Kind::Usage, "that is not a regular file").at(path));
+        let what = match file.kind {
+            FileType::Dir => "that is a directory",
+            FileType::Symlink => "that is a symbolic link",
+            _ => "that is not a regular file",
+        };
+        let instead = match (file.kind, &file.link) {
+            (FileType::Symlink, Some(to)) => {
+                format!("It points to {}; give the path of the file itself.", to.display())
+            }
+            _ => format!(
+                "`cat` writes the content of one file; `backstay restore --path {path} --to DIR` brings the rest."
+            ),
+        };
+        return Err(Error::new(Kind::Usage, what).at(path).hint(instead));
     }
     let pieces = reader.members(artifact, &Selection::of(name.clone()), move |e| e.path().is_some_and(|p| p.0 == name));
     let work = tokio::task::spawn_blocking(move || {

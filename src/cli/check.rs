@@ -7,7 +7,7 @@ use crate::error::{Error, Kind, Result};
 use crate::model::{Name, VaultId, size};
 use crate::repository::catalog::Catalog;
 use crate::repository::check::{self, Depth, Part};
-use crate::repository::keyring;
+use crate::repository::{keyring, newest};
 use crate::telemetry::monitor::Verb;
 use crate::telemetry::report::{self, Report};
 use std::process::ExitCode;
@@ -69,6 +69,7 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         );
     }
     let plan: Option<Name> = args.plan.as_deref().map(str::parse).transpose()?;
+    let own_state = config.as_ref().filter(|c| &c.host == vault.host()).map(|c| c.state_dir.clone());
     let note = config.map(|c| c.state_dir.join("checked").join(note_name(vault.header.vault, plan.as_ref())));
     let depth = match share {
         None => Depth::Structure,
@@ -78,7 +79,15 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     // No cache: what the store has is the question.
     let catalog = Catalog::new(vault, None);
     let monitor = context.monitor("check");
-    let report = check::check(&catalog, plan.as_ref(), depth, monitor.clone()).await?;
+    let mut report = check::check(&catalog, plan.as_ref(), depth, monitor.clone()).await?;
+    if let Some(state) = &own_state {
+        // Of the newest one no later backup tells.
+        for hidden in newest::hidden(&catalog, state, plan.as_ref()).await? {
+            if !report.missing_predecessors.contains(&hidden) {
+                report.missing_predecessors.push(hidden);
+            }
+        }
+    }
     drop(monitor);
     if let (Depth::Read(part), Some(note)) = (depth, &note)
         && part != Part::ALL
@@ -121,6 +130,12 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
                 size::plural(report.healed, "pack")
             )))?;
         }
+        if report.taken_back > 0 {
+            say(&format!(
+                "  {} marked as damaged before and good now; the marks were taken back",
+                size::plural(report.taken_back, "pack")
+            ))?;
+        }
         for f in &report.findings {
             say(&format!("  {}  {}", bad(&f.object), f.what))?;
         }
@@ -136,7 +151,7 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
             ))?;
         }
         for (plan, id) in &report.missing_predecessors {
-            say(&bad(&format!("  backup {plan}/{id} is named by a later one and is missing, and nobody forgot it")))?;
+            say(&bad(&format!("  backup {plan}/{id} was there and is missing, and nobody forgot it")))?;
         }
         if report.unmarked > 0 {
             say(&notice("These credentials may not write, so damaged packs could not be marked for repair."))?;

@@ -239,13 +239,15 @@ pub fn make_state_dir(dir: &Path) -> Result<()> {
     })
 }
 
+const PASSPHRASE_FILE: &str = "Give a file that this user may read and that holds the passphrase alone.";
+
 /// Reads a passphrase; a line end at its end does not belong to it.
 pub fn read_passphrase(file: &Path) -> Result<SecretString> {
     let text = std::fs::read_to_string(file)
-        .map_err(|e| Error::io("the passphrase file cannot be read", file, e).kind(Kind::Key))?;
+        .map_err(|e| Error::io("the passphrase file cannot be read", file, e).kind(Kind::Key).hint(PASSPHRASE_FILE))?;
     let text = text.trim_end_matches(['\n', '\r']);
     if text.is_empty() {
-        return Err(Error::new(Kind::Key, "the passphrase file is empty").at(file.display()));
+        return Err(Error::new(Kind::Key, "the passphrase file is empty").at(file.display()).hint(PASSPHRASE_FILE));
     }
     scrub::register(text);
     Ok(SecretString::from(text.to_owned()))
@@ -255,7 +257,9 @@ async fn only_host(store: &dyn ObjectStore) -> Result<Name> {
     let hosts = store.folders("").await?;
     match &hosts[..] {
         [only] => only.parse(),
-        [] => Err(Error::new(Kind::NotFound, "the repository holds no vault").at(store.url())),
+        [] => Err(Error::new(Kind::NotFound, "the repository holds no vault")
+            .at(store.url())
+            .hint("`backstay init` makes one; or correct the URL: the folders of the hosts lie directly below it.")),
         several => Err(Error::new(Kind::Usage, "the repository holds vaults of several hosts")
             .hint(format!("Name one with --host: {}.", several.join(", ")))),
     }

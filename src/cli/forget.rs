@@ -4,21 +4,24 @@ use super::context::Context;
 use super::drill;
 use super::output::{Align, Table, dim, good, json, notice, say};
 use super::watch::About;
+use crate::config::Plan;
 use crate::error::{Error, Kind, Result};
 use crate::host::machine::machine;
 use crate::model::{BackupId, Name, size, time};
 use crate::recovery::select;
 use crate::repository::catalog::Catalog;
 use crate::repository::claims;
+use crate::repository::damage;
 use crate::repository::drills::{self, Drills};
 use crate::repository::layout;
+use crate::repository::manifest::Manifest;
 use crate::repository::marks::{self, ForgetReport};
 use crate::repository::record::RecordKind;
 use crate::repository::retention::{self, Respect};
 use crate::repository::vault::Vault;
 use crate::telemetry::monitor::Verb;
 use crate::telemetry::report::{self, Report};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::process::ExitCode;
 
 /// Arguments of `forget`.
@@ -88,21 +91,28 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let drills = Drills::read(&vault, None).await?;
     drill::tell_refused(&drills);
     let existing = catalog.ids(None).await?.into_iter().collect();
+    let lost = damage::unhealed(&vault).await?;
+    let damaged = damage::lacking(&catalog, None, &lost).await?.sources;
     let respect = Respect {
+        damaged,
         proven: drills.protected(&existing),
         held: marks::marked(&vault, layout::HOLDS, RecordKind::Hold).await?,
         acknowledged: marks::marked(&vault, layout::ACKNOWLEDGED, RecordKind::Acknowledged).await?,
         ignored: args.source.iter().map(|s| s.parse()).collect::<Result<_>>()?,
     };
     let now = vault.now().await?;
-    let (mut doomed, mut kept) = (Vec::new(), BTreeMap::new());
+    let mut manifests = BTreeMap::new();
     for plan in &plans {
-        let keep = config.plans.get(plan).map(|p| p.keep.clone()).ok_or_else(|| {
-            Error::new(Kind::NotFound, format!("plan {plan} is not configured, so its rules are unknown"))
-                .hint("Name the backups to remove.")
-        })?;
-        let manifests = catalog.outlines(Some(plan)).await?;
-        let verdicts = retention::decide(&manifests, &keep, &respect, now)?;
+        let Some(configured) = config.plans.get(plan) else {
+            return Err(Error::new(Kind::NotFound, format!("plan {plan} is not configured, so its rules are unknown"))
+                .hint("Name the backups to remove."));
+        };
+        manifests.insert(plan, (configured, catalog.outlines(Some(plan)).await?));
+    }
+    let (mut doomed, mut kept) = (Vec::new(), BTreeMap::new());
+    respect.ignored.iter().try_for_each(|source| is_gone(source, &manifests))?;
+    for (plan, (configured, manifests)) in &manifests {
+        let verdicts = retention::decide(manifests, &configured.keep, &respect, now)?;
         if !context.global.json && !verdicts.is_empty() {
             let mut table = Table::new(&[
                 ("plan", Align::Left),
@@ -118,7 +128,7 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
             }
             table.print()?;
         }
-        kept.insert(plan.clone(), verdicts.iter().filter(|v| !v.reasons.is_empty()).count() as u64);
+        kept.insert((*plan).clone(), verdicts.iter().filter(|v| !v.reasons.is_empty()).count() as u64);
         doomed.extend(verdicts.into_iter().filter(|v| v.reasons.is_empty()).map(|v| (v.plan, v.id)));
     }
     let report = if args.dry_run {
@@ -129,6 +139,24 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let (removed, retained) = (report.removed.len() as u64, report.retained.len() as u64);
     context.report(Report::Forget(report::Forget { removed, retained, kept }));
     finish(context, &report, args.dry_run)
+}
+
+/// Makes sure that a source was backed up once and is configured no more: one that is would lose all that protects its
+/// backups, by an argument that everywhere else only chooses.
+fn is_gone(source: &Name, plans: &BTreeMap<&Name, (&Plan, Vec<Manifest>)>) -> Result<()> {
+    if let Some((plan, _)) = plans.iter().find(|(_, (configured, _))| configured.sources.contains(source)) {
+        return Err(Error::new(Kind::Refused, format!("source {source} is still configured in plan {plan}"))
+            .because("`--source` says that a source is gone for good and protects no backup any more")
+            .hint("Take it out of the plan first. Rules cannot be applied to one source alone; `backstay forget ID` removes single backups."));
+    }
+    let known: BTreeSet<&str> =
+        plans.values().flat_map(|(_, all)| all).flat_map(|m| &m.sources).map(|s| s.name.as_str()).collect();
+    if known.contains(source.as_str()) {
+        return Ok(());
+    }
+    let known: Vec<&str> = known.into_iter().collect();
+    Err(Error::new(Kind::NotFound, format!("no backup has a source {source}; nothing was removed"))
+        .hint(format!("There are: {}.", known.join(", "))))
 }
 
 /// Removes manifests, and what is recorded of their drills.
@@ -148,6 +176,14 @@ async fn named(catalog: &Catalog, plan: &Name, which: &[String]) -> Result<Vec<(
     for text in which {
         // By the list and not by the manifest: also one that cannot be read any more can be removed.
         let matching: Vec<_> = ids.iter().filter(|(_, id)| id.as_str().starts_with(text.as_str())).collect();
+        if matching.is_empty()
+            && let Ok(id) = text.parse::<BackupId>()
+            && missing(catalog, plan).await?.contains(&id)
+        {
+            // It is gone already; the record explains the gap.
+            out.push((plan.clone(), id));
+            continue;
+        }
         let [backup] = matching[..] else {
             return Err(Error::new(
                 Kind::NotFound,
@@ -162,6 +198,12 @@ async fn named(catalog: &Catalog, plan: &Name, which: &[String]) -> Result<Vec<(
         out.push(backup.clone());
     }
     Ok(out)
+}
+
+/// The backups of a plan that a later one names, and that nobody forgot.
+async fn missing(catalog: &Catalog, plan: &Name) -> Result<BTreeSet<BackupId>> {
+    let outlines = catalog.outlines(Some(plan)).await?;
+    Ok(marks::missing_predecessors(catalog, outlines.iter()).await?.into_iter().map(|(_, id)| id).collect())
 }
 
 fn finish(context: &Context, report: &ForgetReport, dry_run: bool) -> Result<ExitCode> {
@@ -192,7 +234,8 @@ pub async fn hold(context: &Context, args: HoldArgs) -> Result<ExitCode> {
     let m = select::backup(&catalog, &plan, &args.backup, None, &[]).await?;
     let what = if args.release {
         if marks::release(&vault, layout::HOLDS, &m.plan, &m.id).await? == 0 {
-            return Err(Error::new(Kind::NotFound, format!("backup {} is not held", m.id)));
+            return Err(Error::new(Kind::NotFound, format!("backup {} is not held", m.id))
+                .hint("`backstay list` shows which backups are."));
         }
         "released"
     } else if args.acknowledge {

@@ -62,10 +62,7 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         access::write_identity_file(path, &identity, "recovery", &config.host, &header, &secret)?;
         keys.push((recovery, "recovery", KeyRecipient::X25519(identity.to_public())));
     } else if let Some(recipient) = &args.recovery_recipient {
-        let recipient = recipient
-            .parse()
-            .map_err(|e: &str| Error::new(Kind::Usage, "not an age recipient").at(recipient).because(e.to_owned()))?;
-        keys.push((recovery, "recovery", KeyRecipient::X25519(recipient)));
+        keys.push((recovery, "recovery", KeyRecipient::X25519(access::parse_recipient(recipient)?)));
     } else if let Some(file) = &args.recovery_passphrase_file {
         keys.push((recovery, "recovery", KeyRecipient::Passphrase(read_passphrase(file)?)));
     }

@@ -138,10 +138,7 @@ async fn add(
     let name: Name = name.parse().map_err(|e: Error| e.kind(Kind::Usage))?;
     keyring::ensure_free(&vault, &name).await?;
     let recipient = match (recipient, &out, passphrase) {
-        (Some(text), _, _) => KeyRecipient::X25519(
-            text.parse()
-                .map_err(|e: &str| Error::new(Kind::Usage, "not an age recipient").at(&text).because(e.to_owned()))?,
-        ),
+        (Some(text), _, _) => KeyRecipient::X25519(access::parse_recipient(&text)?),
         (None, Some(path), _) => {
             let identity = x25519::Identity::generate();
             access::write_identity_file(path, &identity, name.as_str(), vault.host(), &vault.header, &vault.secret)?;

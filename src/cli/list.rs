@@ -3,10 +3,11 @@
 use super::context::Context;
 use super::drill;
 use super::output::{Align, JsonArray, Table, bad, dim, good, json, notice, say};
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::model::{Name, size, time};
 use crate::recovery::select;
 use crate::repository::catalog::Catalog;
+use crate::repository::damage;
 use crate::repository::drills::{Drill, Drills, Outcome};
 use crate::repository::layout;
 use crate::repository::manifest::{Manifest, SourceState};
@@ -15,6 +16,7 @@ use crate::repository::record::RecordKind;
 use crate::sources::redis::facts::RedisFacts;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 /// Arguments of `list`.
@@ -85,8 +87,17 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let held = marks::marked(&vault, layout::HOLDS, RecordKind::Hold).await?;
     let drills = Drills::read(&vault, plan.as_ref()).await?;
     drill::tell_refused(&drills);
+    let lost = damage::unhealed(&vault).await?;
+    let lacking = damage::lacking(&catalog, plan.as_ref(), &lost).await?.sources;
+    let damaged: BTreeSet<_> = lacking.into_iter().map(|(plan, id, _)| (plan, id)).collect();
     if all.is_empty() {
-        say("no backups yet")?;
+        match &plan {
+            Some(plan) if config.as_ref().is_none_or(|c| !c.plans.contains_key(plan)) => {
+                return Err(Error::new(Kind::NotFound, format!("plan {plan} of host {} has no backup", vault.host()))
+                    .hint("`backstay list` without --plan shows all there are."));
+            }
+            _ => say("no backups yet")?,
+        }
     } else {
         let now = Timestamp::now();
         let mut table = Table::new(&[
@@ -104,6 +115,10 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
                 Ok(m) => {
                     let took = m.finished.duration_since(m.started);
                     let hold = if held.contains(&(plan.clone(), id.clone())) { ", held" } else { "" };
+                    let damage = match damaged.contains(&(plan.clone(), id.clone())) {
+                        true => format!(", {}", bad("damaged")),
+                        false => String::new(),
+                    };
                     let drilled = match drills.verdict(plan, id).map(|d| d.figures.outcome) {
                         Some(Outcome::Failed) => format!(", {}", bad("a drill failed")),
                         Some(_) => format!(", {}", good("proven")),
@@ -115,7 +130,7 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
                         size::human(m.stats.bytes),
                         size::human(m.stats.shipped),
                         time::words(took),
-                        format!("{}{drilled}{hold}", state(m)),
+                        format!("{}{damage}{drilled}{hold}", state(m)),
                     ]
                 }
                 Err(e) => vec![

@@ -59,7 +59,7 @@ impl Monitor for Bar {
             Event::SourceEnded(name, Ok(())) => self.bar.println(format!("{} {name}", output::good("done"))),
             Event::SourceEnded(name, Err(why)) => self.bar.println(format!("{} {name}: {why}", output::bad("failed"))),
             Event::Expect(bytes) => {
-                self.bar.set_length(bytes);
+                self.bar.set_length(self.bar.length().unwrap_or(0) + bytes);
                 self.bar.set_style(Self::style(true));
             }
             Event::Read(bytes) | Event::Restored(bytes) => self.bar.inc(bytes),

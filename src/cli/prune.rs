@@ -34,7 +34,9 @@ impl Args {
 /// Prunes.
 pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     if !(0.0..=100.0).contains(&args.max_share) {
-        return Err(Error::new(Kind::Usage, "--max-share is a percentage from 0 to 100"));
+        return Err(Error::new(Kind::Usage, "--max-share is a percentage from 0 to 100")
+            .at(format!("--max-share {}", args.max_share))
+            .hint("Prune stops when more than this share of the bytes would go; 100 allows everything."));
     }
     let (config, vault) = context.vault(false).await?;
     let _lock = match &config {

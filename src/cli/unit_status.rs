@@ -57,7 +57,9 @@ impl Monitor for UnitStatus {
         match &event {
             Event::Stage(what) | Event::StepStarted(what) => self.tell(Some(what.clone())),
             Event::SourceStarted(name) => self.tell(Some(format!("source {name}"))),
-            Event::Expect(bytes) => self.total.store(*bytes, Ordering::Relaxed),
+            Event::Expect(bytes) => {
+                self.total.fetch_add(*bytes, Ordering::Relaxed);
+            }
             Event::Read(bytes) | Event::Restored(bytes) => {
                 self.done.fetch_add(*bytes, Ordering::Relaxed);
                 self.tell(None);

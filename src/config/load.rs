@@ -35,6 +35,37 @@ pub fn load(file: &Path) -> Result<Config> {
 
 /// The same with another environment, for tests.
 pub fn load_with(file: &Path, environment: Option<HashMap<String, String>>) -> Result<Config> {
+    let names = set_here(environment.as_ref());
+    let error = match layered(file, environment) {
+        Err(e) if e.kind == Kind::Config && !names.is_empty() => e,
+        other => return other,
+    };
+    // Is it the file, or what the environment says over it?
+    match layered(file, Some(HashMap::new())) {
+        Err(e) if e.what == error.what => Err(error),
+        _ => {
+            let text = error.to_string().to_lowercase();
+            let last = |name: &&String| name.rsplit("__").next().is_some_and(|key| text.contains(&key.to_lowercase()));
+            let meant: Vec<&str> = names.iter().filter(last).map(String::as_str).collect();
+            let all: Vec<&str> = names.iter().map(String::as_str).collect();
+            let place = format!("the environment: {}", if meant.is_empty() { all } else { meant }.join(", "));
+            Err(Error { place: Some(place), ..error })
+        }
+    }
+}
+
+/// The names of our variables. Their values may be secrets.
+fn set_here(environment: Option<&HashMap<String, String>>) -> Vec<String> {
+    let mut names: Vec<String> = match environment {
+        Some(given) => given.keys().cloned().collect(),
+        None => std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect(),
+    };
+    names.retain(|name| name.starts_with("BACKSTAY__"));
+    names.sort();
+    names
+}
+
+fn layered(file: &Path, environment: Option<HashMap<String, String>>) -> Result<Config> {
     let files = files(file)?;
     let mut text = String::new();
     let mut builder = config::Config::builder();
@@ -128,12 +159,14 @@ fn check(raw: Raw, file: &Path, text: String) -> Result<Config> {
                 })));
             }
             if listed.contains(&source) {
-                return Err(Error::new(Kind::Config, format!("plan {name} names the source {source} twice")));
+                return Err(Error::new(Kind::Config, format!("plan {name} names the source {source} twice"))
+                    .hint("Remove one of them."));
             }
             listed.push(source);
         }
         if listed.is_empty() {
-            return Err(Error::new(Kind::Config, format!("plan {name} has no sources")));
+            return Err(Error::new(Kind::Config, format!("plan {name} has no sources"))
+                .hint(format!("List some: sources = [\"…\"] below [plans.{name}].")));
         }
         let keep = keep_of(plan.keep).map_err(|e| named(e, &format!("plans.{name}.keep")))?;
         let key = format!("plans.{name}.restore");
@@ -341,6 +374,27 @@ stop = ["unit:app"]
             assert_eq!(e.kind, Kind::Config);
             assert!(e.to_string().contains(expected), "{from}: {e}");
         }
+    }
+
+    #[test]
+    fn what_is_wrong_in_the_environment_is_said_to_be_there() {
+        for (name, value, what, hint) in [
+            ("BACKSTAY__REPOSITORY__ULR", "s3://b", "unknown key or value `ulr`", "Did you mean `url`?"),
+            (
+                "BACKSTAY__KEYS__IDENTITY_FLE",
+                "/x",
+                "unknown key or value `identity_fle`",
+                "Did you mean `identity_file`?",
+            ),
+            ("BACKSTAY__REPOSITORY__LIMIT_UPLOAD", "abc", "limit_upload", "do:"),
+        ] {
+            let e = parse(GOOD, &[(name, value), ("BACKSTAY__SOURCES__DB__PASSWORD", "x")]).unwrap_err();
+            let text = e.to_string();
+            assert!(e.kind == Kind::Config && text.contains(what) && text.contains(hint), "{text}");
+            assert_eq!(e.place.as_deref(), Some(format!("the environment: {name}").as_str()), "{text}");
+        }
+        let e = parse(&GOOD.replace("paths =", "pahts ="), &[("BACKSTAY__SOURCES__DB__PASSWORD", "x")]).unwrap_err();
+        assert!(e.place.unwrap().ends_with("backstay.toml"));
     }
 
     #[test]

@@ -34,8 +34,10 @@ pub(super) fn source_of(source: RawSource, key: &str, dir: &Path, never: &[PathB
         RawSource::Command(_) => return Err(Error::new(Kind::Internal, "a command is read elsewhere")),
         RawSource::Files { paths, exclude, one_file_system, reread, group: _ } => {
             if paths.is_empty() {
-                return Err(Error::new(Kind::Config, "`paths` is empty"));
+                return Err(Error::new(Kind::Config, "`paths` is empty")
+                    .hint("Name directories and files by their absolute paths, or remove the source."));
             }
+            paths.iter().try_for_each(|path| absolute(path))?;
             crate::sources::files::exclude::Excludes::new(&exclude, &[])?;
             let reread_days = reread_of(reread.as_deref())?;
             not_our_own(&paths, never)?;
@@ -49,9 +51,7 @@ pub(super) fn source_of(source: RawSource, key: &str, dir: &Path, never: &[PathB
         }
         RawSource::Host { compose, extra, exclude, swarm_configs, reread, group: _ } => {
             crate::sources::files::exclude::Excludes::new(&exclude, &[])?;
-            if let Some(path) = compose.iter().chain(&extra).find(|p| !Path::new(p).is_absolute()) {
-                return Err(Error::new(Kind::Config, format!("the path {path} is not absolute")));
-            }
+            compose.iter().chain(&extra).try_for_each(|path| absolute(path))?;
             not_our_own(&compose, never)?;
             not_our_own(&extra, never)?;
             SourceConfig::Host(HostSource {
@@ -180,6 +180,14 @@ pub(super) fn source_of(source: RawSource, key: &str, dir: &Path, never: &[PathB
             SourceConfig::Redis(RedisSource { server, unit, container, data_dir, config_file, include_aof })
         }
     })
+}
+
+fn absolute(path: &str) -> Result<()> {
+    match Path::new(path).is_absolute() {
+        true => Ok(()),
+        false => Err(Error::new(Kind::Config, format!("the path {path} is not absolute"))
+            .hint("Write it from / on: the agent runs in no directory of yours.")),
+    }
 }
 
 fn not_our_own(paths: &[String], never: &[PathBuf]) -> Result<()> {

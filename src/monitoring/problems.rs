@@ -76,15 +76,17 @@ pub fn problems(o: &Overview) -> Vec<Problem> {
     if let Some(view) = &o.view {
         if view.missing > 0 {
             let n = size::plural(view.missing, "backup");
-            add(Bad, format!("{n} are gone from the repository, and nobody forgot them"), "backstay check");
+            add(Bad, format!("missing from the repository, and nobody forgot: {n}"), "backstay check");
         }
         if !view.unreadable.is_empty() {
             let n = size::plural(view.unreadable.len() as u64, "backup");
             add(Bad, format!("{n} cannot be read"), "backstay check");
         }
         if view.damaged > 0 {
-            let n = size::plural(view.damaged, "damaged pack");
-            add(Notice, format!("{n} wait for the next backup to store them again"), "backstay check");
+            let n = size::plural(view.damaged, "damaged object");
+            let backups = size::plural(view.incomplete.len() as u64, "backup");
+            let what = format!("{backups} cannot be restored in full: {n} not stored again yet");
+            add(Bad, what, "back up, which stores again what the host still has; then backstay check");
         }
     }
     for trouble in &o.troubles {

@@ -7,15 +7,17 @@ use crate::io::durable;
 use crate::model::{BackupId, Name};
 use crate::repository::access;
 use crate::repository::catalog::Catalog;
+use crate::repository::damage;
 use crate::repository::drills::{Drills, Outcome};
 use crate::repository::keyring;
 use crate::repository::manifest::Manifest;
 use crate::repository::marks;
+use crate::repository::newest;
 use crate::repository::vault::Vault;
 use crate::storage::open::open;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,10 +38,13 @@ pub struct View {
     pub backups: Vec<Backup>,
     /// Backups that are listed and cannot be read, with their plans.
     pub unreadable: Vec<(Name, BackupId)>,
-    /// Backups that a later one names, that are gone, and that nobody forgot.
+    /// Backups that a later one names, or that this host committed last, that are gone, and that nobody forgot.
     pub missing: u64,
-    /// Packs that are marked as damaged.
+    /// Packs and segments that are marked as damaged, that nothing replaces yet, and that a backup needs.
     pub damaged: u64,
+    /// Backups that cannot be restored in full for that reason.
+    #[serde(default)]
+    pub incomplete: Vec<(Name, BackupId)>,
     /// Who can open it.
     pub keys: Vec<Key>,
     /// The last drill that showed something about each plan, and the last that proved it, wherever they were done.
@@ -244,6 +249,13 @@ impl View {
             let proven = proofs.get(key.label.name.as_str()).copied();
             Key { name: key.label.name, role: key.label.role, proven }
         };
+        let mut missing: HashSet<_> = marks::missing_links(&vault, &links).await?.into_iter().collect();
+        if *vault.host() == config.host {
+            missing.extend(newest::hidden(&catalog, &config.state_dir, None).await?);
+        }
+        let lost = damage::unhealed(&vault).await?;
+        let lacking = damage::lacking(&catalog, None, &lost).await?;
+        let incomplete: BTreeSet<_> = lacking.sources.into_iter().map(|(plan, id, _)| (plan, id)).collect();
         let drills = Drills::read(&vault, None).await?;
         let drills = drills.plans().into_iter().flat_map(|plan| last_of(plan, &drills)).collect();
         Ok(View {
@@ -251,8 +263,9 @@ impl View {
             host: vault.host().clone(),
             vault: id,
             at: Timestamp::now(),
-            missing: marks::missing_links(&vault, &links).await?.len() as u64,
-            damaged: marks::damaged(&vault).await?.len() as u64,
+            missing: missing.len() as u64,
+            damaged: lacking.objects.len() as u64,
+            incomplete: incomplete.into_iter().collect(),
             keys: keyring::list(&vault).await?.into_iter().map(key).collect(),
             backups,
             unreadable,

@@ -60,7 +60,7 @@ pub fn database_of(url: &str) -> Result<String> {
 /// Chooses databases of a source: all, or one, each under its own name or one under another.
 ///
 /// # Errors
-/// [`Kind::NotFound`] for one that is not in the backup, [`Kind::Usage`] for several under one name.
+/// [`Kind::NotFound`] for one that is not in the backup, [`Kind::Usage`] for several under one name, or a path.
 pub fn targets(record: &SourceRecord, only: Option<&str>, to: Option<&str>) -> Result<Vec<Target>> {
     let all = facts_of(record)?;
     let names: Vec<String> = all.iter().map(|f| f.database.clone()).collect();
@@ -71,6 +71,11 @@ pub fn targets(record: &SourceRecord, only: Option<&str>, to: Option<&str>) -> R
             format!("source {} holds no database {}", record.name, only.unwrap_or_default()),
         )
         .hint(format!("It holds: {}.", names.join(", "))));
+    }
+    if let Some(path) = to.filter(|to| to.contains('/')) {
+        return Err(Error::new(Kind::Usage, "--to names the database to restore into, and this is a path")
+            .at(path)
+            .hint("Give a name. `backstay cat` writes a dump to a file."));
     }
     if to.is_some() && chosen.len() > 1 {
         return Err(Error::new(Kind::Usage, "--to names one database, and the backup holds several")

@@ -35,9 +35,15 @@ pub async fn backup(
                 return Ok(manifest);
             }
         }
-        let what = at.map_or("no backup is complete".to_owned(), |at| {
-            format!("no complete backup was begun by {}", time::utc(at))
-        });
+        let newest = catalog.manifest(&ids[ids.len() - 1].0, &ids[ids.len() - 1].1).await?;
+        // One that the newest backup does not even name is most likely mistyped.
+        if let Some(unknown) = sources.iter().find(|s| newest.source(s).is_none()) {
+            return Err(no_source(&newest, unknown));
+        }
+        let what = match at {
+            Some(at) => format!("no complete backup was begun by {}", time::utc(at)),
+            None => "no backup is complete".to_owned(),
+        };
         return Err(Error::new(Kind::NotFound, format!("plan {plan}: {what}")).hint(hint));
     }
     let matching: Vec<_> = ids.iter().filter(|(_, id)| id.as_str().starts_with(which)).collect();
@@ -77,13 +83,15 @@ fn covers(manifest: &Manifest, sources: &[Name]) -> bool {
     }
 }
 
+fn no_source(manifest: &Manifest, name: &Name) -> Error {
+    let names: Vec<&str> = manifest.sources.iter().map(|s| s.name.as_str()).collect();
+    Error::new(Kind::NotFound, format!("backup {} has no source {name}", manifest.id))
+        .hint(format!("It has: {}.", names.join(", ")))
+}
+
 /// A source of a backup that can be restored.
 pub fn source<'a>(manifest: &'a Manifest, name: &Name) -> Result<&'a SourceRecord> {
-    let record = manifest.source(name).ok_or_else(|| {
-        let names: Vec<&str> = manifest.sources.iter().map(|s| s.name.as_str()).collect();
-        Error::new(Kind::NotFound, format!("backup {} has no source {name}", manifest.id))
-            .hint(format!("It has: {}.", names.join(", ")))
-    })?;
+    let record = manifest.source(name).ok_or_else(|| no_source(manifest, name))?;
     if let crate::repository::manifest::SourceState::Failed(why) = &record.state {
         return Err(Error::new(Kind::NotFound, format!("source {name} failed in backup {}", manifest.id))
             .because(why.clone())

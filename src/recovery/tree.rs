@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Kind, Result};
 use crate::io::BlockingStream;
+use crate::model::paths::below;
 use crate::repository::manifest::Artifact;
 use crate::repository::reader::{Pieces, Reader};
 use crate::repository::segment::{Bytes, FileEntry, FileType};
@@ -56,6 +57,8 @@ pub(super) fn member_name(path: &Path) -> Vec<u8> {
     if name.is_empty() { b".".to_vec() } else { name.to_vec() }
 }
 
+const GIVE: &str = "Give a new or empty directory with --to.";
+
 /// Restores the whole artifact, or what lies at `paths` of it, below a new or empty directory. Full paths are kept.
 pub async fn into_directory(
     reader: &Reader,
@@ -63,11 +66,7 @@ pub async fn into_directory(
     paths: &[PathBuf],
     target: &Path,
 ) -> Result<Restored> {
-    let taken = || {
-        Error::new(Kind::Refused, "the target directory is not empty")
-            .at(target.display())
-            .hint("Give a new or empty directory with --to.")
-    };
+    let taken = || Error::new(Kind::Refused, "the target directory is not empty").at(target.display()).hint(GIVE);
     match std::fs::read_dir(target) {
         Ok(mut entries) => {
             if entries.next().is_some() {
@@ -75,17 +74,32 @@ pub async fn into_directory(
             }
         }
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            std::fs::create_dir_all(target)
-                .map_err(|e| Error::io("the target directory cannot be made", target, e).kind(Kind::Restore))?;
+            std::fs::create_dir_all(target).map_err(|e| {
+                Error::io("the target directory cannot be made", target, e).kind(Kind::Restore).hint(GIVE)
+            })?;
         }
-        Err(e) => return Err(Error::io("the target cannot be used", target, e).kind(Kind::Restore)),
+        Err(e) => return Err(Error::io("the target cannot be used", target, e).kind(Kind::Restore).hint(GIVE)),
     }
-    let selection = if paths.is_empty() {
-        Selection::of(*b".")
-    } else {
-        Selection::new(paths.iter().map(|p| member_name(p)).collect())
-    };
-    write(reader, artifact, &selection, target, 0, &Arc::default()).await
+    write(reader, artifact, &selection_of(paths), target, 0, &Arc::default()).await
+}
+
+/// How many bytes [`into_directory`] would write.
+///
+/// # Errors
+/// As there for a path that the backup does not hold.
+pub async fn size_of(reader: &Reader, artifact: &Artifact, paths: &[PathBuf]) -> Result<u64> {
+    match paths {
+        [] => Ok(artifact.bytes),
+        paths => Ok(expect(reader, artifact, &selection_of(paths)).await?.bytes),
+    }
+}
+
+/// What lies at these paths; everything when there are none.
+fn selection_of(paths: &[PathBuf]) -> Selection {
+    match paths {
+        [] => Selection::of(*b"."),
+        paths => Selection::new(paths.iter().map(|p| member_name(p)).collect()),
+    }
 }
 
 /// Writes the selected members below `target`, with `ids` for owners, and compares counts with the index.
@@ -199,15 +213,27 @@ async fn unpack(pieces: Pieces, target: &Path, options: &Options) -> Result<Rest
     work.await.map_err(Error::panicked("writing"))?
 }
 
+/// What the index says of a part.
+///
+/// # Errors
+/// [`Kind::NotFound`] for a path at which there is nothing, besides those of reading.
 async fn expect(reader: &Reader, artifact: &Artifact, selection: &Selection) -> Result<Expected> {
     let mut expected = Expected::default();
+    let mut missing: Vec<&Vec<u8>> = selection.roots().iter().collect();
     let mut segments = pin!(reader.catalog().read(selection.segments(&artifact.segments)));
     while let Some((_, segment)) = segments.next().await {
         for file in segment?.entries.iter().filter_map(|e| e.file.as_ref()).filter(|f| selection.contains(&f.path.0)) {
             expected.count(file, |path| selection.contains(path));
+            missing.retain(|root| !below(&file.path.0, root));
         }
     }
-    Ok(expected)
+    if missing.is_empty() {
+        return Ok(expected);
+    }
+    let missing: Vec<String> = missing.into_iter().map(|root| format!("/{}", Bytes(root.clone()).display())).collect();
+    Err(Error::new(Kind::NotFound, "the backup does not hold this path")
+        .at(missing.join(", "))
+        .hint("`backstay find` searches a backup."))
 }
 
 /// Restores a file whose content is stored under a name that was not selected.

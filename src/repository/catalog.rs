@@ -170,7 +170,10 @@ impl Catalog {
         }
         let body = match self.stored_body(&reference.object).await {
             Ok(body) => body,
-            Err(e) if e.kind == Kind::Damaged => self.body_elsewhere(reference).await?.ok_or_else(|| e.at(key))?,
+            // What no key opens may be a stranger's, put in the place of ours.
+            Err(e) if matches!(e.kind, Kind::Damaged | Kind::Key) => {
+                self.body_elsewhere(reference).await?.ok_or_else(|| e.at(key))?
+            }
             Err(e) => return Err(e),
         };
         self.keep_segment(&reference.object.id, &body);

@@ -295,7 +295,8 @@ fn copy_name(vault: &Vault, epoch: u32, name: &Name) -> String {
 
 /// Copies the sealed key files into a directory, which must be new or empty.
 pub async fn export(vault: &Vault, directory: &Path) -> Result<Vec<PathBuf>> {
-    std::fs::create_dir_all(directory).map_err(|e| Error::io("the directory cannot be made", directory, e))?;
+    let place = |e: Error| e.kind(Kind::Usage).hint("Give a directory that this user may write to and that has room.");
+    std::fs::create_dir_all(directory).map_err(|e| place(Error::io("the directory cannot be made", directory, e)))?;
     let mut written = Vec::new();
     for (epoch, name, key) in files(vault).await? {
         let sealed = vault.get_raw(&key).await?.ok_or_else(|| Error::damaged(&key, "the key file is missing"))?;
@@ -305,7 +306,7 @@ pub async fn export(vault: &Vault, directory: &Path) -> Result<Vec<PathBuf>> {
                 .at(path.display())
                 .hint("Export into an empty directory."));
         }
-        std::fs::write(&path, &sealed).map_err(|e| Error::io("the key file cannot be written", &path, e))?;
+        std::fs::write(&path, &sealed).map_err(|e| place(Error::io("the key file cannot be written", &path, e)))?;
         written.push(path);
     }
     Ok(written)

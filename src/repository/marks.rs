@@ -143,30 +143,22 @@ pub async fn missing_links(vault: &Vault, links: &[Link]) -> Result<Vec<(Name, B
         .filter_map(|(plan, _, predecessor)| Some((plan.clone(), predecessor.clone()?)))
         .filter(|(plan, id)| !present.contains(&(plan, id)))
         .collect();
-    if !missing.is_empty() {
-        let mut forgotten = HashSet::new();
-        let mut read = pin!(vault.records::<Forgotten>(RecordKind::Forgotten, layout::FORGOTTEN).await?);
-        while let Some((_, record)) = read.next().await {
-            forgotten.extend(record?.backups);
-        }
-        missing.retain(|m| !forgotten.contains(m));
-    }
+    not_forgotten(vault, &mut missing).await?;
     Ok(missing)
 }
 
-/// Whether a backup that this host committed is neither listed nor forgotten: the store hides it, shows an old state,
-/// or somebody deleted it. Predecessor links cannot tell of the newest one.
-pub async fn is_hidden(catalog: &Catalog, plan: &Name, id: &BackupId) -> Result<bool> {
-    if catalog.ids(Some(plan)).await?.iter().any(|(_, listed)| listed == id) {
-        return Ok(false);
+/// Leaves of these backups those that nobody forgot.
+pub async fn not_forgotten(vault: &Vault, missing: &mut Vec<(Name, BackupId)>) -> Result<()> {
+    if missing.is_empty() {
+        return Ok(());
     }
-    let mut read = pin!(catalog.vault().records::<Forgotten>(RecordKind::Forgotten, layout::FORGOTTEN).await?);
+    let mut forgotten = HashSet::new();
+    let mut read = pin!(vault.records::<Forgotten>(RecordKind::Forgotten, layout::FORGOTTEN).await?);
     while let Some((_, record)) = read.next().await {
-        if record?.backups.iter().any(|(p, i)| p == plan && i == id) {
-            return Ok(false);
-        }
+        forgotten.extend(record?.backups);
     }
-    Ok(true)
+    missing.retain(|m| !forgotten.contains(m));
+    Ok(())
 }
 
 /// Records that an identity was proven.

@@ -2,7 +2,8 @@
 //!
 //! Reading order: [`layout`] (where objects lie), [`secrets`] and [`record`] (who can read and write what),
 //! [`segment`] and [`manifest`] (what is stored), [`writer`] (the way out), [`reader`] (the way back),
-//! [`prune`] (how garbage goes without a lock), [`check`], [`retention`], [`marks`], [`drills`].
+//! [`prune`] (how garbage goes without a lock), [`check`], [`retention`], [`marks`],
+//! [`damage`], [`drills`].
 //! `docs/format.md` says the same exactly and without code.
 
 pub mod access;
@@ -11,12 +12,14 @@ pub mod check;
 pub mod chunker;
 pub mod claims;
 pub mod condemned;
+pub mod damage;
 pub mod drills;
 pub mod frame;
 pub mod keyring;
 pub mod layout;
 pub mod manifest;
 pub mod marks;
+pub mod newest;
 pub mod prune;
 pub mod reader;
 pub mod record;

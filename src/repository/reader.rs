@@ -80,6 +80,11 @@ impl Reader {
         &self.catalog
     }
 
+    /// Who watches.
+    pub fn monitor(&self) -> &Arc<dyn Monitor> {
+        &self.monitor
+    }
+
     /// The plaintext of a pack, from whichever generation is sound.
     pub async fn pack(&self, info: &PackInfo) -> Result<Bytes> {
         let cell = {

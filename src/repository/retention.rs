@@ -3,7 +3,7 @@
 //! Computed per plan and source over backups in which that source is complete; a backup goes only when none of
 //! its sources is kept. Never gone: the newest complete one of each source, one that is held, the one that a
 //! drill proved last. A backup that is far smaller than usual does not count, and so cannot push a good one
-//! out, until a person acknowledges it.
+//! out, until a person acknowledges it; nor does one that a check found damaged, until it is healed.
 
 use crate::error::{Error, Kind, Result};
 use crate::model::{BackupId, Name};
@@ -77,6 +77,8 @@ pub struct Respect {
     pub proven: HashSet<(Name, BackupId)>,
     /// Sources that no longer protect a backup: removed from the configuration for good.
     pub ignored: HashSet<Name>,
+    /// Sources of backups that cannot be restored in full: plan, backup, source.
+    pub damaged: HashSet<(Name, BackupId, Name)>,
 }
 
 /// Decides for every manifest of one plan.
@@ -90,7 +92,7 @@ pub fn decide(manifests: &[Manifest], keep: &Keep, respect: &Respect, now: Times
     {
         return Err(Error::new(Kind::Refused, "the newest backup lies in the future by the store's clock")
             .at(format!("{} of plan {}, {}", newest.id, newest.plan, crate::model::time::utc(newest.store_time)))
-            .hint("Set the clock right (for file:// it is the host's). Nothing was forgotten."));
+            .hint("Set the clock right (for file:// it is the host's). When it is right by now and was wrong then, `backstay forget ID` removes that one backup, and the rules go on. Nothing was forgotten."));
     }
     let mut verdicts: BTreeMap<(Name, BackupId), Verdict> = manifests
         .iter()
@@ -124,7 +126,16 @@ pub fn decide(manifests: &[Manifest], keep: &Keep, respect: &Respect, now: Times
             sources.entry((m.plan.clone(), s.name.clone())).or_default().push(candidate);
         }
     }
-    for ((_, source), mut candidates) in sources {
+    let is_damaged = |(plan, id): &(Name, BackupId), source: &Name| {
+        respect.damaged.contains(&(plan.clone(), id.clone(), source.clone()))
+    };
+    for ((_, source), candidates) in sources {
+        // They stay nevertheless: the next backup may heal them, and most of what they hold comes back already.
+        let (damaged, mut candidates): (Vec<_>, Vec<_>) =
+            candidates.into_iter().partition(|c: &Candidate| is_damaged(&c.backup, &source));
+        for c in &damaged {
+            give(&c.backup, format!("{source}: damaged, does not count"));
+        }
         candidates.sort_by(|a, b| (a.at, &a.backup.1).cmp(&(b.at, &b.backup.1)));
         let (counting, small) = split_suspicious(candidates, &respect.acknowledged);
         for c in &small {
@@ -135,7 +146,11 @@ pub fn decide(manifests: &[Manifest], keep: &Keep, respect: &Respect, now: Times
         }
     }
     // By source, runs of single sources could let the last backup of the whole plan go.
-    if let Some(newest) = manifests.iter().filter(|m| m.is_complete()).max_by_key(|m| (m.store_time, m.id.clone())) {
+    let whole = |m: &&Manifest| {
+        let backup = (m.plan.clone(), m.id.clone());
+        m.is_complete() && !m.sources.iter().any(|s| is_damaged(&backup, &s.name))
+    };
+    if let Some(newest) = manifests.iter().filter(whole).max_by_key(|m| (m.store_time, m.id.clone())) {
         give(&(newest.plan.clone(), newest.id.clone()), "newest of the whole plan".into());
     }
     // A backup in which nothing is complete protects nothing; the newest one stays to be looked at.
@@ -301,6 +316,25 @@ mod tests {
             ..Respect::default()
         };
         assert_eq!(survivors(&decide(&all, &keep, &respect, now).unwrap()), ["2026-01-07", "2026-01-08"]);
+    }
+
+    #[test]
+    fn damaged_backups_do_not_push_the_good_ones_out_and_stay_for_what_may_heal_them() {
+        let (all, now) = nightly(6);
+        let keep = Keep { last: 2, ..Keep::default() };
+        let of = |damaged: &[usize]| {
+            let part = |i: &usize| (all[*i].plan.clone(), all[*i].id.clone(), "db".parse().unwrap());
+            let respect = Respect { damaged: damaged.iter().map(part).collect(), ..Respect::default() };
+            decide(&all, &keep, &respect, now).unwrap()
+        };
+        assert_eq!(survivors(&of(&[4, 5])), ["2024-01-03", "2024-01-04", "2024-01-05", "2024-01-06"]);
+        assert_eq!(survivors(&of(&[5])), ["2024-01-04", "2024-01-05", "2024-01-06"]);
+        assert_eq!(survivors(&of(&[])), ["2024-01-05", "2024-01-06"]);
+        let verdicts = of(&[5]);
+        let newest = |reason: &str| verdicts.iter().find(|v| v.reasons.contains(reason)).map(|v| v.id.clone()).unwrap();
+        assert_eq!(newest("db: newest complete"), all[4].id);
+        assert_eq!(newest("newest of the whole plan"), all[4].id);
+        assert_eq!(newest("db: damaged, does not count"), all[5].id);
     }
 
     #[test]

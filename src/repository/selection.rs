@@ -25,6 +25,11 @@ impl Selection {
         Selection { roots: vec![root.into()] }
     }
 
+    /// The paths.
+    pub fn roots(&self) -> &[Vec<u8>] {
+        &self.roots
+    }
+
     /// Whether it is everything.
     pub fn is_whole(&self) -> bool {
         self.roots.iter().any(|root| root == b".")

@@ -107,8 +107,9 @@ impl StorageError {
     }
 }
 
-impl fmt::Display for StorageError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl StorageError {
+    /// What failed and why, without the place.
+    pub fn words(&self) -> String {
         let what = match self.kind {
             ErrorKind::NotFound => "no such object",
             ErrorKind::NoBucket => "the bucket or directory does not exist",
@@ -123,11 +124,13 @@ impl fmt::Display for StorageError {
             ErrorKind::Archived => "the object is in an archive storage class",
             ErrorKind::Invalid => "the request was refused as invalid",
         };
-        write!(f, "{} {}: {what}", self.op, self.url)?;
-        if !self.detail.is_empty() {
-            write!(f, " ({})", self.detail)?;
-        }
-        Ok(())
+        if self.detail.is_empty() { what.to_owned() } else { format!("{what} ({})", self.detail) }
+    }
+}
+
+impl fmt::Display for StorageError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}", self.op, self.url, self.words())
     }
 }
 

@@ -144,7 +144,7 @@ pub enum Event {
     StoodStill(String, f64),
     /// A restore kept the application from its data for so many seconds.
     Outage(f64),
-    /// About how many bytes will come, once that is known.
+    /// About how many bytes more will come than was said before, once that is known.
     Expect(u64),
     /// Bytes of input that were read, or known to be unchanged without reading.
     Read(u64),

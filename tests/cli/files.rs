@@ -203,6 +203,31 @@ fn one_file_is_restored_without_reading_the_rest() {
 }
 
 #[test]
+fn a_path_that_the_backup_does_not_hold_is_named_before_anything_is_written() {
+    let w = World::new();
+    w.file("a/f", "content");
+    w.backup();
+    let (there, missing) = (w.at("tree/a"), w.at("tree/nope"));
+    let words = ["the backup does not hold this path", missing.as_str()];
+    for paths in [vec![&missing], vec![&there, &missing]] {
+        for more in [vec![], vec!["--dry-run"]] {
+            let to = w.at("out");
+            let mut args = vec!["restore", "--to", &to];
+            paths.iter().for_each(|path| args.extend(["--path", path.as_str()]));
+            args.extend(more);
+            let ran = w.run(&args).code(4).says(&words);
+            assert!(!ran.err.contains("/tree/a,") && !w.path().join("out").exists(), "{}", ran.err);
+        }
+    }
+    w.run(&["restore", "--yes", "--path", &missing]).code(4).says(&words);
+    w.run(&["restore", "--to", &w.at("out"), "--path", &there, "--dry-run"]).code(0).says(&["would write 7 B"]);
+    w.run(&["restore", "--to", &w.at("out"), "--path", &there]).code(0).says(&["1 file"]);
+    w.run(&["restore", "--to", &w.at("other"), "--source", "nope"])
+        .code(4)
+        .says(&["has no source nope", "It has: tree"]);
+}
+
+#[test]
 fn a_hard_link_whose_first_name_was_not_picked_comes_with_its_content() {
     let w = World::new();
     w.file("a/first", "content");

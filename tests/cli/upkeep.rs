@@ -107,7 +107,7 @@ fn completions_and_help_are_there() {
 }
 
 #[test]
-fn a_store_that_hides_the_newest_backup_is_told_of() {
+fn a_store_that_hides_the_newest_backup_is_told_of_by_whoever_looks_and_for_good() {
     let w = World::new();
     w.file("f", "1");
     w.backup();
@@ -116,12 +116,78 @@ fn a_store_that_hides_the_newest_backup_is_told_of() {
     let newest = w.objects("backups").pop().unwrap();
     fs::remove_file(&newest).unwrap();
     let id = newest.file_name().unwrap().to_str().unwrap().to_owned();
+    // No later backup names it yet; this host remembers.
+    w.run(&["check"]).code(7).says(&[&id, "nobody forgot it"]);
+    w.run(&["status"]).says(&["missing from the repository, and nobody forgot: 1 backup"]);
     w.run(&["backup"]).code(0).says(&["warning", &id, "nobody forgot it"]);
+    // Now the next one does, for everybody.
+    w.run(&["--quiet", "backup"]).code(0);
+    w.run(&["check"]).code(7).says(&[&id, "nobody forgot it"]);
+    w.run(&["list"]).says(&[&id, "nobody forgot it"]);
+    w.run(&["status"]).says(&["missing from the repository, and nobody forgot: 1 backup"]);
+    // Until somebody says that it is well so.
+    w.run(&["forget", &id[..12]]).code(4);
+    w.run(&["forget", &id]).code(0).says(&["removed 1 backup"]);
+    w.run(&["check"]).code(0);
     // Forgetting on purpose is no reason for a warning.
     let newest = w.objects("backups").pop().unwrap();
     w.run(&["forget", newest.file_name().unwrap().to_str().unwrap()]).code(0);
     let ran = w.run(&["backup"]).code(0);
     assert!(!ran.err.contains("warning"), "{}", ran.err);
+}
+
+#[test]
+fn damage_that_was_found_is_told_until_it_is_healed_and_costs_no_good_backup() {
+    let w = World::new();
+    let data = |i: u64| noise(900_000, i);
+    w.file("f", data(1));
+    let first = w.backup()["id"].as_str().unwrap().to_owned();
+    let before = w.objects("packs");
+    let written = fs::metadata(w.file("f", data(2))).unwrap().modified().unwrap();
+    let second = w.backup()["id"].as_str().unwrap().to_owned();
+    let pack = w.objects("packs").into_iter().find(|p| !before.contains(p)).unwrap();
+    let mut bytes = fs::read(&pack).unwrap();
+    bytes[1000] ^= 1;
+    fs::write(&pack, &bytes).unwrap();
+    w.run(&["check"]).code(0);
+    w.run(&["check", "--read-data"]).code(7).says(&["1 of 2"]);
+    // Names and sizes are right, and yet nobody says that all is well.
+    let name = pack.file_name().unwrap().to_str().unwrap();
+    w.run(&["check"]).code(7).says(&["1 of 2", name, "marked as damaged"]);
+    w.run(&["check", "--read-data", "0.001%"]).code(7).says(&["1 of 2"]);
+    w.run(&["list"]).code(0).says(&["complete, damaged"]);
+    w.run(&["list", "--plan", "nope"]).code(4).says(&["plan nope", "has no backup"]);
+    let status = w.run(&["status"]);
+    assert!(status.out.contains("1 backup cannot be restored in full"), "{}", status.out);
+    // The rules keep two; the damaged ones are not among those.
+    for i in 3..5 {
+        w.file("f", data(i));
+        w.backup();
+    }
+    w.run(&["forget"]).code(0).says(&["removed 1 backup", "tree: damaged, does not count"]);
+    let left = w.run(&["--json", "list"]).json();
+    let left: Vec<&str> = left.as_array().unwrap().iter().map(|m| m["id"].as_str().unwrap()).collect();
+    assert!(left.len() == 3 && left.contains(&second.as_str()) && !left.contains(&first.as_str()), "{left:?}");
+    // Stored again from what is live, it counts like any other.
+    let again = fs::File::options().write(true).open(w.file("f", data(2))).unwrap();
+    again.set_modified(written).unwrap();
+    assert_eq!(w.backup()["stats"]["repaired"], 1);
+    w.run(&["check"]).code(0).says(&["4 of 4", "stored again since"]);
+    assert!(!w.run(&["status"]).out.contains("cannot be restored in full"));
+    w.run(&["forget"]).code(0).says(&["removed 2 backups"]);
+}
+
+#[test]
+fn forget_takes_no_source_that_is_configured_or_was_never_there() {
+    let w = World::new();
+    for i in 0..4 {
+        w.file("f", noise(1000, i));
+        w.backup();
+    }
+    let all = w.objects("backups");
+    w.run(&["forget", "--source", "tree"]).code(10).says(&["source tree is still configured in plan p"]);
+    w.run(&["forget", "--source", "nope"]).code(4).says(&["no backup has a source nope", "There are: ", "tree"]);
+    assert_eq!(w.objects("backups"), all);
 }
 
 #[test]

@@ -182,6 +182,11 @@ impl World {
         check::check(&self.person().await, None, Depth::Read(Part::ALL), Arc::new(Silent)).await.unwrap()
     }
 
+    /// Looks at names and sizes alone, as a person does or as a sealed host.
+    pub async fn glance(&self, catalog: &Catalog) -> CheckReport {
+        check::check(&catalog.clone(), None, Depth::Structure, Arc::new(Silent)).await.unwrap()
+    }
+
     /// The store's key of a key below the vault.
     pub fn key(&self, key: &str) -> String {
         format!("{}/{key}", self.host)

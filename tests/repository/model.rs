@@ -13,6 +13,7 @@ use crate::data::{Random, Source, Tree, dir, file, mutate, stream, tree};
 use crate::harness::{Expected, GRACE, Machine, Run, World, remember, restore_all};
 use backstay::error::Kind;
 use backstay::model::{BackupId, Name, PackId};
+use backstay::repository::catalog::Catalog;
 use backstay::repository::manifest::Manifest;
 use backstay::repository::writer::WriterOptions;
 use backstay::repository::{layout, marks};
@@ -337,6 +338,12 @@ impl Model {
             self.backups.iter().filter(|(_, b)| !b.whole).map(|((p, id), _)| format!("{p}/{id}")).collect();
         assert_eq!(report.broken.keys().cloned().collect::<BTreeSet<_>>(), broken, "{:?}", report.findings);
         assert!(report.missing_predecessors.is_empty());
+        // Whoever reads nothing knows it from then on, without an identity too.
+        let sealed = Catalog::new(self.machine.catalog.vault().clone(), None);
+        for catalog in [self.world.person().await, sealed] {
+            let glance = self.world.glance(&catalog).await;
+            assert_eq!(glance.broken, report.broken, "{:?}", glance.findings);
+        }
     }
 
     async fn invariant(&mut self) {

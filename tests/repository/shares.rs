@@ -8,8 +8,11 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
-/// One check of a share; the packs that it found damaged.
+/// One check of a share; the packs that it found damaged. What others marked it would read in any case.
 async fn read_share(world: &World, note: &Path, share: f64) -> BTreeSet<String> {
+    for mark in world.keys("damaged/") {
+        world.store.remove(&mark);
+    }
     let part = Part::after(Some(note), share);
     let report = check::check(&world.person().await, None, Depth::Read(part), Arc::new(Silent)).await.unwrap();
     part.note(note).unwrap();

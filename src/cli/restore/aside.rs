@@ -13,6 +13,7 @@ use crate::repository::catalog::Catalog;
 use crate::repository::manifest::{Manifest, SourceRecord};
 use crate::repository::reader::Reader;
 use crate::sources::files::TREE;
+use crate::telemetry::monitor::Event;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
@@ -71,9 +72,12 @@ async fn files(
         "volume" => volume::chosen::artifact_of(record, &volume::chosen::one_of(record, args.volume.as_deref())?)?,
         _ => select::artifact(record, Some(TREE))?,
     };
+    // Looked up before anything is made.
+    let bytes = tree::size_of(reader, artifact, &args.path).await?;
     if args.dry_run {
-        return would_write(context, record, artifact.bytes, to, "below");
+        return would_write(context, record, bytes, to, "below");
     }
+    reader.monitor().event(Event::Expect(bytes));
     let restored = tree::into_directory(reader, artifact, &args.path, to).await?;
     report::written(context, m, record, to, &restored, started)
 }

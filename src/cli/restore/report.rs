@@ -44,11 +44,12 @@ pub fn written(
     }
     say(&format!("{} backup {} of plan {} in {}", good("restored"), m.id, m.plan, took(started)))?;
     say(&format!(
-        "  {}: {} with {}, {} and {}",
+        "  {}: {} with {}, {}{} and {}",
         record.name,
         to.display(),
         size::plural(restored.files, "file"),
         size::plural(restored.dirs, "directory"),
+        if restored.links > 0 { format!(", {}", size::plural(restored.links, "link")) } else { String::new() },
         size::human(restored.bytes)
     ))?;
     left_out(restored.left_out.iter().map(|(what, n)| (what.as_str(), *n)))

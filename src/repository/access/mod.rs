@@ -39,5 +39,22 @@ fn same_grace(header: &VaultHeader, pinned: i64) -> Result<()> {
 }
 
 fn parse_identity(text: &str) -> Result<x25519::Identity> {
-    x25519::Identity::from_str(text).map_err(|e| Error::new(Kind::Key, "not an age identity").because(e))
+    x25519::Identity::from_str(text).map_err(|e| {
+        Error::new(Kind::Key, "not an age identity")
+            .because(e)
+            .hint("Give the file that `backstay init` or `key add` wrote: its identity is a line that begins with AGE-SECRET-KEY-1.")
+    })
+}
+
+/// Reads a recipient that somebody gave.
+///
+/// # Errors
+/// [`Kind::Usage`] for what is none.
+pub fn parse_recipient(text: &str) -> Result<x25519::Recipient> {
+    text.parse().map_err(|e: &str| {
+        Error::new(Kind::Usage, "not an age recipient")
+            .at(text)
+            .because(e.to_owned())
+            .hint("A recipient begins with age1; `age-keygen -y FILE` tells that of an identity.")
+    })
 }

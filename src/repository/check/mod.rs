@@ -4,14 +4,17 @@
 //! recorded size. *Read* downloads packs too: with an identity each is opened and compared with its name, without
 //! one (for whoever calls this without the command line, which asks for an identity) its CRC is compared. A [`Part`]
 //! of the packs follows the one before it, so that twenty checks of 5 % read everything.
-//! A damaged pack is marked, and the next backup stores it again from live data.
+//! A damaged pack is marked, and the next backup stores it again from live data. What is marked counts as damaged in every
+//! later check, however little that one reads, until another generation stands in or it reads well again.
 
 mod keys;
+mod marked;
 mod part;
 
 pub use part::Part;
 
 use super::catalog::Catalog;
+use super::damage;
 use super::layout;
 use super::marks;
 use super::reader;
@@ -74,6 +77,8 @@ pub struct CheckReport {
     pub broken: BTreeMap<String, u64>,
     /// Packs and segments whose named generation is damaged and that another generation replaces.
     pub healed: u64,
+    /// Packs that an earlier check had marked, that read well, and whose marks were therefore taken back.
+    pub taken_back: u64,
     /// Key files looked at.
     pub key_files: u64,
     /// What is wrong with key files, their labels and canaries.
@@ -133,14 +138,25 @@ pub async fn check(
     monitor.event(Event::Stage("packs".into()));
     let bad = structure(catalog, &packs).await?;
     let mut bad: BTreeMap<PackKey, String> = bad.into_iter().collect();
+    let known_bad = marks::damaged(vault).await?;
+    let marked: HashSet<PackKey> = known_bad.iter().filter(|key| packs.contains_key(key)).copied().collect();
+    let mut proven = HashSet::new();
     if let Depth::Read(part) = depth {
-        read_packs(catalog, &packs, part, &mut bad, &mut report, &monitor).await?;
+        proven = read_packs(catalog, &packs, (part, &marked), &mut bad, &mut report, &monitor).await?;
     }
+    marked::judge(catalog, &packs, (&marked, &proven, &known_bad), &mut bad, &mut report).await?;
     let mut lost = HashSet::new();
     for (key, what) in &bad {
         let Some(info) = packs.get(key) else { continue };
-        mark(vault, key, what, &mut report).await?;
-        if sound_elsewhere(catalog, info).await? {
+        if !marked.contains(key) {
+            mark(vault, key, what, &mut report).await?;
+        }
+        let (sound, also_bad) = sound_elsewhere(catalog, info, &known_bad).await?;
+        // Else the next backup would take one of these for the repaired one.
+        for (other, what) in also_bad {
+            mark(vault, &other, &what, &mut report).await?;
+        }
+        if sound {
             report.healed += 1;
             continue;
         }
@@ -168,7 +184,7 @@ pub async fn missing(catalog: &Catalog, references: Vec<SegmentRef>) -> Result<V
     let mut missing = Vec::new();
     for (key, what) in structure(catalog, &packs).await? {
         let Some(info) = packs.get(&key) else { continue };
-        if !sound_elsewhere(catalog, info).await? {
+        if !sound_elsewhere(catalog, info, &HashSet::new()).await?.0 {
             missing.push(Finding { object: layout::pack(&key), what });
         }
     }
@@ -207,14 +223,7 @@ async fn blame(
     let mut lacking: HashMap<PackKey, Vec<PackKey>> = bad_segments.iter().map(|s| (*s, vec![*s])).collect();
     if !lost.is_empty() {
         let readable = segments.values().filter(|s| !bad_segments.contains(&s.object)).cloned().collect();
-        let mut read = pin!(catalog.read(readable));
-        while let Some((reference, segment)) = read.next().await {
-            let packs = segment?.packs;
-            let gone: Vec<PackKey> = packs.iter().map(|p| p.key).filter(|k| lost.contains(k)).collect();
-            if !gone.is_empty() {
-                lacking.insert(reference.object, gone);
-            }
-        }
+        lacking.extend(damage::naming(catalog, readable, lost).await?);
     }
     catalog
         .visit(plan, |plan, id, manifest| {
@@ -246,9 +255,12 @@ async fn read_segments(
     while let Some((mut segment, reference)) = read.next().await {
         report.segments += 1;
         if let Err(e) = &segment
-            && e.kind == Kind::Damaged
+            && matches!(e.kind, Kind::Damaged | Kind::Key)
         {
-            mark(catalog.vault(), &reference.object, &e.what, report).await?;
+            // One that no key opens may be a stranger's; who lacks a key must not call it so for others.
+            if e.kind == Kind::Damaged {
+                mark(catalog.vault(), &reference.object, &e.what, report).await?;
+            }
             if let Some(body) = catalog.body_elsewhere(reference).await? {
                 segment = Segment::decode(&body, &layout::meta(&reference.object));
                 report.healed += 1;
@@ -290,15 +302,17 @@ async fn structure(catalog: &Catalog, packs: &BTreeMap<PackKey, PackInfo>) -> Re
     Ok(bad)
 }
 
+/// Reads the packs of a part, and whatever is marked; which of the marked ones were opened and are what they should be.
 async fn read_packs(
     catalog: &Catalog,
     packs: &BTreeMap<PackKey, PackInfo>,
-    part: Part,
+    (part, marked): (Part, &HashSet<PackKey>),
     bad: &mut BTreeMap<PackKey, String>,
     report: &mut CheckReport,
     monitor: &Arc<dyn Monitor>,
-) -> Result<()> {
-    let chosen = |p: &&PackInfo| part.has(&p.key) && !bad.contains_key(&p.key);
+) -> Result<HashSet<PackKey>> {
+    let mut proven = HashSet::new();
+    let chosen = |p: &&PackInfo| (part.has(&p.key) || marked.contains(&p.key)) && !bad.contains_key(&p.key);
     let todo: Vec<PackInfo> = packs.values().filter(chosen).copied().collect();
     monitor.event(Event::Expect(todo.iter().map(|p| u64::from(p.sealed)).sum()));
     let mut read = stream::iter(todo)
@@ -309,18 +323,18 @@ async fn read_packs(
         report.bytes_read += u64::from(info.sealed);
         monitor.event(Event::Read(u64::from(info.sealed)));
         match result {
-            Ok(()) => {}
+            Ok(opened) => proven.extend(marked.get(&info.key).filter(|_| opened)),
             Err(e) if e.kind == Kind::Damaged => {
                 bad.insert(info.key, finding(String::new(), &e).what);
             }
             Err(e) => return Err(e),
         }
     }
-    Ok(())
+    Ok(proven)
 }
 
-/// Reads one pack: opened when an identity of its epoch is at hand, else by its CRC.
-async fn read_pack(catalog: &Catalog, info: &PackInfo) -> Result<()> {
+/// Reads one pack: opened when an identity of its epoch is at hand, else by its CRC; whether it was opened.
+async fn read_pack(catalog: &Catalog, info: &PackInfo) -> Result<bool> {
     let vault = catalog.vault().clone();
     let name = layout::pack(&info.key);
     let sealed = vault.get_raw(&name).await?.ok_or_else(|| Error::damaged(&name, "the pack is missing"))?;
@@ -328,27 +342,40 @@ async fn read_pack(catalog: &Catalog, info: &PackInfo) -> Result<()> {
         return Err(Error::damaged(&name, "the pack has other bytes than were stored (CRC)"));
     }
     if !vault.epochs().iter().any(|e| e.number == info.epoch && e.identity.is_some()) {
-        return Ok(());
+        return Ok(false);
     }
     let info = *info;
-    let opened = tokio::task::spawn_blocking(move || reader::open_pack(&vault, &info, &name, sealed).map(|_| ()));
+    let opened = tokio::task::spawn_blocking(move || reader::open_pack(&vault, &info, &name, sealed).map(|_| true));
     opened.await.map_err(|_| Error::new(Kind::Internal, "a checking task is gone"))?
 }
 
-/// Whether another generation of the pack can stand in. Without an identity that cannot be known, and a later
-/// generation that exists is believed: it was stored by a host that could prove its name.
-async fn sound_elsewhere(catalog: &Catalog, info: &PackInfo) -> Result<bool> {
+/// Whether another generation of the pack can stand in, of those that are not known to be bad; and which turned out to be.
+/// Without an identity that cannot be known, and one that exists and is not marked is believed: it was stored by a host that
+/// could prove its name.
+async fn sound_elsewhere(
+    catalog: &Catalog,
+    info: &PackInfo,
+    known_bad: &HashSet<PackKey>,
+) -> Result<(bool, Vec<(PackKey, String)>)> {
+    let mut bad = Vec::new();
     for key in reader::generations(catalog, info).await? {
-        if key == info.key {
+        if key == info.key || known_bad.contains(&key) {
             continue;
         }
         let name = layout::pack(&key);
         let Some(sealed) = catalog.vault().get_raw(&name).await? else { continue };
-        let sealed_host = !catalog.vault().can_read_packs() && key.generation > info.key.generation;
+        if !catalog.vault().can_read_packs() {
+            return Ok((true, bad));
+        }
         let any_epoch = PackInfo { epoch: catalog.vault().epoch()?.number, ..*info };
-        if sealed_host || reader::open_pack(catalog.vault(), &any_epoch, &name, sealed).is_ok() {
-            return Ok(true);
+        match reader::open_pack(catalog.vault(), &any_epoch, &name, sealed) {
+            Ok(_) => return Ok((true, bad)),
+            // Whom it is sealed to is not known: without all identities it may only be closed.
+            Err(e) if e.kind == Kind::Damaged && catalog.vault().epochs().iter().all(|e| e.identity.is_some()) => {
+                bad.push((key, finding(String::new(), &e).what));
+            }
+            Err(_) => {}
         }
     }
-    Ok(false)
+    Ok((false, bad))
 }

@@ -8,16 +8,14 @@ use super::slot::InFlight;
 use super::{BackupWriter, Counters, KnownState, Shared, WriterOptions, lock};
 use crate::error::{Error, Kind, Result};
 use crate::model::ids::PackPrefix;
-use crate::model::{BackupId, Name, PackId, PackKey};
+use crate::model::{BackupId, Name, PackKey};
 use crate::repository::catalog::Catalog;
 use crate::repository::chunker::Chunker;
 use crate::repository::condemned::{Doubt, Records};
 use crate::repository::manifest::Manifest;
 use crate::repository::segment::SegmentRef;
-use crate::repository::vault::Vault;
-use crate::repository::{claims, layout, marks};
+use crate::repository::{claims, damage, layout, marks};
 use crate::telemetry::monitor::{Event, Monitor};
-use futures::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use std::collections::{HashMap, HashSet};
 use std::path::Path;
@@ -71,7 +69,10 @@ impl BackupWriter {
         let id = match &options.imported {
             // It belongs where its time is, among those that are there.
             Some(imported) => BackupId::new(imported.time),
-            None => BackupId::after(started, ids.first().map(|(_, newest)| newest)),
+            None => {
+                let listed = ids.first().map(|(_, newest)| newest);
+                BackupId::after(started, listed.max(options.predecessor.as_ref()))
+            }
         };
         let mut earlier = Vec::new();
         for (plan, id) in ids.into_iter().take(LOOK_BACK) {
@@ -115,6 +116,7 @@ impl BackupWriter {
         // Names that a damaged record may forbid are not used either: no object ever had such a generation.
         let lowest = if doubt.is_some() { rand::random_range(DOUBTED_GENERATIONS) } else { 0 };
         let sealer = Sealer::new(vault.secret.clone(), epoch.recipient, options.level, options.verify);
+        let to_repair = damage::unreplaced(&vault, &damaged, |id| generations.get(id).copied().unwrap_or(0)).await?;
         let shared = Shared {
             chunker: Chunker::new(&vault.secret),
             id,
@@ -124,7 +126,7 @@ impl BackupWriter {
             machine,
             sealer,
             known: Mutex::new(KnownState { known, loaded: false }),
-            repair: Mutex::new(Repair::new(unreplaced(&vault, &damaged, &generations).await?)),
+            repair: Mutex::new(Repair::new(to_repair)),
             generations,
             lowest,
             doubt,
@@ -213,21 +215,4 @@ async fn own_name(
         .hint("If this machine replaces that one, run once with --take-over; that holds for all plans. If it is a clone, give it a `host` name of its own.")),
         _ => Ok(()),
     }
-}
-
-/// The marked packs of which no later generation is stored that may be named: what there is to repair.
-async fn unreplaced(
-    vault: &Vault,
-    damaged: &HashSet<PackKey>,
-    generations: &HashMap<PackId, u32>,
-) -> Result<HashSet<PackKey>> {
-    let marked: Vec<PackKey> = damaged.iter().copied().collect();
-    let lists = stream::iter(marked).map(|key| async move {
-        let stored = vault.list(&layout::pack_generations(&key.id)).await?;
-        let lowest = generations.get(&key.id).copied().unwrap_or(0);
-        let good = stored.iter().filter_map(|o| layout::parse_pack(&o.key)).any(|k| k.generation >= lowest);
-        Ok::<_, Error>((!good).then_some(key))
-    });
-    let found: Vec<Option<PackKey>> = lists.buffer_unordered(16).try_collect().await?;
-    Ok(found.into_iter().flatten().collect())
 }

@@ -215,7 +215,7 @@ impl Shared {
             finished,
             predecessor: match self.options.imported {
                 Some(_) => None,
-                None => self.earlier.first().map(|m| m.id.clone()),
+                None => self.options.predecessor.clone().or_else(|| self.earlier.first().map(|m| m.id.clone())),
             },
             epoch: self.vault.epoch()?.number,
             agent: env!("CARGO_PKG_VERSION").to_owned(),

@@ -30,7 +30,7 @@ pub use recipe::BaseSegment;
 use super::catalog::Catalog;
 use super::chunker::Chunker;
 use super::condemned::Doubt;
-use super::manifest::{Artifact, Manifest, SourceState};
+use super::manifest::{Artifact, Manifest, SourceRecord, SourceState};
 use super::segment::{Segment, SegmentRef};
 use super::vault::Vault;
 use crate::error::{Error, Result};
@@ -71,6 +71,8 @@ pub struct WriterOptions {
     pub waiting: usize,
     /// What is written was made by somebody else, at another time.
     pub imported: Option<Imported>,
+    /// The backup before this one, where this host knows better than the store, which does not show it.
+    pub predecessor: Option<BackupId>,
 }
 
 /// Where a backup comes from that another script made.
@@ -94,6 +96,7 @@ impl Default for WriterOptions {
             division: Division::default(),
             waiting: 50_000,
             imported: None,
+            predecessor: None,
         }
     }
 }
@@ -176,6 +179,12 @@ impl BackupWriter {
         let record =
             self.shared.spared().filter_map(|m| m.source(source)).find(|s| s.state == SourceState::Complete)?;
         record.artifacts.iter().find(|a| a.name == artifact)
+    }
+
+    /// Bytes of a source in that backup: about what it has now.
+    pub fn usual_bytes(&self, source: &Name) -> Option<u64> {
+        let mut records = self.shared.earlier.iter().filter_map(|m| m.source(source));
+        records.find(|s| s.state == SourceState::Complete).map(SourceRecord::bytes)
     }
 
     /// Reads a segment of a base artifact. Blocks.

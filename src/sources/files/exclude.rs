@@ -27,7 +27,9 @@ impl Excludes {
     /// [`Kind::Config`] with the pattern that is none.
     pub fn new(patterns: &[String], never: &[PathBuf]) -> Result<Self> {
         let bad = |pattern: &str, e: globset::Error| {
-            Error::new(Kind::Config, format!("{pattern:?} is not an exclude pattern")).because(e)
+            Error::new(Kind::Config, format!("{pattern:?} is not an exclude pattern"))
+                .because(e)
+                .hint("Put a backslash before a character that is meant as it is; in TOML write such a pattern between single quotes.")
         };
         let (mut names, mut paths) = (GlobSetBuilder::new(), GlobSetBuilder::new());
         for pattern in patterns {
@@ -48,7 +50,11 @@ impl Excludes {
             }
         }
         let set = |b: GlobSetBuilder| {
-            b.build().map_err(|e| Error::new(Kind::Config, "the exclude patterns are too many or too large").because(e))
+            b.build().map_err(|e| {
+                Error::new(Kind::Config, "the exclude patterns are too many or too large")
+                    .because(e)
+                    .hint("Exclude whole directories by their paths.")
+            })
         };
         Ok(Excludes { names: set(names)?, paths: set(paths)?, never: never.to_vec() })
     }

@@ -256,6 +256,7 @@ impl Server {
             Some("0A000") => {
                 error.hint("A proxy may stand there that takes no settings of a session: name the server itself.")
             }
+            None if text.contains("does not support TLS") => error.hint("Switch `ssl` on in the server's configuration. Where the connection does not leave this host, sslmode=prefer goes without."),
             _ => error.hint("Check that the server runs, and host, port and sslmode."),
         })
     }

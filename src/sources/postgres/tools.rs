@@ -36,7 +36,7 @@ pub async fn find_for(whom: &str, tool: &str, needed: u32, place: &Place) -> Res
     if let Some((_, path)) = found.iter().find(|(major, _)| *major >= needed) {
         return Ok(path.clone());
     }
-    let have = found.iter().map(|(m, _)| m.to_string()).collect::<Vec<_>>().join(", ");
+    let have = found.iter().map(|(m, path)| format!("{m} ({})", path.display())).collect::<Vec<_>>().join(", ");
     let what = if found.is_empty() {
         format!("{tool} is not installed")
     } else {
@@ -48,7 +48,7 @@ pub async fn find_for(whom: &str, tool: &str, needed: u32, place: &Place) -> Res
             error.at(format!("container {}", inside.container)).hint(format!("The container needs {tool} {needed}."))
         }
         _ => error
-            .at(format!("{BY_VERSION}/{needed}/bin/{tool}"))
+            .at(format!("the PATH, and {BY_VERSION}/{needed}/bin/{tool}"))
             .hint(format!("Install the package postgresql-client-{needed}.")),
     })
 }

@@ -86,7 +86,7 @@ table! {
     REPOSITORY_SOURCE_BYTES = Gauge "backstay_repository_source_newest_bytes" ["host", "plan", "source", "kind"] "Bytes of the source in that backup.";
     REPOSITORY_SOURCE_USUAL = Gauge "backstay_repository_source_usual_bytes" ["host", "plan", "source", "kind"] "Bytes of the source in the seven complete backups before, their median; absent when there is none.";
     REPOSITORY_MISSING = Gauge "backstay_repository_missing_predecessors" ["host"] "Backups that a later one names, that are gone, and that nobody forgot.";
-    REPOSITORY_DAMAGED = Gauge "backstay_repository_damaged_marks" ["host"] "Packs that are marked as damaged.";
+    REPOSITORY_DAMAGED = Gauge "backstay_repository_damaged_marks" ["host"] "Objects that are marked as damaged, that a backup needs, and that are not stored again yet.";
     REPOSITORY_SEEN = Gauge "backstay_repository_seen_timestamp_seconds" ["host"] "When the repository was last looked at for these figures; 0 when never.";
     REPOSITORY_PROVEN = Gauge "backstay_repository_proven_timestamp_seconds" ["host", "plan"] "When a drill, wherever it was done, last proved a backup of the plan, as the repository records it; 0 when never.";
     REPOSITORY_BYTES = Gauge "backstay_repository_bytes" ["host"] "Bytes that backups use in the repository, as the last prune or check found.";

@@ -1,0 +1,125 @@
+//! What marked damage means for backups: which marked objects nothing stands in for, and which backups need one of them.
+//!
+//! A check that read an object marked it, and the next backup stores it again from what the host still has. Until then,
+//! and for good where the data is gone, a backup that names it cannot be restored in full.
+
+use super::catalog::Catalog;
+use super::layout;
+use super::marks;
+use super::segment::SegmentRef;
+use super::vault::Vault;
+use crate::error::{Error, Kind, Result};
+use crate::model::{BackupId, Name, PackId, PackKey};
+use futures::{StreamExt, TryStreamExt, stream};
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::pin::pin;
+
+/// Listings at the same time.
+const PARALLEL: usize = 16;
+
+/// Of these marked packs and segments those of which no later generation is stored: from the one on that `lowest` names.
+///
+/// # Errors
+/// Those of the store.
+pub async fn unreplaced(
+    vault: &Vault,
+    marked: &HashSet<PackKey>,
+    lowest: impl Fn(&PackId) -> u32 + Sync,
+) -> Result<HashSet<PackKey>> {
+    let lowest = &lowest;
+    let marked: Vec<PackKey> = marked.iter().copied().collect();
+    let lists = stream::iter(marked).map(|key| async move {
+        let mut stored = vault.list(&layout::pack_generations(&key.id)).await?;
+        stored.extend(vault.list(&layout::meta_generations(&key.id)).await?);
+        let mut keys = stored.iter().filter_map(|o| layout::parse_pack(&o.key).or_else(|| layout::parse_meta(&o.key)));
+        Ok::<_, Error>((!keys.any(|k| k.generation >= lowest(&key.id))).then_some(key))
+    });
+    let found: Vec<Option<PackKey>> = lists.buffer_unordered(PARALLEL).try_collect().await?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// All marked packs and segments of which no generation is stored that is later than each marked one. By names alone, as a
+/// sealed host can: a later one was stored by a host that could prove its name.
+///
+/// # Errors
+/// Those of the store.
+pub async fn unhealed(vault: &Vault) -> Result<HashSet<PackKey>> {
+    let marked = marks::damaged(vault).await?;
+    let mut next: HashMap<PackId, u32> = HashMap::new();
+    for key in &marked {
+        let next = next.entry(key.id).or_insert(0);
+        *next = (*next).max(key.generation + 1);
+    }
+    unreplaced(vault, &marked, |id| next.get(id).copied().unwrap_or(0)).await
+}
+
+/// Which of these segments name lost packs, and which packs each.
+///
+/// # Errors
+/// Those of reading a segment.
+pub async fn naming(
+    catalog: &Catalog,
+    segments: Vec<SegmentRef>,
+    lost: &HashSet<PackKey>,
+) -> Result<HashMap<PackKey, Vec<PackKey>>> {
+    let mut lacking = HashMap::new();
+    let mut read = pin!(catalog.read(segments));
+    while let Some((reference, segment)) = read.next().await {
+        let segment = match segment {
+            // Then nobody knows what it names, and the backup lacks the segment itself.
+            Err(e) if e.kind == Kind::Damaged => {
+                lacking.insert(reference.object, vec![reference.object]);
+                continue;
+            }
+            other => other?,
+        };
+        let gone: Vec<PackKey> = segment.packs.iter().map(|p| p.key).filter(|k| lost.contains(k)).collect();
+        if !gone.is_empty() {
+            lacking.insert(reference.object, gone);
+        }
+    }
+    Ok(lacking)
+}
+
+/// What backups lack.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Lacking {
+    /// The sources of backups that cannot be restored in full: plan, backup, source.
+    pub sources: HashSet<(Name, BackupId, Name)>,
+    /// The lost objects that they need.
+    pub objects: HashSet<PackKey>,
+}
+
+/// What backups, of one plan or of all, lack when these objects are lost. Nothing is read when none is.
+///
+/// # Errors
+/// Those of the store. A manifest that cannot be read is passed over.
+pub async fn lacking(catalog: &Catalog, plan: Option<&Name>, lost: &HashSet<PackKey>) -> Result<Lacking> {
+    let mut found = Lacking::default();
+    if lost.is_empty() {
+        return Ok(found);
+    }
+    let mut segments: BTreeMap<PackKey, SegmentRef> = BTreeMap::new();
+    catalog
+        .visit(plan, |_, _, manifest| {
+            segments.extend(manifest.iter().flat_map(|m| m.segments()).map(|s| (s.object, s.clone())));
+            Ok(())
+        })
+        .await?;
+    // A segment is lost by its own mark too, though this host may have it in its cache.
+    found.objects = segments.keys().filter(|s| lost.contains(s)).copied().collect();
+    let naming = naming(catalog, segments.into_values().collect(), lost).await?;
+    found.objects.extend(naming.values().flatten());
+    catalog
+        .visit(plan, |plan, id, manifest| {
+            for source in manifest.iter().flat_map(|m| &m.sources) {
+                let mut segments = source.artifacts.iter().flat_map(|a| &a.segments);
+                if segments.any(|s| naming.contains_key(&s.object) || lost.contains(&s.object)) {
+                    found.sources.insert((plan.clone(), id.clone(), source.name.clone()));
+                }
+            }
+            Ok(())
+        })
+        .await?;
+    Ok(found)
+}
