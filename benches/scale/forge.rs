@@ -353,6 +353,7 @@ impl Forge<'_> {
             stats: Stats { bytes, ..Stats::default() },
             sparse_packs: vec![],
             imported: None,
+            unseen: None,
         };
         let key = layout::manifest(&manifest.plan, &id);
         let body = serde_json::to_vec(&manifest)

@@ -104,7 +104,7 @@ pub async fn back_up(
         monitor.event(Event::Warning(format!(
             "the store does not show backup {id}, which this host committed last, and nobody forgot it: somebody removed it, or the store shows an old state"
         )));
-        job.options.predecessor = Some(id);
+        job.options.unseen = Some(id);
     }
     let manifest = backup::run(catalog, job, monitor.clone()).await?;
     if let Err(e) = newest::note(&config.state_dir, vault, &plan_name, &manifest.id) {

@@ -69,7 +69,9 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         );
     }
     let plan: Option<Name> = args.plan.as_deref().map(str::parse).transpose()?;
-    let own_state = config.as_ref().filter(|c| &c.host == vault.host()).map(|c| c.state_dir.clone());
+    // A copy elsewhere may lag behind, and other hosts remember for themselves.
+    let elsewhere = context.global.repository.is_some() || context.global.host.is_some();
+    let own_state = config.as_ref().filter(|_| !elsewhere).map(|c| c.state_dir.clone());
     let note = config.map(|c| c.state_dir.join("checked").join(note_name(vault.header.vault, plan.as_ref())));
     let depth = match share {
         None => Depth::Structure,
@@ -133,8 +135,14 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         if report.taken_back > 0 {
             say(&format!(
                 "  {} marked as damaged before and good now; the marks were taken back",
-                size::plural(report.taken_back, "pack")
+                size::plural(report.taken_back, "object")
             ))?;
+        }
+        if report.marks_kept > 0 {
+            say(&notice(&format!(
+                "  {} marked as damaged before and good now; the marks stay by a lock of the store, or since these credentials may not delete",
+                size::plural(report.marks_kept, "object")
+            )))?;
         }
         for f in &report.findings {
             say(&format!("  {}  {}", bad(&f.object), f.what))?;

@@ -4,7 +4,7 @@ use super::context::Context;
 use super::drill;
 use super::output::{Align, Table, dim, good, json, notice, say};
 use super::watch::About;
-use crate::config::Plan;
+use crate::config::{Config, Plan};
 use crate::error::{Error, Kind, Result};
 use crate::host::machine::machine;
 use crate::model::{BackupId, Name, size, time};
@@ -16,6 +16,7 @@ use crate::repository::drills::{self, Drills};
 use crate::repository::layout;
 use crate::repository::manifest::Manifest;
 use crate::repository::marks::{self, ForgetReport};
+use crate::repository::newest;
 use crate::repository::record::RecordKind;
 use crate::repository::retention::{self, Respect};
 use crate::repository::vault::Vault;
@@ -76,13 +77,14 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let catalog = context.catalog(Some(&config), vault.clone());
     if !args.backup.is_empty() {
         let plan = context.plan(args.plan.as_deref(), Some(&config), &catalog).await?;
-        let doomed = named(&catalog, &plan, &args.backup).await?;
+        let (doomed, gaps) = named(&catalog, &config, &plan, &args.backup).await?;
         let report = if args.dry_run {
             ForgetReport { removed: doomed, ..ForgetReport::default() }
         } else {
+            marks::explain(&vault, &gaps).await?;
             forget_all(&vault, &doomed).await?
         };
-        return finish(context, &report, args.dry_run);
+        return finish(context, &report, &gaps, args.dry_run);
     }
     let plans: Vec<Name> = match &args.plan {
         Some(plan) => vec![plan.parse()?],
@@ -138,7 +140,7 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     };
     let (removed, retained) = (report.removed.len() as u64, report.retained.len() as u64);
     context.report(Report::Forget(report::Forget { removed, retained, kept }));
-    finish(context, &report, args.dry_run)
+    finish(context, &report, &[], args.dry_run)
 }
 
 /// Makes sure that a source was backed up once and is configured no more: one that is would lose all that protects its
@@ -147,7 +149,7 @@ fn is_gone(source: &Name, plans: &BTreeMap<&Name, (&Plan, Vec<Manifest>)>) -> Re
     if let Some((plan, _)) = plans.iter().find(|(_, (configured, _))| configured.sources.contains(source)) {
         return Err(Error::new(Kind::Refused, format!("source {source} is still configured in plan {plan}"))
             .because("`--source` says that a source is gone for good and protects no backup any more")
-            .hint("Take it out of the plan first. Rules cannot be applied to one source alone; `backstay forget ID` removes single backups."));
+            .hint("Take it out of the plan first; where another plan still has it, say which one is meant with --plan. Rules cannot be applied to one source alone; `backstay forget ID` removes single backups."));
     }
     let known: BTreeSet<&str> =
         plans.values().flat_map(|(_, all)| all).flat_map(|m| &m.sources).map(|s| s.name.as_str()).collect();
@@ -169,19 +171,37 @@ async fn forget_all(vault: &Vault, doomed: &[(Name, BackupId)]) -> Result<Forget
     }
 }
 
-async fn named(catalog: &Catalog, plan: &Name, which: &[String]) -> Result<Vec<(Name, BackupId)>> {
-    let held = marks::marked(catalog.vault(), layout::HOLDS, RecordKind::Hold).await?;
+/// Backups, and backups that are gone already.
+type Named = (Vec<(Name, BackupId)>, Vec<(Name, BackupId)>);
+
+async fn named(catalog: &Catalog, config: &Config, plan: &Name, which: &[String]) -> Result<Named> {
+    let vault = catalog.vault();
+    let held = marks::marked(vault, layout::HOLDS, RecordKind::Hold).await?;
+    let refuse_held = |backup: &(Name, BackupId)| match held.contains(backup) {
+        false => Ok(()),
+        true => Err(Error::new(Kind::Refused, format!("backup {} is held", backup.1))
+            .hint("Release it first: backstay hold --release ID.")),
+    };
     let ids = catalog.ids(Some(plan)).await?;
-    let mut out = Vec::new();
+    let (mut out, mut gaps) = (Vec::new(), Vec::new());
     for text in which {
         // By the list and not by the manifest: also one that cannot be read any more can be removed.
         let matching: Vec<_> = ids.iter().filter(|(_, id)| id.as_str().starts_with(text.as_str())).collect();
         if matching.is_empty()
             && let Ok(id) = text.parse::<BackupId>()
-            && missing(catalog, plan).await?.contains(&id)
+            && missing(catalog, config, plan).await?.contains(&(plan.clone(), id.clone()))
         {
-            // It is gone already; the record explains the gap.
-            out.push((plan.clone(), id));
+            let gap = (plan.clone(), id);
+            refuse_held(&gap)?;
+            let key = layout::manifest(plan, &gap.1);
+            if vault.get_raw(&key).await?.is_some() {
+                return Err(Error::new(Kind::Refused, format!("the store does not list backup {}, and has it", gap.1))
+                    .at(vault.full_key(&key))
+                    .hint(
+                        "Its listing is late or wrong; nothing was removed. Try again when `backstay list` shows it.",
+                    ));
+            }
+            gaps.push(gap);
             continue;
         }
         let [backup] = matching[..] else {
@@ -189,27 +209,48 @@ async fn named(catalog: &Catalog, plan: &Name, which: &[String]) -> Result<Vec<(
                 Kind::NotFound,
                 format!("{text} is not the beginning of exactly one backup of plan {plan}"),
             )
-            .hint("`backstay list` shows what there is."));
+            .hint("`backstay list` shows what there is. A backup that is gone is named by its whole id."));
         };
-        if held.contains(backup) {
-            return Err(Error::new(Kind::Refused, format!("backup {} is held", backup.1))
-                .hint("Release it first: backstay hold --release ID."));
-        }
+        refuse_held(backup)?;
         out.push(backup.clone());
     }
-    Ok(out)
+    Ok((out, gaps))
 }
 
-/// The backups of a plan that a later one names, and that nobody forgot.
-async fn missing(catalog: &Catalog, plan: &Name) -> Result<BTreeSet<BackupId>> {
-    let outlines = catalog.outlines(Some(plan)).await?;
-    Ok(marks::missing_predecessors(catalog, outlines.iter()).await?.into_iter().map(|(_, id)| id).collect())
+/// The backups of a plan that were there, that are not listed, and that nobody forgot.
+async fn missing(catalog: &Catalog, config: &Config, plan: &Name) -> Result<BTreeSet<(Name, BackupId)>> {
+    let mut links = Vec::new();
+    catalog
+        .visit(Some(plan), |plan, id, manifest| {
+            match damage::readable(manifest)? {
+                Some(m) => links.extend(m.links()),
+                None => links.push((plan, id, None)),
+            }
+            Ok(())
+        })
+        .await?;
+    let missing = marks::missing_links(catalog.vault(), &links).await?;
+    let hidden = newest::hidden(catalog, &config.state_dir, Some(plan)).await?;
+    Ok(missing.into_iter().chain(hidden).collect())
 }
 
-fn finish(context: &Context, report: &ForgetReport, dry_run: bool) -> Result<ExitCode> {
+fn finish(context: &Context, report: &ForgetReport, gaps: &[(Name, BackupId)], dry_run: bool) -> Result<ExitCode> {
     if context.global.json {
-        json(&serde_json::json!({ "dry_run": dry_run, "removed": report.removed, "retained": report.retained }))?;
+        let mut answer =
+            serde_json::json!({ "dry_run": dry_run, "removed": report.removed, "retained": report.retained });
+        if !gaps.is_empty() {
+            answer["recorded"] = serde_json::json!(gaps);
+        }
+        json(&answer)?;
         return Ok(ExitCode::SUCCESS);
+    }
+    if !gaps.is_empty() {
+        let n = size::plural(gaps.len() as u64, "backup");
+        let word = if dry_run { "would be recorded" } else { "recorded" };
+        say(&format!("{n} that had gone already {word} as forgotten; nobody is told of it any more"))?;
+        if report.removed.is_empty() && report.retained.is_empty() {
+            return Ok(ExitCode::SUCCESS);
+        }
     }
     let n = size::plural(report.removed.len() as u64, "backup");
     if dry_run {

@@ -13,15 +13,16 @@ use std::process::ExitCode;
 
 /// Arguments.
 #[derive(clap::Args, Debug)]
+#[command(group(clap::ArgGroup::new("recovery").required(true).args(["recovery_out", "recovery_recipient", "recovery_passphrase_file"])))]
 pub struct Args {
     /// Where to write the recovery identity; keep that file away from this host
-    #[arg(long, value_name = "FILE", required_unless_present_any = ["recovery_recipient", "recovery_passphrase_file"])]
+    #[arg(long, value_name = "FILE")]
     recovery_out: Option<PathBuf>,
     /// Seal to a recovery recipient that exists already (age1…)
-    #[arg(long, value_name = "AGE1…", conflicts_with = "recovery_out")]
+    #[arg(long, value_name = "AGE1…")]
     recovery_recipient: Option<String>,
     /// Seal to a passphrase, read from this file, instead of an identity
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["recovery_out", "recovery_recipient"])]
+    #[arg(long, value_name = "FILE")]
     recovery_passphrase_file: Option<PathBuf>,
     /// Time between condemning and deleting a pack; a backup must not take longer
     #[arg(long, value_name = "TIME", default_value = "7d")]
@@ -106,6 +107,20 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         ))?;
         say(&notice("the repository's URL. Without it, or another recovery key, a lost host cannot be restored."))?;
         say(&format!("Then prove it where it is kept: backstay --identity {} key check", path.display()))?;
+    } else if let Some(recipient) = &args.recovery_recipient {
+        say(&format!("  recovery recipient {recipient}"))?;
+        say("")?;
+        say(&notice(
+            "Only the identity of that recipient, or another recovery key, opens the vault when this host is lost.",
+        ))?;
+        say("Prove it where it is kept: backstay --identity FILE key check")?;
+    } else {
+        say("  recovery key       a passphrase")?;
+        say("")?;
+        say(&notice(
+            "Keep the passphrase off this host, with the repository's URL: the file that it was read from may be lost with it.",
+        ))?;
+        say("Prove it where it is kept: backstay --passphrase-file FILE key check")?;
     }
     Ok(ExitCode::SUCCESS)
 }

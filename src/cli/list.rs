@@ -10,7 +10,7 @@ use crate::repository::catalog::Catalog;
 use crate::repository::damage;
 use crate::repository::drills::{Drill, Drills, Outcome};
 use crate::repository::layout;
-use crate::repository::manifest::{Manifest, SourceState};
+use crate::repository::manifest::{Link, Manifest, SourceState};
 use crate::repository::marks;
 use crate::repository::record::RecordKind;
 use crate::sources::redis::facts::RedisFacts;
@@ -146,8 +146,14 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
         }
         table.print()?;
         if plan.is_none() {
-            let readable = all.iter().filter_map(|(_, _, m)| m.as_ref().ok());
-            for (plan, id) in marks::missing_predecessors(&catalog, readable).await? {
+            let links: Vec<Link> = all
+                .iter()
+                .flat_map(|(plan, id, m)| match m {
+                    Ok(m) => m.links().collect(),
+                    Err(_) => vec![(plan.clone(), id.clone(), None)],
+                })
+                .collect();
+            for (plan, id) in marks::missing_links(&vault, &links).await? {
                 say(&bad(&format!(
                     "backup {id} of plan {plan} is named by a later one and is missing, and nobody forgot it"
                 )))?;

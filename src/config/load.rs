@@ -41,17 +41,17 @@ pub fn load_with(file: &Path, environment: Option<HashMap<String, String>>) -> R
         other => return other,
     };
     // Is it the file, or what the environment says over it?
-    match layered(file, Some(HashMap::new())) {
-        Err(e) if e.what == error.what => Err(error),
-        _ => {
-            let text = error.to_string().to_lowercase();
-            let last = |name: &&String| name.rsplit("__").next().is_some_and(|key| text.contains(&key.to_lowercase()));
-            let meant: Vec<&str> = names.iter().filter(last).map(String::as_str).collect();
-            let all: Vec<&str> = names.iter().map(String::as_str).collect();
-            let place = format!("the environment: {}", if meant.is_empty() { all } else { meant }.join(", "));
-            Err(Error { place: Some(place), ..error })
-        }
-    }
+    let text = error.to_string().to_lowercase();
+    let last = |name: &&String| name.rsplit("__").next().is_some_and(|key| text.contains(&key.to_lowercase()));
+    let meant: Vec<&str> = names.iter().filter(last).map(String::as_str).collect();
+    let names = match layered(file, Some(HashMap::new())) {
+        Ok(_) if meant.is_empty() => names.iter().map(String::as_str).collect(),
+        Ok(_) => meant,
+        // Without it something else is wrong, which the environment may well supply.
+        Err(e) if e.what != error.what && !meant.is_empty() => meant,
+        Err(_) => return Err(error),
+    };
+    Err(Error { place: Some(format!("the environment: {}", names.join(", "))), ..error })
 }
 
 /// The names of our variables. Their values may be secrets.
@@ -393,8 +393,16 @@ stop = ["unit:app"]
             assert!(e.kind == Kind::Config && text.contains(what) && text.contains(hint), "{text}");
             assert_eq!(e.place.as_deref(), Some(format!("the environment: {name}").as_str()), "{text}");
         }
-        let e = parse(&GOOD.replace("paths =", "pahts ="), &[("BACKSTAY__SOURCES__DB__PASSWORD", "x")]).unwrap_err();
-        assert!(e.place.unwrap().ends_with("backstay.toml"));
+        // What is wrong in the file stays there, also when the file needs the environment to be whole.
+        let needs = GOOD.replace("url = \"file:///srv/repo\"\n", "");
+        let twice = needs.replace("[\"db\", \"etc\"]", "[\"db\", \"db\"]");
+        for (text, variable) in [
+            (&GOOD.replace("paths =", "pahts ="), ("BACKSTAY__SOURCES__DB__PASSWORD", "x")),
+            (&twice, ("BACKSTAY__REPOSITORY__URL", "s3://b")),
+        ] {
+            let e = parse(text, &[variable]).unwrap_err();
+            assert!(e.place.as_deref().is_some_and(|place| place.ends_with("backstay.toml")), "{e}");
+        }
     }
 
     #[test]

@@ -4,13 +4,13 @@
 use crate::config::Config;
 use crate::error::{Error, Kind, Result};
 use crate::io::durable;
-use crate::model::{BackupId, Name};
+use crate::model::{BackupId, Name, PackKey};
 use crate::repository::access;
 use crate::repository::catalog::Catalog;
 use crate::repository::damage;
 use crate::repository::drills::{Drills, Outcome};
 use crate::repository::keyring;
-use crate::repository::manifest::Manifest;
+use crate::repository::manifest::{Link, Manifest};
 use crate::repository::marks;
 use crate::repository::newest;
 use crate::repository::vault::Vault;
@@ -45,6 +45,9 @@ pub struct View {
     /// Backups that cannot be restored in full for that reason.
     #[serde(default)]
     pub incomplete: Vec<(Name, BackupId)>,
+    /// All that is marked and not replaced, needed or not.
+    #[serde(default)]
+    pub lost: Vec<PackKey>,
     /// Who can open it.
     pub keys: Vec<Key>,
     /// The last drill that showed something about each plan, and the last that proved it, wherever they were done.
@@ -84,6 +87,9 @@ pub struct Backup {
     pub complete: bool,
     /// The newest backup of the plan that it saw.
     pub predecessor: Option<BackupId>,
+    /// What its host had committed last and did not see.
+    #[serde(default)]
+    pub unseen: Option<BackupId>,
     /// Bytes of all data.
     pub bytes: u64,
     /// Bytes that it stored.
@@ -125,6 +131,7 @@ impl From<Manifest> for Backup {
             at: m.store_time,
             seconds: m.finished.duration_since(m.started).as_secs_f64().max(0.0),
             predecessor: m.predecessor,
+            unseen: m.unseen,
             bytes: m.stats.bytes,
             shipped: m.stats.shipped,
             sources: sources
@@ -219,10 +226,9 @@ impl View {
 
     async fn of(vault: Arc<Vault>, config: &Config) -> Result<View> {
         let id = vault.header.vault.to_string();
-        let known: HashMap<(Name, BackupId), Backup> = Self::remembered_of(config, vault.host())
-            .filter(|old| old.vault == id)
-            .map(|old| old.backups.into_iter().map(|b| ((b.plan.clone(), b.id.clone()), b)).collect())
-            .unwrap_or_default();
+        let old = Self::remembered_of(config, vault.host()).filter(|old| old.vault == id);
+        let known: HashMap<(Name, BackupId), Backup> =
+            old.iter().flat_map(|old| &old.backups).map(|b| ((b.plan.clone(), b.id.clone()), b.clone())).collect();
         let cache = config.state_dir.join("cache").join(&id);
         let catalog = Catalog::new(vault.clone(), Some(cache));
         let (mut backups, mut unreadable) = (Vec::new(), Vec::new());
@@ -241,8 +247,9 @@ impl View {
         }
         backups.sort_by(|a, b| (a.at, &a.id).cmp(&(b.at, &b.id)));
         // One that cannot be read is there all the same.
-        let own = backups.iter().map(|b| (b.plan.clone(), b.id.clone(), b.predecessor.clone()));
-        let links: Vec<marks::Link> =
+        let link = |b: &Backup, before: &Option<BackupId>| (b.plan.clone(), b.id.clone(), before.clone());
+        let own = backups.iter().flat_map(|b| [link(b, &b.predecessor), link(b, &b.unseen)]);
+        let links: Vec<Link> =
             own.chain(unreadable.iter().map(|(plan, id)| (plan.clone(), id.clone(), None))).collect();
         let proofs = marks::proofs(&vault).await?;
         let key = |key: keyring::Key| {
@@ -254,8 +261,18 @@ impl View {
             missing.extend(newest::hidden(&catalog, &config.state_dir, None).await?);
         }
         let lost = damage::unhealed(&vault).await?;
-        let lacking = damage::lacking(&catalog, None, &lost).await?;
-        let incomplete: BTreeSet<_> = lacking.sources.into_iter().map(|(plan, id, _)| (plan, id)).collect();
+        let mut marked: Vec<PackKey> = lost.iter().copied().collect();
+        marked.sort();
+        // Who needs them is asked for once and not at every look: every segment is read for it.
+        let same = |old: &View| old.lost == marked && old.backups == backups && old.unreadable == unreadable;
+        let (damaged, incomplete) = match old.filter(same) {
+            Some(old) => (old.damaged, old.incomplete),
+            None => {
+                let lacking = damage::lacking(&catalog, None, &lost).await?;
+                let backups: BTreeSet<_> = lacking.sources.into_iter().map(|(plan, id, _)| (plan, id)).collect();
+                (lacking.objects.len() as u64, backups.into_iter().collect())
+            }
+        };
         let drills = Drills::read(&vault, None).await?;
         let drills = drills.plans().into_iter().flat_map(|plan| last_of(plan, &drills)).collect();
         Ok(View {
@@ -264,8 +281,9 @@ impl View {
             vault: id,
             at: Timestamp::now(),
             missing: missing.len() as u64,
-            damaged: lacking.objects.len() as u64,
-            incomplete: incomplete.into_iter().collect(),
+            damaged,
+            incomplete,
+            lost: marked,
             keys: keyring::list(&vault).await?.into_iter().map(key).collect(),
             backups,
             unreadable,

@@ -5,6 +5,7 @@
 
 use super::catalog::Catalog;
 use super::layout;
+use super::manifest::Manifest;
 use super::marks;
 use super::segment::SegmentRef;
 use super::vault::Vault;
@@ -29,34 +30,39 @@ pub async fn unreplaced(
     let lowest = &lowest;
     let marked: Vec<PackKey> = marked.iter().copied().collect();
     let lists = stream::iter(marked).map(|key| async move {
-        let mut stored = vault.list(&layout::pack_generations(&key.id)).await?;
-        stored.extend(vault.list(&layout::meta_generations(&key.id)).await?);
-        let mut keys = stored.iter().filter_map(|o| layout::parse_pack(&o.key).or_else(|| layout::parse_meta(&o.key)));
-        Ok::<_, Error>((!keys.any(|k| k.generation >= lowest(&key.id))).then_some(key))
+        let stored = stored(vault, &key.id).await?;
+        Ok::<_, Error>((!stored.iter().any(|k| k.generation >= lowest(&key.id))).then_some(key))
     });
     let found: Vec<Option<PackKey>> = lists.buffer_unordered(PARALLEL).try_collect().await?;
     Ok(found.into_iter().flatten().collect())
 }
 
-/// All marked packs and segments of which no generation is stored that is later than each marked one. By names alone, as a
-/// sealed host can: a later one was stored by a host that could prove its name.
+/// The marked packs and segments for which no stored generation stands in that is not marked itself. By names alone, as a
+/// sealed host can: a generation was stored by a host, and no check found it bad.
 ///
 /// # Errors
 /// Those of the store.
 pub async fn unhealed(vault: &Vault) -> Result<HashSet<PackKey>> {
     let marked = marks::damaged(vault).await?;
-    let mut next: HashMap<PackId, u32> = HashMap::new();
-    for key in &marked {
-        let next = next.entry(key.id).or_insert(0);
-        *next = (*next).max(key.generation + 1);
-    }
-    unreplaced(vault, &marked, |id| next.get(id).copied().unwrap_or(0)).await
+    let ids: HashSet<PackId> = marked.iter().map(|key| key.id).collect();
+    let lists = stream::iter(ids).map(|id| async move { Ok::<_, Error>((id, stored(vault, &id).await?)) });
+    let stored: Vec<(PackId, Vec<PackKey>)> = lists.buffer_unordered(PARALLEL).try_collect().await?;
+    let good = stored.iter().filter(|(_, keys)| keys.iter().any(|key| !marked.contains(key)));
+    let healed: HashSet<PackId> = good.map(|(id, _)| *id).collect();
+    Ok(marked.into_iter().filter(|key| !healed.contains(&key.id)).collect())
+}
+
+/// All stored generations of a pack or segment.
+async fn stored(vault: &Vault, id: &PackId) -> Result<Vec<PackKey>> {
+    let mut stored = vault.list(&layout::pack_generations(id)).await?;
+    stored.extend(vault.list(&layout::meta_generations(id)).await?);
+    Ok(stored.iter().filter_map(|o| layout::parse_pack(&o.key).or_else(|| layout::parse_meta(&o.key))).collect())
 }
 
 /// Which of these segments name lost packs, and which packs each.
 ///
 /// # Errors
-/// Those of reading a segment.
+/// Those of the store. A segment that cannot be read names itself.
 pub async fn naming(
     catalog: &Catalog,
     segments: Vec<SegmentRef>,
@@ -67,7 +73,7 @@ pub async fn naming(
     while let Some((reference, segment)) = read.next().await {
         let segment = match segment {
             // Then nobody knows what it names, and the backup lacks the segment itself.
-            Err(e) if e.kind == Kind::Damaged => {
+            Err(e) if matches!(e.kind, Kind::Damaged | Kind::Key) => {
                 lacking.insert(reference.object, vec![reference.object]);
                 continue;
             }
@@ -102,7 +108,8 @@ pub async fn lacking(catalog: &Catalog, plan: Option<&Name>, lost: &HashSet<Pack
     let mut segments: BTreeMap<PackKey, SegmentRef> = BTreeMap::new();
     catalog
         .visit(plan, |_, _, manifest| {
-            segments.extend(manifest.iter().flat_map(|m| m.segments()).map(|s| (s.object, s.clone())));
+            let manifest = readable(manifest)?;
+            segments.extend(manifest.iter().flat_map(Manifest::segments).map(|s| (s.object, s.clone())));
             Ok(())
         })
         .await?;
@@ -112,7 +119,7 @@ pub async fn lacking(catalog: &Catalog, plan: Option<&Name>, lost: &HashSet<Pack
     found.objects.extend(naming.values().flatten());
     catalog
         .visit(plan, |plan, id, manifest| {
-            for source in manifest.iter().flat_map(|m| &m.sources) {
+            for source in readable(manifest)?.iter().flat_map(|m| &m.sources) {
                 let mut segments = source.artifacts.iter().flat_map(|a| &a.segments);
                 if segments.any(|s| naming.contains_key(&s.object) || lost.contains(&s.object)) {
                     found.sources.insert((plan.clone(), id.clone(), source.name.clone()));
@@ -122,4 +129,16 @@ pub async fn lacking(catalog: &Catalog, plan: Option<&Name>, lost: &HashSet<Pack
         })
         .await?;
     Ok(found)
+}
+
+/// A manifest, or nothing for one that is damaged, closed, or forgotten since it was listed.
+///
+/// # Errors
+/// Those of the store.
+pub fn readable(manifest: Result<Manifest>) -> Result<Option<Manifest>> {
+    match manifest {
+        Ok(m) => Ok(Some(m)),
+        Err(e) if matches!(e.kind, Kind::Damaged | Kind::Key | Kind::NotFound) => Ok(None),
+        Err(e) => Err(e),
+    }
 }

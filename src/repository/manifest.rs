@@ -47,7 +47,13 @@ pub struct Manifest {
     /// retention and `latest` see it where it belongs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub imported: Option<Import>,
+    /// What the host had committed last of this plan, when the store did not show it and nobody had forgotten it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unseen: Option<BackupId>,
 }
+
+/// Plan and id of a backup, and one that was there before it.
+pub type Link = (Name, BackupId, Option<BackupId>);
 
 /// How a backup that another script made came here.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -153,6 +159,12 @@ impl Manifest {
             source.artifacts.iter_mut().for_each(|a| a.segments = Vec::new());
         }
         self
+    }
+
+    /// The backups that this one says were there before it, each with this one's own name.
+    pub fn links(&self) -> impl Iterator<Item = Link> {
+        let link = |before: Option<BackupId>| (self.plan.clone(), self.id.clone(), before);
+        [Some(link(self.predecessor.clone())), self.unseen.clone().map(|id| link(Some(id)))].into_iter().flatten()
     }
 
     /// All segments of all artifacts.

@@ -1,8 +1,8 @@
 //! Small records about backups, packs and keys: holds, acknowledgements, forgotten manifests, damage marks,
 //! proven identities. Each is one object, written once; a mark is taken back by deleting its object.
 
-use super::catalog::Catalog;
 use super::layout;
+use super::manifest::Link;
 use super::record::RecordKind;
 use super::vault::Vault;
 use crate::error::Result;
@@ -72,6 +72,9 @@ pub async fn marked(vault: &Vault, folder: &str, kind: RecordKind) -> Result<Has
     Ok(found)
 }
 
+/// The note of a mark on what is not damaged, and may be deleted by a prune that did not see the manifest in time.
+pub const LATE: &str = "condemned before the manifest was visible";
+
 /// Marks a pack as damaged; marking it twice is no error.
 pub async fn mark_damaged(vault: &Vault, pack: &PackKey, note: &str) -> Result<()> {
     let mark = mark(vault, note).await?;
@@ -101,12 +104,7 @@ pub struct ForgetReport {
 /// Removes manifests: the record that explains the gap first, then the manifests.
 pub async fn forget(vault: &Vault, backups: &[(Name, BackupId)]) -> Result<ForgetReport> {
     let mut report = ForgetReport::default();
-    if backups.is_empty() {
-        return Ok(report);
-    }
-    let at = vault.now().await?;
-    let record = Forgotten { format: 1, at, backups: backups.to_vec() };
-    vault.write_record(RecordKind::Forgotten, &layout::record(layout::FORGOTTEN, &BackupId::new(at)), &record).await?;
+    explain(vault, backups).await?;
     // Side by side: the record names all of them, so any part of them may be gone when this is killed.
     let manifests = backups.iter().map(|(plan, id)| layout::manifest(plan, id)).collect();
     let mut deleted = pin!(vault.delete_all(manifests).zip(stream::iter(backups)));
@@ -122,20 +120,8 @@ pub async fn forget(vault: &Vault, backups: &[(Name, BackupId)]) -> Result<Forge
     Ok(report)
 }
 
-/// Backups that a later one names as its predecessor, that are not there, and that nobody forgot: a store that
-/// hides manifests, or somebody who deleted them by hand.
-pub async fn missing_predecessors(
-    catalog: &Catalog,
-    manifests: impl Iterator<Item = &super::manifest::Manifest>,
-) -> Result<Vec<(Name, BackupId)>> {
-    let links: Vec<Link> = manifests.map(|m| (m.plan.clone(), m.id.clone(), m.predecessor.clone())).collect();
-    missing_links(catalog.vault(), &links).await
-}
-
-/// Plan and id of a backup, and its predecessor.
-pub type Link = (Name, BackupId, Option<BackupId>);
-
-/// The same for whoever kept only the links.
+/// Backups that a later one names as being before it, that are not there, and that nobody forgot: a store that hides
+/// manifests, or somebody who deleted them by hand. One that cannot be read is there; it has no link of its own.
 pub async fn missing_links(vault: &Vault, links: &[Link]) -> Result<Vec<(Name, BackupId)>> {
     let present: HashSet<(&Name, &BackupId)> = links.iter().map(|(plan, id, _)| (plan, id)).collect();
     let mut missing: Vec<(Name, BackupId)> = links
@@ -145,6 +131,17 @@ pub async fn missing_links(vault: &Vault, links: &[Link]) -> Result<Vec<(Name, B
         .collect();
     not_forgotten(vault, &mut missing).await?;
     Ok(missing)
+}
+
+/// Records that these backups are gone, or are about to go, on purpose.
+pub async fn explain(vault: &Vault, backups: &[(Name, BackupId)]) -> Result<()> {
+    if backups.is_empty() {
+        return Ok(());
+    }
+    let at = vault.now().await?;
+    let record = Forgotten { format: 1, at, backups: backups.to_vec() };
+    vault.write_record(RecordKind::Forgotten, &layout::record(layout::FORGOTTEN, &BackupId::new(at)), &record).await?;
+    Ok(())
 }
 
 /// Leaves of these backups those that nobody forgot.

@@ -1,7 +1,7 @@
 //! What this host committed last, of each plan: a note beside its caches, by which a store is noticed that hides it.
 //!
-//! Predecessor links tell of every backup that is gone but the newest one. When that is missing, the next backup names it as
-//! its predecessor nevertheless, so that the gap stays to be seen when this note has long gone on.
+//! Predecessor links tell of every backup that is gone but the newest one. When that is missing, the next backup names it
+//! nevertheless, so that the gap stays to be seen when this note has long gone on.
 
 use super::catalog::Catalog;
 use super::marks;

@@ -301,6 +301,9 @@ pub async fn generations(catalog: &Catalog, info: &PackInfo) -> Result<Vec<PackK
     Ok(stored.iter().filter_map(|o| layout::parse_pack(&o.key)).collect())
 }
 
+/// What is said of a pack that no identity opens although all are at hand, as far as is known here.
+pub(super) const STRANGER: &str = "the pack is sealed to a stranger";
+
 /// Opens and proves the bytes of a pack.
 ///
 /// # Errors
@@ -319,7 +322,7 @@ pub fn open_pack(vault: &super::vault::Vault, info: &PackInfo, name: &str, seale
                 .at(name)
                 .hint("Give one with --identity.")
         }
-        OpenError::NoMatchingKey => Error::damaged(name, "the pack is sealed to a stranger"),
+        OpenError::NoMatchingKey => Error::damaged(name, STRANGER),
         OpenError::Damaged(why) => Error::damaged(name, "the pack cannot be opened").because(why),
     })?;
     // As many are opened at once as there are processors: of each only two forms are in memory at a time.

@@ -260,6 +260,7 @@ mod tests {
             stats: Stats::default(),
             sparse_packs: vec![],
             imported: None,
+            unseen: None,
         }
     }
 

@@ -13,6 +13,29 @@ fn age(w: &World) {
 }
 
 #[test]
+fn init_asks_for_one_recovery_key_and_says_how_to_keep_it() {
+    let w = World::bare();
+    let ways = ["--recovery-out", "--recovery-recipient", "--recovery-passphrase-file"];
+    w.run(&["init"]).code(2).says(&ways);
+    w.run(&["init", "--recovery-out", &w.at("r.key"), "--recovery-passphrase-file", &w.at("p")])
+        .code(2)
+        .says(&["cannot be used with"]);
+    w.run(&["init", "--recovery-recipient", "age1nonsense"])
+        .code(2)
+        .says(&["not an age recipient", "begins with age1"]);
+    std::fs::write(w.at("empty"), "").unwrap();
+    for file in ["empty", "missing"] {
+        w.run(&["init", "--recovery-passphrase-file", &w.at(file)]).code(5).says(&["passphrase file", "do:"]);
+    }
+    std::fs::write(w.at("p"), "correct horse").unwrap();
+    w.run(&["init", "--recovery-passphrase-file", &w.at("p")]).code(0).says(&[
+        "a passphrase",
+        "off this host",
+        "key check",
+    ]);
+}
+
+#[test]
 fn prune_condemns_no_more_than_the_share_that_is_allowed_and_waits_as_long_as_init_said() {
     let w = World::bare();
     w.run(&["init", "--recovery-out", &w.at("recovery.key"), "--grace", "30m"]).code(2).says(&["too short"]);

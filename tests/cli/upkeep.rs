@@ -119,6 +119,9 @@ fn a_store_that_hides_the_newest_backup_is_told_of_by_whoever_looks_and_for_good
     // No later backup names it yet; this host remembers.
     w.run(&["check"]).code(7).says(&[&id, "nobody forgot it"]);
     w.run(&["status"]).says(&["missing from the repository, and nobody forgot: 1 backup"]);
+    // A copy may lag behind.
+    let url = format!("file://{}", w.at("repo"));
+    w.run(&["--repository", &url, "check"]).code(0);
     w.run(&["backup"]).code(0).says(&["warning", &id, "nobody forgot it"]);
     // Now the next one does, for everybody.
     w.run(&["--quiet", "backup"]).code(0);
@@ -127,8 +130,18 @@ fn a_store_that_hides_the_newest_backup_is_told_of_by_whoever_looks_and_for_good
     w.run(&["status"]).says(&["missing from the repository, and nobody forgot: 1 backup"]);
     // Until somebody says that it is well so.
     w.run(&["forget", &id[..12]]).code(4);
-    w.run(&["forget", &id]).code(0).says(&["removed 1 backup"]);
+    let listed = w.objects("backups");
+    w.run(&["forget", &id]).code(0).says(&["1 backup that had gone already recorded as forgotten"]);
+    assert_eq!(w.objects("backups"), listed);
     w.run(&["check"]).code(0);
+    // Also when no backup came after it.
+    let newest = w.objects("backups").pop().unwrap();
+    fs::remove_file(&newest).unwrap();
+    let id = newest.file_name().unwrap().to_str().unwrap().to_owned();
+    w.run(&["check"]).code(7).says(&[&id]);
+    w.run(&["forget", &id]).code(0).says(&["recorded as forgotten"]);
+    w.run(&["check"]).code(0);
+    w.run(&["backup"]).code(0);
     // Forgetting on purpose is no reason for a warning.
     let newest = w.objects("backups").pop().unwrap();
     w.run(&["forget", newest.file_name().unwrap().to_str().unwrap()]).code(0);

@@ -159,7 +159,13 @@ async fn read(what: What, world: &World) -> Result<String> {
             text(hashes)
         }
         What::Condemned => text(condemned::condemned_records(vault).await?),
-        What::Forgotten => text(marks::missing_predecessors(&catalog, catalog.all(None).await?.iter()).await?),
+        What::Forgotten => text(
+            marks::missing_links(
+                catalog.vault(),
+                &catalog.all(None).await?.iter().flat_map(|m| m.links().collect::<Vec<_>>()).collect::<Vec<_>>(),
+            )
+            .await?,
+        ),
         What::DamagedMark => text(marks::damaged(vault).await?.into_iter().collect::<std::collections::BTreeSet<_>>()),
         What::Hold => text(sorted(marks::marked(vault, layout::HOLDS, RecordKind::Hold).await?)),
         What::Acknowledged => text(sorted(marks::marked(vault, layout::ACKNOWLEDGED, RecordKind::Acknowledged).await?)),

@@ -1,12 +1,14 @@
 //! What a check that read has marked: later checks that read little or nothing know it, until it is healed or disproved.
 
 use crate::data::{Random, stream, tree};
-use crate::harness::{Expected, Machine, World, name, restore_all, small_tree, started};
+use crate::harness::{Expected, GRACE, Machine, World, name, restore_all, small_tree, started};
+use backstay::error::Kind;
 use backstay::model::PackKey;
 use backstay::repository::catalog::Catalog;
 use backstay::repository::check::{self, Depth, Part};
 use backstay::repository::damage::{self, Lacking};
 use backstay::repository::{layout, marks};
+use backstay::storage::{ErrorKind, StorageError};
 use backstay::telemetry::monitor::Silent;
 use std::collections::HashSet;
 use std::path::Path;
@@ -104,10 +106,19 @@ async fn the_mark_of_a_pack_that_another_generation_replaces_or_that_is_condemne
     world.clock.hours(24);
     assert_eq!(world.prune().await.unwrap().condemned_objects, 2);
     world.store.replace(&manifest, late);
-    marks::mark_damaged(vault, &packs[0], "condemned before the manifest was visible").await.unwrap();
+    marks::mark_damaged(vault, &packs[0], marks::LATE).await.unwrap();
     let report = world.check().await;
     assert_eq!((report.whole, report.taken_back), (1, 0), "{report:?}");
     assert!(report.findings[0].what.contains("condemned before"), "{report:?}");
+    // Nor while one that read it may still be at work, though its record is gone.
+    for record in world.keys(layout::CONDEMNED) {
+        world.store.remove(&record);
+    }
+    assert_eq!(world.check().await.taken_back, 0);
+    world.clock.advance(GRACE + GRACE);
+    world.clock.hours(1);
+    let report = world.check().await;
+    assert!(report.taken_back == 1 && report.is_clean(), "{report:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -133,4 +144,64 @@ async fn a_stand_in_that_is_damaged_too_is_marked_and_stored_once_more() {
             }
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn false_marks_on_segments_and_on_stand_ins_go_when_those_are_read() {
+    let (world, machine, mut expected, packs) = two().await;
+    let vault = machine.catalog.vault();
+    let newest = machine.catalog.all(None).await.unwrap().pop().unwrap();
+    let segment = newest.segments().next().unwrap().object;
+    marks::mark_damaged(vault, &segment, "a bad cable").await.unwrap();
+    assert_eq!(damage::unhealed(vault).await.unwrap(), HashSet::from([segment]));
+    // Every check reads segments.
+    let report = world.glance(&sealed(&machine)).await;
+    assert!(report.is_clean() && report.taken_back == 1, "{report:?}");
+    assert!(world.keys(layout::DAMAGED).is_empty());
+
+    // The second generation stands in for the first, and is called damaged.
+    flip(&world, &world.key(&layout::pack(&packs[1])));
+    world.check().await;
+    machine.remembered(&mut expected, "erp", &[stream("db", Random::new(2).noise(5000))]).await;
+    assert!(world.check().await.is_clean() && damage::unhealed(vault).await.unwrap().is_empty());
+    let other = PackKey { generation: 1, ..packs[1] };
+    assert!(world.store.raw(&world.key(&layout::pack(&other))).is_some());
+    marks::mark_damaged(vault, &other, "a bad cable").await.unwrap();
+    assert_eq!(damage::unhealed(vault).await.unwrap(), HashSet::from([packs[1], other]));
+    let report = world.check().await;
+    assert!(report.is_clean() && report.taken_back == 1, "{report:?}");
+    assert_eq!(world.keys(layout::DAMAGED), [world.key(&layout::damaged(&packs[1]))]);
+    assert!(damage::unhealed(vault).await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_earlier_generation_stands_in_as_well_as_a_later_one() {
+    let (world, machine, _, packs) = two().await;
+    let vault = machine.catalog.vault();
+    let later = PackKey { generation: 1, ..packs[1] };
+    let body = world.store.raw(&world.key(&layout::pack(&packs[1]))).unwrap();
+    world.store.replace(&world.key(&layout::pack(&later)), body);
+    marks::mark_damaged(vault, &later, "why").await.unwrap();
+    assert!(damage::unhealed(vault).await.unwrap().is_empty());
+    marks::mark_damaged(vault, &packs[1], "why").await.unwrap();
+    assert_eq!(damage::unhealed(vault).await.unwrap(), HashSet::from([packs[1], later]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mark_that_a_lock_keeps_is_not_said_to_be_gone_and_an_error_of_the_store_is_no_verdict() {
+    let (world, machine, _, packs) = two().await;
+    let vault = machine.catalog.vault();
+    marks::mark_damaged(vault, &packs[0], "why").await.unwrap();
+    world.store.lock(&world.key(&layout::damaged(&packs[0])));
+    let report = world.check().await;
+    assert_eq!((report.taken_back, report.marks_kept, report.is_clean()), (0, 1, true), "{report:?}");
+    let lost = damage::unhealed(vault).await.unwrap();
+    assert_eq!(lost, HashSet::from([packs[0]]));
+    let catalog = sealed(&machine);
+    world.store.set_fault(|op, key| {
+        let manifest = op == "get" && key.contains("/backups/");
+        manifest.then(|| StorageError::new(ErrorKind::Unavailable, op, key, "a cable"))
+    });
+    let error = damage::lacking(&catalog, None, &lost).await.unwrap_err();
+    assert_eq!(error.kind, Kind::Storage);
 }

@@ -87,7 +87,10 @@ async fn gaps(catalog: &Catalog) -> Result<Vec<String>> {
     catalog
         .visit(None, |plan, id, manifest| {
             // One that cannot be read is there.
-            links.push((plan, id, manifest.ok().and_then(|m| m.predecessor)));
+            match manifest {
+                Ok(m) => links.extend(m.links()),
+                Err(_) => links.push((plan, id, None)),
+            }
             Ok(())
         })
         .await?;

@@ -77,8 +77,10 @@ pub struct CheckReport {
     pub broken: BTreeMap<String, u64>,
     /// Packs and segments whose named generation is damaged and that another generation replaces.
     pub healed: u64,
-    /// Packs that an earlier check had marked, that read well, and whose marks were therefore taken back.
+    /// Objects that an earlier check had marked, that read well, and whose marks were therefore taken back.
     pub taken_back: u64,
+    /// The same whose marks stay, by a lock of the store or because these credentials may not delete.
+    pub marks_kept: u64,
     /// Key files looked at.
     pub key_files: u64,
     /// What is wrong with key files, their labels and canaries.
@@ -107,7 +109,7 @@ pub async fn check(
     let mut report = CheckReport { opened: vault.can_read_packs(), ..CheckReport::default() };
     monitor.event(Event::Stage("keys".into()));
     keys::keys(vault, &mut report).await?;
-    let (mut outlines, mut segments) = (Vec::new(), BTreeMap::new());
+    let (mut outlines, mut links, mut segments) = (Vec::new(), Vec::new(), BTreeMap::new());
     let mut broken: BTreeMap<(Name, BackupId), u64> = BTreeMap::new();
     monitor.event(Event::Stage("manifests".into()));
     catalog
@@ -116,9 +118,11 @@ pub async fn check(
             match manifest {
                 Ok(m) => {
                     segments.extend(m.segments().map(|s| (s.object, s.clone())));
+                    links.extend(m.links());
                     outlines.push(m.outline());
                 }
                 Err(e) if matches!(e.kind, Kind::Damaged | Kind::Key) => {
+                    links.push((plan.clone(), id.clone(), None));
                     report.findings.push(finding(layout::manifest(&plan, &id), &e));
                     *broken.entry((plan, id)).or_default() += 1;
                 }
@@ -128,17 +132,18 @@ pub async fn check(
         })
         .await?;
     if plan.is_none() {
-        report.missing_predecessors = marks::missing_predecessors(catalog, outlines.iter()).await?;
+        report.missing_predecessors = marks::missing_links(vault, &links).await?;
     }
     let seen: HashSet<(Name, BackupId)> = outlines.into_iter().map(|m| (m.plan, m.id)).collect();
     monitor.event(Event::Stage("segments".into()));
-    let (packs, bad_segments) = read_segments(catalog, &segments, &mut report).await?;
+    let known_bad = marks::damaged(vault).await?;
+    let (packs, mut bad_segments, proven_segments) = read_segments(catalog, &segments, &known_bad, &mut report).await?;
+    marked::judge_segments(catalog, &proven_segments, &mut bad_segments, &mut report).await?;
     report.packs = packs.len() as u64;
     report.pack_bytes = packs.values().map(|p| u64::from(p.sealed)).sum();
     monitor.event(Event::Stage("packs".into()));
     let bad = structure(catalog, &packs).await?;
     let mut bad: BTreeMap<PackKey, String> = bad.into_iter().collect();
-    let known_bad = marks::damaged(vault).await?;
     let marked: HashSet<PackKey> = known_bad.iter().filter(|key| packs.contains_key(key)).copied().collect();
     let mut proven = HashSet::new();
     if let Depth::Read(part) = depth {
@@ -146,23 +151,26 @@ pub async fn check(
     }
     marked::judge(catalog, &packs, (&marked, &proven, &known_bad), &mut bad, &mut report).await?;
     let mut lost = HashSet::new();
-    for (key, what) in &bad {
-        let Some(info) = packs.get(key) else { continue };
-        if !marked.contains(key) {
-            mark(vault, key, what, &mut report).await?;
+    let known_bad = &known_bad;
+    let doubtful = bad.iter().filter_map(|(key, what)| Some((packs.get(key)?, what)));
+    let mut looked = stream::iter(doubtful)
+        .map(|(info, what)| async move { (info.key, what, sound_elsewhere(catalog, info, known_bad).await) })
+        .buffered(PARALLEL);
+    while let Some((key, what, elsewhere)) = looked.next().await {
+        let elsewhere = elsewhere?;
+        if !marked.contains(&key) {
+            mark(vault, &key, what, &mut report).await?;
         }
-        let (sound, also_bad) = sound_elsewhere(catalog, info, &known_bad).await?;
-        // Else the next backup would take one of these for the repaired one.
-        for (other, what) in also_bad {
-            mark(vault, &other, &what, &mut report).await?;
-        }
-        if sound {
+        elsewhere.note(vault, &packs, &mut report).await?;
+        if elsewhere.sound {
             report.healed += 1;
             continue;
         }
-        report.findings.push(Finding { object: layout::pack(key), what: what.clone() });
-        lost.insert(*key);
+        let what = if what == marked::MARKED { marked::why(vault, &key).await? } else { what.clone() };
+        report.findings.push(Finding { object: layout::pack(&key), what });
+        lost.insert(key);
     }
+    drop(looked);
     drop(packs);
     blame(catalog, (plan, &seen), &segments, &bad_segments, &lost, &mut broken).await?;
     report.whole = report.backups - broken.len() as u64;
@@ -184,7 +192,7 @@ pub async fn missing(catalog: &Catalog, references: Vec<SegmentRef>) -> Result<V
     let mut missing = Vec::new();
     for (key, what) in structure(catalog, &packs).await? {
         let Some(info) = packs.get(&key) else { continue };
-        if !sound_elsewhere(catalog, info, &HashSet::new()).await?.0 {
+        if !sound_elsewhere(catalog, info, &HashSet::new()).await?.sound {
             missing.push(Finding { object: layout::pack(&key), what });
         }
     }
@@ -228,7 +236,8 @@ async fn blame(
     catalog
         .visit(plan, |plan, id, manifest| {
             // One that cannot be read is broken already, and one that came meanwhile was not looked at.
-            let (Ok(m), true) = (manifest, seen.contains(&(plan.clone(), id.clone()))) else { return Ok(()) };
+            let manifest = damage::readable(manifest)?;
+            let (Some(m), true) = (manifest, seen.contains(&(plan.clone(), id.clone()))) else { return Ok(()) };
             let gone: HashSet<&PackKey> = m.segments().filter_map(|s| lacking.get(&s.object)).flatten().collect();
             if !gone.is_empty() {
                 *broken.entry((plan, id)).or_default() += gone.len() as u64;
@@ -238,14 +247,15 @@ async fn blame(
         .await
 }
 
-/// Reads every segment once: what packs they name, and which segments are beyond help.
+/// Reads every segment once: what packs they name, which segments are beyond help, and which are marked and good.
 async fn read_segments(
     catalog: &Catalog,
     segments: &BTreeMap<PackKey, SegmentRef>,
+    known_bad: &HashSet<PackKey>,
     report: &mut CheckReport,
-) -> Result<(BTreeMap<PackKey, PackInfo>, HashSet<PackKey>)> {
+) -> Result<(BTreeMap<PackKey, PackInfo>, HashSet<PackKey>, Vec<SegmentRef>)> {
     let mut packs = BTreeMap::new();
-    let mut bad = HashSet::new();
+    let (mut bad, mut proven) = (HashSet::new(), Vec::new());
     let mut read = stream::iter(segments.values())
         .map(|reference| async move {
             let body = catalog.stored_body(&reference.object).await;
@@ -254,6 +264,9 @@ async fn read_segments(
         .buffer_unordered(PARALLEL);
     while let Some((mut segment, reference)) = read.next().await {
         report.segments += 1;
+        if segment.is_ok() && known_bad.contains(&reference.object) {
+            proven.push(reference.clone());
+        }
         if let Err(e) = &segment
             && matches!(e.kind, Kind::Damaged | Kind::Key)
         {
@@ -277,7 +290,7 @@ async fn read_segments(
             Err(e) => return Err(e),
         }
     }
-    Ok((packs, bad))
+    Ok((packs, bad, proven))
 }
 
 /// Compares listed sizes with recorded ones. Folders are listed side by side and compared in order; only a few of them
@@ -349,33 +362,62 @@ async fn read_pack(catalog: &Catalog, info: &PackInfo) -> Result<bool> {
     opened.await.map_err(|_| Error::new(Kind::Internal, "a checking task is gone"))?
 }
 
-/// Whether another generation of the pack can stand in, of those that are not known to be bad; and which turned out to be.
-/// Without an identity that cannot be known, and one that exists and is not marked is believed: it was stored by a host that
-/// could prove its name.
-async fn sound_elsewhere(
-    catalog: &Catalog,
-    info: &PackInfo,
-    known_bad: &HashSet<PackKey>,
-) -> Result<(bool, Vec<(PackKey, String)>)> {
-    let mut bad = Vec::new();
-    for key in reader::generations(catalog, info).await? {
-        if key == info.key || known_bad.contains(&key) {
-            continue;
+/// What other generations of a pack are worth.
+#[derive(Default)]
+struct Elsewhere {
+    /// One of them can stand in.
+    sound: bool,
+    /// Those that turned out to be damaged, and how.
+    bad: Vec<(PackKey, String)>,
+    /// Those that are marked, and are not damaged.
+    good: Vec<PackKey>,
+}
+
+impl Elsewhere {
+    /// Sets marks on what is damaged, since the next backup would take it for the repaired one, and takes those back that are
+    /// wrong. Named packs are judged by themselves.
+    async fn note(&self, vault: &Vault, packs: &BTreeMap<PackKey, PackInfo>, report: &mut CheckReport) -> Result<()> {
+        for (key, what) in &self.bad {
+            mark(vault, key, what, report).await?;
         }
+        for key in self.good.iter().filter(|key| !packs.contains_key(key)) {
+            marked::take_back(vault, key, report).await?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether another generation of the pack can stand in. Without an identity that cannot be known, and one that exists and is
+/// not marked is believed: it was stored by a host, and no check found it bad.
+async fn sound_elsewhere(catalog: &Catalog, info: &PackInfo, known_bad: &HashSet<PackKey>) -> Result<Elsewhere> {
+    let vault = catalog.vault();
+    let others = reader::generations(catalog, info).await?.into_iter().filter(|key| *key != info.key);
+    let (marked, plain): (Vec<_>, Vec<_>) = others.partition(|key| known_bad.contains(key));
+    let mut found = Elsewhere::default();
+    if !vault.can_read_packs() {
+        found.sound = !plain.is_empty();
+        return Ok(found);
+    }
+    for key in plain.into_iter().chain(marked) {
         let name = layout::pack(&key);
-        let Some(sealed) = catalog.vault().get_raw(&name).await? else { continue };
-        if !catalog.vault().can_read_packs() {
-            return Ok((true, bad));
-        }
-        let any_epoch = PackInfo { epoch: catalog.vault().epoch()?.number, ..*info };
-        match reader::open_pack(catalog.vault(), &any_epoch, &name, sealed) {
-            Ok(_) => return Ok((true, bad)),
-            // Whom it is sealed to is not known: without all identities it may only be closed.
-            Err(e) if e.kind == Kind::Damaged && catalog.vault().epochs().iter().all(|e| e.identity.is_some()) => {
-                bad.push((key, finding(String::new(), &e).what));
+        let Some(sealed) = vault.get_raw(&name).await? else { continue };
+        let any_epoch = PackInfo { epoch: vault.epoch()?.number, ..*info };
+        let opened = tokio::task::spawn_blocking({
+            let vault = vault.clone();
+            move || reader::open_pack(&vault, &any_epoch, &name, sealed).map(drop)
+        });
+        match opened.await.map_err(|_| Error::new(Kind::Internal, "a checking task is gone"))? {
+            Ok(()) => {
+                found.sound = true;
+                found.good.extend(known_bad.get(&key));
+                return Ok(found);
+            }
+            // Which epoch it is sealed to is not recorded: one that stays closed may be of an epoch that is not known here.
+            Err(e) if e.kind == Kind::Damaged && e.what != reader::STRANGER && !known_bad.contains(&key) => {
+                found.bad.push((key, finding(String::new(), &e).what));
             }
             Err(_) => {}
         }
     }
-    Ok((false, bad))
+    Ok(found)
 }

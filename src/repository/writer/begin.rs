@@ -71,7 +71,7 @@ impl BackupWriter {
             Some(imported) => BackupId::new(imported.time),
             None => {
                 let listed = ids.first().map(|(_, newest)| newest);
-                BackupId::after(started, listed.max(options.predecessor.as_ref()))
+                BackupId::after(started, listed.max(options.unseen.as_ref()))
             }
         };
         let mut earlier = Vec::new();

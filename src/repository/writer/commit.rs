@@ -215,8 +215,9 @@ impl Shared {
             finished,
             predecessor: match self.options.imported {
                 Some(_) => None,
-                None => self.options.predecessor.clone().or_else(|| self.earlier.first().map(|m| m.id.clone())),
+                None => self.earlier.first().map(|m| m.id.clone()),
             },
+            unseen: self.options.unseen.clone(),
             epoch: self.vault.epoch()?.number,
             agent: env!("CARGO_PKG_VERSION").to_owned(),
             whole_plan,

@@ -69,7 +69,7 @@ impl Shared {
         if !taken_back {
             // Credentials that may not delete: then at least no later backup names these.
             for (object, _) in &lost {
-                marks::mark_damaged(&self.vault, object, "condemned before the manifest was visible").await?;
+                marks::mark_damaged(&self.vault, object, marks::LATE).await?;
             }
         }
         Err(Error::new(Kind::Refused, "the manifest was stored so late that a prune may have deleted what it names")

@@ -71,8 +71,8 @@ pub struct WriterOptions {
     pub waiting: usize,
     /// What is written was made by somebody else, at another time.
     pub imported: Option<Imported>,
-    /// The backup before this one, where this host knows better than the store, which does not show it.
-    pub predecessor: Option<BackupId>,
+    /// What this host committed last of this plan, and the store does not show.
+    pub unseen: Option<BackupId>,
 }
 
 /// Where a backup comes from that another script made.
@@ -96,7 +96,7 @@ impl Default for WriterOptions {
             division: Division::default(),
             waiting: 50_000,
             imported: None,
-            predecessor: None,
+            unseen: None,
         }
     }
 }
