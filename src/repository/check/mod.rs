@@ -394,6 +394,7 @@ async fn sound_elsewhere(catalog: &Catalog, info: &PackInfo, known_bad: &HashSet
     let others = reader::generations(catalog, info).await?.into_iter().filter(|key| *key != info.key);
     let (marked, plain): (Vec<_>, Vec<_>) = others.partition(|key| known_bad.contains(key));
     let mut found = Elsewhere::default();
+    let all_open = vault.locked.is_none() && vault.epochs().iter().all(|e| e.identity.is_some());
     if !vault.can_read_packs() {
         found.sound = !plain.is_empty();
         return Ok(found);
@@ -412,8 +413,10 @@ async fn sound_elsewhere(catalog: &Catalog, info: &PackInfo, known_bad: &HashSet
                 found.good.extend(known_bad.get(&key));
                 return Ok(found);
             }
-            // Which epoch it is sealed to is not recorded: one that stays closed may be of an epoch that is not known here.
-            Err(e) if e.kind == Kind::Damaged && e.what != reader::STRANGER && !known_bad.contains(&key) => {
+            // Which epoch it is sealed to is not recorded: one that stays closed may be of an epoch that is not open here.
+            Err(e)
+                if e.kind == Kind::Damaged && !known_bad.contains(&key) && (e.what != reader::STRANGER || all_open) =>
+            {
                 found.bad.push((key, finding(String::new(), &e).what));
             }
             Err(_) => {}

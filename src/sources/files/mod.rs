@@ -15,6 +15,7 @@ pub mod read;
 pub mod repack;
 pub mod report;
 pub mod sparse;
+mod telling;
 pub mod untar;
 pub mod walk;
 pub mod whole;

@@ -11,6 +11,7 @@ use super::exclude::Excludes;
 use super::header::{self, END, Member};
 use super::report::Report;
 use super::sparse::{DataMap, DataReader};
+use super::telling::Telling;
 use super::walk::{Stat, Step, Walk};
 use super::{FilesSource, TREE, xattrs};
 use crate::error::{Error, Kind, Result};
@@ -382,7 +383,8 @@ impl<'a> Reader<'a> {
             let header = header::encode(&member(stat.size)).map_err(io)?;
             entry.header = header.len() as u32;
             entry.ctime = entry.ctime.and_then(|c| trusted(c, now_nanos()));
-            self.artifact.large(entry, &header, map.stored(), &mut DataReader::new(file, map))?;
+            let mut content = Telling { content: DataReader::new(file, map), monitor: self.monitor };
+            self.artifact.large(entry, &header, map.stored(), &mut content)?;
             self.settled(file, &stat, path, None);
         } else if stat.size >= LARGE {
             let header = header::encode(&member(stat.size)).map_err(io)?;
@@ -390,7 +392,8 @@ impl<'a> Reader<'a> {
             // The entry is made before the content is read; whether it changed meanwhile shows in the times that
             // the next run compares, unless the change was within a tick, which `ctime` being absent covers.
             entry.ctime = entry.ctime.and_then(|c| trusted(c, now_nanos()));
-            self.artifact.large(entry, &header, stat.size, &mut file.take(stat.size))?;
+            let mut content = Telling { content: file.take(stat.size), monitor: self.monitor };
+            self.artifact.large(entry, &header, stat.size, &mut content)?;
             self.settled(file, &stat, path, None);
         } else {
             let mut content = Vec::with_capacity(stat.size as usize + 1);
@@ -409,8 +412,8 @@ impl<'a> Reader<'a> {
             } else {
                 self.artifact.small(entry, &header, &content)?;
             }
+            self.told(stat.size);
         }
-        self.told(stat.size);
         Ok(())
     }
 
