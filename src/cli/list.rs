@@ -16,7 +16,6 @@ use crate::repository::record::RecordKind;
 use crate::sources::redis::facts::RedisFacts;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
-use std::collections::BTreeSet;
 use std::process::ExitCode;
 
 /// Arguments of `list`.
@@ -88,8 +87,7 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let drills = Drills::read(&vault, plan.as_ref()).await?;
     drill::tell_refused(&drills);
     let lost = damage::unhealed(&vault).await?;
-    let lacking = damage::lacking(&catalog, plan.as_ref(), &lost).await?.sources;
-    let damaged: BTreeSet<_> = lacking.into_iter().map(|(plan, id, _)| (plan, id)).collect();
+    let damaged = damage::lacking(&catalog, plan.as_ref(), &lost).await?.backups();
     if all.is_empty() {
         match &plan {
             Some(plan) if config.as_ref().is_none_or(|c| !c.plans.contains_key(plan)) => {

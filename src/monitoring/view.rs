@@ -17,7 +17,7 @@ use crate::repository::vault::Vault;
 use crate::storage::open::open;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -269,8 +269,7 @@ impl View {
             Some(old) => (old.damaged, old.incomplete),
             None => {
                 let lacking = damage::lacking(&catalog, None, &lost).await?;
-                let backups: BTreeSet<_> = lacking.sources.into_iter().map(|(plan, id, _)| (plan, id)).collect();
-                (lacking.objects.len() as u64, backups.into_iter().collect())
+                (lacking.objects.len() as u64, lacking.backups().into_iter().collect())
             }
         };
         let drills = Drills::read(&vault, None).await?;

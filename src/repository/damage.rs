@@ -12,7 +12,7 @@ use super::vault::Vault;
 use crate::error::{Error, Kind, Result};
 use crate::model::{BackupId, Name, PackId, PackKey};
 use futures::{StreamExt, TryStreamExt, stream};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::pin::pin;
 
 /// Listings at the same time.
@@ -94,6 +94,13 @@ pub struct Lacking {
     pub sources: HashSet<(Name, BackupId, Name)>,
     /// The lost objects that they need.
     pub objects: HashSet<PackKey>,
+}
+
+impl Lacking {
+    /// The backups that those sources belong to.
+    pub fn backups(&self) -> BTreeSet<(Name, BackupId)> {
+        self.sources.iter().map(|(plan, id, _)| (plan.clone(), id.clone())).collect()
+    }
 }
 
 /// What backups, of one plan or of all, lack when these objects are lost. Nothing is read when none is.

@@ -105,9 +105,7 @@ impl StorageError {
     pub fn is_not_found(&self) -> bool {
         self.kind == ErrorKind::NotFound
     }
-}
 
-impl StorageError {
     /// What failed and why, without the place.
     pub fn words(&self) -> String {
         let what = match self.kind {

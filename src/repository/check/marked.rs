@@ -94,22 +94,24 @@ async fn may_go(vault: &Vault, records: &Records, key: &PackKey) -> Result<bool>
     if condemned || !records.unreadable.is_empty() {
         return Ok(false);
     }
-    match vault.read_record::<Mark>(RecordKind::Damaged, &layout::damaged(key)).await {
-        Ok(Some(mark)) if mark.note == marks::LATE => Ok(vault.now().await? > mark.at + vault.grace() + vault.grace()),
-        // One that is not authentic says nothing.
-        Err(e) if !matches!(e.kind, Kind::Damaged | Kind::Key | Kind::Newer) => Err(e),
+    match mark_on(vault, key).await? {
+        Some(mark) if mark.note == marks::LATE => Ok(vault.now().await? > mark.at + vault.grace() + vault.grace()),
         _ => Ok(true),
     }
 }
 
 /// What the mark says.
 pub(super) async fn why(vault: &Vault, key: &PackKey) -> Result<String> {
+    Ok(match mark_on(vault, key).await? {
+        Some(mark) => format!("marked as damaged {}: {}", time::utc(mark.at), mark.note),
+        None => "marked as damaged, and the mark cannot be read".to_owned(),
+    })
+}
+
+/// The mark on an object; nothing for one that went meanwhile, or that says nothing since it is not authentic.
+async fn mark_on(vault: &Vault, key: &PackKey) -> Result<Option<Mark>> {
     match vault.read_record::<Mark>(RecordKind::Damaged, &layout::damaged(key)).await {
-        Ok(Some(mark)) => Ok(format!("marked as damaged {}: {}", time::utc(mark.at), mark.note)),
-        Ok(None) => Ok("it was marked as damaged a moment ago".to_owned()),
-        Err(e) if matches!(e.kind, Kind::Damaged | Kind::Key | Kind::Newer) => {
-            Ok("marked as damaged, and the mark cannot be read".to_owned())
-        }
-        Err(e) => Err(e),
+        Err(e) if matches!(e.kind, Kind::Damaged | Kind::Key | Kind::Newer) => Ok(None),
+        read => read,
     }
 }

@@ -109,7 +109,7 @@ pub async fn check(
     let mut report = CheckReport { opened: vault.can_read_packs(), ..CheckReport::default() };
     monitor.event(Event::Stage("keys".into()));
     keys::keys(vault, &mut report).await?;
-    let (mut outlines, mut links, mut segments) = (Vec::new(), Vec::new(), BTreeMap::new());
+    let (mut seen, mut links, mut segments) = (HashSet::new(), Vec::new(), BTreeMap::new());
     let mut broken: BTreeMap<(Name, BackupId), u64> = BTreeMap::new();
     monitor.event(Event::Stage("manifests".into()));
     catalog
@@ -119,7 +119,7 @@ pub async fn check(
                 Ok(m) => {
                     segments.extend(m.segments().map(|s| (s.object, s.clone())));
                     links.extend(m.links());
-                    outlines.push(m.outline());
+                    seen.insert((plan, id));
                 }
                 Err(e) if matches!(e.kind, Kind::Damaged | Kind::Key) => {
                     links.push((plan.clone(), id.clone(), None));
@@ -134,7 +134,6 @@ pub async fn check(
     if plan.is_none() {
         report.missing_predecessors = marks::missing_links(vault, &links).await?;
     }
-    let seen: HashSet<(Name, BackupId)> = outlines.into_iter().map(|m| (m.plan, m.id)).collect();
     monitor.event(Event::Stage("segments".into()));
     let known_bad = marks::damaged(vault).await?;
     let (packs, mut bad_segments, proven_segments) = read_segments(catalog, &segments, &known_bad, &mut report).await?;
