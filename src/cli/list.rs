@@ -1,20 +1,18 @@
-//! `backstay list` and `backstay show`
+//! `backstay list`
 
 use super::context::Context;
 use super::drill;
-use super::output::{Align, JsonArray, Table, bad, dim, good, json, notice, say};
+use super::output::{Align, JsonArray, Table, bad, good, json, notice, say};
 use crate::error::{Error, Kind, Result};
 use crate::model::{Name, size, time};
-use crate::recovery::select;
 use crate::repository::catalog::Catalog;
 use crate::repository::damage;
 use crate::repository::drills::{Drill, Drills, Outcome};
 use crate::repository::layout;
-use crate::repository::manifest::{Link, Manifest, SourceState};
+use crate::repository::manifest::{Link, Manifest};
 use crate::repository::marks;
 use crate::repository::record::RecordKind;
-use crate::sources::redis::facts::RedisFacts;
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::Serialize;
 use std::process::ExitCode;
 
@@ -32,18 +30,8 @@ pub struct Args {
     foreign: Option<String>,
 }
 
-/// Arguments of `show`.
-#[derive(clap::Args, Debug)]
-pub struct ShowArgs {
-    /// `latest`, an id, or the beginning of one
-    #[arg(default_value = "latest")]
-    backup: String,
-    /// Plan
-    #[arg(long, value_name = "NAME")]
-    plan: Option<String>,
-}
-
-fn state(m: &Manifest) -> String {
+/// In one word how it went.
+pub(super) fn state(m: &Manifest) -> String {
     let failed = m.sources.iter().filter(|s| !s.is_complete()).count();
     if failed > 0 {
         bad(&format!("{failed} of {} failed", m.sources.len()))
@@ -163,21 +151,30 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
 
 /// A manifest with what is not in it.
 #[derive(Serialize)]
-struct Shown<'a> {
+pub(super) struct Shown<'a> {
     #[serde(flatten)]
-    manifest: &'a Manifest,
+    pub manifest: &'a Manifest,
     /// The drill that showed last whether all of it comes back.
     #[serde(skip_serializing_if = "Option::is_none")]
-    drill: Option<&'a Drill>,
+    pub drill: Option<&'a Drill>,
+    /// Its sources that a check found damage in which nothing has mended since.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub damaged_sources: Vec<Name>,
 }
 
 /// Prints each readable manifest as it comes: all of them together are gigabytes in a large vault.
 async fn list_json(catalog: &Catalog, plan: Option<&Name>) -> Result<ExitCode> {
     let (mut array, mut damaged) = (JsonArray::default(), false);
     let drills = Drills::read(catalog.vault(), plan).await?;
+    let lost = damage::unhealed(catalog.vault()).await?;
+    let lacking = damage::lacking(catalog, plan, &lost).await?;
     catalog
         .visit(plan, |plan, id, m| match m {
-            Ok(m) => array.push(&Shown { manifest: &m, drill: drills.verdict(&plan, &id) }),
+            Ok(m) => array.push(&Shown {
+                manifest: &m,
+                drill: drills.verdict(&plan, &id),
+                damaged_sources: lacking.sources_of(&plan, &id),
+            }),
             Err(_) => {
                 damaged = true;
                 Ok(())
@@ -190,135 +187,4 @@ async fn list_json(catalog: &Catalog, plan: Option<&Name>) -> Result<ExitCode> {
 
 fn code(damaged: bool) -> ExitCode {
     ExitCode::from(if damaged { Kind::Damaged.exit_code() } else { 0 })
-}
-
-/// Shows one backup.
-pub async fn show(context: &Context, args: ShowArgs) -> Result<ExitCode> {
-    let (config, vault) = context.vault_for_proofs().await?;
-    let catalog = context.catalog(config.as_ref(), vault);
-    let plan = context.plan(args.plan.as_deref(), config.as_ref(), &catalog).await?;
-    let m = select::backup(&catalog, &plan, &args.backup, None, &[]).await?;
-    let drills = Drills::read(catalog.vault(), Some(&plan)).await?;
-    let drilled = drills.verdict(&m.plan, &m.id);
-    if context.global.json {
-        json(&Shown { manifest: &m, drill: drilled })?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    drill::tell_refused(&drills);
-    say(&format!("backup {} of plan {} on host {}: {}", m.id, m.plan, m.host, state(&m)))?;
-    say(&format!("  begun       {}   {}", time::utc(m.started), time::local(m.started)))?;
-    say(&format!("  finished    {}   by the store's clock begun {}", time::utc(m.finished), time::utc(m.store_time)))?;
-    say(&format!(
-        "  follows     {}",
-        m.predecessor.as_ref().map_or("nothing: the first of its plan".to_owned(), ToString::to_string)
-    ))?;
-    if let Some(Drill { at, figures, .. }) = drilled {
-        let took = time::words(SignedDuration::from_millis((figures.seconds * 1000.0) as i64));
-        let word = if figures.outcome == Outcome::Failed { bad("failed") } else { good("proven") };
-        let rows = size::plural(figures.rows, "row");
-        say(&format!("  drill       {word} {} on {}, in {took}, {rows} compared", time::utc(*at), figures.machine))?;
-        if !figures.note.is_empty() {
-            say(&format!("              {}", figures.note))?;
-        }
-    }
-    if let Some(import) = &m.imported {
-        say(&format!("  imported    from {} at {}", import.from, time::utc(import.at)))?;
-    }
-    say(&format!("  written by  backstay {}, key epoch {}", m.agent, m.epoch))?;
-    let s = &m.stats;
-    say(&format!(
-        "  data        {}, {} read, {} new, {} shipped",
-        size::human(s.bytes),
-        size::human(s.read),
-        size::human(s.new),
-        size::human(s.shipped)
-    ))?;
-    say("")?;
-    let mut table = Table::new(&[
-        ("source", Align::Left),
-        ("kind", Align::Left),
-        ("artifact", Align::Left),
-        ("holds", Align::Left),
-        ("bytes", Align::Right),
-        ("took", Align::Right),
-    ]);
-    for source in &m.sources {
-        let took = time::words(SignedDuration::from_millis((source.seconds * 1000.0) as i64));
-        if let SourceState::Failed(why) = &source.state {
-            table.row(vec![
-                source.name.to_string(),
-                source.kind.clone(),
-                bad("failed"),
-                why.clone(),
-                "-".into(),
-                took.clone(),
-            ]);
-        }
-        for artifact in &source.artifacts {
-            table.row(vec![
-                source.name.to_string(),
-                source.kind.clone(),
-                artifact.name.clone(),
-                artifact.media.clone(),
-                size::human(artifact.bytes),
-                took.clone(),
-            ]);
-        }
-    }
-    table.print()?;
-    for source in &m.sources {
-        for line in facts(&source.facts) {
-            say(&format!("  {}: {line}", source.name))?;
-        }
-        for warning in &source.warnings {
-            say(&format!("  {} {}: {warning}", notice("warning"), source.name))?;
-        }
-    }
-    Ok(ExitCode::SUCCESS)
-}
-
-/// The facts that a person wants to see; `--json` has all of them.
-fn facts(facts: &serde_json::Value) -> Vec<String> {
-    let number = |key: &str| facts.get(key).and_then(serde_json::Value::as_u64);
-    let mut lines = Vec::new();
-    if let (Some(files), Some(dirs)) = (number("files"), number("directories")) {
-        lines.push(format!(
-            "{}, {dirs} directories, {}",
-            size::plural(files, "file"),
-            size::human(number("bytes").unwrap_or(0))
-        ));
-    }
-    if let Some(host) = crate::sources::host::HostFacts::of(facts) {
-        lines.extend(super::host_facts::lines(&host));
-    }
-    for db in facts.get("databases").and_then(|d| d.as_array()).into_iter().flatten() {
-        if let Ok(db) = serde_json::from_value::<crate::sources::postgres::facts::DatabaseFacts>(db.clone()) {
-            let rows: u64 = db.tables.iter().map(|t| t.rows).sum();
-            let estimated = if db.tables.iter().any(|t| t.estimated) { " (partly estimated)" } else { "" };
-            lines.push(format!(
-                "database {}: {}, {}{estimated}, {}, {} on disk {}",
-                db.database,
-                size::plural(db.tables.len() as u64, "table"),
-                size::plural(rows, "row"),
-                size::plural(db.large_objects, "large object"),
-                size::human(db.size),
-                dim(&format!("PostgreSQL {}", db.server_version / 10_000))
-            ));
-        }
-    }
-    if let Some(Ok(redis)) = facts.get("redis").map(|f| serde_json::from_value::<RedisFacts>(f.clone())) {
-        let keys = match (redis.keys(), redis.lasting()) {
-            (Some(keys), Some(lasting)) => {
-                format!("{}, {} without expiry", size::plural(keys, "key"), size::plural(lasting, "key"))
-            }
-            _ => "keys not counted".to_owned(),
-        };
-        let functions = match redis.functions.len() as u64 {
-            0 => String::new(),
-            n => format!(", {}", size::plural(n, "function library")),
-        };
-        let server = format!("{} {} ({})", redis.product, redis.server_version, redis.role);
-        lines.push(format!("{keys}{functions}, {} in memory {}", size::human(redis.used_memory), dim(&server)));
-    }
-    lines
 }

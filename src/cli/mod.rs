@@ -34,6 +34,7 @@ mod restores;
 mod resume;
 mod rollback;
 mod serve;
+mod show;
 mod status;
 mod timer;
 mod unit_status;
@@ -102,7 +103,7 @@ enum Command {
     /// List backups
     List(list::Args),
     /// Show one backup: sources, facts, what was shipped
-    Show(list::ShowArgs),
+    Show(show::Args),
     /// List the files of a backup
     Ls(browse::LsArgs),
     /// Find files in all backups of a plan
@@ -267,7 +268,7 @@ async fn run(context: &Context, command: Command) -> Result<ExitCode> {
         Command::Status(args) => status::run(context, args).await,
         Command::Doctor(args) => doctor::run(context, args).await,
         Command::List(args) => list::run(context, args).await,
-        Command::Show(args) => list::show(context, args).await,
+        Command::Show(args) => show::run(context, args).await,
         Command::Ls(args) => browse::ls(context, args).await,
         Command::Find(args) => browse::find(context, args).await,
         Command::Cat(args) => browse::cat(context, args).await,

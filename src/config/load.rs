@@ -2,6 +2,7 @@
 
 use super::command::command_of;
 use super::drill::drill_of;
+use super::environment;
 use super::explain::{distance, explain, named};
 use super::foreign::layout_of;
 use super::observe;
@@ -16,7 +17,7 @@ use crate::model::{Name, time};
 use crate::repository::retention::Keep;
 use crate::repository::writer::WriterOptions;
 use crate::telemetry::hooks;
-use config::{Environment, File, FileFormat};
+use config::{File, FileFormat};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 
@@ -35,34 +36,15 @@ pub fn load(file: &Path) -> Result<Config> {
 
 /// The same with another environment, for tests.
 pub fn load_with(file: &Path, environment: Option<HashMap<String, String>>) -> Result<Config> {
-    let names = set_here(environment.as_ref());
-    let error = match layered(file, environment) {
-        Err(e) if e.kind == Kind::Config && !names.is_empty() => e,
-        other => return other,
-    };
-    // Is it the file, or what the environment says over it?
-    let text = error.to_string().to_lowercase();
-    let last = |name: &&String| name.rsplit("__").next().is_some_and(|key| text.contains(&key.to_lowercase()));
-    let meant: Vec<&str> = names.iter().filter(last).map(String::as_str).collect();
-    let names = match layered(file, Some(HashMap::new())) {
-        Ok(_) if meant.is_empty() => names.iter().map(String::as_str).collect(),
-        Ok(_) => meant,
-        // Without it something else is wrong, which the environment may well supply.
-        Err(e) if e.what != error.what && !meant.is_empty() => meant,
-        Err(_) => return Err(error),
-    };
-    Err(Error { place: Some(format!("the environment: {}", names.join(", "))), ..error })
-}
-
-/// The names of our variables. Their values may be secrets.
-fn set_here(environment: Option<&HashMap<String, String>>) -> Vec<String> {
-    let mut names: Vec<String> = match environment {
-        Some(given) => given.keys().cloned().collect(),
-        None => std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect(),
-    };
-    names.retain(|name| name.starts_with("BACKSTAY__"));
-    names.sort();
-    names
+    environment::refuse_misspelt(environment.as_ref())?;
+    let keys = environment::keys(environment.as_ref());
+    match layered(file, environment) {
+        Err(e) if e.kind == Kind::Config && !keys.is_empty() => {
+            let without = layered(file, Some(HashMap::new())).err();
+            Err(environment::blamed(e, without, &keys))
+        }
+        other => other,
+    }
 }
 
 fn layered(file: &Path, environment: Option<HashMap<String, String>>) -> Result<Config> {
@@ -85,15 +67,11 @@ fn layered(file: &Path, environment: Option<HashMap<String, String>>) -> Result<
         builder = builder.add_source(File::from_str(&content, FileFormat::Toml));
     }
     let raw: Raw = builder
-        .add_source(variables(environment))
+        .add_source(environment::layer(environment))
         .build()
         .and_then(config::Config::try_deserialize)
         .map_err(|e| explain(e, file))?;
     check(raw, file, text).map_err(|e| e.at(file.display()))
-}
-
-pub(super) fn variables(environment: Option<HashMap<String, String>>) -> Environment {
-    Environment::with_prefix("BACKSTAY").prefix_separator("__").separator("__").ignore_empty(true).source(environment)
 }
 
 /// The file and those of `conf.d` beside it, in order.
@@ -402,6 +380,18 @@ stop = ["unit:app"]
         ] {
             let e = parse(text, &[variable]).unwrap_err();
             assert!(e.place.as_deref().is_some_and(|place| place.ends_with("backstay.toml")), "{e}");
+        }
+    }
+
+    #[test]
+    fn a_variable_with_too_few_underscores_is_refused_and_those_of_others_are_not() {
+        for name in ["BACKSTAY_KEYS__IDENTITY_FILE", "BACKSTAY_REPOSITORY_URL", "BACKSTAY_BACKUP__THREADS"] {
+            let e = parse(GOOD, &[(name, "x"), ("BACKSTAY__SOURCES__DB__PASSWORD", "x")]).unwrap_err();
+            assert!(e.kind == Kind::Config && e.what.contains(name), "{e}");
+            assert_eq!(e.place.as_deref(), Some(format!("the environment: {name}").as_str()));
+        }
+        for name in ["BACKSTAY_CONFIG", "BACKSTAY_BACKUP_ID", "BACKSTAY_PATH_1", "BACKSTAY_SOURCE", "BACKSTAYED__X"] {
+            parse(GOOD, &[(name, "x"), ("BACKSTAY__SOURCES__DB__PASSWORD", "x")]).unwrap();
         }
     }
 

@@ -7,6 +7,7 @@
 pub mod checks;
 mod command;
 pub mod drill;
+mod environment;
 mod explain;
 pub mod flush;
 mod foreign;

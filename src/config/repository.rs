@@ -1,7 +1,7 @@
 //! `[repository]`: from a file, or from the environment alone.
 
+use super::environment;
 use super::explain::{explain, named};
-use super::load::variables;
 use super::raw::RawRepository;
 use super::secret::{either, resolve};
 use crate::error::Result;
@@ -21,9 +21,10 @@ pub fn without_file(url: &str, environment: Option<HashMap<String, String>>) -> 
     struct Only {
         repository: RawRepository,
     }
+    environment::refuse_misspelt(environment.as_ref())?;
     let here = Path::new("the environment");
     let only: Only = config::Config::builder()
-        .add_source(variables(environment))
+        .add_source(environment::layer(environment))
         .set_override("repository.url", url)
         .and_then(|b| b.build()?.try_deserialize())
         .map_err(|e| explain(e, here))?;

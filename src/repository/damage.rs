@@ -101,6 +101,14 @@ impl Lacking {
     pub fn backups(&self) -> BTreeSet<(Name, BackupId)> {
         self.sources.iter().map(|(plan, id, _)| (plan.clone(), id.clone())).collect()
     }
+
+    /// The sources of one backup, by name.
+    pub fn sources_of(&self, plan: &Name, id: &BackupId) -> Vec<Name> {
+        let mut sources: Vec<Name> =
+            self.sources.iter().filter(|(p, b, _)| (p, b) == (plan, id)).map(|(_, _, s)| s.clone()).collect();
+        sources.sort();
+        sources
+    }
 }
 
 /// What backups, of one plan or of all, lack when these objects are lost. Nothing is read when none is.

@@ -7,6 +7,7 @@
 //! `docs/format.md` says the same exactly and without code.
 
 pub mod access;
+pub mod ahead;
 pub mod catalog;
 pub mod check;
 pub mod chunker;

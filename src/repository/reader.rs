@@ -3,6 +3,7 @@
 //! Nothing is delivered that was not proven: an object is opened by age, decompressed to exactly the recorded
 //! length, and its keyed hash compared with its name. When one generation of a pack fails, the others are tried.
 
+use super::ahead::{Job, Window, jobs};
 use super::catalog::Catalog;
 use super::frame;
 use super::layout;
@@ -37,9 +38,6 @@ const WHOLE: Ahead = Ahead { packs: 8, pieces: 4 };
 const RANGE: Ahead = Ahead { packs: 3, pieces: 1 };
 /// Opened packs that are kept, since a recipe of many generations goes back and forth between packs.
 const KEPT: usize = 12;
-/// Of a pack of which less than one part in so many is wanted that part is copied: whoever lets pieces wait, as who writes
-/// files does, would keep all of the pack in memory for it.
-const LITTLE: usize = 4;
 
 /// Bytes of an artifact as they come.
 pub type Pieces = mpsc::Receiver<Result<Bytes>>;
@@ -54,12 +52,6 @@ pub struct Reader {
     /// As many packs are opened at once as there are processors; more would only push each other out of their caches.
     cpu: Arc<Semaphore>,
     monitor: Arc<dyn Monitor>,
-}
-
-/// Consecutive ranges of one pack.
-struct Job {
-    pack: PackInfo,
-    ranges: Vec<(u32, u32)>,
 }
 
 impl Reader {
@@ -219,47 +211,33 @@ impl Reader {
                         Err(e) => vec![Err(e)],
                     })
                 });
-            let mut done = std::pin::pin!(
-                jobs.map(|job| {
-                    let reader = reader.clone();
-                    going_on(async move {
-                        let job = job?;
-                        let plain = reader.pack(&job.pack).await?;
-                        Ok((job.pack.key, plain, job.ranges))
-                    })
-                })
-                .buffered(ahead.packs)
-            );
-            loop {
-                let next = tokio::select! {
-                    next = done.next() => next,
+            let (mut jobs, mut window, mut more) = (std::pin::pin!(jobs), Window::new(ahead.packs), true);
+            while more || !window.is_empty() {
+                tokio::select! {
+                    biased;
                     // What is still fetched then ends with this task.
                     () = sender.closed() => return,
-                };
-                match next {
-                    None => return,
-                    Some(Ok((key, plain, ranges))) => {
-                        let taken: usize = ranges.iter().map(|(_, length)| *length as usize).sum();
-                        let little = taken < plain.len() / LITTLE;
-                        for (offset, length) in ranges {
-                            let (from, to) = (offset as usize, offset as usize + length as usize);
-                            if to > plain.len() {
-                                let _ = sender.send(Err(short_pack(&key))).await;
+                    job = jobs.next(), if more && window.has_room() => match job {
+                        Some(job) => window.push(job, |pack| {
+                            let reader = reader.clone();
+                            AbortOnDropHandle::new(tokio::spawn(async move { reader.pack(&pack).await }))
+                        }),
+                        None => more = false,
+                    },
+                    Some(pieces) = window.next() => {
+                        let pieces = match pieces {
+                            Ok(pieces) => pieces,
+                            Err(e) => {
+                                let _ = sender.send(Err(e)).await;
                                 return;
                             }
-                            let piece = match little {
-                                true => Bytes::copy_from_slice(&plain[from..to]),
-                                false => plain.slice(from..to),
-                            };
-                            reader.monitor.event(Event::Restored(u64::from(length)));
+                        };
+                        for piece in pieces {
+                            reader.monitor.event(Event::Restored(piece.len() as u64));
                             if sender.send(Ok(piece)).await.is_err() {
                                 return;
                             }
                         }
-                    }
-                    Some(Err(e)) => {
-                        let _ = sender.send(Err(e)).await;
-                        return;
                     }
                 }
             }
@@ -289,10 +267,6 @@ fn going_on<T: Send + 'static>(
 
 fn gone() -> Error {
     Error::new(Kind::Internal, "a reading task is gone")
-}
-
-fn short_pack(key: &PackKey) -> Error {
-    Error::damaged(layout::pack(key), "the segment takes bytes from behind the end of the pack")
 }
 
 /// All stored generations of a pack's name.
@@ -334,19 +308,4 @@ pub fn open_pack(vault: &super::vault::Vault, info: &PackInfo, name: &str, seale
         return Err(Error::damaged(name, "the pack does not hold what its name says"));
     }
     Ok(plain.into())
-}
-
-/// Runs of bytes, joined where they lie side by side, grouped by pack.
-fn jobs(runs: impl Iterator<Item = (PackInfo, u32, u32)>) -> Vec<Job> {
-    let mut jobs: Vec<Job> = Vec::new();
-    for (pack, from, bytes) in runs {
-        match jobs.last_mut() {
-            Some(job) if job.pack.key == pack.key => match job.ranges.last_mut() {
-                Some((offset, length)) if *offset + *length == from => *length += bytes,
-                _ => job.ranges.push((from, bytes)),
-            },
-            _ => jobs.push(Job { pack, ranges: vec![(from, bytes)] }),
-        }
-    }
-    jobs
 }

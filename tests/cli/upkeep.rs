@@ -169,6 +169,12 @@ fn damage_that_was_found_is_told_until_it_is_healed_and_costs_no_good_backup() {
     w.run(&["check"]).code(7).says(&["1 of 2", name, "marked as damaged"]);
     w.run(&["check", "--read-data", "0.001%"]).code(7).says(&["1 of 2"]);
     w.run(&["list"]).code(0).says(&["complete, damaged"]);
+    w.run(&["show"]).code(0).says(&["complete, damaged", "tree cannot be restored in full"]);
+    let damaged = |m: &serde_json::Value| m["damaged_sources"].clone();
+    assert_eq!(damaged(&w.run(&["--json", "show"]).json()), serde_json::json!(["tree"]));
+    let listed = w.run(&["--json", "list"]).json();
+    let listed: Vec<_> = listed.as_array().unwrap().iter().map(damaged).collect();
+    assert_eq!(listed, [serde_json::Value::Null, serde_json::json!(["tree"])]);
     w.run(&["list", "--plan", "nope"]).code(4).says(&["plan nope", "has no backup"]);
     let status = w.run(&["status"]);
     assert!(status.out.contains("1 backup cannot be restored in full"), "{}", status.out);
@@ -187,6 +193,7 @@ fn damage_that_was_found_is_told_until_it_is_healed_and_costs_no_good_backup() {
     assert_eq!(w.backup()["stats"]["repaired"], 1);
     w.run(&["check"]).code(0).says(&["4 of 4", "stored again since"]);
     assert!(!w.run(&["status"]).out.contains("cannot be restored in full"));
+    assert!(!w.run(&["show", &second]).code(0).out.contains("damaged"));
     w.run(&["forget"]).code(0).says(&["removed 2 backups"]);
 }
 
