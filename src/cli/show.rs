@@ -34,7 +34,7 @@ pub async fn run(context: &Context, args: Args) -> Result<ExitCode> {
     let drills = Drills::read(catalog.vault(), Some(&plan)).await?;
     let drilled = drills.verdict(&m.plan, &m.id);
     let lost = damage::unhealed(catalog.vault()).await?;
-    let damaged_sources = damage::lacking(&catalog, Some(&m.plan), &lost).await?.sources_of(&m.plan, &m.id);
+    let damaged_sources = damage::sources_lacking(&catalog, &m, &lost).await?;
     if context.global.json {
         json(&Shown { manifest: &m, drill: drilled, damaged_sources })?;
         return Ok(ExitCode::SUCCESS);

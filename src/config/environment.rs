@@ -4,9 +4,12 @@ use crate::error::{Error, Kind, Result};
 use config::Environment;
 use std::collections::HashMap;
 
-/// Sections that no other variable of ours is named after, as BACKSTAY_BACKUP_ID is, which hooks get.
+/// Sections that nobody names other variables after. `metrics` and `serve` are not among them: container platforms make some
+/// like BACKSTAY_SERVE_PORT for services.
 const SECTIONS: &[&str] =
-    &["REPOSITORY", "KEYS", "MAINTENANCE", "SOURCES", "PLANS", "FOREIGN", "METRICS", "SENTRY", "WEBHOOKS", "SERVE"];
+    &["REPOSITORY", "KEYS", "BACKUP", "MAINTENANCE", "SOURCES", "PLANS", "FOREIGN", "SENTRY", "WEBHOOKS"];
+/// What hooks get.
+const BACKUP_ID: &str = "BACKSTAY_BACKUP_ID";
 
 /// The layer.
 pub(super) fn layer(environment: Option<HashMap<String, String>>) -> Environment {
@@ -30,8 +33,8 @@ pub(super) fn refuse_misspelt(environment: Option<&HashMap<String, String>>) -> 
         None => Ok(()),
         Some(name) => Err(Error::new(Kind::Config, format!("{name} would not be read"))
             .at(format!("the environment: {name}"))
-            .because("two underscores stand before each word of a key")
-            .hint("Name it like BACKSTAY__REPOSITORY__URL or BACKSTAY__SOURCES__DB__PASSWORD, or unset it.")),
+            .because("two underscores stand before a section, and before a key in it")
+            .hint("Name it like BACKSTAY__REPOSITORY__URL or BACKSTAY__KEYS__IDENTITY_FILE, or unset it.")),
     }
 }
 
@@ -50,17 +53,24 @@ pub(super) fn blamed(error: Error, without: Option<Error>, keys: &[String]) -> E
     Error { place: Some(format!("the environment: {}", names.join(", "))), ..error }
 }
 
-/// The names of all variables. Their values may be secrets.
+/// The names of all variables that are not empty. Their values may be secrets.
 fn names(environment: Option<&HashMap<String, String>>) -> Vec<String> {
     match environment {
-        Some(given) => given.keys().cloned().collect(),
-        None => std::env::vars_os().filter_map(|(name, _)| name.into_string().ok()).collect(),
+        Some(given) => given.iter().filter(|(_, value)| !value.is_empty()).map(|(name, _)| name.clone()).collect(),
+        None => std::env::vars_os()
+            .filter(|(_, value)| !value.is_empty())
+            .filter_map(|(name, _)| name.into_string().ok())
+            .collect(),
     }
 }
 
 /// Whether this is a key with too few underscores. Other names that begin so are not ours to judge: hooks have some, and
 /// so may the scripts of a host.
 fn is_misspelt(name: &str) -> bool {
-    let Some(rest) = name.strip_prefix("BACKSTAY_").filter(|rest| !rest.starts_with('_')) else { return false };
-    rest.contains("__") || SECTIONS.iter().any(|s| rest.strip_prefix(s).is_some_and(|rest| rest.starts_with('_')))
+    let Some(rest) = name.strip_prefix("BACKSTAY_").filter(|_| name != BACKUP_ID) else { return false };
+    let one = |text: &str| text.starts_with('_') && !text.starts_with("__");
+    match rest.strip_prefix('_') {
+        Some(key) => SECTIONS.iter().any(|section| key.strip_prefix(section).is_some_and(one)),
+        None => rest.contains("__") || SECTIONS.iter().any(|section| rest.strip_prefix(section).is_some_and(one)),
+    }
 }

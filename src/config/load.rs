@@ -385,14 +385,21 @@ stop = ["unit:app"]
 
     #[test]
     fn a_variable_with_too_few_underscores_is_refused_and_those_of_others_are_not() {
-        for name in ["BACKSTAY_KEYS__IDENTITY_FILE", "BACKSTAY_REPOSITORY_URL", "BACKSTAY_BACKUP__THREADS"] {
+        for name in [
+            "BACKSTAY_KEYS__IDENTITY_FILE",
+            "BACKSTAY_REPOSITORY_URL",
+            "BACKSTAY_BACKUP_THREADS",
+            "BACKSTAY__REPOSITORY_ENDPOINT",
+        ] {
             let e = parse(GOOD, &[(name, "x"), ("BACKSTAY__SOURCES__DB__PASSWORD", "x")]).unwrap_err();
             assert!(e.kind == Kind::Config && e.what.contains(name), "{e}");
             assert_eq!(e.place.as_deref(), Some(format!("the environment: {name}").as_str()));
         }
-        for name in ["BACKSTAY_CONFIG", "BACKSTAY_BACKUP_ID", "BACKSTAY_PATH_1", "BACKSTAY_SOURCE", "BACKSTAYED__X"] {
-            parse(GOOD, &[(name, "x"), ("BACKSTAY__SOURCES__DB__PASSWORD", "x")]).unwrap();
+        for name in ["CONFIG", "BACKUP_ID", "PATH_1", "SOURCE", "SERVE_PORT_9000_TCP"] {
+            let name = format!("BACKSTAY_{name}");
+            parse(GOOD, &[(&name, "x"), ("BACKSTAY__SOURCES__DB__PASSWORD", "x")]).unwrap();
         }
+        parse(GOOD, &[("BACKSTAY_REPOSITORY_URL", ""), ("BACKSTAY__SOURCES__DB__PASSWORD", "x")]).unwrap();
     }
 
     #[test]

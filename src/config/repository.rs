@@ -94,5 +94,8 @@ mod tests {
         assert_eq!(without_file("file:///x", Some(HashMap::new())).unwrap().endpoint, None);
         let e = without_file("s3://b/p", variables(&[("BACKSTAY__REPOSITORY__REGOIN", "x")])).unwrap_err();
         assert!(e.to_string().contains("Did you mean `region`?"), "{e}");
+        // It would go to Amazon instead.
+        let e = without_file("s3://b/p", variables(&[("BACKSTAY__REPOSITORY_ENDPOINT", "x")])).unwrap_err();
+        assert!(e.to_string().contains("BACKSTAY__REPOSITORY_ENDPOINT would not be read"), "{e}");
     }
 }

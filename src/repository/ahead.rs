@@ -14,8 +14,8 @@ use tokio_util::task::AbortOnDropHandle;
 
 /// Jobs in the window at most: an artifact may be the same few packs over and over.
 const JOBS: usize = 1024;
-/// Of a pack of which less than one part in so many is wanted in the window that part is copied: whoever lets pieces wait,
-/// as who writes files does, would keep all of the pack in memory for it.
+/// Of a pack of which a job takes less than one part in so many that part is copied: whoever lets pieces wait, as who
+/// writes files does, would keep all of the pack in memory for it.
 const LITTLE: usize = 4;
 
 /// Consecutive ranges of one pack: offset and length.
@@ -59,8 +59,6 @@ struct Pack {
     plain: Option<Bytes>,
     /// Jobs that need it.
     jobs: usize,
-    /// Bytes that jobs took or will take, since it came into the window.
-    wanted: usize,
 }
 
 impl Window {
@@ -84,14 +82,8 @@ impl Window {
         match &job {
             Err(_) => self.failed = true,
             Ok(job) => {
-                let pack = self.packs.entry(job.pack.key).or_insert_with(|| Pack {
-                    task: fetch(job.pack),
-                    plain: None,
-                    jobs: 0,
-                    wanted: 0,
-                });
-                pack.jobs += 1;
-                pack.wanted += job.ranges.iter().map(|(_, length)| *length as usize).sum::<usize>();
+                let new = || Pack { task: fetch(job.pack), plain: None, jobs: 0 };
+                self.packs.entry(job.pack.key).or_insert_with(new).jobs += 1;
             }
         }
         self.jobs.push_back(job);
@@ -110,7 +102,7 @@ impl Window {
                 Err(e) => return Some(Err(e)),
             }
         }
-        let pieces = cut(job, pack.plain.as_ref()?, pack.wanted);
+        let pieces = cut(job, pack.plain.as_ref()?);
         pack.jobs -= 1;
         if pack.jobs == 0 {
             let key = job.pack.key;
@@ -122,8 +114,9 @@ impl Window {
 }
 
 /// What a job takes of its pack.
-fn cut(job: &Job, plain: &Bytes, wanted: usize) -> Result<Vec<Bytes>> {
-    let little = wanted < plain.len() / LITTLE;
+fn cut(job: &Job, plain: &Bytes) -> Result<Vec<Bytes>> {
+    let taken: usize = job.ranges.iter().map(|(_, length)| *length as usize).sum();
+    let little = taken < plain.len() / LITTLE;
     let pieces = job.ranges.iter().map(|(offset, length)| {
         let (from, to) = (*offset as usize, *offset as usize + *length as usize);
         match little {
@@ -222,12 +215,12 @@ mod tests {
     }
 
     #[test]
-    fn only_a_part_of_a_pack_that_is_little_in_all_is_copied() {
+    fn what_is_little_of_its_pack_is_copied() {
         let plain = Bytes::from(vec![1; 100]);
         let inside = |piece: &Bytes| plain.as_ptr_range().contains(&piece.as_ptr());
-        let job = Job { pack: info(1), ranges: vec![(0, 10)] };
-        assert!(!inside(&cut(&job, &plain, 10).unwrap()[0]));
-        assert!(inside(&cut(&job, &plain, 25).unwrap()[0]));
+        let job = |ranges| Job { pack: info(1), ranges };
+        assert!(!inside(&cut(&job(vec![(0, 10)]), &plain).unwrap()[0]));
+        assert!(inside(&cut(&job(vec![(0, 10), (50, 15)]), &plain).unwrap()[0]));
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use super::catalog::Catalog;
 use super::layout;
-use super::manifest::Manifest;
+use super::manifest::{Manifest, SourceRecord};
 use super::marks;
 use super::segment::SegmentRef;
 use super::vault::Vault;
@@ -135,8 +135,7 @@ pub async fn lacking(catalog: &Catalog, plan: Option<&Name>, lost: &HashSet<Pack
     catalog
         .visit(plan, |plan, id, manifest| {
             for source in readable(manifest)?.iter().flat_map(|m| &m.sources) {
-                let mut segments = source.artifacts.iter().flat_map(|a| &a.segments);
-                if segments.any(|s| naming.contains_key(&s.object) || lost.contains(&s.object)) {
+                if needs(source, &naming, lost) {
                     found.sources.insert((plan.clone(), id.clone(), source.name.clone()));
                 }
             }
@@ -144,6 +143,25 @@ pub async fn lacking(catalog: &Catalog, plan: Option<&Name>, lost: &HashSet<Pack
         })
         .await?;
     Ok(found)
+}
+
+/// The sources of one backup that lack something when these objects are lost. Of other backups nothing is read.
+///
+/// # Errors
+/// Those of the store.
+pub async fn sources_lacking(catalog: &Catalog, manifest: &Manifest, lost: &HashSet<PackKey>) -> Result<Vec<Name>> {
+    if lost.is_empty() {
+        return Ok(Vec::new());
+    }
+    let segments: BTreeMap<PackKey, SegmentRef> = manifest.segments().map(|s| (s.object, s.clone())).collect();
+    let naming = naming(catalog, segments.into_values().collect(), lost).await?;
+    Ok(manifest.sources.iter().filter(|s| needs(s, &naming, lost)).map(|s| s.name.clone()).collect())
+}
+
+/// Whether a source names a lost segment, or one that names lost packs.
+fn needs(source: &SourceRecord, naming: &HashMap<PackKey, Vec<PackKey>>, lost: &HashSet<PackKey>) -> bool {
+    let mut segments = source.artifacts.iter().flat_map(|a| &a.segments);
+    segments.any(|s| naming.contains_key(&s.object) || lost.contains(&s.object))
 }
 
 /// A manifest, or nothing for one that is damaged, closed, or forgotten since it was listed.

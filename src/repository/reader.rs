@@ -81,24 +81,21 @@ impl Reader {
     pub async fn pack(&self, info: &PackInfo) -> Result<Bytes> {
         let cell = {
             let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
-            match kept.iter().position(|(key, _)| *key == info.key).and_then(|i| kept.remove(i)) {
-                // To the end: what is used again and again stays, whatever else comes by.
-                Some(hit) => {
-                    let cell = hit.1.clone();
-                    kept.push_back(hit);
-                    cell
+            used(&mut kept, &info.key).unwrap_or_else(|| {
+                if kept.len() >= KEPT {
+                    kept.pop_front();
                 }
-                None => {
-                    if kept.len() >= KEPT {
-                        kept.pop_front();
-                    }
-                    let cell = Cell::default();
-                    kept.push_back((info.key, cell.clone()));
-                    cell
-                }
-            }
+                let cell = Cell::default();
+                kept.push_back((info.key, cell.clone()));
+                cell
+            })
         };
         cell.get_or_try_init(|| self.fetch_any(info)).await.cloned()
+    }
+
+    /// A job needs it too: it is to be kept as long as one that was asked for now.
+    fn keep(&self, key: &PackKey) {
+        used(&mut self.kept.lock().unwrap_or_else(PoisonError::into_inner), key);
     }
 
     async fn fetch_any(&self, info: &PackInfo) -> Result<Bytes> {
@@ -218,10 +215,15 @@ impl Reader {
                     // What is still fetched then ends with this task.
                     () = sender.closed() => return,
                     job = jobs.next(), if more && window.has_room() => match job {
-                        Some(job) => window.push(job, |pack| {
-                            let reader = reader.clone();
-                            AbortOnDropHandle::new(tokio::spawn(async move { reader.pack(&pack).await }))
-                        }),
+                        Some(job) => {
+                            if let Ok(job) = &job {
+                                reader.keep(&job.pack.key);
+                            }
+                            window.push(job, |pack| {
+                                let reader = reader.clone();
+                                AbortOnDropHandle::new(tokio::spawn(async move { reader.pack(&pack).await }))
+                            });
+                        }
                         None => more = false,
                     },
                     Some(pieces) = window.next() => {
@@ -254,6 +256,14 @@ impl Reader {
         }
         Ok(out)
     }
+}
+
+/// A pack that is kept. It goes to the end: what is used again and again stays, whatever else comes by.
+fn used(kept: &mut VecDeque<(PackKey, Cell)>, key: &PackKey) -> Option<Cell> {
+    let hit = kept.iter().position(|(k, _)| k == key).and_then(|i| kept.remove(i))?;
+    let cell = hit.1.clone();
+    kept.push_back(hit);
+    Some(cell)
 }
 
 /// A task of its own, which goes on while whoever takes the pieces is waited for, and ends with who asked for it. A request
