@@ -4,11 +4,11 @@
 //! file while others spin. So each directory has its thread, a lane, which writes all files in it, in order; others have
 //! other ones. An archive may come back to a directory (`tar -r`), so its path says which lane that is.
 
+use super::large::Large;
 use super::place::{Meta, OpenDir, Shared, bad, lock};
 use super::untar::create;
 use crate::error::{Error, Kind, Result};
 use bytes::Bytes;
-use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::os::fd::AsFd;
 use std::os::unix::fs::FileExt;
@@ -47,6 +47,8 @@ pub enum Job {
         dir: Arc<OpenDir>,
         /// Its name there.
         name: Vec<u8>,
+        /// It is written past the page cache.
+        past: bool,
     },
     /// Some of its content.
     Piece {
@@ -173,8 +175,7 @@ impl Drop for Lanes {
 struct Open {
     dir: Arc<OpenDir>,
     name: Vec<u8>,
-    file: File,
-    end: u64,
+    large: Large,
 }
 
 fn work(jobs: &Receiver<Job>, shared: &Shared, queue: &Queue) {
@@ -205,24 +206,20 @@ fn carry_out(job: Job, open: &mut Option<Open>, shared: &Shared) -> Result<()> {
             file.write_all_at(&content, 0).map_err(|e| cannot("the file cannot be written", e))?;
             shared.set_on_new(file.as_fd(), &dir, &path(&dir, &name), &meta)
         }
-        Job::Begin { dir, name } => {
+        Job::Begin { dir, name, past } => {
             let file = create(&dir, &name).map_err(|e| bad(&path(&dir, &name), "the file cannot be made", e))?;
-            *open = Some(Open { dir, name, file, end: 0 });
+            *open = Some(Open { dir, name, large: Large::new(file, past) });
             Ok(())
         }
         Job::Piece { offset, content } => {
             let Some(o) = open else { return Err(out_of_order()) };
             let cannot = |e| bad(&path(&o.dir, &o.name), "the file cannot be written", e);
-            o.file.write_all_at(&content, offset).map_err(cannot)?;
-            o.end = offset + content.len() as u64;
-            Ok(())
+            o.large.write(offset, &content).map_err(cannot)
         }
         Job::End { size, meta } => {
-            let Some(o) = open.take() else { return Err(out_of_order()) };
-            if size != o.end {
-                o.file.set_len(size).map_err(|e| bad(&path(&o.dir, &o.name), "the file cannot be written", e))?;
-            }
-            shared.set_on_new(o.file.as_fd(), &o.dir, &path(&o.dir, &o.name), &meta)
+            let Some(mut o) = open.take() else { return Err(out_of_order()) };
+            o.large.finish(size).map_err(|e| bad(&path(&o.dir, &o.name), "the file cannot be written", e))?;
+            shared.set_on_new(o.large.file().as_fd(), &o.dir, &path(&o.dir, &o.name), &meta)
         }
     }
 }
@@ -263,7 +260,7 @@ mod tests {
         let (place, lanes, dir) = lanes();
         let name = |n: u64| format!("f{n}").into_bytes();
         for n in 0..40 {
-            lanes.give(dir.lane, Job::Begin { dir: dir.clone(), name: name(n) }).unwrap();
+            lanes.give(dir.lane, Job::Begin { dir: dir.clone(), name: name(n), past: n % 2 == 0 }).unwrap();
             for piece in [0, 1, 3] {
                 let content = vec![n as u8 + 1; PIECE].into();
                 lanes.give(dir.lane, Job::Piece { offset: piece * PIECE as u64, content }).unwrap();

@@ -9,6 +9,7 @@ pub mod cursor;
 pub mod exclude;
 pub mod header;
 pub mod lanes;
+pub mod large;
 pub mod members;
 pub mod place;
 pub mod read;

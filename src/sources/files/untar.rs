@@ -7,6 +7,7 @@
 
 use super::behind::Behind;
 use super::lanes::{Job, Lanes, PIECE};
+use super::large::{self, LARGE};
 use super::members::{Member, Members};
 use super::place::{Meta, OpenDir, bad};
 use crate::error::{Error, Kind, Result};
@@ -65,6 +66,8 @@ struct Untar<'a> {
     options: &'a Options,
     lanes: Lanes,
     behind: Behind,
+    /// Large files are written past the page cache.
+    past: bool,
     /// The directories from the target to where the last entry was; the target itself comes first.
     open: Vec<Arc<OpenDir>>,
     restored: Restored,
@@ -84,8 +87,9 @@ pub fn untar(stream: &mut dyn Supply, target: &Path, options: &Options) -> Resul
     let lanes = Lanes::new(options.owners);
     let again = root.try_clone().map_err(|e| bad(name, "the target cannot be opened", e))?;
     let behind = Behind::new(again, target, lanes.shared.clone());
+    let past = large::suits(&root);
     let open = vec![OpenDir::new(Vec::new(), root, None, &lanes)];
-    let mut work = Untar { options, lanes, behind, open, restored: Restored::default(), root: None };
+    let mut work = Untar { options, lanes, behind, past, open, restored: Restored::default(), root: None };
     let mut members = Members::new(stream);
     let broken = |e: std::io::Error| Error::new(Kind::Restore, "the archive cannot be read").because(e);
     while let Some(member) = members.next_member().map_err(broken)? {
@@ -176,7 +180,8 @@ impl Untar<'_> {
             let job = Job::Small { dir: dir.clone(), name: name.to_vec(), content: bytes, meta };
             return self.lanes.give(dir.lane, job);
         }
-        self.lanes.give(dir.lane, Job::Begin { dir: dir.clone(), name: name.to_vec() })?;
+        let past = self.past && member.sparse.is_none() && member.stored >= LARGE;
+        self.lanes.give(dir.lane, Job::Begin { dir: dir.clone(), name: name.to_vec(), past })?;
         let whole = [(0, member.stored)];
         let (pieces, size) =
             member.sparse.as_ref().map_or((&whole[..], member.stored), |map| (&map.pieces[..], map.size));
@@ -379,6 +384,33 @@ mod tests {
         let bytes = builder.into_inner().unwrap();
         assert!(untar(&mut &bytes[..], &target, &Options::default()).is_err());
         assert!(std::fs::read_dir(&outside).unwrap().next().is_none());
+    }
+
+    #[test]
+    fn of_what_is_restored_small_files_alone_stay_in_the_page_cache() {
+        let target = tempfile::tempdir_in("/var/tmp").unwrap();
+        let mut builder = tar::Builder::new(Vec::new());
+        let content = vec![7; 3 * LARGE as usize + 5];
+        for (name, length) in [("small", 100_000), ("large", content.len())] {
+            let mut file = tar::Header::new_gnu();
+            file.set_size(length as u64);
+            file.set_mode(0o600);
+            file.set_uid(0);
+            file.set_gid(0);
+            file.set_mtime(0);
+            builder.append_data(&mut file, name, &content[..length]).unwrap();
+        }
+        let bytes = builder.into_inner().unwrap();
+        untar(&mut &bytes[..], target.path(), &Options::default()).unwrap();
+        // Answers only what is in memory.
+        let cached = |name: &str| {
+            let file = File::open(target.path().join(name)).unwrap();
+            let (mut bytes, flags) = ([0; 4096], rustix::io::ReadWriteFlags::NOWAIT);
+            rustix::io::preadv2(file, &mut [std::io::IoSliceMut::new(&mut bytes)], 0, flags).is_ok()
+        };
+        let suitable = large::suits(File::open(target.path()).unwrap());
+        assert_eq!((cached("small"), cached("large")), (true, !suitable));
+        assert!(std::fs::read(target.path().join("large")).unwrap() == content);
     }
 
     #[test]
