@@ -23,7 +23,10 @@ const SUITABLE: [i64; 2] = [0xef53, 0x5846_5342];
 /// Whether the file system is one that is known to gain by it. On btrfs such bytes would not be compressed, on others they are
 /// copied all the same.
 pub fn suits(directory: impl AsFd) -> bool {
-    rustix::fs::fstatfs(directory).is_ok_and(|fs| SUITABLE.contains(&i64::from(fs.f_type)))
+    // The number's type is not the same on every architecture.
+    #[allow(clippy::useless_conversion)]
+    let kind = rustix::fs::fstatfs(directory).map(|fs| i64::from(fs.f_type));
+    kind.is_ok_and(|kind| SUITABLE.contains(&kind))
 }
 
 thread_local! {
