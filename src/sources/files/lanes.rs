@@ -92,10 +92,11 @@ struct Queue {
 }
 
 impl Lanes {
-    /// As many threads as cores, at least two, at most eight. `owners`: whether owners are set.
+    /// Two threads for each core, at least four, at most eight: those who write past the page cache, or make a file whose
+    /// inode is on a part of the disk that was not read yet, wait rather than work. `owners`: whether owners are set.
     pub fn new(owners: bool) -> Self {
         let (shared, queue) = (Arc::new(Shared::new(owners)), Arc::<Queue>::default());
-        let count = crate::model::cores().clamp(2, 8);
+        let count = (crate::model::cores() * 2).clamp(4, 8);
         let lanes = (0..count).filter_map(|_| {
             let (jobs, mine) = channel();
             let (shared, queue) = (shared.clone(), queue.clone());
