@@ -101,7 +101,7 @@ case ${1:-test} in
         "$(dirname "$0")/machine-root.sh"
         redis
         django
-        have moto_server || python3 -m pip install --quiet --break-system-packages 'moto[server]==5.2.1' 2> /dev/null || python3 -m pip install --quiet 'moto[server]==5.2.1'
+        python3 -c 'import moto.moto_server.werkzeug_app' 2> /dev/null || python3 -m pip install --quiet --break-system-packages 'moto[server]==5.2.1' 2> /dev/null || python3 -m pip install --quiet 'moto[server]==5.2.1'
         crate "$tools" 1 garage 2.5.0 garage --no-default-features --features bundled-libs,sqlite
         crate "$tools" 1 cargo-nextest 0.9.143 cargo-nextest
         ;;

@@ -12,8 +12,8 @@ pub struct Moto {
 impl Moto {
     pub async fn start() -> Self {
         let port = free_port();
-        let mut command = Command::new("moto_server");
-        command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
+        let mut command = Command::new("python3");
+        command.args(["-c", include_str!("moto.py"), &port.to_string()]);
         let mut server = Server::start(&mut command, "pip install 'moto[server]'");
         server.wait_for(async || tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_ok()).await;
         let access = S3Access {

@@ -64,7 +64,10 @@ pub(super) async fn unit(name: &str, since: Timestamp) -> Result<()> {
     }
     let why = match unit.active.as_str() {
         "inactive" => format!("it is {}: it ended at once, or a condition of it is not met", unit.state()),
-        _ if unit.is_looping() => format!("it is {}: it ends and is started again", unit.state()),
+        // Its next try may begin while it is looked at.
+        _ if unit.is_looping() || unit.active == "activating" && unit.restarts > 0 => {
+            format!("it is {}: it ends and is started again", unit.state())
+        }
         _ => format!("it is {}", unit.state()),
     };
     Err(Trouble::of_unit(name, since).await.error(&why))
